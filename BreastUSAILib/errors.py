@@ -1,0 +1,35 @@
+"""The errors that a user sees: one clear sentence each, that names the file and the cure."""
+
+from __future__ import annotations
+
+
+class BreastUSAIError(Exception):
+    """Base of every error that BreastUSAI raises on purpose; ``str(error)`` is the sentence for the user."""
+
+
+class ImageError(BreastUSAIError):
+    """The input is not an image that can be worked on (unreadable, empty, wrong dimensions, no finite values ...)."""
+
+
+class ModelError(BreastUSAIError):
+    """A model is unknown, incomplete, of another kind than asked for, or its checksum does not match."""
+
+
+class OutputError(BreastUSAIError):
+    """A result cannot be written (folder not writable, disk full)."""
+
+
+class DataError(BreastUSAIError):
+    """A training or evaluation data set does not have the layout that is needed."""
+
+
+class UsageError(BreastUSAIError):
+    """Options that contradict each other or have no meaning."""
+
+
+class DependencyError(BreastUSAIError):
+    """An optional package is needed and is not installed; the sentence says how to install it."""
+
+
+class Cancelled(BreastUSAIError):
+    """The user cancelled the work."""
