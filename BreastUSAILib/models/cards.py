@@ -1,0 +1,52 @@
+"""Model cards: the catalogue's facts in plain words, as Markdown."""
+
+from __future__ import annotations
+
+from .. import RESEARCH_USE
+from .entry import ModelEntry
+
+
+def _figures(measured) -> list[str]:
+    lines = []
+    for name, figures in measured.items():
+        if not isinstance(figures, dict):
+            lines += [f"{figures}", ""]
+            continue
+        lines += [f"**{name}**", "", "| figure | value |", "|---|---|"]
+        lines += [f"| {k.replace('_', ' ')} | {v:.3f} |" if isinstance(v, float) else f"| {k.replace('_', ' ')} | {v} |" for k, v in figures.items()]
+        lines.append("")
+    return lines
+
+
+def card(entry: ModelEntry) -> str:
+    """The model card of an entry (Markdown)."""
+    lines = [
+        f"# {entry.id} {entry.version}",
+        "",
+        f"**Trained on {entry.trained_on}.**",
+        "",
+        RESEARCH_USE,
+        "",
+        entry.description,
+        "",
+        "## What it is",
+        "",
+        f"- task: {entry.task}",
+        f"- network: {entry.network} ({', '.join(f'{k} = {v}' for k, v in entry.arguments.items())})",
+        f"- input: {', '.join(f'{k} {v}' for k, v in entry.preprocessing.items())}",
+        f"- weights: {entry.file}, {entry.size_bytes / 1e6:.1f} MB, SHA-256 {entry.sha256}",
+        f"- licence: {entry.licence}",
+        "",
+        "## Figures",
+        "",
+        *_figures(entry.measured),
+        "## How it was made",
+        "",
+        f"`{entry.reproduce}`" if entry.reproduce else "Trained with `breastusai train`.",
+        "",
+    ]
+    if entry.postprocessing:
+        lines += ["Chosen on the validation fold: " + ", ".join(f"{k} {v}" for k, v in entry.postprocessing.items()) + ".", ""]
+    if entry.references:
+        lines += ["## Cite", "", *[f"- {r}" for r in entry.references], ""]
+    return "\n".join(lines)

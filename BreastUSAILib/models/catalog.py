@@ -1,0 +1,40 @@
+"""The models that ship: ``catalog.json`` and the folder ``weights`` beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..errors import ModelError
+from .entry import ModelEntry
+
+FOLDER = Path(__file__).parent
+CATALOG = FOLDER / "catalog.json"
+WEIGHTS = FOLDER / "weights"
+
+
+def entries() -> list[ModelEntry]:
+    """All models that ship, in the catalogue's order (the first of a task is its default)."""
+    try:
+        data = json.loads(CATALOG.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The model catalogue {CATALOG} cannot be read ({error}); install BreastUSAI again.") from error
+    return [ModelEntry.from_dict(item, str(CATALOG)) for item in data["models"]]
+
+
+def entry(model_id: str) -> ModelEntry:
+    """The model with this id. ModelError names the ones there are when it is unknown."""
+    found = {e.id: e for e in entries()}
+    if model_id not in found:
+        raise ModelError(
+            f"Model {model_id!r} is unknown; there are {', '.join(found)}, or give the folder of a model of your own."
+        )
+    return found[model_id]
+
+
+def default_for(task: str) -> ModelEntry:
+    """The first model of a task. ModelError when the catalogue has none."""
+    for candidate in entries():
+        if candidate.task == task:
+            return candidate
+    raise ModelError(f"The model catalogue {CATALOG} has no model for the task {task!r}; install BreastUSAI again.")

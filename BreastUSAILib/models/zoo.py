@@ -1,0 +1,129 @@
+"""Loading models: checksum first, then the network. Nothing is unpickled, nothing is fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ModelError
+from . import catalog
+from .devices import Device, choose_device
+from .entry import ModelEntry
+from .folder import CONFIG
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NETWORKS = {"roi_cnn.RoiCnn"}
+"""What a catalogue or a user's config.json may name; anything else is refused rather than imported."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to use (evaluation mode, on its device), and what is known of it."""
+
+    entry: ModelEntry
+    network: nn.Module
+    device: Device
+
+    def provenance(self) -> dict[str, str]:
+        """The record that a study keeps of the model."""
+        e = self.entry
+        return {"id": e.id, "version": e.version, "sha256": e.sha256, "task": e.task, "trained_on": e.trained_on}
+
+
+def resolve(name: str | Path, task: str) -> tuple[ModelEntry, Path]:
+    """The entry and the weight file of a model.
+
+    Parameters
+    ----------
+    name : an id of the catalogue, a folder with config.json and model.safetensors, or "" for the task's default.
+    task : what the model is to do.
+
+    Raises
+    ------
+    ModelError : unknown id, folder without config.json, or a model for another task.
+    """
+    folder = Path(name) if name else None
+    if folder is None:
+        entry, weights = catalog.default_for(task), None
+    elif folder.is_dir():
+        config = folder / CONFIG
+        if not config.is_file():
+            raise ModelError(f"{folder} is not a model folder: {CONFIG} is missing; give the folder that training wrote.")
+        try:
+            entry = ModelEntry.from_dict(json.loads(config.read_text(encoding="utf-8")), str(config))
+        except ValueError as error:
+            raise ModelError(f"{config} is not JSON ({error}); train again or restore the file.") from error
+        # The weights lie beside the config; a path that leads elsewhere is not followed.
+        weights = folder / Path(entry.file).name
+    else:
+        entry, weights = catalog.entry(str(name)), None
+    if entry.task != task:
+        raise ModelError(f"Model {entry.id!r} is for the task {entry.task!r}, not {task!r}; `breastusai models list` tells which fit.")
+    return entry, weights or catalog.WEIGHTS / entry.file
+
+
+def read_verified(entry: ModelEntry, weights: Path) -> bytes:
+    """The bytes of a weight file, after their SHA-256 was found right. ModelError otherwise."""
+    try:
+        data = weights.read_bytes()
+    except OSError as error:
+        raise ModelError(f"The weights {weights} of model {entry.id!r} cannot be read ({error.strerror}); install or train it again.") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry.sha256:
+        raise ModelError(
+            f"The weights {weights} of model {entry.id!r} are damaged or were exchanged: SHA-256 is {found[:12]}..., "
+            f"{entry.sha256[:12]}... was expected; install or train it again."
+        )
+    return data
+
+
+def verify(entry: ModelEntry) -> None:
+    """Check a catalogue model's weight file. ModelError when it is missing or its checksum is wrong."""
+    read_verified(entry, catalog.WEIGHTS / entry.file)
+
+
+def load(name: str | Path = "", task: str = "segment", device: str = "auto") -> LoadedModel:
+    """Load a model.
+
+    Raises
+    ------
+    ModelError : see `resolve` and `read_verified`; or weights that do not fit the network.
+    UsageError : a device that is not there.
+    """
+    entry, weights = resolve(name, task)
+    if entry.network not in NETWORKS:
+        raise ModelError(f"Model {entry.id!r} names the network {entry.network!r}; this version knows {', '.join(sorted(NETWORKS))}.")
+    data = read_verified(entry, weights)
+    chosen = choose_device(device)
+    import safetensors.torch
+    import torch
+
+    module, _, cls = entry.network.partition(".")
+    try:
+        network = getattr(importlib.import_module(f"..networks.{module}", __package__), cls)(**entry.arguments)
+        state = safetensors.torch.load(data)
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    except Exception as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(f"The weights {weights} do not fit the network {entry.network} of model {entry.id!r} ({first_line}).") from error
+    network = network.eval().to(chosen.name).to(memory_format=torch.channels_last)
+    return LoadedModel(entry, network.requires_grad_(False), chosen)
+
+
+class ModelCache:
+    """Keeps models once loaded, for runs over many images. Owned by the caller; nothing is global."""
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[str, str, str], LoadedModel] = {}
+
+    def get(self, name: str | Path = "", task: str = "segment", device: str = "auto") -> LoadedModel:
+        key = (str(name), task, device)
+        if key not in self._models:
+            self._models[key] = load(name, task, device)
+        return self._models[key]

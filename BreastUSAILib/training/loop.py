@@ -1,0 +1,71 @@
+"""What every recipe's training loop needs: averaged weights, a schedule, checkpoints that survive a kill."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class ExponentialAverage:
+    """Running average of a network's weights (and of batch-normalisation statistics): steadier than the last step's.
+
+    The decay grows with the number of steps, (1 + t) / (10 + t) up to `decay`, so that the start is forgotten.
+    """
+
+    def __init__(self, network: nn.Module, decay: float = 0.998) -> None:
+        self.network = copy.deepcopy(network).eval()
+        self.decay = decay
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        source = network.state_dict()
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(source[name], 1 - decay)
+            else:
+                value.copy_(source[name])
+
+
+def cosine_rate(progress: float, peak: float, warm_up: float = 0.03, last: float = 0.01) -> float:
+    """Learning rate at `progress` 0..1: linear to `peak`, then half a cosine down to `last` x peak."""
+    if progress < warm_up:
+        return peak * (progress + 1e-3) / (warm_up + 1e-3)
+    t = (progress - warm_up) / (1 - warm_up)
+    return peak * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, t))))
+
+
+def save_checkpoint(path: Path, **state: Any) -> None:
+    """Write a checkpoint to a temporary name and move it into place: a kill leaves the previous one whole."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The state that `save_checkpoint` wrote (tensors and plain values only), or None if there is none."""
+    return torch.load(path, weights_only=True) if path.is_file() else None
+
+
+class Journal:
+    """One JSON line an epoch in ``log.jsonl``, and the same in words on the screen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log.jsonl"
+        self.start = time.monotonic()
+
+    def write(self, **values: Any) -> None:
+        values = {"time": round(time.monotonic() - self.start, 1), **values}
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values) + "\n")
+        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()), flush=True)

@@ -1,0 +1,260 @@
+"""The recipe of ROI-CNN: ``breastusai train roi-cnn --data DIR --output DIR``.
+
+The paper trains at 288 x 288 with Dice loss from ImageNet weights. From scratch, on two CPU cores and a thousand
+images, three things of ours make it work: sizes that grow during training (most steps are cheap), strong
+augmentation, and averaged weights. Folds 2, 3 and 4 train; fold 1 chooses the epoch; fold 0 is never read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import DataError, UsageError
+from .segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_cases
+
+CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
+
+
+@dataclass(frozen=True)
+class RoiCnnRecipe:
+    """Settings of a training run.
+
+    Attributes
+    ----------
+    configuration : "compact" or "paper" (see `networks.roi_cnn`).
+    stages : (input size in pixels, epochs) one after the other; the last size is the one the model works at.
+    loss : "dice" (paper) or "dice+ce".
+    seed : fixes initial weights, order and augmentation; other thread counts or CPUs still round otherwise.
+    balance : how often a data set's images are seen relative to its size, by folder name (others: 1).
+    """
+
+    configuration: str = "compact"
+    stages: tuple[tuple[int, int], ...] = ((128, 40), (160, 22), (192, 14))
+    batch: int = 16
+    rate: float = 2e-3
+    weight_decay: float = 0.01
+    loss: str = "dice+ce"
+    seed: int = 1
+    train_folds: tuple[int, ...] = (2, 3, 4)
+    validation_fold: int = VALIDATION_FOLD
+    balance: tuple[tuple[str, float], ...] = (("breast", 2.0),)
+
+
+def build_network(configuration: str):
+    """A fresh RoiCnn of a named configuration, and its arguments."""
+    from ..networks import roi_cnn
+
+    try:
+        arguments = {"compact": roi_cnn.COMPACT, "paper": roi_cnn.PAPER}[configuration]
+    except KeyError:
+        raise UsageError(f"configuration {configuration!r} is unknown; choose compact or paper.") from None
+    return roi_cnn.RoiCnn(**arguments), arguments
+
+
+class _Cache:
+    """Images, masks and valid areas of some cases as (N, 1, C, C) tensors of one size."""
+
+    def __init__(self, cases: Sequence[Case], size: int) -> None:
+        import torch
+
+        from ..letterbox import Letterbox, to_unit_range
+
+        images, masks, valid = [], [], []
+        for case in cases:
+            pixels, mask = load_pixels(case)
+            box = Letterbox.fit(pixels.shape, size)
+            images.append(box.place(to_unit_range(pixels)).half())
+            masks.append((box.place(mask) > 0.5).to(torch.uint8))
+            valid.append(box.valid().to(torch.uint8))
+        self.images, self.masks, self.valid = torch.cat(images), torch.cat(masks), torch.cat(valid)
+
+    def batch(self, indices):
+        return self.images[indices].float(), self.masks[indices].float(), self.valid[indices].float()
+
+
+def _validate(network, cache: _Cache, batch: int) -> tuple[float, float]:
+    """Mean and median Dice at the input's resolution over images with a lesion, threshold 0.5, no post-processing."""
+    import torch
+
+    from ..letterbox import standardise
+
+    scores = []
+    with torch.inference_mode():
+        for start in range(0, len(cache.images), batch):
+            images, masks, valid = cache.batch(slice(start, start + batch))
+            found = (network(standardise(images, valid)) > 0).float()
+            overlap, total = (found * masks).sum((1, 2, 3)), (found + masks).sum((1, 2, 3))
+            scores.append((2 * overlap / total.clamp_min(1))[masks.sum((1, 2, 3)) > 0])
+    dice = torch.cat(scores)
+    return float(dice.mean()), float(dice.median())
+
+
+def train(
+    data: Sequence[Path | str],
+    output: Path | str,
+    recipe: RoiCnnRecipe = RoiCnnRecipe(),
+    *,
+    resume: bool = True,
+    validate_every: int = 2,
+) -> Path:
+    """Train ROI-CNN and leave a model folder (config.json, model.safetensors, log.jsonl, checkpoint.pt) in `output`.
+
+    A run that was killed goes on at its last finished epoch when called again. Returns the folder.
+
+    Raises
+    ------
+    DataError : a data folder's layout is wrong, or a fold that is needed is empty.
+    UsageError : unknown configuration or loss; a checkpoint of another recipe in `output`.
+    """
+    import torch
+
+    from ..letterbox import standardise
+    from ..models.folder import save_model
+    from . import losses
+    from .augment import augment
+    from .loop import ExponentialAverage, Journal, cosine_rate, load_checkpoint, save_checkpoint
+
+    criteria = {"dice": losses.soft_dice_loss, "dice+ce": losses.dice_cross_entropy_loss}
+    if recipe.loss not in criteria:
+        raise UsageError(f"loss {recipe.loss!r} is unknown; choose one of {', '.join(criteria)}.")
+    criterion = criteria[recipe.loss]
+    cases = [case for folder in data for case in read_cases(folder)]
+    training, validation = in_folds(cases, recipe.train_folds), in_folds(cases, (recipe.validation_fold,))
+    if not training or not validation:
+        raise DataError(f"the folds {recipe.train_folds} (training) and {recipe.validation_fold} (validation) of {list(map(str, data))} must not be empty.")
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    network, arguments = build_network(recipe.configuration)
+    network = network.to(memory_format=torch.channels_last)
+    average = ExponentialAverage(network)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+    weights = torch.tensor([dict(recipe.balance).get(case.source, 1.0) for case in training])
+    plan = [size for size, epochs in recipe.stages for _ in range(epochs)]
+    best, first = -1.0, 0
+
+    checkpoint_path, settings = output / "checkpoint.pt", repr(recipe)
+    state = load_checkpoint(checkpoint_path) if resume else None
+    if state is not None:
+        if state["recipe"] != settings:
+            raise UsageError(f"{checkpoint_path} belongs to another recipe; choose another --output or delete it.")
+        network.load_state_dict(state["network"])
+        average.network.load_state_dict(state["average"])
+        average.steps = state["steps"]
+        optimiser.load_state_dict(state["optimiser"])
+        generator.set_state(state["generator"])
+        best, first = state["best"], state["epoch"] + 1
+        print(f"resuming after epoch {state['epoch'] + 1} of {len(plan)}", flush=True)
+
+    journal = Journal(output)
+    cached_size = None
+    for epoch in range(first, len(plan)):
+        size = plan[epoch]
+        if size != cached_size:
+            cached_size = size
+            cache, validation_cache = _Cache(training, round(size * CACHE_RATIO)), _Cache(validation, size)
+        network.train()
+        order = torch.multinomial(weights, len(training), replacement=bool((weights != weights[0]).any()), generator=generator)
+        batches = order.split(recipe.batch)
+        total = 0.0
+        for step, indices in enumerate(batches):
+            for group in optimiser.param_groups:
+                group["lr"] = cosine_rate((epoch + step / len(batches)) / len(plan), recipe.rate)
+            images, masks, valid = augment(*cache.batch(indices), size, generator)
+            inputs = standardise(images, valid).contiguous(memory_format=torch.channels_last)
+            loss = criterion(network(inputs), masks)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimiser.step()
+            average.update(network)
+            total += float(loss.detach()) * len(indices)
+        record = {"epoch": epoch + 1, "of": len(plan), "size": size, "loss": total / len(training)}
+        last = epoch + 1 == len(plan)
+        if (epoch + 1) % validate_every == 0 or last:
+            mean, median = _validate(average.network, validation_cache, recipe.batch)
+            record |= {"dice": mean, "median": median}
+            # Only the last stage's size is the one the model will work at.
+            if size == plan[-1] and mean > best:
+                best = mean
+                save_model(
+                    output,
+                    average.network,
+                    _config(recipe, arguments, size, cases=training, dice=mean, median=median, data=data),
+                )
+        journal.write(**record)
+        save_checkpoint(
+            checkpoint_path,
+            recipe=settings,
+            epoch=epoch,
+            best=best,
+            network=network.state_dict(),
+            average=average.network.state_dict(),
+            steps=average.steps,
+            optimiser=optimiser.state_dict(),
+            generator=generator.get_state(),
+        )
+    return output
+
+
+def _config(recipe, arguments, size, *, cases, dice, median, data) -> dict:
+    sources = sorted({case.source for case in cases})
+    return {
+        "id": f"roi-cnn-{recipe.configuration}",
+        "task": "segment",
+        "version": "1.0.0",
+        "network": "roi_cnn.RoiCnn",
+        "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
+        "preprocessing": {"dimension": 2, "size": size, "intensity": "percentile-0.5-99.5, standardised"},
+        "postprocessing": {"threshold": 0.5},
+        "trained_on": f"{len(cases)} images of {', '.join(sources)} (folds {', '.join(map(str, recipe.train_folds))})",
+        "licence": "unspecified",
+        "measured": {"validation": {"mean_dice_network_only": dice, "median_dice_network_only": median}},
+        "recipe": asdict(recipe),
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR", help="folders with images/, masks/, labels.csv")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes; a killed run resumes there")
+    parser.add_argument("--configuration", choices=("compact", "paper"), default="compact")
+    parser.add_argument("--stages", default=None, metavar="SIZE:EPOCHS,...", help="input sizes and epochs, e.g. 128:40,192:14")
+    parser.add_argument("--batch", type=int, default=RoiCnnRecipe.batch)
+    parser.add_argument("--rate", type=float, default=RoiCnnRecipe.rate, help="peak learning rate")
+    parser.add_argument("--loss", choices=("dice", "dice+ce"), default=RoiCnnRecipe.loss)
+    parser.add_argument("--seed", type=int, default=RoiCnnRecipe.seed)
+    parser.add_argument("--train-folds", type=int, nargs="+", default=list(RoiCnnRecipe.train_folds), metavar="FOLD")
+    parser.add_argument("--validation-fold", type=int, default=VALIDATION_FOLD, metavar="FOLD")
+    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
+
+
+def parse_stages(text: str) -> tuple[tuple[int, int], ...]:
+    """``"128:40,192:14"`` as ((128, 40), (192, 14)); UsageError when it does not read so."""
+    try:
+        stages = tuple((int(size), int(epochs)) for size, epochs in (part.split(":") for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--stages {text!r} must read SIZE:EPOCHS,SIZE:EPOCHS, e.g. 128:40,192:14.") from None
+    if any(size < 32 or epochs < 1 for size, epochs in stages):
+        raise UsageError(f"--stages {text!r}: sizes must be at least 32 pixels and epochs at least 1.")
+    return stages
+
+
+def main(args: argparse.Namespace) -> int:
+    recipe = RoiCnnRecipe(
+        configuration=args.configuration,
+        stages=parse_stages(args.stages) if args.stages else RoiCnnRecipe.stages,
+        batch=args.batch,
+        rate=args.rate,
+        loss=args.loss,
+        seed=args.seed,
+        train_folds=tuple(args.train_folds),
+        validation_fold=args.validation_fold,
+    )
+    folder = train(args.data, args.output, recipe, resume=not args.restart)
+    print(f"The model is in {folder}; use it with: breastusai run IMAGE --model {folder} --output DIR")
+    return 0

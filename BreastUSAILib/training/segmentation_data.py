@@ -1,0 +1,100 @@
+"""2D segmentation data: folders with ``images/``, ``masks/`` and ``labels.csv``, split by group and fold."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+
+REQUIRED_COLUMNS = ("id", "file", "mask", "class", "group", "fold")
+TEST_FOLD, VALIDATION_FOLD = 0, 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled image: where its files are, and what labels.csv says of it (`row`, column -> text)."""
+
+    id: str
+    image: Path
+    mask: Path | None
+    label: str
+    group: str
+    fold: int
+    row: dict[str, str]
+
+    @property
+    def source(self) -> str:
+        """Name of the data set's folder."""
+        return self.image.parents[1].name
+
+
+def read_cases(folder: Path | str) -> list[Case]:
+    """All cases of one data set.
+
+    Parameters
+    ----------
+    folder : holds ``labels.csv`` with the columns id, file, mask, class, group, fold (others are kept in `Case.row`);
+        ``file`` and ``mask`` are relative to it. An empty mask means that the image shows no lesion.
+
+    Raises
+    ------
+    DataError : labels.csv is missing, lacks a column, names a file that is not there, or lets a group (patient) lie
+        in two folds, which would make every figure too good.
+    """
+    folder = Path(folder)
+    table = folder / "labels.csv"
+    if not table.is_file():
+        raise DataError(f"{table} is missing: a data folder needs images/, masks/ and labels.csv.")
+    with table.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        missing = [c for c in REQUIRED_COLUMNS if c not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
+        rows = list(reader)
+    if not rows:
+        raise DataError(f"{table} lists no images.")
+    cases, folds = [], {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            fold = int(row["fold"])
+        except ValueError:
+            raise DataError(f"{table}, line {number}: fold {row['fold']!r} is not a whole number.") from None
+        image, mask = folder / row["file"], folder / row["mask"] if row["mask"] else None
+        for path in (image, mask):
+            if path is not None and not path.is_file():
+                raise DataError(f"{table}, line {number}: {path} is missing.")
+        if folds.setdefault(row["group"], fold) != fold:
+            raise DataError(f"{table}, line {number}: group {row['group']} lies in folds {folds[row['group']]} and {fold}.")
+        cases.append(Case(row["id"], image, mask, row["class"], row["group"], fold, row))
+    return cases
+
+
+def in_folds(cases: Iterable[Case], folds: Sequence[int]) -> list[Case]:
+    """The cases of the given folds, in their order."""
+    return [case for case in cases if case.fold in set(folds)]
+
+
+def load_pixels(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Image (H, W) as stored and mask (H, W) bool of a case; an absent mask is all False.
+
+    Raises DataError when the two differ in size.
+    """
+    from ..image import read_image
+
+    import SimpleITK as sitk
+
+    image = sitk.GetArrayFromImage(read_image(case.image).image)
+    if case.mask is None:
+        return image, np.zeros(image.shape, bool)
+    # Not read_image: a mask without a lesion is constant, which an image must not be.
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(case.mask)))
+    if mask.ndim == 3:
+        mask = mask[..., 0]
+    if mask.shape != image.shape:
+        raise DataError(f"{case.mask} is {mask.shape[::-1]} pixels and its image {image.shape[::-1]}; they must agree.")
+    return image, mask > 0
