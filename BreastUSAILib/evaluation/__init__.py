@@ -1,0 +1,1 @@
+"""Metrics and evaluation protocols. The tasks never import this package."""

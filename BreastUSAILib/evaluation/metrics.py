@@ -1,0 +1,64 @@
+"""Figures of merit for masks, and their bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+def dice(found: np.ndarray, truth: np.ndarray) -> float:
+    """2 |A and B| / (|A| + |B|) of two boolean masks of one shape; 1 when both are empty."""
+    total = int(found.sum()) + int(truth.sum())
+    return 1.0 if total == 0 else 2.0 * int(np.logical_and(found, truth).sum()) / total
+
+
+def jaccard(found: np.ndarray, truth: np.ndarray) -> float:
+    """|A and B| / |A or B|; 1 when both are empty."""
+    union = int(np.logical_or(found, truth).sum())
+    return 1.0 if union == 0 else int(np.logical_and(found, truth).sum()) / union
+
+
+def hausdorff95(found: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> float | None:
+    """95th percentile of the Hausdorff distance between the two borders, in the unit of `spacing` (numpy axis order).
+
+    Computed by MONAI: the larger of the two directed 95th percentiles. None when a mask is empty.
+    """
+    if not found.any() or not truth.any():
+        return None
+    import torch
+    from monai.metrics import compute_hausdorff_distance
+
+    pair = [torch.from_numpy(m[None, None].astype(np.float32)) for m in (found, truth)]
+    distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=[float(s) for s in spacing])
+    return float(distance)
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    groups: Sequence[str],
+    statistic: Callable[[np.ndarray], float] = np.mean,
+    *,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic, drawing whole groups (patients), as images of one are not independent.
+
+    Returns (low, high); (nan, nan) for no values.
+    """
+    if not len(values):
+        return float("nan"), float("nan")
+    values = np.asarray(values, float)
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    indices = [np.array(m) for m in members.values()]
+    random = np.random.default_rng(seed)
+    drawn = [
+        statistic(values[np.concatenate([indices[k] for k in random.integers(0, len(indices), len(indices))])])
+        for _ in range(samples)
+    ]
+    tail = (1 - level) / 2
+    low, high = np.quantile(drawn, (tail, 1 - tail))
+    return float(low), float(high)
