@@ -83,5 +83,5 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> Path:
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Write `text` to `path` atomically, as UTF-8 with the line ends it has, and return the path. Raises `OutputError`."""
+    """Write `text` to `path` atomically, as UTF-8 with its own line ends, and return the path. Raises `OutputError`."""
     return write_bytes(path, text.encode("utf-8"))
