@@ -73,8 +73,7 @@ def private_scene() -> Iterator[Any]:
     finally:
         # A logic holds its scene and the scene's observers hold the logic: without this, neither is ever freed.
         scene.Clear(True)
-        for logic in reversed(logics):
-            logic.SetMRMLScene(None)
+        _detach(slicer, logics)
 
 
 @contextmanager
@@ -99,3 +98,14 @@ def _attach(slicer: Any, mrml_scene: Any) -> list[Any]:
         logic.SetMRMLScene(mrml_scene)
         logics.append(logic)
     return logics
+
+
+def _detach(slicer: Any, logics: list[Any]) -> None:
+    # The segmentations logic looks for a subject hierarchy in the scene it no longer has and warns that there is none.
+    display = slicer.vtkMRMLScene.GetGlobalWarningDisplay()
+    slicer.vtkMRMLScene.SetGlobalWarningDisplay(0)
+    try:
+        for logic in reversed(logics):
+            logic.SetMRMLScene(None)
+    finally:
+        slicer.vtkMRMLScene.SetGlobalWarningDisplay(display)

@@ -1,0 +1,740 @@
+"""Images, findings and studies as MRML nodes, and back. The one file that knows MRML nodes.
+
+Everything else in BreastUSAI speaks LPS millimetres; MRML speaks RAS. A node's own coordinates are meant throughout:
+outputs are made in the local space of the input volume and put under the input's parent transform, so they stay with
+it under any transform, linear or not.
+
+A 2D image is a volume of one slice. Its study keeps two-dimensional coordinates; they are carried over by pixel index,
+so the slice may stand anywhere in space.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .atomic import atomic_path
+from .errors import DataError, ImageError, OutputError
+from .findings import Box, Finding, ImageInfo, Study
+from .slicer_runtime import import_slicer, private_scene
+from .terminology import ALGORITHM_NAME_TAG, lesion_color, segment_tags
+
+if TYPE_CHECKING:
+    from slicer import (
+        vtkMRMLMarkupsFiducialNode,
+        vtkMRMLMarkupsROINode,
+        vtkMRMLScalarVolumeNode,
+        vtkMRMLScene,
+        vtkMRMLSegmentationNode,
+        vtkMRMLTableNode,
+    )
+
+SPACING_KNOWN = "BreastUSAI.SpacingKnown"  # attribute of a volume: "1" or "0"
+FINDING = "BreastUSAI.Finding"  # attribute of an ROI, tag of a segment: the finding's id
+STUDY = "BreastUSAI.Study"  # attribute of a segmentation: the study's JSON
+BELONGS_TO = "BreastUSAISegmentation"  # node reference from ROI, points and table to the segmentation
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_UNITS = {"mm", "mm2", "mm3", "ml", "deg", "px", "px2", "px3", "s"}
+
+# Outside the application nobody says which plugin shows a node in the data tree; Slicer reads it from the scene.
+_TREE_PLUGINS = (
+    ("vtkMRMLVolumeNode", "Volumes"),
+    ("vtkMRMLSegmentationNode", "Segmentations"),
+    ("vtkMRMLMarkupsNode", "Markups"),
+    ("vtkMRMLTableNode", "Tables"),
+    ("vtkMRMLTransformNode", "Transforms"),
+)
+
+
+@dataclass(frozen=True)
+class StudyNodes:
+    """The nodes that show one study; `points` is None when nothing was found."""
+
+    volume: vtkMRMLScalarVolumeNode
+    segmentation: vtkMRMLSegmentationNode
+    boxes: tuple[vtkMRMLMarkupsROINode, ...]
+    points: vtkMRMLMarkupsFiducialNode | None
+    table: vtkMRMLTableNode
+
+
+# --- volumes ---------------------------------------------------------------------------------------------------------
+
+
+def add_volume(scene: vtkMRMLScene, image: sitk.Image, name: str, spacing_known: bool = True) -> Any:
+    """A scalar volume node of an image, with a display node.
+
+    Parameters
+    ----------
+    scene : where the node goes.
+    image : 2D or 3D, one component. A 2D image becomes one slice, 1 mm thick, at z = 0. 64-bit integers, which VTK in
+        Slicer refuses, become int32 where the values fit and float64 where not.
+    name : the node's name.
+    spacing_known : False when nobody knows what a pixel measures; kept as the attribute `SPACING_KNOWN`.
+
+    Returns
+    -------
+    vtkMRMLScalarVolumeNode
+
+    Raises
+    ------
+    ImageError : more than one component, complex values, or neither 2 nor 3 dimensions.
+    """
+    import vtk
+
+    voxels = _voxels(image, name)
+    spacing, origin, axes = _grid_3d(ImageInfo.of(image, name))
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node.SetSpacing(*spacing)
+    node.SetOrigin(*(_LPS_TO_RAS[:3, :3] @ origin))
+    node.SetIJKToRASDirections(*(_LPS_TO_RAS[:3, :3] @ axes).ravel())
+    node.SetAndObserveImageData(_image_data(voxels, vtk.vtkImageData()))
+    node.SetAttribute(SPACING_KNOWN, "1" if spacing_known else "0")
+    node.CreateDefaultDisplayNodes()
+    low, high = _display_range(voxels)
+    display = node.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(low, high)
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    _item_of(scene, node)
+    return node
+
+
+def image_from_volume(node: vtkMRMLScalarVolumeNode) -> sitk.Image:
+    """The voxels of a volume node on its own grid (LPS), without its parent transform.
+
+    Parameters
+    ----------
+    node : scalar or vector (colour) volume.
+
+    Returns
+    -------
+    SimpleITK.Image : always 3D, with as many components as the node has; a 2D image has one slice.
+
+    Raises
+    ------
+    ImageError : the node has no voxels.
+    """
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    data = node.GetImageData()
+    scalars = None if data is None else data.GetPointData().GetScalars()
+    if scalars is None or min(data.GetDimensions()) < 1:
+        raise ImageError(f"the volume {node.GetName()} holds no voxels; load an image into it or choose another volume.")
+    columns, rows, slices = data.GetDimensions()
+    components = scalars.GetNumberOfComponents()
+    shape = (slices, rows, columns) if components == 1 else (slices, rows, columns, components)
+    image = sitk.GetImageFromArray(vtk_to_numpy(scalars).reshape(shape), isVector=components > 1)
+    ijk_to_lps = _LPS_TO_RAS @ _ijk_to_ras(node)
+    image.SetSpacing(node.GetSpacing())
+    image.SetDirection((_LPS_TO_RAS[:3, :3] @ _axes(node)).ravel().tolist())
+    # A cropped vtkImageData may start at another index than 0.
+    first = np.array([*data.GetExtent()[::2], 1.0])
+    image.SetOrigin((ijk_to_lps @ first)[:3].tolist())
+    return image
+
+
+def spacing_known(node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether the volume's millimetres are real.
+
+    Slicer gives an image without spacing (PNG, JPEG) 1 mm in each direction, which no ultrasound image has in its
+    plane; where BreastUSAI read the image itself, the attribute `SPACING_KNOWN` says it.
+    """
+    attribute = node.GetAttribute(SPACING_KNOWN)
+    if attribute is not None:
+        return attribute == "1"
+    return tuple(node.GetSpacing())[:2] != (1.0, 1.0)
+
+
+def set_pixel_spacing(node: vtkMRMLScalarVolumeNode, spacing: float) -> None:
+    """Say what a pixel of a volume measures, in mm, where the file did not; undo state saved first.
+
+    Raises
+    ------
+    ImageError : not a positive number.
+    """
+    if not (np.isfinite(spacing) and spacing > 0):
+        raise ImageError(f"the pixel spacing of {node.GetName()} is {spacing}; it must be a positive number of mm.")
+    _save_undo_state(node.GetScene())
+    node.SetSpacing(spacing, spacing, node.GetSpacing()[2])
+    node.SetAttribute(SPACING_KNOWN, "1")
+
+
+# --- a study's nodes -------------------------------------------------------------------------------------------------
+
+
+def add_segmentation(
+    scene: vtkMRMLScene, study: Study, volume_node: vtkMRMLScalarVolumeNode, node: vtkMRMLSegmentationNode | None = None
+) -> vtkMRMLSegmentationNode:
+    """The study's masks, one segment a finding, exactly as they are on the volume's grid.
+
+    Undo state is saved first. The node also keeps the study itself, so that `study_from_nodes` can give it back.
+
+    Parameters
+    ----------
+    scene, study : where to, and what.
+    volume_node : the image the study is about.
+    node : None for a new node, or one to write into: segments that BreastUSAI made before are replaced, all others
+        stay.
+
+    Raises
+    ------
+    DataError : the study is about an image of another size than the volume.
+    OutputError : `node` holds other segments and stands under another transform than the volume.
+    """
+    slicer = import_slicer()
+    _Frame.of(study.image, volume_node)  # refuses before anything is changed
+    _save_undo_state(scene)
+    if node is None:
+        name = scene.GenerateUniqueName(f"{volume_node.GetName()} lesions")
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    segmentation = node.GetSegmentation()
+    for segment_id in list(segmentation.GetSegmentIDs()):
+        if (_tag(segmentation.GetSegment(segment_id), ALGORITHM_NAME_TAG) or "").startswith("BreastUSAI"):
+            segmentation.RemoveSegment(segment_id)
+    if segmentation.GetNumberOfSegments() and node.GetTransformNodeID() != volume_node.GetTransformNodeID():
+        raise OutputError(
+            f"the segmentation {node.GetName()} stands under another transform than the image {volume_node.GetName()}; "
+            "choose a new segmentation, or put both under the same transform."
+        )
+    if segmentation.GetNumberOfSegments():
+        node.CreateBinaryLabelmapRepresentation()
+    node.SetSourceRepresentationToBinaryLabelmap()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetOpacity2DFill(0.25)
+
+    labelmap_name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    for layer in _layers(study, volume_node):
+        labelmap = _labelmap(layer.voxels, volume_node)
+        for index, finding, label in layer.members:
+            segment = slicer.vtkSegment()
+            segment.SetName(finding.id)
+            segment.SetNameAutoGenerated(False)
+            segment.SetColor(*lesion_color(index))
+            segment.SetColorAutoGenerated(False)
+            segment.SetLabelValue(label)
+            for key, value in segment_tags(finding.models.get("segment", "")).items():
+                segment.SetTag(key, value)
+            segment.SetTag(FINDING, finding.id)
+            segment.AddRepresentation(labelmap_name, labelmap)
+            if not segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(finding.id)):
+                raise OutputError(f"the segment {finding.id} cannot be added to {node.GetName()}.")
+    node.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
+    _place_beside(scene, node, volume_node)
+    return node
+
+
+def add_boxes(
+    scene: vtkMRMLScene, study: Study, volume_node: vtkMRMLScalarVolumeNode
+) -> tuple[vtkMRMLMarkupsROINode, ...]:
+    """One ROI node a finding, along the image's axes; for 2D images one slice thick."""
+    import vtk
+
+    frame = _Frame.of(study.image, volume_node)
+    nodes = []
+    for index, finding in enumerate(study.findings):
+        name = scene.GenerateUniqueName(f"{volume_node.GetName()} {finding.id} box")
+        node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
+        node.CreateDefaultDisplayNodes()
+        center, size = frame.to_node(finding.box)
+        matrix = vtk.vtkMatrix4x4()
+        for row in range(3):
+            for column in range(3):
+                matrix.SetElement(row, column, frame.box_axes[row, column])
+            matrix.SetElement(row, 3, center[row])
+        node.SetAndObserveObjectToNodeMatrix(matrix)
+        node.SetSize(*size)
+        node.SetAttribute(FINDING, finding.id)
+        display = node.GetDisplayNode()
+        _color_markup(display, index)
+        display.SetFillVisibility(False)
+        display.SetPropertiesLabelVisibility(False)  # the points carry the names
+        display.SetHandlesInteractive(False)
+        _place_beside(scene, node, volume_node)
+        nodes.append(node)
+    return tuple(nodes)
+
+
+def add_points(
+    scene: vtkMRMLScene, study: Study, volume_node: vtkMRMLScalarVolumeNode
+) -> vtkMRMLMarkupsFiducialNode | None:
+    """One point list with the centre of each finding's box, labelled with its id; None when nothing was found."""
+    import vtk
+
+    frame = _Frame.of(study.image, volume_node)
+    if not study.findings:
+        return None
+    name = scene.GenerateUniqueName(f"{volume_node.GetName()} lesion centres")
+    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    node.CreateDefaultDisplayNodes()
+    for finding in study.findings:
+        center, _ = frame.to_node(finding.box)
+        index = node.AddControlPoint(vtk.vtkVector3d(*center), finding.id)
+        node.SetNthControlPointDescription(index, f"score {finding.score:.2f}")
+    _color_markup(node.GetDisplayNode(), 0)
+    _place_beside(scene, node, volume_node)
+    return node
+
+
+def add_table(scene: vtkMRMLScene, study: Study, volume_node: vtkMRMLScalarVolumeNode) -> vtkMRMLTableNode:
+    """One row a finding: id, probabilities and measurements, with units; what nobody computed has no column."""
+    import vtk
+
+    name = scene.GenerateUniqueName(f"{volume_node.GetName()} findings")
+    node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    ids = vtk.vtkStringArray()
+    ids.SetName("id")
+    for finding in study.findings:
+        ids.InsertNextValue(finding.id)
+    node.AddColumn(ids)
+    node.SetColumnTitle("id", "Finding")
+    for column, values in _figures(study).items():
+        array = vtk.vtkDoubleArray()
+        array.SetName(column)
+        for value in values:
+            array.InsertNextValue(float("nan") if value is None else value)
+        node.AddColumn(array)
+        title, unit = _title_and_unit(column)
+        node.SetColumnTitle(column, f"{title} ({unit})" if unit else title)
+        node.SetColumnUnitLabel(column, unit)
+    notes = vtk.vtkStringArray()
+    notes.SetName("notes")
+    for finding in study.findings:
+        notes.InsertNextValue(" ".join(finding.notes))
+    node.AddColumn(notes)
+    node.SetColumnTitle("notes", "Notes")
+    node.SetLocked(True)
+    _place_beside(scene, node, volume_node)
+    return node
+
+
+def show_study(
+    scene: vtkMRMLScene,
+    study: Study,
+    volume_node: vtkMRMLScalarVolumeNode,
+    segmentation_node: vtkMRMLSegmentationNode | None = None,
+) -> StudyNodes:
+    """All nodes of a study, beside the volume in the data tree and under its transform.
+
+    Parameters
+    ----------
+    segmentation_node : None for a new one. When one is given that already shows a study, that study's boxes, points
+        and table are replaced with it.
+
+    Raises
+    ------
+    DataError, OutputError : see `add_segmentation`; nothing was added then.
+    """
+    segmentation = add_segmentation(scene, study, volume_node, segmentation_node)
+    for old in _nodes_of(segmentation):
+        scene.RemoveNode(old)
+    boxes = add_boxes(scene, study, volume_node)
+    points = add_points(scene, study, volume_node)
+    table = add_table(scene, study, volume_node)
+    for node in (*boxes, points, table):
+        if node is not None:
+            node.SetNodeReferenceID(BELONGS_TO, segmentation.GetID())
+    return StudyNodes(volume_node, segmentation, boxes, points, table)
+
+
+def study_from_nodes(volume_node: vtkMRMLScalarVolumeNode, segmentation_node: vtkMRMLSegmentationNode) -> Study:
+    """The study that `show_study` showed, with the boxes and masks as they are in the scene now.
+
+    A finding whose box and segment were both deleted is left out; without its segment it has no mask. A box that was
+    turned is replaced by the smallest box along the image's axes that holds it. Segments that a person added are no
+    findings of a model and are left out.
+
+    Raises
+    ------
+    DataError : the segmentation does not hold a study, or is about another image.
+    """
+    text = segmentation_node.GetAttribute(STUDY)
+    if text is None:
+        raise DataError(f"the segmentation {segmentation_node.GetName()} was not made by BreastUSAI; choose another one.")
+    study = Study.from_json(text, source=f"the segmentation {segmentation_node.GetName()}")
+    frame = _Frame.of(study.image, volume_node)
+    boxes = {n.GetAttribute(FINDING): n for n in _nodes_of(segmentation_node) if n.IsA("vtkMRMLMarkupsROINode")}
+    segments = _segments_by_finding(segmentation_node)
+    findings = []
+    for finding in study.findings:
+        roi, segment_id = boxes.get(finding.id), segments.get(finding.id)
+        if roi is None and segment_id is None:
+            continue
+        mask = None if segment_id is None else _mask(segmentation_node, segment_id, volume_node, study.image)
+        findings.append(
+            replace(
+                finding,
+                box=finding.box if roi is None else frame.from_node(roi),
+                mask=mask,
+                label=finding.label if mask is not None else None,
+            )
+        )
+    return replace(study, findings=tuple(findings))
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def save_scene(scene: vtkMRMLScene, path: str | os.PathLike) -> Path:
+    """Write the scene and all its data as one ``.mrb`` file, whole or not at all.
+
+    Raises
+    ------
+    OutputError : the name does not end in .mrb, or the file cannot be written.
+    """
+    slicer = import_slicer()
+    path = Path(path)
+    if path.suffix.lower() != ".mrb":
+        raise OutputError(f"{path} cannot be written: a scene's file name must end in .mrb.")
+    with atomic_path(path) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent, prefix=".tmp-") as folder:
+        # MRML names the folder inside the bundle after the file, so the file needs its final name while it is made.
+        bundle = Path(folder) / path.name
+        messages = slicer.vtkMRMLMessageCollection()
+        if not scene.WriteToMRB(str(bundle), None, messages) or not bundle.is_file():
+            reason = " ".join(messages.GetAllMessagesAsString().split())
+            raise OutputError(
+                f"{path} cannot be written: the scene was not saved{f' ({reason})' if reason else ''}; "
+                "check the free space and the permissions of its folder."
+            )
+        os.replace(bundle, temporary)
+    return path
+
+
+def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: str | None = None) -> Path:
+    """A scene file of one image and its study, made in a scene of its own; it opens with the image in the red view.
+
+    Parameters
+    ----------
+    path : the ``.mrb`` file.
+    image : what the study is about, on the study's grid.
+    name : of the volume; by default the image's file name without its ending.
+
+    Raises
+    ------
+    DependencyError : slicer-core is not installed.
+    DataError, ImageError, OutputError : see `show_study`, `add_volume` and `save_scene`.
+    """
+    with private_scene() as scene:
+        name = name or Path(study.image.path).name.split(".")[0] or "image"
+        volume = add_volume(scene, image, name, study.image.spacing_known)
+        show_study(scene, study, volume)
+        _open_in_red_view(scene, volume)
+        return save_scene(scene, path)
+
+
+# --- grids -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """How a study's coordinates lie in a volume node's own space.
+
+    Attributes
+    ----------
+    to_ras : 4x4, study LPS mm -> node RAS mm.
+    axes : 3x3, the image's axes as columns, RAS.
+    scale : node mm per study mm along each axis.
+    thickness : of the one slice of a 2D image, mm; None in 3D.
+    """
+
+    to_ras: np.ndarray
+    axes: np.ndarray
+    scale: np.ndarray
+    thickness: float | None
+
+    @classmethod
+    def of(cls, info: ImageInfo, volume_node: vtkMRMLScalarVolumeNode) -> _Frame:
+        data = volume_node.GetImageData()
+        size = (0, 0, 0) if data is None else data.GetDimensions()
+        expected = (*info.size, 1)[:3]
+        if tuple(size) != expected:
+            raise DataError(
+                f"the study is about {info.path} with {' x '.join(map(str, info.size))} pixels, the volume "
+                f"{volume_node.GetName()} has {' x '.join(map(str, size))}; choose the volume that was analysed."
+            )
+        spacing, origin, axes = _grid_3d(info)
+        ijk_to_lps = np.eye(4)
+        ijk_to_lps[:3, :3] = axes * spacing
+        ijk_to_lps[:3, 3] = origin
+        node_spacing = np.array(volume_node.GetSpacing())
+        return cls(
+            to_ras=_ijk_to_ras(volume_node) @ np.linalg.inv(ijk_to_lps),
+            axes=_axes(volume_node),
+            scale=node_spacing / spacing,
+            thickness=float(node_spacing[2]) if info.dimension == 2 else None,
+        )
+
+    @property
+    def box_axes(self) -> np.ndarray:
+        """The image's axes, right-handed as an ROI needs them; a box looks the same with an axis reversed."""
+        axes = self.axes.copy()
+        if np.linalg.det(axes) < 0:
+            axes[:, 2] *= -1
+        return axes
+
+    def to_node(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
+        """Centre (RAS) and size of a study's box in the node's space."""
+        center = (self.to_ras @ [*box.center, 1.0])[:3]
+        size = np.array(box.size) * self.scale
+        if self.thickness is not None:
+            size[2] = self.thickness
+        return center, size
+
+    def from_node(self, roi: vtkMRMLMarkupsROINode) -> Box:
+        """The study's box of an ROI node."""
+        center = np.linalg.inv(self.to_ras) @ [*roi.GetCenter(), 1.0]
+        matrix = roi.GetObjectToNodeMatrix()
+        roi_axes = np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
+        # The smallest box along the image's axes around an oriented one: project its half edges on each axis.
+        size = np.abs(np.linalg.inv(self.axes) @ roi_axes) @ np.array(roi.GetSize()) / self.scale
+        if self.thickness is not None:
+            center[2], size[2] = 0.0, 0.0
+        return Box(tuple(center[:3]), tuple(size))
+
+
+def _grid_3d(info: ImageInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spacing (3), origin (3, LPS) and axes (3x3, columns) of an image; 2D images lie at z = 0, 1 mm thick."""
+    d = info.dimension
+    spacing, origin, axes = np.ones(3), np.zeros(3), np.eye(3)
+    spacing[:d], origin[:d] = info.spacing, info.origin
+    axes[:d, :d] = np.reshape(info.direction, (d, d))
+    return spacing, origin, axes
+
+
+def _ijk_to_ras(node: Any) -> np.ndarray:
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+def _axes(node: Any) -> np.ndarray:
+    """The volume's axes as columns, RAS, without its parent transform."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASDirectionMatrix(matrix)
+    return np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
+
+
+# --- voxels ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Layer:
+    """Masks that do not overlap, in one label image; members are (index of the finding, finding, label)."""
+
+    voxels: np.ndarray
+    members: list[tuple[int, Finding, int]]
+
+
+def _layers(study: Study, volume_node: Any) -> list[_Layer]:
+    layers: list[_Layer] = []
+    for index, finding in enumerate(study.findings):
+        if finding.mask is None:
+            continue
+        inside = sitk.GetArrayViewFromImage(finding.mask) != 0
+        shape = volume_node.GetImageData().GetDimensions()[::-1]
+        if inside.size != np.prod(shape):
+            raise DataError(f"the mask of {finding.id} is not on the grid of {study.image.path}.")
+        inside = inside.reshape(shape)
+        label = finding.label or index + 1
+        layer = next((x for x in layers if not x.voxels[inside].any() and label not in (m[2] for m in x.members)), None)
+        if layer is None:
+            layer = _Layer(np.zeros(shape, np.uint8 if label < 256 else np.uint16), [])
+            layers.append(layer)
+        layer.voxels = layer.voxels.astype(np.result_type(layer.voxels, np.min_scalar_type(label)), copy=False)
+        layer.voxels[inside] = label
+        layer.members.append((index, finding, label))
+    return layers
+
+
+def _voxels(image: sitk.Image, name: str) -> np.ndarray:
+    """The pixels (z, y, x) in a type that VTK in Slicer takes."""
+    if image.GetDimension() not in (2, 3):
+        raise ImageError(f"{name} has {image.GetDimension()} dimensions; a volume needs 2 or 3.")
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise ImageError(f"{name} has several components a pixel; convert it to grey values first.")
+    voxels = sitk.GetArrayFromImage(image)
+    if np.iscomplexobj(voxels):
+        raise ImageError(f"{name} has complex values; convert it to magnitudes first.")
+    if voxels.dtype in (np.int64, np.uint64):
+        limits = np.iinfo(np.int32)
+        fits = voxels.size == 0 or (limits.min <= voxels.min() and voxels.max() <= limits.max)
+        voxels = voxels.astype(np.int32 if fits else np.float64)
+    return voxels if voxels.ndim == 3 else voxels[np.newaxis]
+
+
+def _image_data(voxels: np.ndarray, data: Any) -> Any:
+    """Fill a new VTK image with voxels (z, y, x)."""
+    from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk
+
+    data.SetDimensions(*voxels.shape[::-1])
+    array = numpy_to_vtk(np.ascontiguousarray(voxels).ravel(), deep=True, array_type=get_vtk_array_type(voxels.dtype))
+    array.SetName("ImageScalars")
+    data.GetPointData().SetScalars(array)
+    return data
+
+
+def _labelmap(voxels: np.ndarray, volume_node: Any) -> Any:
+    import vtk
+
+    labelmap = _image_data(voxels, import_slicer().vtkOrientedImageData())
+    extent = volume_node.GetImageData().GetExtent()
+    labelmap.SetExtent(*extent)
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    labelmap.SetImageToWorldMatrix(matrix)
+    return labelmap
+
+
+def _mask(segmentation_node: Any, segment_id: str, volume_node: Any, info: ImageInfo) -> sitk.Image:
+    """A segment as uint8 image on the study's grid, whatever extent the editor left it with."""
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    slicer = import_slicer()
+    shape = volume_node.GetImageData().GetDimensions()[::-1]
+    reference = _labelmap(np.zeros(shape, np.uint8), volume_node)
+    merged = slicer.vtkOrientedImageData()
+    ids = vtk.vtkStringArray()
+    ids.InsertNextValue(segment_id)
+    inside = np.zeros(shape, np.uint8)
+    if segmentation_node.GenerateMergedLabelmapForAllSegments(
+        merged, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, reference, ids
+    ):
+        inside = (vtk_to_numpy(merged.GetPointData().GetScalars()).reshape(shape) != 0).astype(np.uint8)
+    mask = sitk.GetImageFromArray(inside if info.dimension == 3 else inside[0])
+    mask.SetSpacing(info.spacing)
+    mask.SetOrigin(info.origin)
+    mask.SetDirection(info.direction)
+    return mask
+
+
+def _display_range(voxels: np.ndarray) -> tuple[float, float]:
+    """Grey values shown as black and white. B-mode images are log-compressed to 8 bits already: all of it."""
+    if voxels.dtype == np.uint8:
+        return 0.0, 255.0
+    finite = voxels[np.isfinite(voxels)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(finite, (0.1, 99.9)))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+# --- nodes -----------------------------------------------------------------------------------------------------------
+
+
+def _save_undo_state(scene: Any) -> None:
+    if scene.GetUndoFlag():
+        scene.SaveStateForUndo()
+
+
+def _place_beside(scene: Any, node: Any, volume_node: Any) -> None:
+    """Under the volume's transform, and beside the volume in the data tree."""
+    if node.IsA("vtkMRMLTransformableNode"):
+        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    tree = scene.GetSubjectHierarchyNode()
+    tree.SetItemParent(_item_of(scene, node), tree.GetItemParent(_item_of(scene, volume_node)))
+
+
+def _item_of(scene: Any, node: Any) -> int:
+    """The node's item in the subject hierarchy; inside the application it is there already."""
+    tree = import_slicer().vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = tree.GetItemByDataNode(node) or tree.CreateItem(tree.GetSceneItemID(), node)
+    if not tree.GetItemOwnerPluginName(item):
+        for kind, plugin in _TREE_PLUGINS:
+            if node.IsA(kind):
+                tree.SetItemOwnerPluginName(item, plugin)
+    return item
+
+
+def _color_markup(display: Any, index: int) -> None:
+    display.SetColor(*lesion_color(index))
+    display.SetSelectedColor(*lesion_color(index))
+
+
+def _tag(segment: Any, name: str) -> str | None:
+    import vtk
+
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else None
+
+
+def _segments_by_finding(segmentation_node: Any) -> dict[str, str]:
+    """Finding id -> segment id."""
+    segmentation = segmentation_node.GetSegmentation()
+    found = {}
+    for segment_id in segmentation.GetSegmentIDs():
+        finding_id = _tag(segmentation.GetSegment(segment_id), FINDING)
+        if finding_id is not None:
+            found.setdefault(finding_id, segment_id)
+    return found
+
+
+def _nodes_of(segmentation_node: Any) -> list[Any]:
+    """The boxes, points and tables that were made with a segmentation."""
+    scene = segmentation_node.GetScene()
+    found = []
+    for kind in ("vtkMRMLMarkupsROINode", "vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode"):
+        nodes = [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]
+        found += [n for n in nodes if n.GetNodeReferenceID(BELONGS_TO) == segmentation_node.GetID()]
+    return found
+
+
+def _figures(study: Study) -> dict[str, list[float | None]]:
+    """Column -> one value a finding; columns without any value are left out, except the score."""
+    rows = []
+    for finding in study.findings:
+        row: dict[str, float | None] = {"score": finding.score, "malignancy": finding.malignancy}
+        row["solid_nodule"] = finding.solid_nodule
+        row.update({f"birads_{k}": v for k, v in (finding.birads or {}).items()})
+        row.update({k: v for k, v in finding.measurements.items() if v is None or isinstance(v, (int, float))})
+        rows.append(row)
+    columns = list(dict.fromkeys(["score", *(key for row in rows for key in row)]))
+    table = {column: [row.get(column) for row in rows] for column in columns}
+    return {k: v for k, v in table.items() if k == "score" or any(x is not None for x in v)}
+
+
+def _title_and_unit(column: str) -> tuple[str, str]:
+    """``area_mm2`` -> ("Area", "mm2")."""
+    stem, _, unit = column.rpartition("_")
+    if not stem or unit not in _UNITS:
+        stem, unit = column, ""
+    title = stem.replace("birads_", "BI-RADS ").replace("_", " ")
+    return title[:1].upper() + title[1:], unit
+
+
+def _open_in_red_view(scene: Any, volume_node: Any) -> None:
+    """Let the scene open with the image alone, upright, filling the red slice view."""
+    slicer = import_slicer()
+    slices, layouts = slicer.vtkMRMLSliceLogic(), slicer.vtkMRMLLayoutLogic()
+    try:
+        slices.SetMRMLScene(scene)
+        layouts.SetMRMLScene(scene)
+        view = slices.AddSliceNode("Red")
+        view.SetLayoutLabel("R")
+        view.SetLayoutColor(0.953, 0.290, 0.224)
+        slices.GetSliceCompositeNode().SetBackgroundVolumeID(volume_node.GetID())
+        across, up = _axes(volume_node)[:, 0], -_axes(volume_node)[:, 1]
+        matrix = view.GetSliceToRAS()
+        for column, axis in enumerate((across, up, np.cross(up, across))):  # left-handed, as all of Slicer's views
+            for row in range(3):
+                matrix.SetElement(row, column, axis[row])
+        view.UpdateMatrices()
+        slices.FitSliceToVolume(volume_node, 512, 512)
+        scene.GetNodeByID("vtkMRMLSelectionNodeSingleton").SetActiveVolumeID(volume_node.GetID())
+        layouts.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    finally:
+        slices.SetMRMLScene(None)
+        layouts.SetMRMLScene(None)
