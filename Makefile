@@ -1,0 +1,40 @@
+# The two commands of the README are `make demo` and `make test`. Each sets up all it needs in .venv, once.
+PYTHON ?= python3
+# E.g. PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for a small CPU build of PyTorch on Linux.
+PIP_ARGS ?=
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+DEMO := demo-results
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+# Made anew when the pinned requirements change; written last, so that an interrupted installation is done again.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "error: Python 3.10 to 3.13 is needed; name one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/breastusai run Testing/Data/images --output $(DEMO) --overwrite
+	@echo "Open $(DEMO)/index.html in a browser; each scene.mrb opens in 3D Slicer."
+
+test: $(VENV)/.installed
+	$(BIN)/python -m ruff check .
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/python -m ruff check .
+
+bench: $(VENV)/.installed
+	$(BIN)/python Testing/benchmarks/chan_vese.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info
