@@ -718,13 +718,13 @@ def _title_and_unit(column: str) -> tuple[str, str]:
 def _open_in_red_view(scene: Any, volume_node: Any) -> None:
     """Let the scene open with the image alone, upright, filling the red slice view."""
     slicer = import_slicer()
-    slices, layouts = slicer.vtkMRMLSliceLogic(), slicer.vtkMRMLLayoutLogic()
+    layouts, slices = slicer.vtkMRMLLayoutLogic(), slicer.vtkMRMLSliceLogic()
     try:
-        slices.SetMRMLScene(scene)
         layouts.SetMRMLScene(scene)
-        view = slices.AddSliceNode("Red")
-        view.SetLayoutLabel("R")
-        view.SetLayoutColor(0.953, 0.290, 0.224)
+        layouts.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+        view = scene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+        slices.SetMRMLScene(scene)
+        slices.SetSliceNode(view)
         slices.GetSliceCompositeNode().SetBackgroundVolumeID(volume_node.GetID())
         across, up = _axes(volume_node)[:, 0], -_axes(volume_node)[:, 1]
         matrix = view.GetSliceToRAS()
@@ -734,7 +734,6 @@ def _open_in_red_view(scene: Any, volume_node: Any) -> None:
         view.UpdateMatrices()
         slices.FitSliceToVolume(volume_node, 512, 512)
         scene.GetNodeByID("vtkMRMLSelectionNodeSingleton").SetActiveVolumeID(volume_node.GetID())
-        layouts.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
     finally:
         slices.SetMRMLScene(None)
         layouts.SetMRMLScene(None)
