@@ -1,0 +1,236 @@
+"""What the headers of NRRD, MetaImage and NIfTI files say, read before ITK touches them.
+
+ITK decides how pixels are decoded; this module looks at what ITK does not tell or mends in silence: whether a spacing
+is stated at all, spacings that are not positive, pixel data outside the header's folder, and NIfTI files that end too
+early (ITK fills them up) or hold values that are not finite (ITK makes them 0).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import ImageError
+
+_HEADER_LIMIT = 4 << 20  # bytes; longer text headers do not occur (a LIST of 10,000 long file names is 1 MB)
+_MM = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3}
+
+
+@dataclass(frozen=True)
+class Header:
+    """size: pixels along each axis. components: values a pixel. spacing: mm as stated, or None where the file states
+    none. notes: sentences for the reader."""
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...] | None
+    components: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def _malformed(path: Path, what: str) -> ImageError:
+    return ImageError(f"{path} has a header that makes no sense ({what}); export the image again.")
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as stream:
+        return stream.read(_HEADER_LIMIT).decode("latin-1")
+
+
+def _numbers(path: Path, key: str, text: str, kind=float) -> tuple:
+    try:
+        return tuple(kind(word) for word in text.split())
+    except ValueError:
+        raise _malformed(path, f"{key}: {text[:60]}") from None
+
+
+def _check_data_files(path: Path, names: list[str]) -> None:
+    """A header may name the files with its pixels; one from a stranger must not make us read elsewhere."""
+    folder = path.parent.resolve()
+    for name in names:
+        target = (folder / name.replace("\\", "/")).resolve()
+        if not target.is_relative_to(folder) or re.match(r"[A-Za-z]:", name):
+            raise ImageError(
+                f"{path} takes its pixels from {name}, which lies outside its folder; "
+                "for safety that is refused: put both files into one folder and correct the name in the header."
+            )
+        if "%" not in name and not target.is_file():
+            raise ImageError(f"{path} takes its pixels from {name}, which does not exist; put it beside the header.")
+
+
+def _list_after(text: str, position: int) -> list[str]:
+    return [line.strip() for line in text[position:].splitlines() if line.strip()]
+
+
+def read_nrrd_header(path: Path) -> Header:
+    """The header of a .nrrd, .nhdr or .seg.nrrd file (NRRD0001 to NRRD0005)."""
+    text = re.split(r"\r?\n\r?\n", _text(path), maxsplit=1)[0]
+    fields: dict[str, str] = {}
+    names: list[str] = []
+    for match in re.finditer(r"^([A-Za-z][\w ()-]*?)\s*: ([^\r\n]*)", text, re.MULTILINE):
+        key, value = match[1].lower().replace("datafile", "data file"), match[2].strip()
+        fields[key] = value
+        if key == "data file":
+            # A list of names follows; or one pattern with its numbers ("slice%03d.raw 1 20 1"); or one name.
+            if value.split()[:1] == ["LIST"]:
+                names = _list_after(text, match.end())
+                break
+            names = [value.split()[0] if "%" in value else value]
+    _check_data_files(path, names)
+    if "sizes" not in fields:
+        raise _malformed(path, "no sizes")
+    sizes = _numbers(path, "sizes", fields["sizes"], int)
+    kinds = fields.get("kinds", "").split() or ["domain"] * len(sizes)
+    vectors = re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
+    if len(kinds) != len(sizes) or (vectors and len(vectors) != len(sizes)):
+        raise _malformed(path, "fields of different lengths")
+    if any("complex" in kind for kind in kinds):
+        raise ImageError(f"{path} holds complex numbers; save their magnitude as an image.")
+    spatial = [a for a, kind in enumerate(kinds) if kind in ("domain", "space", "time", "???", "none")]
+    spatial = [a for a in spatial if not (vectors and vectors[a] == "none" and kinds[a] == "???")]
+    spacing = None
+    if vectors:
+        rows = [
+            _numbers(path, "space directions", vectors[a].strip("()").replace(",", " ").replace("none", "nan"))
+            for a in spatial
+        ]
+        spacing = tuple(math.hypot(*row) for row in rows)
+    elif "spacings" in fields:
+        values = _numbers(path, "spacings", fields["spacings"])
+        if len(values) != len(sizes):
+            raise _malformed(path, "fields of different lengths")
+        spacing = tuple(values[a] for a in spatial)
+    if spacing is not None and any(math.isnan(s) for s in spacing):
+        spacing = None
+    units = set(re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", "")))) - {"", "mm", "???"}
+    notes = (f"the file gives lengths in {', '.join(sorted(units))}; they are read as mm",) if units else ()
+    return Header(
+        size=tuple(sizes[a] for a in spatial),
+        spacing=spacing,
+        components=math.prod(n for a, n in enumerate(sizes) if a not in spatial),
+        notes=notes,
+    )
+
+
+def read_meta_header(path: Path) -> Header:
+    """The header of a .mha or .mhd file."""
+    text = _text(path)
+    fields: dict[str, str] = {}
+    for match in re.finditer(r"^\s*(\w+)[ \t]*=[ \t]*([^\r\n]*)", text, re.MULTILINE):
+        fields[match[1]] = match[2].strip()
+        if match[1] == "ElementDataFile":
+            break
+    if "DimSize" not in fields or "ElementDataFile" not in fields:
+        raise _malformed(path, "no DimSize or ElementDataFile")
+    data = fields["ElementDataFile"]
+    if data.split()[:1] == ["LIST"]:
+        _check_data_files(path, _list_after(text, match.end()))
+    elif data.upper() != "LOCAL":
+        _check_data_files(path, [data.split()[0] if "%" in data else data])
+    size = _numbers(path, "DimSize", fields["DimSize"], int)
+    stated = fields.get("ElementSpacing", fields.get("ElementSize"))
+    return Header(
+        size=size,
+        spacing=None if stated is None else _numbers(path, "ElementSpacing", stated),
+        components=(_numbers(path, "channels", fields.get("ElementNumberOfChannels", "1"), int) or (1,))[0],
+    )
+
+
+@dataclass(frozen=True)
+class _Nifti:
+    order: str
+    dim: tuple[int, ...]
+    datatype: int
+    bits: int
+    pixdim: tuple[float, ...]
+    offset: int
+
+
+def _open(path: Path):
+    with path.open("rb") as stream:
+        zipped = stream.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if zipped else path.open("rb")
+
+
+def _nifti_fields(path: Path) -> _Nifti:
+    # Byte positions after nifti1.h (348 bytes) and nifti2.h (540 bytes).
+    try:
+        with _open(path) as stream:
+            raw = stream.read(540)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ImageError(f"{path} is damaged or incomplete; copy or export it again.") from error
+    for order in "<>":
+        length = struct.unpack_from(order + "i", raw)[0] if len(raw) >= 4 else 0
+        if length == 348 and len(raw) >= 348:
+            dim = struct.unpack_from(order + "8h", raw, 40)
+            datatype, bits = struct.unpack_from(order + "2h", raw, 70)
+            pixdim = struct.unpack_from(order + "8f", raw, 76)
+            offset = int(struct.unpack_from(order + "f", raw, 108)[0])
+        elif length == 540 and len(raw) >= 540:
+            datatype, bits = struct.unpack_from(order + "2h", raw, 12)
+            dim = struct.unpack_from(order + "8q", raw, 16)
+            pixdim = struct.unpack_from(order + "8d", raw, 104)
+            offset = struct.unpack_from(order + "q", raw, 168)[0]
+        else:
+            continue
+        if not 1 <= dim[0] <= 7:
+            raise _malformed(path, f"{dim[0]} dimensions")
+        return _Nifti(order, dim[1 : dim[0] + 1], datatype, bits, pixdim[1 : dim[0] + 1], offset)
+    raise ImageError(f"{path} is damaged or incomplete; copy or export it again.")
+
+
+def read_nifti_header(path: Path) -> Header:
+    """The header of a .nii or .nii.gz file (NIfTI-1 and NIfTI-2); axes of size 1 after the third are dropped."""
+    fields = _nifti_fields(path)
+    size, pixdim = list(fields.dim), list(fields.pixdim)
+    components = 1
+    if len(size) == 5 and size[3] == 1 and size[4] > 1:  # the fifth axis holds the components of vectors
+        components = size.pop()
+    while len(size) > 3 and size[-1] == 1:
+        size.pop()
+    if fields.datatype in (32, 1792, 2048):
+        raise ImageError(f"{path} holds complex numbers; save their magnitude as an image.")
+    spacing = tuple(pixdim[: len(size)])
+    return Header(tuple(size), None if all(s == 0 for s in spacing) else spacing, components)
+
+
+def nifti_not_finite(path: Path) -> np.ndarray | None:
+    """Check that all pixels of a NIfTI file are there, and find those that are not finite.
+
+    Returns
+    -------
+    bool array (z, y, x), True where a value is NaN or infinite, in the file's order; None when all are finite (always,
+    for integer pixels).
+
+    Raises
+    ------
+    ImageError : the file ends before its last pixel.
+    """
+    fields = _nifti_fields(path)
+    expected = math.prod(fields.dim) * fields.bits // 8
+    floats = {16: "f4", 64: "f8"}.get(fields.datatype)
+    try:
+        with _open(path) as stream:
+            stream.seek(max(fields.offset, 0))
+            if floats:
+                data = stream.read(expected)
+                found = len(data)
+            else:
+                data, found = b"", 0
+                while found < expected and (chunk := stream.read(min(1 << 24, expected - found))):
+                    found += len(chunk)
+            stream.read(1)  # a gzip stream checks its sum at the end
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        found = -1
+    if found < expected:
+        raise ImageError(f"{path} is damaged or incomplete; copy or export it again.")
+    if not floats:
+        return None
+    bad = ~np.isfinite(np.frombuffer(data, dtype=fields.order + floats))
+    return bad.reshape(fields.dim[::-1]) if bad.any() else None

@@ -1,0 +1,321 @@
+"""Reading and writing images. The grid functions of `grid` are offered here as well.
+
+An image is a scalar ``SimpleITK.Image`` on its physical grid (LPS, mm). `read_image` takes every supported format to
+that, or says in one sentence why it cannot.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from . import headers
+from .atomic import atomic_path
+from .errors import ImageError, OutputError
+from .grid import (
+    as_2d,
+    box_of_mask,
+    box_region,
+    crop_to_box,
+    from_2d,
+    image_box,
+    index_box,
+    paste_back,
+    resample_like,
+    resample_to_spacing,
+    spacing_vector,
+)
+from .native import quiet
+from .pixels import COLOUR_NOTE, check_size, choose_frame, clean_values, luminance, not_orthonormal, with_grid_of
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "IMAGE_SUFFIXES",
+    "LoadedImage",
+    "as_2d",
+    "box_of_mask",
+    "box_region",
+    "crop_to_box",
+    "from_2d",
+    "image_box",
+    "index_box",
+    "is_image_file",
+    "paste_back",
+    "read_image",
+    "resample_like",
+    "resample_to_spacing",
+    "write_image",
+]
+
+DEFAULT_MAX_PIXELS = 2**29
+"""Pixels in an image above which `read_image` wants to be asked: 512 million, 2 GB as float32."""
+
+IMAGE_SUFFIXES = (
+    (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
+    + (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+    + (".dcm", ".dicom", ".ima")
+)
+_FORMATS = "NRRD, NIfTI, MetaImage, PNG, JPEG, BMP, TIFF or DICOM"
+UNKNOWN_SPACING = "the file does not say what a pixel measures; lengths are in pixels"
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image as it was read.
+
+    Attributes
+    ----------
+    image : 2D or 3D, one number a pixel, all finite and not all the same. The spacing is 1 where it is not known.
+    path : where it was read from.
+    spacing_known : whether the file (or the caller) says what a pixel measures.
+    notes : sentences for the reader on what was done to the image or should be known of it.
+    area : (x, y, width, height) in pixels of the ultrasound picture inside a screen capture, where the file itself
+        says so (DICOM ultrasound regions); None otherwise.
+    """
+
+    image: sitk.Image
+    path: Path
+    spacing_known: bool
+    notes: tuple[str, ...] = ()
+    area: tuple[int, int, int, int] | None = None
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of an existing file; an `ImageError` for whatever is not a readable file with content."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder; give an image file.")
+        with path.open("rb") as stream:
+            start = stream.read(4096)
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist; check the name.") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{path} cannot be read ({reason}); check its permissions.") from error
+    if not start:
+        raise ImageError(f"{path} is empty (0 bytes); copy or export it again.")
+    return start
+
+
+def _kind(path: Path, start: bytes) -> str | None:
+    """Which reader a file needs, by its content; None when it is no image."""
+    if start[128:132] == b"DICM":
+        return "dicom"
+    if start.startswith(b"NRRD000"):
+        return "nrrd"
+    if start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "picture"
+    if re.match(rb"[^\0]*?^\s*NDims\s*=", start, re.MULTILINE):
+        return "meta"
+    if start.startswith(b"\x1f\x8b"):
+        try:
+            # A small file may be whole in these bytes, a cut one shorter than a header; take what there is.
+            start = zlib.decompressobj(wbits=31).decompress(start)
+        except zlib.error:
+            start = b""
+    if start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0"):
+        return "nifti"
+    if path.suffix.lower() in (".dcm", ".dicom", ".ima"):  # DICOM without its preamble
+        return "dicom"
+    return None
+
+
+def _read_itk(path: Path, kind: str, max_pixels: int) -> tuple[sitk.Image, bool, tuple[str, ...]]:
+    """NRRD, MetaImage and NIfTI: the image, whether its spacing is stated, notes."""
+    parse, reader_name = {
+        "nrrd": (headers.read_nrrd_header, "NrrdImageIO"),
+        "meta": (headers.read_meta_header, "MetaImageIO"),
+        "nifti": (headers.read_nifti_header, "NiftiImageIO"),
+    }[kind]
+    header = parse(path)
+    notes = list(header.notes)
+    check_size(path, header.size, max_pixels)
+    if header.spacing is not None and not all(math.isfinite(s) and s > 0 for s in header.spacing):
+        raise ImageError(
+            f"{path} states a pixel spacing of {' x '.join(f'{s:g}' for s in header.spacing)} mm, which is not "
+            "possible; correct its header."
+        )
+    colour = header.components in (3, 4)
+    if header.components != 1 and not colour:
+        raise ImageError(
+            f"{path} has {header.components} values a pixel; an image with 1 (grey) or 3 (colour) is needed."
+        )
+    not_finite = headers.nifti_not_finite(path) if kind == "nifti" else None
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(reader_name)
+    reader.SetFileName(str(path))
+    try:
+        with quiet():
+            image = reader.Execute()
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise not_orthonormal(path) from error
+        raise ImageError(f"{path} is damaged or incomplete; copy or export it again.") from error
+    if image.GetDimension() > 3:
+        image = sitk.Extract(image, [*image.GetSize()[:3], *[0] * (image.GetDimension() - 3)])
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise ImageError(f"{path} holds complex numbers; save their magnitude as an image.")
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = sitk.GetArrayViewFromImage(image)
+        if array.dtype.kind != "u":
+            raise ImageError(f"{path} holds vectors, not colours or grey values; save one component as an image.")
+        grey, coloured = luminance(array)
+        notes += [COLOUR_NOTE] * coloured
+        image = with_grid_of(image, grey)
+    if not_finite is not None:
+        array = sitk.GetArrayFromImage(image)
+        array[not_finite.reshape(array.shape)] = np.nan
+        image = with_grid_of(image, array)
+    return image, header.spacing is not None, tuple(notes)
+
+
+def read_image(
+    path: str | os.PathLike,
+    *,
+    spacing_mm: float | Sequence[float] | None = None,
+    frame: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    allow_constant: bool = False,
+) -> LoadedImage:
+    """Read an image: NRRD, NIfTI, MetaImage, PNG, JPEG, BMP, TIFF or DICOM, told apart by content, not by name.
+
+    Colour becomes luminance; values that are not finite become the minimum; a palette, transparency, EXIF orientation,
+    rescale slope and MONOCHROME1 are applied. The number of dimensions stays what the file says: a volume with one
+    slice is 3D (see `as_2d`). A cine of several frames is not a volume: one frame is taken.
+
+    Parameters
+    ----------
+    path : the file.
+    spacing_mm : what a pixel measures, mm; overrides the file. One number, or one for each axis (x, y[, z]).
+    frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None.
+    max_pixels : the largest image (pixels in all) that is read; checked before the pixels are.
+    allow_constant : accept an image with one value everywhere, such as an empty mask.
+
+    Raises
+    ------
+    ImageError : there is no such file, or it cannot be worked on.
+    UsageError : `spacing_mm` or `frame` is impossible.
+    DependencyError : a DICOM file, and pydicom is not installed.
+    """
+    path = Path(path)
+    kind = _kind(path, _start(path))
+    area = None
+    if kind is None:
+        raise ImageError(f"{path} is not an image that can be read; give a {_FORMATS} file.")
+    if kind == "dicom":
+        from .dicom import read_dicom
+
+        image, known, notes, area = read_dicom(path, frame=frame, max_pixels=max_pixels)
+    elif kind == "picture":
+        from .picture import read_picture
+
+        image, known, notes = read_picture(path, frame=frame, max_pixels=max_pixels)
+    else:
+        choose_frame(path, 1, frame)
+        image, known, notes = _read_itk(path, kind, max_pixels)
+
+    for key in image.GetMetaDataKeys():  # belongs to the file, not to what is computed from it (patient's name, ...)
+        image.EraseMetaData(key)
+    dimension = image.GetDimension()
+    axes = np.array(image.GetDirection()).reshape(dimension, dimension)
+    if not np.allclose(axes.T @ axes, np.eye(dimension), atol=1e-3):
+        raise not_orthonormal(path)
+    image, value_notes = clean_values(path, image, allow_constant)
+    notes = [*notes, *value_notes]
+    if spacing_mm is not None:
+        image.SetSpacing(spacing_vector(spacing_mm, dimension))
+        known = True
+        notes.append(f"pixel spacing {' x '.join(f'{s:g}' for s in image.GetSpacing())} mm given by the user")
+    elif not known:
+        image.SetSpacing([1.0] * dimension)
+        notes.append(UNKNOWN_SPACING)
+    return LoadedImage(image=image, path=path, spacing_known=known, notes=tuple(notes), area=area)
+
+
+def is_image_file(path: str | os.PathLike) -> bool:
+    """Whether a file in a folder of inputs should be read: by its name, or as DICOM by its content.
+
+    Hidden files, and segmentations (``.seg.nrrd``), which lie beside the images that they belong to, are none.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    if name.startswith(".") or name.endswith((".seg.nrrd", ".seg.nhdr")) or not path.is_file():
+        return False
+    if name.endswith(IMAGE_SUFFIXES):
+        return True
+    # Names such as IM_0001 or 1.2.840.113619.2.5 have no suffix, or digits where a suffix would stand.
+    if path.suffix and not path.suffix[1:].isdigit():
+        return False
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def _check_nifti_written(path: Path) -> None:
+    """ITK's NIfTI writer does not say when the disk is full; look whether all is there. Raises `OSError`."""
+    try:
+        headers.nifti_not_finite(path)
+    except ImageError:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+
+
+def write_image(image: sitk.Image, path: str | os.PathLike) -> Path:
+    """Write an image; the suffix of the name says the format. The file is there whole or not at all.
+
+    NRRD (.nrrd, .seg.nrrd), MetaImage (.mha) and NIfTI (.nii, .nii.gz) hold every image with its grid (NIfTI: to seven
+    digits). PNG, BMP, TIFF and JPEG hold the pixels of a 2D image or single slice, no grid: PNG and TIFF uint8 or
+    uint16, TIFF also float32, BMP and JPEG uint8.
+
+    Raises
+    ------
+    OutputError : the format cannot hold the image, or the file cannot be written.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    if name.endswith((".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")):
+        from .picture import write_picture
+
+        return write_picture(image, path)
+    if not name.endswith((".nrrd", ".mha", ".nii", ".nii.gz")):
+        cure = "choose .nrrd, .mha, .nii.gz, or .png for a 2D image"
+        if name.endswith((".nhdr", ".mhd")):
+            cure = "a header apart from its pixels is not written; choose .nrrd or .mha"
+        raise OutputError(f"{path} cannot be written as {path.suffix or 'a file without suffix'}; {cure}.")
+    with atomic_path(path) as temporary:
+        try:
+            with quiet():
+                sitk.WriteImage(image, str(temporary), name.endswith((".nrrd", ".mha", ".gz")))
+        except RuntimeError as error:
+            # ITK does not pass on what the system said; a plain write of as many bytes finds out.
+            _raise_system_error(temporary, image)
+            reason = str(error).strip().splitlines()[-1]
+            raise OutputError(f"{path} cannot be written ({reason}); choose another format or folder.") from error
+        if name.endswith((".nii", ".nii.gz")):
+            _check_nifti_written(temporary)
+    return path
+
+
+def _raise_system_error(temporary: Path, image: sitk.Image) -> None:
+    """Raise the `OSError` that stands against a file of this size at this place, if there is one."""
+    with temporary.open("wb") as stream:
+        chunk = bytes(1 << 20)
+        for _ in range(image.GetNumberOfPixels() * image.GetSizeOfPixelComponent() // len(chunk) + 1):
+            stream.write(chunk)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,125 @@
+"""PNG, JPEG, BMP and TIFF: pictures without a physical grid, read and written through Pillow."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .atomic import atomic_path
+from .errors import ImageError, OutputError
+from .grid import as_2d
+from .native import quiet
+from .pixels import COLOUR_NOTE, check_size, choose_frame, luminance
+
+# ImageJ's names for units, in mm. It writes the micro sign as an escape.
+_UNITS = {"mm": 1.0, "cm": 10.0, "m": 1e3, "micron": 1e-3, "um": 1e-3, "µm": 1e-3, "\\u00b5m": 1e-3, "nm": 1e-6}
+_UNITS |= {"inch": 25.4, "in": 25.4}
+
+
+def _imagej_spacing(picture) -> tuple[float, float] | None:
+    """(x, y) mm from a TIFF that ImageJ has calibrated, else None. Dots per inch say nothing of the tissue."""
+    tags = getattr(picture, "tag_v2", {})
+    description = str(tags.get(270, ""))
+    unit = re.search(r"^unit=(\S+)", description, re.MULTILINE)
+    if not description.startswith("ImageJ=") or unit is None or unit[1] not in _UNITS:
+        return None
+    per_unit = [float(tags.get(tag, 0) or 0) for tag in (282, 283)]
+    if not all(np.isfinite(p) and p > 0 for p in per_unit):
+        return None
+    return tuple(_UNITS[unit[1]] / p for p in per_unit)
+
+
+def _grey(picture) -> tuple[np.ndarray, list[str]]:
+    """(height, width) array of a Pillow image of any mode, and what was done."""
+    notes = []
+    if picture.mode in ("L", "I", "F") or picture.mode.startswith("I;16"):
+        array = np.asarray(picture)
+        return array.astype(array.dtype.newbyteorder("=")), notes
+    if picture.mode == "1":
+        return np.asarray(picture.convert("L")), notes
+    if picture.mode == "LAB":
+        return np.asarray(picture.getchannel("L")), [COLOUR_NOTE]
+    if picture.has_transparency_data:
+        rgba = np.asarray(picture.convert("RGBA"))
+        alpha = rgba[..., 3:]
+        rgb = rgba[..., :3]
+        if alpha.min() < 255:
+            rgb = ((rgb.astype(np.uint32) * alpha + 127) // 255).astype(np.uint8)
+            notes.append("transparent parts laid over black")
+    else:
+        rgb = np.asarray(picture.convert("RGB"))
+    array, coloured = luminance(rgb)
+    return array, notes + [COLOUR_NOTE] * coloured
+
+
+def read_picture(path: Path, *, frame: int | None, max_pixels: int) -> tuple[sitk.Image, bool, tuple[str, ...]]:
+    """Read a picture as a 2D image: the image, whether its spacing is known, notes.
+
+    Resolutions in dots per inch are ignored: they are about the paper. Only ImageJ's calibration counts. Of several
+    pages one is read; `frame`, from 1, the middle one by default.
+
+    Raises
+    ------
+    ImageError : damaged, too large, or of a kind that Pillow does not read.
+    UsageError : there is no such frame.
+    """
+    from PIL import Image, ImageOps
+
+    notes: list[str] = []
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as picture:
+                check_size(path, picture.size, max_pixels)
+                count = getattr(picture, "n_frames", 1)
+                index = choose_frame(path, count, frame)
+                if count > 1:
+                    picture.seek(index)
+                    check_size(path, picture.size, max_pixels)
+                    notes.append(f"frame {index + 1} of {count}; a stack of pages is not read as a volume")
+                picture.load()
+                spacing = _imagej_spacing(picture)
+                upright = ImageOps.exif_transpose(picture)
+                if picture.getexif().get(0x0112, 1) in range(2, 9):
+                    notes.append("turned upright as its EXIF orientation says")
+                    spacing = spacing and (spacing if upright.size == picture.size else spacing[::-1])
+                array, colour_notes = _grey(upright)
+        except Image.DecompressionBombError as error:
+            raise ImageError(
+                f"{path} has more pixels than pictures are read with ({2 * Image.MAX_IMAGE_PIXELS:,}); "
+                "crop it, or save it as NRRD."
+            ) from error
+        # Pillow raises one of these, by format, for a file that ends early or holds something else.
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
+            raise ImageError(
+                f"{path} is damaged or incomplete, or of a kind that is not read; copy it again or save it as PNG."
+            ) from error
+    image = sitk.GetImageFromArray(array)
+    if spacing:
+        image.SetSpacing(spacing)
+        notes.append("pixel spacing from ImageJ's calibration")
+    return image, spacing is not None, (*notes, *colour_notes)
+
+
+def write_picture(image: sitk.Image, path: Path) -> Path:
+    """Write a 2D image (or single slice) as PNG, BMP, TIFF or JPEG, without its grid. Raises `OutputError`."""
+    from PIL import Image
+
+    name, suffix = path.name, path.suffix.lower()
+    plane = as_2d(image)
+    if plane is None:
+        raise OutputError(f"{name} cannot hold a volume; write it as .nrrd, .mha or .nii.gz.")
+    array = sitk.GetArrayFromImage(plane)
+    types = {".png": "uint8 uint16", ".tif": "uint8 uint16 float32", ".tiff": "uint8 uint16 float32"}
+    if str(array.dtype) not in types.get(suffix, "uint8").split():
+        raise OutputError(f"{name} cannot hold pixels of type {array.dtype}; write it as .nrrd, .mha or .nii.gz.")
+    options = {"quality": 95} if suffix in (".jpg", ".jpeg") else {}
+    if suffix in (".tif", ".tiff"):
+        options = {"compression": "tiff_adobe_deflate"}
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary, **options)
+    return path
