@@ -190,7 +190,8 @@ def add_segmentation(
     OutputError : `node` holds other segments and stands under another transform than the volume.
     """
     slicer = import_slicer()
-    _Frame.of(study.image, volume_node)  # refuses before anything is changed
+    frame = _Frame.of(study.image, volume_node)
+    layers = _layers(study)  # all that can be refused is refused before anything is changed
     _save_undo_state(scene)
     if node is None:
         name = scene.GenerateUniqueName(f"{volume_node.GetName()} lesions")
@@ -207,13 +208,16 @@ def add_segmentation(
     if segmentation.GetNumberOfSegments():
         node.CreateBinaryLabelmapRepresentation()
     node.SetSourceRepresentationToBinaryLabelmap()
+    # First the transform: the reference geometry contains what lies between the two nodes, and MRML would resample
+    # the masks to it when the scene is saved.
+    _place_beside(scene, node, volume_node)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetOpacity2DFill(0.25)
 
     labelmap_name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    for layer in _layers(study, volume_node):
-        labelmap = _labelmap(layer.voxels, volume_node)
+    for layer in layers:
+        labelmap = _labelmap(layer.voxels, frame)
         for index, finding, label in layer.members:
             segment = slicer.vtkSegment()
             segment.SetName(finding.id)
@@ -228,7 +232,6 @@ def add_segmentation(
             if not segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(finding.id)):
                 raise OutputError(f"the segment {finding.id} cannot be added to {node.GetName()}.")
     node.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
-    _place_beside(scene, node, volume_node)
     return node
 
 
@@ -369,7 +372,7 @@ def study_from_nodes(volume_node: vtkMRMLScalarVolumeNode, segmentation_node: vt
         roi, segment_id = boxes.get(finding.id), segments.get(finding.id)
         if roi is None and segment_id is None:
             continue
-        mask = None if segment_id is None else _mask(segmentation_node, segment_id, volume_node, study.image)
+        mask = None if segment_id is None else _mask(segmentation_node, segment_id, frame, study.image)
         findings.append(
             replace(
                 finding,
@@ -438,14 +441,19 @@ def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: 
 class _Frame:
     """How a study's coordinates lie in a volume node's own space.
 
+    A 3D study and its volume share physical space; the order of the voxels may differ, as Slicer reverses the slices
+    of left-handed images when it reads them. A 2D study and its slice share the pixels.
+
     Attributes
     ----------
+    pixel_to_ras : 4x4, index of a pixel of the study's image -> node RAS mm.
     to_ras : 4x4, study LPS mm -> node RAS mm.
     axes : 3x3, the image's axes as columns, RAS.
     scale : node mm per study mm along each axis.
     thickness : of the one slice of a 2D image, mm; None in 3D.
     """
 
+    pixel_to_ras: np.ndarray
     to_ras: np.ndarray
     axes: np.ndarray
     scale: np.ndarray
@@ -462,15 +470,27 @@ class _Frame:
                 f"{volume_node.GetName()} has {' x '.join(map(str, size))}; choose the volume that was analysed."
             )
         spacing, origin, axes = _grid_3d(info)
-        ijk_to_lps = np.eye(4)
-        ijk_to_lps[:3, :3] = axes * spacing
-        ijk_to_lps[:3, 3] = origin
+        pixel_to_lps = np.eye(4)
+        pixel_to_lps[:3, :3] = axes * spacing
+        pixel_to_lps[:3, 3] = origin
+        if info.dimension == 3:
+            return cls(
+                pixel_to_ras=_LPS_TO_RAS @ pixel_to_lps,
+                to_ras=_LPS_TO_RAS,
+                axes=_LPS_TO_RAS[:3, :3] @ axes,
+                scale=np.ones(3),
+                thickness=None,
+            )
+        first = np.eye(4)
+        first[:3, 3] = data.GetExtent()[::2]  # a cropped volume may start at another index than 0
+        pixel_to_ras = _ijk_to_ras(volume_node) @ first
         node_spacing = np.array(volume_node.GetSpacing())
         return cls(
-            to_ras=_ijk_to_ras(volume_node) @ np.linalg.inv(ijk_to_lps),
+            pixel_to_ras=pixel_to_ras,
+            to_ras=pixel_to_ras @ np.linalg.inv(pixel_to_lps),
             axes=_axes(volume_node),
             scale=node_spacing / spacing,
-            thickness=float(node_spacing[2]) if info.dimension == 2 else None,
+            thickness=float(node_spacing[2]),
         )
 
     @property
@@ -538,14 +558,14 @@ class _Layer:
     members: list[tuple[int, Finding, int]]
 
 
-def _layers(study: Study, volume_node: Any) -> list[_Layer]:
+def _layers(study: Study) -> list[_Layer]:
+    shape = (*study.image.size, 1)[2::-1]
     layers: list[_Layer] = []
     for index, finding in enumerate(study.findings):
         if finding.mask is None:
             continue
         inside = sitk.GetArrayViewFromImage(finding.mask) != 0
-        shape = volume_node.GetImageData().GetDimensions()[::-1]
-        if inside.size != np.prod(shape):
+        if finding.mask.GetSize() != study.image.size:
             raise DataError(f"the mask of {finding.id} is not on the grid of {study.image.path}.")
         inside = inside.reshape(shape)
         label = finding.label or index + 1
@@ -586,26 +606,24 @@ def _image_data(voxels: np.ndarray, data: Any) -> Any:
     return data
 
 
-def _labelmap(voxels: np.ndarray, volume_node: Any) -> Any:
+def _labelmap(voxels: np.ndarray, frame: _Frame) -> Any:
     import vtk
 
     labelmap = _image_data(voxels, import_slicer().vtkOrientedImageData())
-    extent = volume_node.GetImageData().GetExtent()
-    labelmap.SetExtent(*extent)
     matrix = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(matrix)
+    matrix.DeepCopy(frame.pixel_to_ras.ravel())
     labelmap.SetImageToWorldMatrix(matrix)
     return labelmap
 
 
-def _mask(segmentation_node: Any, segment_id: str, volume_node: Any, info: ImageInfo) -> sitk.Image:
+def _mask(segmentation_node: Any, segment_id: str, frame: _Frame, info: ImageInfo) -> sitk.Image:
     """A segment as uint8 image on the study's grid, whatever extent the editor left it with."""
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
     slicer = import_slicer()
-    shape = volume_node.GetImageData().GetDimensions()[::-1]
-    reference = _labelmap(np.zeros(shape, np.uint8), volume_node)
+    shape = (*info.size, 1)[2::-1]
+    reference = _labelmap(np.zeros(shape, np.uint8), frame)
     merged = slicer.vtkOrientedImageData()
     ids = vtk.vtkStringArray()
     ids.InsertNextValue(segment_id)

@@ -1,0 +1,631 @@
+"""MRML nodes of images and studies, on the real MRML of slicer-core."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from BreastUSAILib import mrml
+from BreastUSAILib.errors import DataError, ImageError, OutputError
+from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
+from BreastUSAILib.slicer_runtime import private_scene
+from BreastUSAILib.terminology import segment_tags
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+import vtk  # noqa: E402
+from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
+
+# A turn about a skew axis; its determinant is 1.
+TURN = (0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60)
+MIRRORED = (0.36, 0.48, 0.8, -0.8, 0.60, 0.0, 0.48, 0.64, -0.60)
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture
+def scene():
+    with private_scene() as fresh:
+        yield fresh
+
+
+def _image(size, spacing=None, origin=None, direction=None, seed=0, dtype=np.uint8) -> sitk.Image:
+    rng = np.random.default_rng(seed)
+    image = sitk.GetImageFromArray(rng.integers(0, 255, size[::-1]).astype(dtype))
+    image.SetSpacing(spacing or (0.08, 0.12, 0.5)[: len(size)])
+    image.SetOrigin(origin or (3.0, -7.5, 11.0)[: len(size)])
+    if direction is not None:
+        image.SetDirection(direction)
+    return image
+
+
+def _mask(image: sitk.Image, start, stop) -> sitk.Image:
+    array = np.zeros(image.GetSize()[::-1], np.uint8)
+    array[tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1], strict=True))] = 1
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(image)
+    return mask
+
+
+def _box(image: sitk.Image, start, stop) -> Box:
+    """The box around the pixels start <= index < stop."""
+    d = image.GetDimension()
+    middle = [(a + b - 1) / 2 for a, b in zip(start, stop, strict=True)]
+    center = image.TransformContinuousIndexToPhysicalPoint(middle)
+    size = [(b - a) * s for a, b, s in zip(start, stop, image.GetSpacing(), strict=True)]
+    return Box(tuple([*center, 0.0][:3]), tuple([*size, 0.0][:3])) if d == 2 else Box(center, tuple(size))
+
+
+def _study(image: sitk.Image, *regions, path="/data/case 7.png", known=True) -> Study:
+    findings = tuple(
+        Finding(
+            id=f"L{i}",
+            box=_box(image, *region),
+            score=0.9 / i,
+            malignancy=0.25,
+            mask=_mask(image, *region),
+            label=i,
+            measurements={"area_mm2": 12.5 * i, "orientation_deg": 30.0 if i == 1 else None, "volume_mm3": None},
+            models={"segment": "roi-cnn-compact"},
+            notes=("Refined.",),
+        )
+        for i, region in enumerate(regions, 1)
+    )
+    return Study(ImageInfo.of(image, path, known), findings, provenance={"device": {"name": "cpu"}, "notes": ["ä|:;~"]})
+
+
+CASE_2D = ((40, 30), ((5, 6), (15, 12)), ((20, 10), (30, 25)))
+CASE_3D = ((20, 16, 12), ((2, 3, 4), (8, 9, 7)), ((10, 2, 1), (19, 12, 11)))
+
+
+def _case(kind: str) -> tuple[sitk.Image, Study]:
+    size, *regions = CASE_2D if kind.startswith("2D") else CASE_3D
+    direction = {
+        "2D": None,
+        "2D turned": (0.6, -0.8, 0.8, 0.6),
+        "3D": None,
+        "3D oblique": TURN,
+        "3D mirrored": MIRRORED,
+    }[kind]
+    image = _image(size, direction=direction)
+    return image, _study(image, *regions)
+
+
+KINDS = ("2D", "2D turned", "3D", "3D oblique", "3D mirrored")
+
+
+def _parent(scene):
+    """A transform that turns, scales, shears and moves."""
+    matrix = vtk.vtkMatrix4x4()
+    values = (0.6, -0.8, 0.1, 12, 0.9, 0.5, 0, -4, 0, 0.2, 1.3, 30, 0, 0, 0, 1)
+    matrix.DeepCopy(values)
+    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "probe")
+    node.SetMatrixTransformToParent(matrix)
+    return node, np.reshape(values, (4, 4))
+
+
+def _same_image(a: sitk.Image, b: sitk.Image) -> None:
+    assert a.GetSize() == b.GetSize()
+    assert a.GetSpacing() == b.GetSpacing()
+    assert a.GetOrigin() == pytest.approx(b.GetOrigin(), abs=1e-12)
+    assert a.GetDirection() == pytest.approx(b.GetDirection(), abs=1e-12)
+    np.testing.assert_array_equal(sitk.GetArrayViewFromImage(a), sitk.GetArrayViewFromImage(b))
+
+
+def _same_study(found: Study, expected: Study) -> None:
+    assert found.image == expected.image and found.provenance == expected.provenance
+    assert [f.id for f in found.findings] == [f.id for f in expected.findings]
+    for a, b in zip(found.findings, expected.findings, strict=True):
+        assert a.box.center == pytest.approx(b.box.center, abs=1e-6)
+        assert a.box.size == pytest.approx(b.box.size, abs=1e-6)
+        assert replace(a, box=b.box) == b
+        _same_image(a.mask, b.mask)
+
+
+# --- volumes ---------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.tuples(*[st.integers(1, 7)] * 3),
+    spacing=st.tuples(*[st.floats(0.01, 5)] * 3),
+    origin=st.tuples(*[st.floats(-500, 500)] * 3),
+    angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3),
+    dtype=st.sampled_from(["uint8", "int16", "uint16", "int32", "float32", "float64"]),
+)
+def test_any_image_comes_back_as_it_was(scene, size, spacing, origin, angles, dtype):
+    turn = sitk.Euler3DTransform((0, 0, 0), *angles).GetMatrix()
+    image = _image(size, spacing, origin, turn, dtype=dtype)
+    node = mrml.add_volume(scene, image, "image")
+    back = mrml.image_from_volume(node)
+    assert back.GetPixelID() == image.GetPixelID()
+    _same_image(back, image)
+    # Where a voxel lies in the scene: the same point, with the first two axes the other way round.
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    last = [n - 1 for n in size]
+    x, y, z = image.TransformIndexToPhysicalPoint(last)
+    assert matrix.MultiplyPoint((*last, 1))[:3] == pytest.approx((-x, -y, z), abs=1e-9)
+
+
+def test_a_2d_image_is_one_slice(scene):
+    image = _image((6, 4), (0.1, 0.2), (3, 5), (0.6, -0.8, 0.8, 0.6))
+    back = mrml.image_from_volume(mrml.add_volume(scene, image, "image"))
+    assert back.GetSize() == (6, 4, 1) and back.GetSpacing() == (0.1, 0.2, 1.0)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(back)[0], sitk.GetArrayFromImage(image))
+    point = image.TransformIndexToPhysicalPoint((5, 2))
+    assert back.TransformIndexToPhysicalPoint((5, 2, 0)) == pytest.approx((*point, 0.0))
+
+
+@pytest.mark.parametrize(
+    "values, kind", [([0, 7], "int32"), ([-1, 2**31 - 1], "int32"), ([0, 2**40], "float64"), ([], "int32")]
+)
+def test_64_bit_integers_are_converted_without_loss(scene, values, kind):
+    array = np.zeros((2, 3), np.int64)
+    array.flat[: len(values)] = values
+    back = mrml.image_from_volume(mrml.add_volume(scene, sitk.GetImageFromArray(array), "image"))
+    assert sitk.GetArrayFromImage(back).dtype == kind
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(back)[0], array)
+
+
+def test_images_that_are_no_volume_are_refused(scene):
+    grey = _image((4, 4))
+    for bad, reason in (
+        (sitk.Compose(grey, grey, grey), "several components"),
+        (sitk.Image((2, 2, 2, 2), sitk.sitkUInt8), "4 dimensions"),
+        (sitk.RealAndImaginaryToComplex(sitk.Cast(grey, sitk.sitkFloat32), sitk.Cast(grey, sitk.sitkFloat32)), "complex"),
+    ):
+        with pytest.raises(ImageError, match=f"bad.png .*{reason}"):
+            mrml.add_volume(scene, bad, "bad.png")
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+
+
+def test_an_empty_volume_node_is_refused(scene):
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")
+    with pytest.raises(ImageError, match="nothing holds no voxels"):
+        mrml.image_from_volume(node)
+
+
+def test_a_colour_volume_keeps_its_components(scene):
+    array = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
+    node = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colour")
+    data = vtk.vtkImageData()
+    data.SetDimensions(4, 2, 1)
+    data.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+    vtk_to_numpy(data.GetPointData().GetScalars())[:] = array.reshape(-1, 3)
+    node.SetAndObserveImageData(data)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mrml.image_from_volume(node)), array)
+
+
+def test_a_cropped_volume_keeps_its_place(scene):
+    image = _image((8, 6, 5), direction=TURN)
+    node = mrml.add_volume(scene, image, "image")
+    crop = vtk.vtkExtractVOI()
+    crop.SetInputData(node.GetImageData())
+    crop.SetVOI(2, 6, 1, 4, 3, 4)
+    crop.Update()
+    node.SetAndObserveImageData(crop.GetOutput())
+    _same_image(mrml.image_from_volume(node), image[2:7, 1:5, 3:5])
+
+
+def test_display_shows_b_mode_whole_and_other_ranges_without_outliers(scene):
+    display = mrml.add_volume(scene, _image((9, 9)), "b-mode").GetDisplayNode()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0, 255)
+    assert not display.GetAutoWindowLevel() and display.GetColorNode().GetName() == "Grey"
+    array = np.linspace(0, 1, 10_000, dtype=np.float32).reshape(100, 100)
+    array[0, 0], array[0, 1] = np.nan, 1e9
+    display = mrml.add_volume(scene, sitk.GetImageFromArray(array), "float").GetDisplayNode()
+    assert display.GetWindowLevelMax() == pytest.approx(1, abs=0.01)
+
+
+def test_spacing_known_and_set(scene):
+    image = _image((5, 5), (1, 1))
+    unknown = mrml.add_volume(scene, image, "png", spacing_known=False)
+    assert not mrml.spacing_known(unknown)
+    assert mrml.spacing_known(mrml.add_volume(scene, image, "real millimetres"))
+    loaded = mrml.add_volume(scene, image, "loaded by Slicer")
+    loaded.RemoveAttribute(mrml.SPACING_KNOWN)
+    assert not mrml.spacing_known(loaded)
+    loaded.SetSpacing(0.1, 0.1, 1)
+    assert mrml.spacing_known(loaded)
+
+    scene.SetUndoOn()
+    mrml.set_pixel_spacing(unknown, 0.07)
+    assert unknown.GetSpacing() == (0.07, 0.07, 1.0) and mrml.spacing_known(unknown)
+    assert scene.GetNumberOfUndoLevels() == 1
+    for bad in (0, -1, math.nan, math.inf):
+        with pytest.raises(ImageError, match="png is .*positive"):
+            mrml.set_pixel_spacing(unknown, bad)
+
+
+# --- studies ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("parent", [False, True])
+def test_a_study_comes_back_from_its_nodes(scene, kind, parent):
+    image, study = _case(kind)
+    volume = mrml.add_volume(scene, image, "image")
+    if parent:
+        volume.SetAndObserveTransformNodeID(_parent(scene)[0].GetID())
+    nodes = mrml.show_study(scene, study, volume)
+    _same_study(mrml.study_from_nodes(volume, nodes.segmentation), study)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_lies_where_the_image_lies_under_a_transform(scene, kind):
+    image, study = _case(kind)
+    volume = mrml.add_volume(scene, image, "image")
+    transform, to_world = _parent(scene)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    nodes = mrml.show_study(scene, study, volume)
+    for node in (nodes.segmentation, nodes.points, *nodes.boxes):
+        assert node.GetParentTransformNode() is transform
+    for index, (finding, roi) in enumerate(zip(study.findings, nodes.boxes, strict=True)):
+        x, y, z = finding.box.center
+        expected = (to_world @ (-x, -y, z, 1))[:3]
+        world = [0.0] * 3
+        nodes.points.GetNthControlPointPositionWorld(index, world)
+        assert world == pytest.approx(expected, abs=1e-5)
+        roi.GetCenterWorld(world)
+        assert world == pytest.approx(expected, abs=1e-5)
+        assert nodes.points.GetNthControlPointLabel(index) == finding.id
+        # the segment's centre, too, is the box's: both are blocks of the same pixels
+        center = nodes.segmentation.GetSegmentCenterRAS(nodes.segmentation.GetSegmentation().GetNthSegmentID(index))
+        assert center == pytest.approx(expected, abs=0.9 * max(image.GetSpacing()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_boxes_stand_along_the_images_axes(scene, kind):
+    image, study = _case(kind)
+    nodes = mrml.show_study(scene, study, mrml.add_volume(scene, image, "image"))
+    d = image.GetDimension()
+    axes = np.eye(3)
+    axes[:d, :d] = np.reshape(image.GetDirection(), (d, d))
+    for finding, roi in zip(study.findings, nodes.boxes, strict=True):
+        matrix = roi.GetObjectToNodeMatrix()
+        found = np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
+        assert np.linalg.det(found) == pytest.approx(1)
+        np.testing.assert_allclose(np.abs((np.diag([-1, -1, 1]) @ axes).T @ found), np.eye(3), atol=1e-9)
+        size = finding.box.size if d == 3 else (*finding.box.size[:2], 1.0)
+        assert roi.GetSize() == pytest.approx(size)
+
+
+def test_a_single_slice_anywhere_in_space_takes_a_2d_study(scene):
+    """The module's case: the volume node was loaded by Slicer and stands obliquely, the study is two-dimensional."""
+    volume = mrml.add_volume(scene, _image((40, 30, 1), (0.08, 0.12, 2.5), direction=TURN), "image")
+    image, study = _case("2D")
+    nodes = mrml.show_study(scene, study, volume)
+    three = mrml.image_from_volume(volume)
+    for finding, roi in zip(study.findings, nodes.boxes, strict=True):
+        index = image.TransformPhysicalPointToContinuousIndex(finding.box.center[:2])
+        x, y, z = three.TransformContinuousIndexToPhysicalPoint((*index, 0))
+        assert list(roi.GetCenter()) == pytest.approx([-x, -y, z], abs=1e-5)
+        assert roi.GetSize() == pytest.approx((*finding.box.size[:2], 2.5))
+    _same_study(mrml.study_from_nodes(volume, nodes.segmentation), study)
+
+
+def test_segments_carry_terminology_names_colours_and_exact_voxels(scene):
+    image, study = _case("3D oblique")
+    nodes = mrml.show_study(scene, study, mrml.add_volume(scene, image, "image"))
+    segmentation = nodes.segmentation.GetSegmentation()
+    assert [segmentation.GetNthSegment(i).GetName() for i in range(2)] == ["L1", "L2"]
+    assert segmentation.GetNumberOfLayers() == 1
+    colors = set()
+    for finding in study.findings:
+        segment = segmentation.GetSegment(finding.id)
+        colors.add(segment.GetColor())
+        assert segment.GetLabelValue() == finding.label
+        for key, value in segment_tags("roi-cnn-compact").items():
+            found = vtk.reference("")
+            assert segment.GetTag(key, found) and found == value
+    assert len(colors) == 2
+    geometry = segmentation.GetConversionParameter("Reference image geometry")
+    assert geometry.endswith("0;19;0;15;0;11;")
+
+
+def test_masks_that_overlap_are_both_kept_whole(scene):
+    image = _image((20, 20))
+    study = _study(image, ((2, 2), (12, 12)), ((6, 6), (18, 18)))
+    volume = mrml.add_volume(scene, image, "image")
+    nodes = mrml.show_study(scene, study, volume)
+    assert nodes.segmentation.GetSegmentation().GetNumberOfLayers() == 2
+    _same_study(mrml.study_from_nodes(volume, nodes.segmentation), study)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), count=st.integers(0, 5))
+def test_any_set_of_masks_comes_back(scene, data, count):
+    image = _image((9, 7, 3), direction=TURN)
+    bits = st.binary(min_size=9 * 7 * 3, max_size=9 * 7 * 3)
+    study = _study(image, *[((0, 0, 0), (9, 7, 3))] * count)
+    findings = []
+    for finding in study.findings:
+        array = (np.frombuffer(data.draw(bits), np.uint8) % 2).reshape(3, 7, 9)
+        mask = sitk.GetImageFromArray(array)
+        mask.CopyInformation(image)
+        findings.append(replace(finding, mask=mask))
+    study = replace(study, findings=tuple(findings))
+    volume = mrml.add_volume(scene, image, "image")
+    _same_study(mrml.study_from_nodes(volume, mrml.show_study(scene, study, volume).segmentation), study)
+
+
+def test_nothing_found_is_an_empty_segmentation_and_an_empty_table(scene):
+    image = _image((8, 8))
+    study = _study(image)
+    volume = mrml.add_volume(scene, image, "image")
+    nodes = mrml.show_study(scene, study, volume)
+    assert nodes.segmentation.GetSegmentation().GetNumberOfSegments() == 0
+    assert (nodes.boxes, nodes.points, nodes.table.GetNumberOfRows()) == ((), None, 0)
+    assert mrml.study_from_nodes(volume, nodes.segmentation) == study
+
+
+def test_the_table_has_a_row_a_finding_and_units(scene):
+    image, study = _case("2D")
+    table = mrml.show_study(scene, study, mrml.add_volume(scene, image, "image")).table
+    names = [table.GetColumnName(i) for i in range(table.GetNumberOfColumns())]
+    assert names == ["id", "score", "malignancy", "area_mm2", "orientation_deg", "notes"]
+    assert [table.GetCellText(row, 0) for row in range(2)] == ["L1", "L2"]
+    assert table.GetColumnUnitLabel("area_mm2") == "mm2" and table.GetColumnTitle("area_mm2") == "Area (mm2)"
+    assert float(table.GetCellText(1, 3)) == 25.0
+    assert math.isnan(float(table.GetCellText(1, 4)))
+
+
+def test_nodes_stand_beside_the_volume_in_the_data_tree(scene):
+    image, study = _case("2D")
+    volume = mrml.add_volume(scene, image, "image")
+    tree = scene.GetSubjectHierarchyNode()
+    folder = tree.CreateFolderItem(tree.GetSceneItemID(), "patient")
+    tree.SetItemParent(tree.GetItemByDataNode(volume), folder)
+    nodes = mrml.show_study(scene, study, volume)
+    for node, plugin in (
+        (nodes.segmentation, "Segmentations"),
+        (nodes.points, "Markups"),
+        (nodes.boxes[0], "Markups"),
+        (nodes.table, "Tables"),
+    ):
+        item = tree.GetItemByDataNode(node)
+        assert tree.GetItemParent(item) == folder and tree.GetItemOwnerPluginName(item) == plugin
+
+
+def test_a_chosen_segmentation_keeps_the_users_segments_and_replaces_ours(scene):
+    image, study = _case("2D")
+    volume = mrml.add_volume(scene, image, "image")
+    chosen = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "chosen")
+    chosen.CreateDefaultDisplayNodes()
+    chosen.GetSegmentation().AddEmptySegment("L1", "drawn by hand")
+    first = mrml.show_study(scene, study, volume, chosen)
+    assert first.segmentation is chosen
+    second = mrml.show_study(scene, replace(study, findings=study.findings[:1]), volume, chosen)
+    segmentation = chosen.GetSegmentation()
+    names = [segmentation.GetNthSegment(i).GetName() for i in range(segmentation.GetNumberOfSegments())]
+    assert names == ["drawn by hand", "L1"]
+    for kind, count in (("MarkupsROI", 1), ("MarkupsFiducial", 1), ("Table", 1), ("Segmentation", 1)):
+        assert scene.GetNumberOfNodesByClass(f"vtkMRML{kind}Node") == count
+    back = mrml.study_from_nodes(volume, chosen)
+    _same_study(back, replace(study, findings=study.findings[:1]))
+    assert second.segmentation is chosen
+
+
+def test_a_chosen_segmentation_under_another_transform_is_not_moved(scene):
+    image, study = _case("2D")
+    volume = mrml.add_volume(scene, image, "image")
+    chosen = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "chosen")
+    chosen.GetSegmentation().AddEmptySegment("mine")
+    chosen.SetAndObserveTransformNodeID(_parent(scene)[0].GetID())
+    with pytest.raises(OutputError, match="chosen stands under another transform than the image"):
+        mrml.show_study(scene, study, volume, chosen)
+    assert chosen.GetSegmentation().GetNumberOfSegments() == 1
+
+
+def test_two_runs_make_two_sets_of_nodes_with_their_own_names(scene):
+    image, study = _case("2D")
+    volume = mrml.add_volume(scene, image, "image")
+    first, second = (mrml.show_study(scene, study, volume) for _ in range(2))
+    assert first.segmentation.GetName() != second.segmentation.GetName()
+    scene.RemoveNode(second.boxes[0])
+    _same_study(mrml.study_from_nodes(volume, first.segmentation), study)
+
+
+def test_edits_in_the_scene_are_read_back(scene):
+    image, study = _case("3D oblique")
+    volume = mrml.add_volume(scene, image, "image")
+    nodes = mrml.show_study(scene, study, volume)
+    roi = nodes.boxes[0]
+    x, y, z = roi.GetCenter()
+    roi.SetCenter(x + 1, y, z)
+    nodes.segmentation.RemoveSegment("L1")
+    scene.RemoveNode(nodes.boxes[1])
+    nodes.segmentation.GetSegmentation().AddEmptySegment("mine")
+    back = mrml.study_from_nodes(volume, nodes.segmentation)
+    first, second = back.findings
+    cx, cy, cz = study.findings[0].box.center
+    assert first.box.center == pytest.approx((cx - 1, cy, cz), abs=1e-6)
+    assert first.mask is None and first.label is None
+    assert second.box == study.findings[1].box and second.mask is not None
+    scene.RemoveNode(roi)
+    assert [f.id for f in mrml.study_from_nodes(volume, nodes.segmentation).findings] == ["L2"]
+
+
+def test_a_turned_box_is_read_as_the_box_around_it(scene):
+    image = _image((40, 40, 40), (0.5, 0.5, 0.5), (0, 0, 0))
+    study = _study(image, ((10, 10, 10), (20, 20, 20)))
+    volume = mrml.add_volume(scene, image, "image")
+    nodes = mrml.show_study(scene, study, volume)
+    turn = vtk.vtkTransform()
+    turn.SetMatrix(nodes.boxes[0].GetObjectToNodeMatrix())
+    turn.RotateZ(45)
+    nodes.boxes[0].SetAndObserveObjectToNodeMatrix(turn.GetMatrix())
+    box = mrml.study_from_nodes(volume, nodes.segmentation).findings[0].box
+    assert box.size == pytest.approx((5 * math.sqrt(2), 5 * math.sqrt(2), 5), abs=1e-6)
+    assert box.center == pytest.approx(study.findings[0].box.center, abs=1e-6)
+
+
+def test_a_cropped_slice_takes_a_2d_study(scene):
+    image, study = _case("2D")
+    whole = _image((50, 45, 1))
+    volume = mrml.add_volume(scene, whole, "image")
+    crop = vtk.vtkExtractVOI()
+    crop.SetInputData(volume.GetImageData())
+    crop.SetVOI(4, 43, 7, 36, 0, 0)
+    crop.Update()
+    volume.SetAndObserveImageData(crop.GetOutput())
+    nodes = mrml.show_study(scene, study, volume)
+    _same_study(mrml.study_from_nodes(volume, nodes.segmentation), study)
+    index = image.TransformPhysicalPointToContinuousIndex(study.findings[0].box.center[:2])
+    x, y, z = whole.TransformContinuousIndexToPhysicalPoint((index[0] + 4, index[1] + 7, 0))
+    assert list(nodes.boxes[0].GetCenter()) == pytest.approx([-x, -y, z], abs=1e-5)
+
+
+def test_the_wrong_nodes_are_refused(scene):
+    image, study = _case("2D")
+    volume = mrml.add_volume(scene, image, "image")
+    other = mrml.add_volume(scene, _image((11, 13)), "other")
+    with pytest.raises(DataError, match="case 7.png with 40 x 30 pixels, the volume other has 11 x 13 x 1"):
+        mrml.show_study(scene, study, other)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    strange = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "strange")
+    with pytest.raises(DataError, match="strange was not made by BreastUSAI"):
+        mrml.study_from_nodes(volume, strange)
+
+
+def test_undo_state_is_saved_before_nodes_change(scene):
+    image, study = _case("2D")
+    volume = mrml.add_volume(scene, image, "image")
+    mrml.show_study(scene, study, volume)
+    assert scene.GetNumberOfUndoLevels() == 0  # undo is off
+    scene.SetUndoOn()
+    mrml.show_study(scene, study, volume)
+    assert scene.GetNumberOfUndoLevels() == 1
+
+
+# --- scene files -----------------------------------------------------------------------------------------------------
+
+
+def _open(scene, path, folder):
+    """Unzip and import, as ReadFromMRB fails on slicer-core."""
+    with zipfile.ZipFile(path) as bundle:
+        assert bundle.testzip() is None
+        bundle.extractall(folder)
+    (file,) = Path(folder).glob("*/*.mrml")
+    scene.SetURL(str(file))
+    assert scene.Import()
+    return file
+
+
+@pytest.mark.parametrize("kind", ["2D", "3D oblique", "3D mirrored"])
+def test_a_saved_scene_opens_with_everything_in_place(tmp_path, kind):
+    image, study = _case(kind)
+    path = tmp_path / "out" / "scène 1.mrb"
+    with private_scene() as scene:
+        volume = mrml.add_volume(scene, image, "image")
+        transform, to_world = _parent(scene)
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        mrml.show_study(scene, study, volume)
+        assert mrml.save_scene(scene, path) == path
+    assert [p.name for p in path.parent.iterdir()] == ["scène 1.mrb"]
+
+    with private_scene() as scene:
+        file = _open(scene, path, tmp_path / "unzipped")
+        assert str(tmp_path) not in file.read_text(encoding="utf-8")  # all paths are relative
+        volume = scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        segmentation = scene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+        points = scene.GetFirstNodeByClass("vtkMRMLMarkupsFiducialNode")
+        table = scene.GetFirstNodeByClass("vtkMRMLTableNode")
+        rois = [scene.GetNthNodeByClass(i, "vtkMRMLMarkupsROINode") for i in range(2)]
+
+        expected = image if image.GetDimension() == 3 else sitk.JoinSeries(image)
+        loaded = mrml.image_from_volume(volume)
+        if kind == "3D mirrored":  # Slicer's reader reverses the slices of left-handed volumes
+            loaded = sitk.Resample(loaded, expected, sitk.Transform(), sitk.sitkNearestNeighbor)
+        _same_image(loaded, expected)
+        _same_study(mrml.study_from_nodes(volume, segmentation), study)
+        for index, finding in enumerate(study.findings):
+            segment = segmentation.GetSegmentation().GetSegment(finding.id)
+            for key, value in segment_tags("roi-cnn-compact").items():
+                found = vtk.reference("")
+                assert segment.GetTag(key, found) and found == value
+            x, y, z = finding.box.center
+            world = [0.0] * 3
+            rois[index].GetCenterWorld(world)
+            assert world == pytest.approx((to_world @ (-x, -y, z, 1))[:3], abs=1e-6)
+            points.GetNthControlPointPositionWorld(index, world)
+            assert world == pytest.approx((to_world @ (-x, -y, z, 1))[:3], abs=1e-6)
+            assert rois[index].GetNodeReferenceID(mrml.BELONGS_TO) == segmentation.GetID()
+        assert table.GetNumberOfRows() == 2 and table.GetColumnUnitLabel("area_mm2") == "mm2"
+        parent = scene.GetFirstNodeByClass("vtkMRMLLinearTransformNode")
+        tree = scene.GetSubjectHierarchyNode()
+        for node in (volume, segmentation, points, *rois):
+            assert node.GetParentTransformNode() is parent
+            assert node.GetDisplayNode() is not None
+        for node in (volume, segmentation, points, table, *rois):
+            item = tree.GetItemByDataNode(node)
+            assert item and tree.GetItemParent(item) == tree.GetSceneItemID()
+        assert volume.GetDisplayNode().GetWindowLevelMax() == 255
+
+
+def test_write_scene_shows_the_image_upright_in_the_red_view(tmp_path):
+    image, study = _case("2D")
+    mrml.write_scene(tmp_path / "scene.mrb", image, study)
+    with private_scene() as scene:
+        _open(scene, tmp_path / "scene.mrb", tmp_path / "unzipped")
+        volume = scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        assert volume.GetName() == "case 7"
+        composite = scene.GetSingletonNode("Red", "vtkMRMLSliceCompositeNode")
+        assert composite.GetBackgroundVolumeID() == volume.GetID()
+        view = scene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+        to_ras = view.GetSliceToRAS()
+        # the screen's up is against the image's rows, and the whole image is seen
+        assert [to_ras.GetElement(r, 1) for r in range(3)] == pytest.approx([0, 1, 0])
+        assert view.GetFieldOfView()[0] >= 40 * 0.08 and view.GetFieldOfView()[1] >= 30 * 0.12
+        layout = scene.GetSingletonNode("vtkMRMLLayoutNode", "vtkMRMLLayoutNode")
+        assert layout.GetViewArrangement() == layout.SlicerLayoutOneUpRedSliceView
+
+
+def test_a_scene_that_cannot_be_written_says_so_and_leaves_nothing(scene, tmp_path):
+    image, study = _case("2D")
+    mrml.show_study(scene, study, mrml.add_volume(scene, image, "image"))
+    with pytest.raises(OutputError, match="must end in .mrb"):
+        mrml.save_scene(scene, tmp_path / "scene.zip")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="scene.mrb cannot be written"):
+        mrml.save_scene(scene, tmp_path / "file" / "scene.mrb")
+    old = tmp_path / "scene.mrb"
+    old.write_text("old")
+
+    class Full:
+        def WriteToMRB(self, *_):
+            return False
+
+    with pytest.raises(OutputError, match="scene.mrb cannot be written: the scene was not saved"):
+        mrml.save_scene(Full(), old)
+    assert old.read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["file", "scene.mrb"]
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="../shared/data is not here")
+def test_a_real_image_and_its_mask_come_back_from_a_scene_file(tmp_path):
+    image_file = next(iter(sorted(SHARED_DATA.glob("*/images/*.png"))))
+    mask_file = image_file.parents[1] / "masks" / image_file.name
+    image, mask = sitk.ReadImage(str(image_file)), sitk.ReadImage(str(mask_file))
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        image = sitk.VectorIndexSelectionCast(image, 0)
+    mask = sitk.Cast(mask > 0, sitk.sitkUInt8)
+    mask.CopyInformation(image)
+    stats = sitk.LabelShapeStatisticsImageFilter()
+    stats.Execute(mask)
+    x, y, w, h = stats.GetBoundingBox(1)
+    finding = Finding("L1", _box(image, (x, y), (x + w, y + h)), 0.8, mask=mask, label=1)
+    study = Study(ImageInfo.of(image, str(image_file), False), (finding,))
+    mrml.write_scene(tmp_path / "scene.mrb", image, study)
+    with private_scene() as scene:
+        _open(scene, tmp_path / "scene.mrb", tmp_path / "unzipped")
+        volume = scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        assert not mrml.spacing_known(volume)
+        back = mrml.study_from_nodes(volume, scene.GetFirstNodeByClass("vtkMRMLSegmentationNode"))
+        _same_study(back, study)
