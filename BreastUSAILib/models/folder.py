@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import atomic_path, write_text
+from ..atomic import write_bytes, write_text
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -18,25 +20,26 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 def sha256(path: Path) -> str:
     """The file's SHA-256, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(stream.read()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def save_model(folder: Path, network: nn.Module, config: dict[str, Any], *, half: bool = False) -> Path:
-    """Write a network's weights and its config (size and SHA-256 filled in) to `folder`.
+def save_weights(path: Path, state: Mapping[str, torch.Tensor], *, half: bool = False) -> Path:
+    """Write tensors as safetensors, moved into place when complete.
 
     `half` stores floating-point weights as fp16: half the size, for networks where it was measured to cost nothing.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    state = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     if half:
         state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / WEIGHTS
-    with atomic_path(weights) as temporary:
-        save_file(state, str(temporary))
+    return write_bytes(path, save(state))
+
+
+def save_model(folder: Path, network: nn.Module, config: dict[str, Any]) -> Path:
+    """Write a network's weights and its config (file, size and SHA-256 filled in) to `folder`."""
+    weights = save_weights(folder / WEIGHTS, network.state_dict())
     config = {**config, "file": WEIGHTS, "size_bytes": weights.stat().st_size, "sha256": sha256(weights)}
     write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     return folder

@@ -1,0 +1,95 @@
+"""Figures of merit against hand-worked numbers and independent implementations; the protocol on made cases."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from BreastUSAILib.errors import DataError
+from BreastUSAILib.evaluation import segment as protocol
+from BreastUSAILib.evaluation.metrics import bootstrap_interval, dice, hausdorff95, jaccard
+
+masks = arrays(bool, (9, 7))
+
+
+def _square(top, left, side, shape=(40, 50)):
+    mask = np.zeros(shape, bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def test_dice_and_jaccard_by_hand():
+    a, b = _square(0, 0, 10), _square(0, 5, 10)
+    assert dice(a, b) == pytest.approx(2 * 50 / 200) and jaccard(a, b) == pytest.approx(50 / 150)
+
+
+@settings(max_examples=60)
+@given(masks, masks)
+def test_dice_and_jaccard_agree_as_they_must(a, b):
+    d, j = dice(a, b), jaccard(a, b)
+    assert 0 <= j <= d <= 1 and d == pytest.approx(2 * j / (1 + j)) and d == dice(b, a) and dice(a, a) == 1
+
+
+def test_hausdorff95_of_a_shifted_square_is_the_shift_in_mm():
+    assert hausdorff95(_square(5, 5, 20), _square(5, 8, 20), (0.5, 2.0)) == pytest.approx(6.0)
+    assert hausdorff95(_square(5, 5, 20), _square(8, 5, 20), (0.5, 2.0)) == pytest.approx(1.5)
+    assert hausdorff95(_square(5, 5, 20), np.zeros((40, 50), bool), (1, 1)) is None
+
+
+def test_bootstrap_draws_groups_not_images():
+    random = np.random.default_rng(0)
+    per_group = random.normal(0.8, 0.1, 60)
+    groups = [f"g{i}" for i in range(60)]
+    low, high = bootstrap_interval(per_group, groups)
+    # The textbook interval of a mean of 60 independent values; a bootstrap agrees to a tenth of its width.
+    half = 1.96 * per_group.std() / np.sqrt(60)
+    assert low == pytest.approx(per_group.mean() - half, abs=0.2 * half)
+    assert high == pytest.approx(per_group.mean() + half, abs=0.2 * half)
+    # Copies of the same patients carry no information: the interval must not shrink.
+    copies = bootstrap_interval(np.repeat(per_group, 10), np.repeat(groups, 10))
+    assert copies[1] - copies[0] == pytest.approx(high - low, rel=0.15)
+    assert np.isnan(bootstrap_interval([], [])).all()
+
+
+def _row(**changes):
+    values = {
+        "id": "a", "source": "set", "label": "benign", "group": "g", "has_lesion": True, "n_findings": 1, "score": 0.9, "dice": 0.8,
+        "dice_unrefined": 0.7, "jaccard": 2 / 3, "hausdorff95": 2.0, "unit": "mm",
+    }  # fmt: skip
+    return protocol.Row(**values | changes)
+
+
+def test_summary_counts_misses_and_false_alarms():
+    rows = [
+        _row(id="a", dice=0.8, group="g1"),
+        _row(id="b", dice=0.0, n_findings=0, score=None, group="g2", hausdorff95=None),
+        _row(id="c", dice=0.9, group="g3", unit="px", hausdorff95=5.0),
+        _row(id="d", has_lesion=False, dice=None, dice_unrefined=None, jaccard=None, hausdorff95=None),
+        _row(id="e", has_lesion=False, n_findings=0, dice=None, dice_unrefined=None, jaccard=None, hausdorff95=None),
+    ]
+    figures = protocol.summarise(rows)
+    assert figures["images"] == 5 and figures["with_lesion"] == 3
+    assert figures["mean_dice"] == pytest.approx(1.7 / 3) and figures["median_dice"] == 0.8
+    assert figures["nothing_reported"] == 1 and figures["not_touched"] == 1
+    assert figures["healthy"] == 2 and figures["healthy_with_finding"] == 1
+    assert figures["median_hausdorff95_mm"] == 2.0 and figures["median_hausdorff95_px"] == 5.0
+    table = protocol.as_markdown({"set": figures, "healthy": protocol.summarise(rows[3:])})
+    assert "0.567" in table and "1 of 2" in table and len(table.splitlines()) == 4
+
+
+def test_results_are_written(tmp_path):
+    rows = [_row(), _row(id="b", dice=0.5)]
+    protocol.write(tmp_path, rows, {"set": protocol.summarise(rows)}, {"folds": [0]})
+    with (tmp_path / "rows.csv").open(newline="") as stream:
+        assert [r["dice"] for r in csv.DictReader(stream)] == ["0.8", "0.5"]
+    assert json.loads((tmp_path / "figures.json").read_text())["figures"]["set"]["images"] == 2
+    assert (tmp_path / "dice.png").read_bytes().startswith(b"\x89PNG") and (tmp_path / "figures.md").is_file()
+
+
+def test_no_images_in_the_folds_is_said():
+    with pytest.raises(DataError, match="no images in the chosen folds"):
+        protocol.evaluate([], None, None)

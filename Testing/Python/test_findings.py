@@ -1,0 +1,136 @@
+"""Records: invariants, JSON that follows its published schema and reads back the same."""
+
+import json
+import math
+from dataclasses import FrozenInstanceError
+
+import jsonschema
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from BreastUSAILib.errors import DataError
+from BreastUSAILib.findings import BIRADS_CATEGORIES, Box, Finding, ImageInfo, Study, study_schema
+
+number = st.floats(-1e6, 1e6)
+probability = st.floats(0, 1)
+vector = st.tuples(number, number, number)
+boxes = st.builds(Box, vector, st.tuples(*[st.floats(0, 1e4)] * 3))
+names = st.text("abcdefghijk_", min_size=1, max_size=8)
+
+
+@st.composite
+def studies(draw):
+    count = draw(st.integers(0, 4))
+    findings = [
+        Finding(
+            id=f"L{i + 1}",
+            box=draw(boxes),
+            score=draw(probability),
+            malignancy=draw(st.none() | probability),
+            birads=draw(st.none() | st.fixed_dictionaries({c: probability for c in BIRADS_CATEGORIES})),
+            solid_nodule=draw(st.none() | probability),
+            label=draw(st.none() | st.just(i + 1)),
+            measurements=draw(st.dictionaries(names, st.none() | number, max_size=3)),
+            evidence=draw(st.dictionaries(names, number, max_size=2)),
+            models={"segment": "roi-cnn-compact"},
+            notes=tuple(draw(st.lists(st.text(max_size=20), max_size=2))),
+        )
+        for i in range(count)
+    ]
+    info = ImageInfo(draw(st.text(min_size=1, max_size=30)), (4, 5), (0.1, 0.2), (1.0, 2.0), (1, 0, 0, 1), draw(st.booleans()))
+    return Study(info, tuple(findings), provenance={"seconds": {"segment": 0.5}, "notes": ["a note"]})
+
+
+@given(studies())
+def test_json_follows_the_schema_and_reads_back_the_same(study):
+    text = study.to_json()
+    jsonschema.validate(json.loads(text), study_schema(), cls=jsonschema.Draft202012Validator)
+    assert Study.from_json(text) == study
+
+
+def test_schema_is_itself_valid():
+    jsonschema.Draft202012Validator.check_schema(study_schema())
+
+
+def test_schema_refuses_a_probability_above_one():
+    data = Study(ImageInfo("a", (1, 1), (1, 1), (0, 0), (1, 0, 0, 1)), (Finding("L1", Box((0, 0, 0), (1, 1, 0)), 0.5),)).to_dict()
+    data["findings"][0]["malignancy"] = 1.5
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, study_schema())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "has the schema None"),
+        ('{"schema": "breastusai/study/9"}', "this version of BreastUSAI reads"),
+        ('{"schema": "breastusai/study/1.0", "findings": [{}], "image": {}, "provenance": {}}', "does not follow the schema"),
+    ],
+)
+def test_unreadable_json_names_the_file(text, sentence):
+    with pytest.raises(DataError, match=sentence) as error:
+        Study.from_json(text, source="somewhere/study.json")
+    assert "somewhere/study.json" in str(error.value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf])
+def test_probabilities_must_be_probabilities(value):
+    with pytest.raises(DataError, match="between 0 and 1"):
+        Finding("L1", Box((0, 0, 0), (1, 1, 1)), value)
+
+
+def test_bad_boxes_categories_and_ids_are_refused():
+    box = Box((0, 0, 0), (1, 1, 1))
+    with pytest.raises(DataError, match="not be negative"):
+        Box((0, 0, 0), (1, -1, 1))
+    with pytest.raises(DataError, match="finite"):
+        Box((0, 0, math.nan), (1, 1, 1))
+    with pytest.raises(DataError, match="3 are needed"):
+        Box((0, 0), (1, 1, 1))
+    with pytest.raises(DataError, match="not among"):
+        Finding("L1", box, 0.5, birads={"6": 0.5})
+    info = ImageInfo("a", (1, 1), (1, 1), (0, 0), (1, 0, 0, 1))
+    with pytest.raises(DataError, match="not unique"):
+        Study(info, (Finding("L1", box, 0.5), Finding("L1", box, 0.4)))
+    with pytest.raises(DataError, match="2 or 3 are needed"):
+        ImageInfo("a", (1,), (1,), (0,), (1,))
+
+
+def test_records_do_not_change_in_place():
+    with pytest.raises(FrozenInstanceError):
+        Finding("L1", Box((0, 0, 0), (1, 1, 1)), 0.5).score = 0.7
+
+
+def test_nothing_found_has_its_own_words():
+    study = Study(ImageInfo("a", (1, 1), (1, 1), (0, 0), (1, 0, 0, 1)))
+    assert study.summary == "No lesion found."
+    assert study.label_image() is None
+    assert json.loads(study.to_json())["findings"] == []
+
+
+def _mask(rows, columns):
+    array = np.zeros((8, 9), np.uint8)
+    array[rows, columns] = 1
+    mask = sitk.GetImageFromArray(array)
+    mask.SetSpacing((0.1, 0.3))
+    mask.SetOrigin((5, -7))
+    return mask
+
+
+def test_label_image_and_masks_round_trip_and_the_better_finding_wins_an_overlap():
+    box = Box((0, 0, 0), (1, 1, 0))
+    first = Finding("L1", box, 0.9, mask=_mask(slice(1, 4), slice(1, 4)), label=1)
+    second = Finding("L2", box, 0.6, mask=_mask(slice(3, 6), slice(3, 6)), label=2)
+    study = Study(ImageInfo.of(first.mask, "a"), (first, second))
+    labels = study.label_image()
+    array = sitk.GetArrayFromImage(labels)
+    assert array[3, 3] == 1 and array[5, 5] == 2 and array[0, 0] == 0
+    assert (array > 0).sum() == 9 + 9 - 1
+    assert labels.GetSpacing() == first.mask.GetSpacing() and labels.GetOrigin() == first.mask.GetOrigin()
+    again = Study.from_json(study.to_json(), labels)
+    assert np.array_equal(sitk.GetArrayFromImage(again.findings[0].mask), sitk.GetArrayFromImage(first.mask))
+    assert sitk.GetArrayFromImage(again.findings[1].mask).sum() == 8

@@ -1,0 +1,160 @@
+"""The model zoo: what ships is whole, what is damaged is refused before a byte is used."""
+
+import json
+import pickle
+
+import pytest
+import torch
+
+from BreastUSAILib.errors import ModelError, UsageError
+from BreastUSAILib.models import catalog, zoo
+from BreastUSAILib.models.cards import card
+from BreastUSAILib.models.devices import choose_device
+from BreastUSAILib.models.folder import CONFIG, WEIGHTS, save_model, sha256
+from BreastUSAILib.networks.roi_cnn import RoiCnn
+
+TINY = {"channels": [4, 4, 8, 8, 8], "convolutions": [1] * 5, "context_channels": 8, "decoder_channels": [8, 8], "batch_norm": True}
+CONFIG_OF_TINY = {
+    "id": "tiny",
+    "task": "segment",
+    "version": "0",
+    "network": "roi_cnn.RoiCnn",
+    "arguments": TINY,
+    "preprocessing": {"dimension": 2, "size": 64},
+    "trained_on": "nothing: random weights",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    return save_model(tmp_path / "tiny", RoiCnn(**TINY), CONFIG_OF_TINY)
+
+
+def _edit(folder, **changes):
+    path = folder / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_every_model_that_ships_is_whole_and_described():
+    entries = catalog.entries()
+    assert entries
+    for entry in entries:
+        zoo.verify(entry)
+        path = catalog.WEIGHTS / entry.file
+        assert path.stat().st_size == entry.size_bytes and sha256(path) == entry.sha256
+        assert entry.trained_on and entry.licence != "unspecified" and entry.measured and entry.reproduce
+    listed = {entry.file for entry in entries}
+    assert {p.name for p in catalog.WEIGHTS.glob("*")} == listed, "weights that the catalogue does not know"
+    assert sum(entry.size_bytes for entry in entries) < 40e6
+
+
+def test_every_model_that_ships_loads_and_says_what_it_was_trained_on():
+    for entry in catalog.entries():
+        model = zoo.load(entry.id, entry.task, "cpu")
+        assert not model.network.training
+        assert all(torch.isfinite(p).all() for p in model.network.parameters())
+        text = card(entry)
+        assert text.splitlines()[2] == f"**Trained on {entry.trained_on}.**"
+        assert "not a medical device" in text and entry.sha256 in text
+
+
+def test_a_folder_of_ones_own_loads(folder):
+    model = zoo.load(folder, "segment", "cpu")
+    assert model.entry.id == "tiny" and model.device.name == "cpu"
+    torch.manual_seed(0)
+    expected = RoiCnn(**TINY).state_dict()
+    for name, value in model.network.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_cache_loads_once(folder):
+    cache = zoo.ModelCache()
+    assert cache.get(folder, "segment", "cpu") is cache.get(folder, "segment", "cpu")
+
+
+def test_damaged_weights_are_refused(folder):
+    path = folder / WEIGHTS
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(ModelError, match="damaged or were exchanged") as error:
+        zoo.load(folder)
+    assert str(path) in str(error.value)
+
+
+def test_missing_weights_name_the_file(folder):
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(ModelError, match="cannot be read") as error:
+        zoo.load(folder)
+    assert WEIGHTS in str(error.value)
+
+
+def test_a_pickle_is_never_loaded(folder, tmp_path):
+    ran = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(ran), "w"))
+
+    (folder / WEIGHTS).write_bytes(pickle.dumps(Bomb()))
+    _edit(folder, sha256=sha256(folder / WEIGHTS))
+    with pytest.raises(ModelError, match="do not fit"):
+        zoo.load(folder)
+    assert not ran.exists()
+
+
+def test_weights_of_another_network_do_not_fit(folder):
+    _edit(folder, arguments=TINY | {"context_channels": 16})
+    with pytest.raises(ModelError, match="do not fit the network"):
+        zoo.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"network": "os.system"}, "names the network 'os.system'"),
+        ({"task": "grade"}, "is for the task 'grade'"),
+    ],
+)
+def test_configs_that_ask_for_something_else(folder, changes, sentence):
+    _edit(folder, **changes)
+    with pytest.raises(ModelError, match=sentence):
+        zoo.load(folder)
+
+
+def test_weights_outside_the_folder_are_not_followed(folder, tmp_path):
+    outside = tmp_path / "outside.safetensors"
+    (folder / WEIGHTS).rename(outside)
+    _edit(folder, file="../outside.safetensors")
+    with pytest.raises(ModelError, match="cannot be read"):
+        zoo.load(folder)
+
+
+def test_config_without_what_is_needed(folder):
+    (folder / CONFIG).write_text('{"id": "x"}')
+    with pytest.raises(ModelError, match="lacks arguments"):
+        zoo.load(folder)
+    (folder / CONFIG).write_text("{")
+    with pytest.raises(ModelError, match="is not JSON"):
+        zoo.load(folder)
+    (folder / CONFIG).unlink()
+    with pytest.raises(ModelError, match="config.json is missing"):
+        zoo.load(folder)
+
+
+def test_unknown_model_names_the_known_ones():
+    with pytest.raises(ModelError, match=catalog.entries()[0].id):
+        zoo.load("no-such-model")
+
+
+def test_devices():
+    assert choose_device("cpu").reason == "asked for"
+    automatic = choose_device("auto")
+    assert automatic.name in ("cpu", "cuda", "mps") and "automatically" in automatic.reason
+    with pytest.raises(UsageError, match="choose one of"):
+        choose_device("tpu")
+    for name, present in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())):
+        if not present:
+            with pytest.raises(UsageError, match="use --device auto"):
+                choose_device(name)

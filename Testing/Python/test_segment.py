@@ -1,0 +1,183 @@
+"""The segment task with the model that ships, on the real sample images: right place, any grid, any range of values."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from BreastUSAILib.errors import BreastUSAIError, ImageError, UsageError
+from BreastUSAILib.evaluation.metrics import dice
+from BreastUSAILib.image import LoadedImage, read_image
+from BreastUSAILib.models.zoo import ModelCache, load
+from BreastUSAILib.segment import SegmentOptions, probability_map, segment_2d
+from BreastUSAILib.workup import WorkupOptions, run_workup
+
+DATA = Path(__file__).parents[1] / "Data"
+with (DATA / "labels.csv").open(newline="") as _stream:
+    SAMPLES = {row["id"]: row for row in csv.DictReader(_stream)}
+WITH_LESION = [name for name, row in SAMPLES.items() if row["mask"]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load(device="cpu")
+
+
+def _image(name):
+    return read_image(DATA / SAMPLES[name]["file"]).image
+
+
+def _truth(name):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(DATA / SAMPLES[name]["mask"]))) > 0
+
+
+def _array(finding):
+    return sitk.GetArrayFromImage(finding.mask) > 0
+
+
+def test_the_lesions_of_the_sample_images_are_outlined(model):
+    scores = {}
+    for name in WITH_LESION:
+        findings, _ = segment_2d(_image(name), model)
+        assert len(findings) == 1
+        scores[name] = dice(_array(findings[0]), _truth(name))
+    assert np.mean(list(scores.values())) >= 0.84, scores
+    assert min(scores.values()) > 0.5, scores
+
+
+def test_a_finding_is_complete(model):
+    image = _image("case067")
+    (finding,), _ = segment_2d(image, model)
+    mask = _array(finding)
+    assert finding.id == "L1" and finding.label == 1 and finding.models == {"segment": model.entry.id}
+    assert 0.5 < finding.score <= 1
+    assert finding.mask.GetSize() == image.GetSize() and finding.mask.GetSpacing() == image.GetSpacing()
+    rows, columns = np.nonzero(mask)
+    spacing = image.GetSpacing()[0]
+    assert finding.box.center == pytest.approx(
+        ((columns.min() + columns.max()) / 2 * spacing, (rows.min() + rows.max()) / 2 * spacing, 0)
+    )
+    assert finding.box.size == pytest.approx((np.ptp(columns) * spacing + spacing, np.ptp(rows) * spacing + spacing, 0))
+    assert finding.measurements["area_mm2"] == pytest.approx(mask.sum() * spacing**2, rel=1e-6)
+
+
+def test_unknown_spacing_is_measured_in_pixels(model):
+    (finding,), _ = segment_2d(_image("bus_0030-s"), model, spacing_known=False)
+    assert not any(name.endswith(("_mm", "_mm2")) for name in finding.measurements)
+    assert finding.measurements["area_px2"] == pytest.approx(_array(finding).sum())
+
+
+def test_an_oblique_grid_changes_where_it_is_and_nothing_else(model):
+    image = _image("case214")
+    angle = np.radians(30)
+    oblique = sitk.Image(image)
+    oblique.SetDirection((np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)))
+    oblique.SetOrigin((-31.5, 12.25))
+    (plain,), _ = segment_2d(image, model)
+    (moved,), _ = segment_2d(oblique, model)
+    assert np.array_equal(_array(plain), _array(moved))
+    centre = image.TransformPhysicalPointToContinuousIndex(plain.box.center[:2])
+    assert oblique.TransformContinuousIndexToPhysicalPoint(centre) == pytest.approx(moved.box.center[:2])
+    assert moved.box.size == pytest.approx(plain.box.size)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_single_slice_volume_is_a_2d_image(model, axis):
+    image = _image("case067")
+    (flat,), _ = segment_2d(image, model)
+    volume = sitk.GetImageFromArray(np.expand_dims(sitk.GetArrayFromImage(image), axis))
+    volume.SetSpacing(tuple(0.5 if volume.GetSize()[i] == 1 else image.GetSpacing()[0] for i in range(3)))
+    volume.SetOrigin((1, 2, 3))
+    (finding,), _ = segment_2d(volume, model)
+    assert finding.mask.GetSize() == volume.GetSize() and finding.mask.GetOrigin() == volume.GetOrigin()
+    assert np.array_equal(np.squeeze(_array(finding), axis), _array(flat))
+    centroid = np.argwhere(_array(finding)).mean(0)[::-1]
+    inside = volume.TransformPhysicalPointToIndex(finding.box.center)
+    assert np.all(np.abs(np.array(inside) - centroid) < np.array(volume.GetSize()) / 4 + 1)
+
+
+def test_a_volume_of_several_slices_is_refused(model):
+    with pytest.raises(ImageError, match="volume of 64 x 64 x 3 voxels"):
+        segment_2d(sitk.Image(64, 64, 3, sitk.sitkUInt8), model)
+
+
+@pytest.mark.parametrize("pixel,scale,shift", [(sitk.sitkUInt16, 201, 0), (sitk.sitkFloat32, 1e-3, -7), (sitk.sitkInt16, 30, -4000)])
+def test_the_range_of_values_does_not_matter(model, pixel, scale, shift):
+    image = _image("bus_0030-s")
+    other = sitk.GetImageFromArray(sitk.GetArrayFromImage(image).astype(np.float64) * scale + shift)
+    (plain,), _ = segment_2d(image, model)
+    (scaled,), _ = segment_2d(sitk.Cast(other, pixel), model)
+    assert dice(_array(plain), _array(scaled)) > 0.99
+
+
+def test_a_screen_capture_gives_the_same_lesion_in_its_place(model):
+    image = sitk.GetArrayFromImage(_image("case067"))
+    screen = np.zeros((768, 1024), np.uint8)
+    top, left = 120, 210
+    screen[top : top + image.shape[0], left : left + image.shape[1]] = image
+    screen[20:32, 20:200:2] = 255
+    screen[700:712, 800:1000:3] = 255
+    (plain,), _ = segment_2d(_image("case067"), model)
+    (found,), _ = segment_2d(sitk.GetImageFromArray(screen), model)
+    part = _array(found)[top : top + image.shape[0], left : left + image.shape[1]]
+    assert part.sum() == _array(found).sum()
+    assert dice(part, _array(plain)) > 0.93
+
+
+def test_the_mirror_image_has_the_mirrored_probability(model):
+    pixels = sitk.GetArrayFromImage(_image("bus_0096-s"))[:300, :300].astype(np.float32)
+    np.testing.assert_allclose(probability_map(pixels, model)[:, ::-1], probability_map(pixels[:, ::-1], model), atol=1e-4)
+
+
+def test_nothing_found_is_an_ordinary_result(model):
+    findings, _ = segment_2d(_image("case209"), model, SegmentOptions(threshold=0.9999))
+    assert findings == ()
+    findings, _ = segment_2d(_image("case067"), model, SegmentOptions(minimum_score=0.9999))
+    assert findings == ()
+
+
+def test_refinement_moves_the_contour_a_little(model):
+    image = _image("case067")
+    (refined,), _ = segment_2d(image, model)
+    (plain,), _ = segment_2d(image, model, SegmentOptions(refine=False))
+    assert 0.8 < dice(_array(refined), _array(plain)) < 1
+    assert refined.score == plain.score
+
+
+def test_all_lesions_of_an_image_with_two(model):
+    pixels = sitk.GetArrayFromImage(_image("bus_0030-s"))
+    pair = sitk.GetImageFromArray(np.hstack([pixels, pixels[:, ::-1]]))
+    findings, _ = segment_2d(pair, model, SegmentOptions(lesions="all"))
+    assert [f.id for f in findings] == ["L1", "L2"] and [f.label for f in findings] == [1, 2]
+    assert findings[0].score >= findings[1].score
+    assert not (_array(findings[0]) & _array(findings[1])).any()
+    assert len(segment_2d(pair, model)[0]) == 1
+
+
+def test_options_that_make_no_sense():
+    with pytest.raises(UsageError, match="choose one of central, all"):
+        SegmentOptions(lesions="left")
+    for value in (0, 1, -1, 2, float("nan")):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            SegmentOptions(threshold=value)
+
+
+def test_workup_says_how_it_came_about(model):
+    steps = []
+    loaded = read_image(DATA / SAMPLES["case067"]["file"])
+    study = run_workup(loaded, WorkupOptions(device="cpu"), lambda fraction, message: steps.append((fraction, message)), ModelCache())
+    assert study.summary == "1 lesion found." and study.image.spacing_known
+    assert study.provenance["models"] == [model.provenance()]
+    assert study.provenance["device"] == {"name": "cpu", "reason": "asked for"}
+    assert {"breastusai", "torch", "SimpleITK"} <= set(study.provenance["software"])
+    fractions = [fraction for fraction, _ in steps]
+    assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
+    assert all(message for _, message in steps)
+
+
+def test_an_error_of_the_task_names_the_file():
+    volume = LoadedImage(sitk.Image(64, 64, 3, sitk.sitkUInt8), Path("some/volume.nrrd"), True, ())
+    with pytest.raises(BreastUSAIError, match=r"some.volume\.nrrd: The image is a volume"):
+        run_workup(volume, WorkupOptions(device="cpu"))

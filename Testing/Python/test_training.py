@@ -1,0 +1,187 @@
+"""Training on a small made data set: it learns, resumes where it was killed, and never reads the test fold."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from BreastUSAILib.errors import DataError, UsageError
+from BreastUSAILib.models import zoo
+from BreastUSAILib.training import augment as augmentation
+from BreastUSAILib.training import loop, roi_cnn
+from BreastUSAILib.training.segmentation_data import in_folds, load_pixels, read_cases
+
+RECIPE = roi_cnn.RoiCnnRecipe(stages=((48, 2), (64, 2)), batch=4, rate=3e-3, balance=())
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Twenty images of a dark disc in speckle, four a fold."""
+    folder = tmp_path / "made"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    random = np.random.default_rng(0)
+    rows = []
+    for i in range(20):
+        y, x = np.mgrid[:60, :80]
+        disc = (y - random.uniform(20, 40)) ** 2 + (x - random.uniform(25, 55)) ** 2 < random.uniform(9, 15) ** 2
+        image = np.clip(random.rayleigh(60, disc.shape) * np.where(disc, 0.25, 1), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(folder / f"images/{i}.png")
+        Image.fromarray(disc.astype(np.uint8) * 255).save(folder / f"masks/{i}.png")
+        rows.append({"id": i, "file": f"images/{i}.png", "mask": f"masks/{i}.png", "class": "benign", "group": f"g{i // 2}", "fold": i // 4})
+    _write(folder, rows)
+    return folder
+
+
+def _write(folder, rows):
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _weights(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["average"]
+
+
+def test_it_learns_and_leaves_a_model_that_loads(data, tmp_path):
+    # The batch normalisation of a fresh network needs some steps: 12 training images, 4 a step.
+    folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 14), (64, 4))), validate_every=9)
+    model = zoo.load(folder, "segment", "cpu")
+    assert model.entry.preprocessing["size"] == 64
+    assert model.entry.trained_on == "12 images of made (folds 2, 3, 4)"
+    assert model.entry.measured["validation"]["mean_dice_network_only"] > 0.7
+
+
+def test_a_killed_run_goes_on_where_it_was(data, tmp_path, monkeypatch):
+    whole = roi_cnn.train([data], tmp_path / "whole", RECIPE)
+    save, calls = loop.save_checkpoint, []
+
+    def killed_in_the_third_epoch(path, **state):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(state["epoch"])
+        save(path, **state)
+
+    monkeypatch.setattr(loop, "save_checkpoint", killed_in_the_third_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        roi_cnn.train([data], tmp_path / "killed", RECIPE)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    resumed = roi_cnn.train([data], tmp_path / "killed", RECIPE)
+    for name, value in _weights(whole).items():
+        torch.testing.assert_close(_weights(resumed)[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_test_fold_is_never_read(data, tmp_path):
+    for i in range(4):
+        (data / f"images/{i}.png").write_bytes(b"not an image")
+    assert roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 1),))).is_dir()
+
+
+def test_a_checkpoint_of_another_recipe_is_not_continued(data, tmp_path):
+    roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 1),)))
+    with pytest.raises(UsageError, match="belongs to another recipe"):
+        roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 2),)))
+
+
+def test_recipes_that_make_no_sense(data, tmp_path):
+    with pytest.raises(UsageError, match="loss 'x' is unknown"):
+        roi_cnn.train([data], tmp_path, replace(RECIPE, loss="x"))
+    with pytest.raises(UsageError, match="configuration 'x' is unknown"):
+        roi_cnn.train([data], tmp_path, replace(RECIPE, configuration="x"))
+    with pytest.raises(DataError, match="must not be empty"):
+        roi_cnn.train([data], tmp_path, replace(RECIPE, train_folds=(7,)))
+    assert roi_cnn.parse_stages("128:40,192:14") == ((128, 40), (192, 14))
+    for text in ("128", "a:b", "16:3", "64:0"):
+        with pytest.raises(UsageError, match="--stages"):
+            roi_cnn.parse_stages(text)
+
+
+def _rows(data):
+    with (data / "labels.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_data_folders_that_are_wrong(data, tmp_path):
+    assert len(in_folds(read_cases(data), (2, 3))) == 8
+    with pytest.raises(DataError, match=r"labels.csv is missing"):
+        read_cases(tmp_path / "nowhere")
+    rows = _rows(data)
+    _write(data, [{**rows[0], "fold": "x"}])
+    with pytest.raises(DataError, match="fold 'x' is not a whole number"):
+        read_cases(data)
+    _write(data, [{k: v for k, v in r.items() if k != "group"} for r in rows])
+    with pytest.raises(DataError, match="lacks the columns group"):
+        read_cases(data)
+    _write(data, [rows[0], {**rows[1], "fold": "3"}])
+    with pytest.raises(DataError, match="group g0 lies in folds 0 and 3"):
+        read_cases(data)
+    _write(data, [{**rows[0], "file": "images/none.png"}])
+    with pytest.raises(DataError, match="none.png is missing"):
+        read_cases(data)
+    Image.new("L", (5, 5)).save(data / "masks/0.png")
+    _write(data, rows)
+    with pytest.raises(DataError, match="they must agree"):
+        load_pixels(read_cases(data)[0])
+
+
+def _batch():
+    images = torch.rand(6, 1, 60, 60)
+    masks = torch.zeros(6, 1, 60, 60)
+    masks[..., 20:40, 15:45] = 1
+    return images, masks, torch.ones(6, 1, 60, 60)
+
+
+def test_augmentation_is_repeatable_bounded_and_leaves_its_input_alone():
+    batch = _batch()
+    copies = [t.clone() for t in batch]
+    first = augmentation.augment(*batch, 48, torch.Generator().manual_seed(3))
+    second = augmentation.augment(*batch, 48, torch.Generator().manual_seed(3))
+    other = augmentation.augment(*batch, 48, torch.Generator().manual_seed(4))
+    for a, b, c in zip(batch, copies, first, strict=True):
+        torch.testing.assert_close(a, b)
+        assert c.shape == (6, 1, 48, 48) and torch.isfinite(c).all() and c.min() >= 0 and c.max() <= 1
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert set(first[1].unique().tolist()) <= {0.0, 1.0}
+
+
+def test_geometric_augmentation_moves_image_and_mask_together():
+    masks = _batch()[1]
+    images, moved, _ = augmentation.geometric(masks.clone(), masks, torch.ones_like(masks), 60, torch.Generator().manual_seed(0), 0)
+    torch.testing.assert_close((images > 0.5).float(), moved)
+
+
+def test_lesion_free_windows_hold_no_lesion():
+    mask = np.zeros((100, 100), bool)
+    mask[30:50, 40:70] = True
+    random = np.random.default_rng(0)
+    windows = [augmentation.lesion_free_window(mask, random) for _ in range(50)]
+    found = [w for w in windows if w is not None]
+    assert found
+    for x, y, half in found:
+        left, top = (x + 1 - half) * 50, (y + 1 - half) * 50
+        side = half * 100
+        assert left >= -1e-6 and top >= -1e-6 and left + side <= 100 + 1e-6 and top + side <= 100 + 1e-6
+        assert not mask[round(top) : round(top + side), round(left) : round(left + side)].any()
+    assert augmentation.lesion_free_window(np.ones((50, 50), bool), random) is None
+
+
+def test_running_average_follows_the_network():
+    network = torch.nn.Linear(1, 1, bias=False)
+    average = loop.ExponentialAverage(network, decay=0.5)
+    start = network.weight.item()
+    with torch.no_grad():
+        network.weight.fill_(start + 1)
+    average.update(network)
+    # First step: decay = (1 + 1) / (10 + 1)
+    assert average.network.weight.item() == pytest.approx(start + 9 / 11, abs=1e-6)
+
+
+def test_learning_rate_rises_and_falls():
+    rates = [loop.cosine_rate(t, 1.0) for t in np.linspace(0, 1, 101)]
+    assert rates[0] < 0.05 and max(rates) == pytest.approx(1, abs=0.01) and rates[-1] == pytest.approx(0.01)
+    assert np.argmax(rates) <= 4 and all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False))
