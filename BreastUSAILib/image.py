@@ -6,6 +6,7 @@ that, or says in one sentence why it cannot.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
