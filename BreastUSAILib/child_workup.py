@@ -1,0 +1,199 @@
+"""The workup of one volume in a child process: its pixels go out as a file, a `Study` comes back.
+
+Used by the Slicer modules. The child is ``python -m BreastUSAILib.cli run``, so what a module finds is what the
+command line finds.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import SimpleITK as sitk
+
+from .child_process import ChildRun, python_executable
+from .errors import DataError, ImageError
+from .findings import Study
+
+if TYPE_CHECKING:
+    from .image import LoadedImage
+    from .workup import WorkupOptions
+
+_CLI = "BreastUSAILib.cli"
+
+
+@dataclass(frozen=True)
+class VolumePixels:
+    """What a volume holds, apart from MRML.
+
+    Attributes
+    ----------
+    image : 3D, of one slice, grey or colour, LPS (`mrml.image_from_volume`).
+    name : of the volume; stands for the file name in the study.
+    spacing_known : whether its millimetres are real.
+    """
+
+    image: sitk.Image
+    name: str
+    spacing_known: bool
+
+    def reason_against(self) -> str:
+        """Why this cannot be analysed, as a sentence with the cure; "" when it can."""
+        return reason_against_size(self.image.GetSize(), self.name)
+
+
+def reason_against_size(size: Sequence[int], name: str) -> str:
+    """The same from the number of voxels along each axis, before any is copied."""
+    if min(size, default=0) < 1:
+        return f"{name} holds no pixels; load an image into it or choose another one."
+    if len(size) == 3 and size[2] != 1:
+        return (
+            f"{name} is a volume of {size[2]} slices. This module outlines lesions in 2D images; 3D volumes come with "
+            "a later version. Choose a 2D image, or save a single slice as an image and load that."
+        )
+    return ""
+
+
+def write_input(pixels: VolumePixels, folder: Path) -> Path:
+    """Write the pixels so that `image.read_image` reads the same image, and knows the spacing only if it is known.
+
+    Raises
+    ------
+    ImageError : the volume is not a 2D image.
+    """
+    reason = pixels.reason_against()
+    if reason:
+        raise ImageError(reason)
+    if pixels.spacing_known:
+        path = folder / "image.nrrd"
+        sitk.WriteImage(pixels.image, str(path))
+        return path
+    # NRRD always states a spacing; these formats state none.
+    flat = sitk.GetImageFromArray(
+        sitk.GetArrayViewFromImage(pixels.image)[0], isVector=pixels.image.GetNumberOfComponentsPerPixel() > 1
+    )
+    if flat.GetPixelID() in (sitk.sitkUInt8, sitk.sitkUInt16, sitk.sitkVectorUInt8, sitk.sitkVectorUInt16):
+        path = folder / "image.png"
+    else:
+        path = folder / "image.tif"
+        flat = sitk.Cast(flat, sitk.sitkFloat32)
+    sitk.WriteImage(flat, str(path))
+    return path
+
+
+def load_input(pixels: VolumePixels) -> LoadedImage:
+    """The volume as `workup.run_workup` takes it, through the same file that a child would read."""
+    from .image import read_image
+
+    with tempfile.TemporaryDirectory(prefix="BreastUSAI-") as folder:
+        return replace(read_image(write_input(pixels, Path(folder))), path=Path(pixels.name))
+
+
+def cli_arguments(source: Path, output: Path, options: WorkupOptions) -> list[str]:
+    """The command line of ``breastusai run`` for these options."""
+    arguments = ["run", str(source), "--output", str(output), "--progress", "json", "--jobs", "1"]
+    arguments += ["--device", options.device, "--lesions", options.lesions]
+    if options.model:
+        arguments += ["--model", options.model]
+    if not options.refine:
+        arguments.append("--no-refine")
+    if options.threshold is not None:
+        arguments += ["--threshold", repr(options.threshold)]
+    return arguments
+
+
+def read_result(output: Path, name: str) -> Study:
+    """The study that a run of one input left in `output`, with its masks.
+
+    Raises
+    ------
+    DataError : there is none.
+    """
+    found = sorted(output.glob("*/study.json"))
+    if len(found) != 1:
+        raise DataError(f"the analysis of {name} left {len(found)} results; see the log.")
+    labels = found[0].with_name("lesions.seg.nrrd")
+    study = Study.from_json(
+        found[0].read_text(encoding="utf-8"),
+        labels=sitk.ReadImage(str(labels)) if labels.is_file() else None,
+        source=str(found[0]),
+    )
+    return replace(_on_own_grid(study), image=replace(study.image, path=name))
+
+
+def _on_own_grid(study: Study) -> Study:
+    """Files hold the masks of a 2D image as one slice; a study's masks are on the image's own grid."""
+    info = study.image
+    if info.dimension == 3:
+        return study
+    findings = []
+    for finding in study.findings:
+        mask = finding.mask
+        if mask is not None and mask.GetDimension() == 3:
+            mask = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(mask)[0])
+            mask.SetSpacing(info.spacing)
+            mask.SetOrigin(info.origin)
+            mask.SetDirection(info.direction)
+        findings.append(replace(finding, mask=mask))
+    return replace(study, findings=tuple(findings))
+
+
+class ChildWorkup:
+    """A workup that runs in a child process.
+
+    Parameters
+    ----------
+    pixels : the image.
+    options : of the workup.
+    on_progress, on_log : called from `poll`, see `ChildRun`.
+    command : the program before its arguments; ``python -m BreastUSAILib.cli`` by default.
+
+    Raises
+    ------
+    ImageError : the volume is not a 2D image.
+    ChildError : the program cannot be started.
+    """
+
+    def __init__(
+        self,
+        pixels: VolumePixels,
+        options: WorkupOptions,
+        on_progress: Callable[[float, str], None] | None = None,
+        on_log: Callable[[str], None] | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self._name = pixels.name
+        self._folder = tempfile.TemporaryDirectory(prefix="BreastUSAI-", ignore_cleanup_errors=True)
+        try:
+            self._output = Path(self._folder.name) / "results"
+            source = write_input(pixels, Path(self._folder.name))
+            command = [python_executable(), "-m", _CLI] if command is None else list(command)
+            self._child = ChildRun([*command, *cli_arguments(source, self._output, options)], on_progress, on_log)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+
+    def poll(self) -> bool:
+        """Hand on progress and log; True when the child has ended. Never waits."""
+        return self._child.poll()
+
+    def cancel(self) -> None:
+        """End the child and all that it started, and remove its files."""
+        self._child.cancel()
+        self._folder.cleanup()
+
+    def result(self) -> Study:
+        """What was found; the child's files are removed.
+
+        Raises
+        ------
+        Cancelled, ChildError, DataError : see `ChildRun.result` and `read_result`.
+        """
+        try:
+            self._child.result()
+            return read_result(self._output, self._name)
+        finally:
+            self._folder.cleanup()

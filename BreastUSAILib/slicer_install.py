@@ -1,0 +1,138 @@
+"""Python packages that BreastUSAI needs inside the Slicer application, installed after the user agreed.
+
+Never called when a module is loaded or shown, only when work is about to start. PyTorch comes through the extension
+PyTorch, which picks the build for the graphics card; the rest through Slicer's own pip functions. Packages that Slicer
+bundles are pinned to what is there, so that no dependency can replace them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .errors import DependencyError
+from .slicer_runtime import import_slicer
+
+REQUIREMENTS = Path(__file__).parent / "requirements-slicer.txt"
+TORCH = "torch>=2.4"
+BUNDLED = ("numpy", "scipy", "SimpleITK", "Pillow", "pydicom", "vtk", "requests")
+
+
+def requirements() -> list[str]:
+    """The lines of `REQUIREMENTS` that name a package."""
+    lines = (line.split("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def missing() -> list[str]:
+    """The requirements, PyTorch first, that are not installed or too old. Imports none of them."""
+    return [requirement for requirement in (TORCH, *requirements()) if not _satisfied(requirement)]
+
+
+def ensure_dependencies(confirm: Callable[[str], bool]) -> None:
+    """Install what is missing, when the user agrees.
+
+    Parameters
+    ----------
+    confirm : asked once, with the text to show; returns whether the user agrees.
+
+    Raises
+    ------
+    DependencyError : the user declined, the extension PyTorch is not there, or an installation failed.
+    """
+    wanted = missing()
+    if not wanted:
+        return
+    listed = ", ".join(wanted)
+    agreed = confirm(
+        f"BreastUSAI needs Python packages that are not in Slicer yet: {listed}. "
+        "They are downloaded and installed into this Slicer, which may take several minutes. Install them now?"
+    )
+    if not agreed:
+        raise DependencyError(f"BreastUSAI needs {listed}; press Apply again and agree to the installation.")
+    if TORCH in wanted:
+        _install_torch()
+    rest = [r for r in wanted if r != TORCH]
+    if rest:
+        _install(rest)
+    importlib.invalidate_caches()
+    still = missing()
+    if still:
+        raise DependencyError(f"{', '.join(still)} could not be installed; see the Python console, or restart Slicer.")
+
+
+def _satisfied(requirement: str) -> bool:
+    parsed = _requirement(requirement)
+    try:
+        return parsed.specifier.contains(metadata.version(parsed.name), prereleases=True)
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _requirement(text: str) -> Any:
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # Slicer before 5.11 does not bundle it
+        from pip._vendor.packaging.requirements import Requirement
+    return Requirement(text)
+
+
+def _install_torch() -> None:
+    try:
+        import PyTorchUtils
+    except ImportError as error:
+        raise DependencyError(
+            "BreastUSAI needs the extension PyTorch; install it in the Extensions Manager, restart Slicer, and try again."
+        ) from error
+    try:
+        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(
+            askConfirmation=False, torchVersionRequirement=TORCH.removeprefix("torch")
+        )
+    except Exception as error:  # pip and light-the-torch raise many kinds
+        raise DependencyError(f"PyTorch could not be installed ({error}); try it in the module PyTorch Utils.") from error
+    if torch is None:
+        raise DependencyError("PyTorch was not installed; try it in the module PyTorch Utils, then restart Slicer.")
+
+
+def _install(names: list[str]) -> None:
+    slicer = import_slicer()
+    with tempfile.TemporaryDirectory(prefix="BreastUSAI-") as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("".join(f"{line}\n" for line in _pins()), encoding="utf-8")
+        try:
+            packaging = _slicer_packaging()
+            if packaging is not None:
+                packaging.pip_ensure(
+                    [_requirement(n) for n in names],
+                    constraints=constraints,
+                    prompt_install=False,  # the user was asked already, for everything at once
+                    requester="BreastUSAI",
+                )
+            else:
+                slicer.util.pip_install(["--constraint", str(constraints), *names])
+        except Exception as error:  # CalledProcessError, RuntimeError; the sentence is the same for all
+            raise DependencyError(
+                f"{', '.join(names)} could not be installed ({error}); check the network and try again."
+            ) from error
+
+
+def _slicer_packaging() -> Any | None:
+    """``slicer.packaging`` (Slicer 5.11 and later) or None."""
+    try:
+        return importlib.import_module("slicer.packaging")
+    except ImportError:
+        return None
+
+
+def _pins() -> list[str]:
+    pins = []
+    for name in BUNDLED:
+        try:
+            pins.append(f"{name}=={metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return pins

@@ -1,0 +1,357 @@
+"""The panel of BreastUSAI Segment: cases that run on the stand-in (test_segment_widget.py) and in a real Slicer
+(run_in_slicer.py). They use nothing that one of the two does not have.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+import unittest
+from pathlib import Path
+
+import BreastUSAISegment as module
+import numpy as np
+import qt
+import SimpleITK as sitk
+import slicer
+
+from BreastUSAILib import mrml
+from BreastUSAILib.child_process import python_executable
+from BreastUSAILib.child_workup import ChildWorkup
+from BreastUSAILib.errors import DependencyError
+
+HERE = Path(__file__).resolve().parent
+STANDIN_CLI = [python_executable(), str(HERE / "standin_cli.py")]
+
+
+def image(slices: int = 1, size=(80, 60), known: bool = True, name: str = "case 1"):
+    """A volume node with a dark ellipse in a bright image."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    dark = ((x - 30) / 15.0) ** 2 + ((y - 25) / 8.0) ** 2 < 1
+    pixels = np.where(dark, 20, 200).astype(np.uint8)[None].repeat(slices, axis=0)
+    picture = sitk.GetImageFromArray(pixels)
+    picture.SetSpacing((0.1, 0.1, 1.0) if known else (1.0, 1.0, 1.0))
+    return mrml.add_volume(slicer.mrmlScene, picture, name, known), int(dark.sum())
+
+
+def count(kind: str) -> int:
+    return slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{kind}Node")
+
+
+class PanelCase(unittest.TestCase):
+    def setUp(self):
+        slicer.mrmlScene.Clear(False)
+        self.errors = []
+        self._errorDisplay = slicer.util.errorDisplay
+        slicer.util.errorDisplay = lambda text, *_, **__: self.errors.append(text)
+        self.panel = self.openPanel()
+
+    def tearDown(self):
+        slicer.util.errorDisplay = self._errorDisplay
+        self.closePanel(self.panel)
+        slicer.mrmlScene.Clear(False)
+
+    def openPanel(self):
+        parent = slicer.qMRMLWidget()
+        parent.setLayout(qt.QVBoxLayout())
+        panel = module.BreastUSAISegmentWidget(parent)
+        panel.setup()
+        panel.logic = module.BreastUSAISegmentLogic(
+            childWorkup=functools.partial(ChildWorkup, command=STANDIN_CLI)
+        )
+        panel.logic.ensureDependencies = lambda confirm: None
+        return panel
+
+    def closePanel(self, panel):
+        slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", panel._onModuleAboutToBeUnloaded)
+        panel.cleanup()
+        panel.parent.deleteLater()
+
+    def until(self, condition, timeout=30.0):
+        end = time.monotonic() + timeout
+        while not condition():
+            self.assertLess(time.monotonic(), end, "it never happened")
+            slicer.app.processEvents()
+            time.sleep(0.01)
+
+    def apply(self, wait=True):
+        self.panel.ui.applyButton.click()
+        if wait:
+            self.until(lambda: self.panel._job is None)
+
+
+class Binding(PanelCase):
+    def test_the_panel_shows_the_parameters_and_writes_them(self):
+        ui, parameters = self.panel.ui, self.panel._parameterNode
+        volume, _ = image()
+        parameters.inputVolume = volume
+        parameters.refine = False
+        parameters.threshold = 0.35
+        parameters.lesions = module.Lesions.ALL
+        parameters.device = module.Device.CPU
+        parameters.modelFolder = "/models/mine"
+        self.assertIs(ui.inputSelector.currentNode(), volume)
+        self.assertFalse(ui.refineCheckBox.checked)
+        self.assertAlmostEqual(ui.thresholdSpinBox.value, 0.35)
+        self.assertEqual(ui.lesionsComboBox.currentText, "all")
+        self.assertEqual(ui.modelFolderEdit.currentPath, "/models/mine")
+        self.assertFalse(ui.modelComboBox.enabled)
+
+        ui.refineCheckBox.checked = True
+        ui.thresholdSpinBox.value = 0.6
+        ui.lesionsComboBox.currentIndex = 0
+        ui.deviceComboBox.currentIndex = 0
+        ui.modelFolderEdit.currentPath = ""
+        ui.inputSelector.setCurrentNode(None)
+        self.assertTrue(parameters.refine)
+        self.assertAlmostEqual(parameters.threshold, 0.6)
+        self.assertEqual((parameters.lesions, parameters.device), (module.Lesions.CENTRAL, module.Device.AUTO))
+        self.assertEqual(parameters.modelFolder, "")
+        self.assertIsNone(parameters.inputVolume)
+        self.assertTrue(ui.modelComboBox.enabled)
+
+    def test_every_parameter_has_its_widget(self):
+        bound = {w.property("SlicerParameterName") for w in vars(self.panel.ui).values()} - {None, ""}
+        self.assertEqual(
+            bound | {"model", "modelFolder"},
+            {"inputVolume", "outputSegmentation", "pixelSpacing", "lesions", "refine", "device", "threshold"}
+            | {"model", "modelFolder"},
+        )
+
+    def test_models_come_from_the_catalogue_and_the_first_is_the_default(self):
+        ui, parameters = self.panel.ui, self.panel._parameterNode
+        names = [name for name, _ in self.panel.logic.models()]
+        self.assertEqual([ui.modelComboBox.itemText(i) for i in range(len(names))], names)
+        self.assertEqual((ui.modelComboBox.currentIndex, parameters.model), (0, ""))
+        parameters.model = "from-another-version"
+        self.assertEqual(ui.modelComboBox.currentText, "from-another-version")
+        ui.modelComboBox.currentIndex = 0
+        self.assertEqual(parameters.model, "")
+
+    def test_options_say_what_the_panel_says(self):
+        parameters = self.panel._parameterNode
+        options = self.panel.logic.options(parameters)
+        self.assertEqual((options.model, options.device, options.refine), ("", "auto", True))
+        self.assertEqual((options.lesions, options.threshold), ("central", None))
+        parameters.model, parameters.modelFolder = "a", "/b"
+        parameters.threshold, parameters.lesions = 0.4, module.Lesions.ALL
+        options = self.panel.logic.options(parameters)
+        self.assertEqual((options.model, options.lesions, options.threshold), ("/b", "all", 0.4))
+
+
+class Enabling(PanelCase):
+    def test_apply_needs_an_image(self):
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.assertIn("Choose", self.panel.ui.applyButton.toolTip)
+        self.panel._parameterNode.inputVolume = image()[0]
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+
+    def test_a_volume_of_several_slices_is_refused_with_the_cure(self):
+        self.panel._parameterNode.inputVolume = image(slices=4)[0]
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        for text in (self.panel.ui.applyButton.toolTip, self.panel.ui.statusLabel.text):
+            self.assertIn("case 1 is a volume of 4 slices", text)
+            self.assertIn("Choose a 2D image", text)
+
+    def test_an_empty_volume_is_refused(self):
+        self.panel._parameterNode.inputVolume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "void")
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.assertIn("void holds no pixels", self.panel.ui.statusLabel.text)
+
+    def test_pixel_spacing_is_asked_only_where_it_is_unknown(self):
+        self.panel._parameterNode.inputVolume = image(known=True)[0]
+        self.assertFalse(self.panel.ui.pixelSpacingSpinBox.enabled)
+        self.panel._parameterNode.inputVolume = image(known=False)[0]
+        self.assertTrue(self.panel.ui.pixelSpacingSpinBox.enabled)
+
+    def test_the_first_image_of_the_scene_is_proposed(self):
+        volume, _ = image()
+        self.panel.enter()
+        self.assertIs(self.panel._parameterNode.inputVolume, volume)
+
+
+class Running(PanelCase):
+    def test_apply_shows_what_was_found(self):
+        volume, pixels = image()
+        self.panel._parameterNode.inputVolume = volume
+        self.apply(wait=False)
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.assertTrue(self.panel.ui.cancelButton.enabled)
+        self.until(lambda: self.panel._job is None)
+        self.assertEqual(self.errors, [])
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+        self.assertFalse(self.panel.ui.cancelButton.enabled)
+        self.assertEqual(self.panel.ui.progressBar.value, 100)
+        self.assertTrue(self.panel.ui.statusLabel.text.startswith("1 lesion found."))
+        self.assertIn("arguments: run", self.panel.ui.logTextEdit.plainText)
+        segmentation = self.panel._parameterNode.outputSegmentation
+        study = mrml.study_from_nodes(volume, segmentation)
+        self.assertEqual(study.image.path, "case 1")
+        (finding,) = study.findings
+        self.assertAlmostEqual(finding.measurements["area_mm2"], pixels * 0.01)
+        self.assertEqual(int(sitk.GetArrayViewFromImage(finding.mask).sum()), pixels)
+        self.assertIs(self.panel.ui.resultsTableView.mrmlTableNode(), slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLTableNode"))
+
+    def test_a_second_run_replaces_the_first(self):
+        self.panel._parameterNode.inputVolume = image()[0]
+        for _ in range(2):
+            self.apply()
+        self.assertEqual([count(k) for k in ("Segmentation", "MarkupsROI", "MarkupsFiducial", "Table")], [1, 1, 1, 1])
+
+    def test_options_reach_the_command_line(self):
+        parameters = self.panel._parameterNode
+        parameters.inputVolume = image()[0]
+        parameters.refine, parameters.lesions, parameters.device = False, module.Lesions.ALL, module.Device.CPU
+        parameters.threshold, parameters.modelFolder = 0.45, "/models/mine"
+        self.apply()
+        log = self.panel.ui.logTextEdit.plainText
+        for part in ("--no-refine", "--lesions all", "--device cpu", "--threshold 0.45", "--model /models/mine"):
+            self.assertIn(part, log)
+
+    def test_unknown_spacing_gives_pixels_and_a_given_one_millimetres(self):
+        volume, pixels = image(known=False)
+        parameters = self.panel._parameterNode
+        parameters.inputVolume = volume
+        self.apply()
+        study = mrml.study_from_nodes(volume, parameters.outputSegmentation)
+        self.assertFalse(study.image.spacing_known)
+        self.assertEqual(study.findings[0].measurements["area_px2"], pixels)
+        self.assertEqual(int(sitk.GetArrayViewFromImage(study.findings[0].mask).sum()), pixels)
+
+        parameters.pixelSpacing = 0.2
+        self.apply()
+        self.assertEqual(tuple(volume.GetSpacing())[:2], (0.2, 0.2))
+        study = mrml.study_from_nodes(volume, parameters.outputSegmentation)
+        self.assertAlmostEqual(study.findings[0].measurements["area_mm2"], pixels * 0.04)
+        self.assertFalse(self.panel.ui.pixelSpacingSpinBox.enabled)
+
+    def test_nothing_found_is_an_ordinary_result(self):
+        parameters = self.panel._parameterNode
+        parameters.inputVolume, parameters.threshold = image()[0], 0.14
+        self.apply()
+        self.assertEqual(self.errors, [])
+        self.assertTrue(self.panel.ui.statusLabel.text.startswith("No lesion found."))
+        self.assertEqual((count("Segmentation"), count("MarkupsROI")), (1, 0))
+
+    def test_cancel_ends_it_and_changes_nothing(self):
+        parameters = self.panel._parameterNode
+        parameters.inputVolume, parameters.threshold = image()[0], 0.13
+        self.apply(wait=False)
+        self.until(lambda: "arguments" in self.panel.ui.logTextEdit.plainText)
+        child = self.panel._job._child
+        self.panel.ui.cancelButton.click()
+        self.until(child.poll, timeout=5)
+        self.assertEqual(self.panel.ui.statusLabel.text, "Cancelled.")
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+        self.assertFalse(self.panel.ui.cancelButton.enabled)
+        self.assertEqual((count("Segmentation"), self.errors), (0, []))
+
+    def test_a_crash_of_the_child_is_a_message(self):
+        parameters = self.panel._parameterNode
+        parameters.inputVolume, parameters.threshold = image()[0], 0.11
+        self.apply()
+        self.assertEqual(len(self.errors), 1)
+        self.assertIn("analysis process", self.errors[0])
+        self.assertEqual(self.panel.ui.statusLabel.text, self.errors[0])
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+        self.assertEqual(count("Segmentation"), 0)
+
+    def test_a_failure_shows_the_childs_last_words(self):
+        parameters = self.panel._parameterNode
+        parameters.inputVolume, parameters.threshold = image()[0], 0.12
+        self.apply()
+        self.assertIn("the model is broken; choose another one.", self.errors[0])
+
+    def test_the_image_may_be_removed_meanwhile(self):
+        volume, _ = image()
+        self.panel._parameterNode.inputVolume = volume
+        self.apply(wait=False)
+        slicer.mrmlScene.RemoveNode(volume)
+        self.until(lambda: self.panel._job is None)
+        self.assertIn("removed from the scene", self.errors[0])
+
+    def test_declining_the_installation_is_a_message(self):
+        def decline(confirm):
+            raise DependencyError("BreastUSAI needs torch; press Apply again and agree to the installation.")
+
+        self.panel.logic.ensureDependencies = decline
+        self.panel._parameterNode.inputVolume = image()[0]
+        self.apply()
+        self.assertIn("needs torch", self.errors[0])
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+
+    def test_leaving_the_module_lets_the_analysis_finish(self):
+        volume, _ = image()
+        self.panel._parameterNode.inputVolume = volume
+        self.apply(wait=False)
+        self.panel.exit()
+        self.until(lambda: self.panel._job is None)
+        self.assertEqual((self.errors, count("Segmentation")), ([], 1))
+        self.panel.enter()
+        self.assertIs(self.panel._parameterNode.inputVolume, volume)
+
+
+class Life(PanelCase):
+    def test_closing_the_scene_ends_the_analysis_and_the_panel_starts_anew(self):
+        parameters = self.panel._parameterNode
+        parameters.inputVolume, parameters.threshold = image()[0], 0.13
+        self.apply(wait=False)
+        child = self.panel._job._child
+        slicer.mrmlScene.Clear(False)
+        self.until(child.poll, timeout=5)
+        self.assertIsNone(self.panel._job)
+        self.assertIsNone(self.panel.ui.inputSelector.currentNode())
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.panel._parameterNode.inputVolume = image(name="case 2")[0]
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+
+    def test_parameters_survive_saving_and_opening_the_scene(self):
+        parameters = self.panel._parameterNode
+        parameters.inputVolume, parameters.threshold, parameters.lesions = image()[0], 0.25, module.Lesions.ALL
+        slicer.mrmlScene.SetSaveToXMLString(True)
+        slicer.mrmlScene.Commit()
+        text = slicer.mrmlScene.GetSceneXMLString()
+        slicer.mrmlScene.SetSaveToXMLString(False)
+        slicer.mrmlScene.Clear(False)
+        self.panel._parameterNode.threshold = 0.9
+        slicer.mrmlScene.SetLoadFromXMLString(True)
+        slicer.mrmlScene.SetSceneXMLString(text)
+        slicer.mrmlScene.Import()
+        slicer.mrmlScene.SetLoadFromXMLString(False)
+        self.panel.enter()
+        self.assertAlmostEqual(self.panel.ui.thresholdSpinBox.value, 0.25)
+        self.assertEqual(self.panel._parameterNode.lesions, module.Lesions.ALL)
+        self.assertEqual(self.panel.ui.inputSelector.currentNode().GetName(), "case 1")
+
+    def test_a_closed_panel_leaves_no_observer_and_reacts_no_more(self):
+        volume, _ = image()
+        other = self.openPanel()
+        other._parameterNode.inputVolume = volume
+        self.assertTrue(other.Observations)
+        parameters, ui = other._parameterNode, other.ui
+        self.closePanel(other)
+        self.assertEqual(list(other.Observations), [])
+        self.assertIsNone(other._timer)
+        ui.thresholdSpinBox.value = 0.77  # writes no more
+        self.assertNotAlmostEqual(parameters.threshold, 0.77)
+        slicer.mrmlScene.Clear(False)
+
+    def test_closing_the_panel_ends_its_child(self):
+        parameters = self.panel._parameterNode
+        parameters.inputVolume, parameters.threshold = image()[0], 0.13
+        self.apply(wait=False)
+        child = self.panel._job._child
+        self.panel.cleanup()
+        self.until(child.poll, timeout=5)
+        self.panel.setup()  # for tearDown
+
+    def test_unloading_the_module_closes_the_panel(self):
+        other = self.openPanel()
+        slicer.app.moduleManager().moduleAboutToBeUnloaded.emit("BreastUSAISegment")
+        self.assertEqual(list(other.Observations), [])
+        self.panel = self.openPanel()
+
+
+if __name__ == "__main__":
+    sys.exit("run by test_segment_widget.py or run_in_slicer.py")

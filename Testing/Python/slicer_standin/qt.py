@@ -1,0 +1,115 @@
+"""PySide6 with the habits of PythonQt: properties are attributes, ``connect("signal(args)", slot)``, a .ui reader."""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ElementTree
+
+from PySide6 import QtCore, QtGui, QtWidgets
+
+for _module in (QtCore, QtGui, QtWidgets):
+    globals().update({n: getattr(_module, n) for n in dir(_module) if not n.startswith("_")})
+
+_get, _set = QtCore.QObject.property, QtCore.QObject.setProperty
+_connect_signal = QtCore.QObject.connect
+
+
+def _connect(self, signal, slot):
+    name, _, arguments = signal.partition("(")
+    bound = getattr(self, name)
+    try:
+        bound[arguments.rstrip(")")].connect(slot)
+    except (KeyError, IndexError, TypeError):
+        bound.connect(slot)
+    return True
+
+
+def _disconnect(self, signal, slot):
+    getattr(self, signal.partition("(")[0]).disconnect(slot)
+    return True
+
+
+def _attributes(cls) -> None:
+    """Make the Qt properties of a class Python attributes."""
+    meta = cls.staticMetaObject
+    for index in range(meta.propertyOffset(), meta.propertyCount()):
+        name = meta.property(index).name()
+        if name not in ("sizeHint", "minimumSizeHint"):
+            setattr(cls, name, property(lambda s, n=name: _get(s, n), lambda s, v, n=name: _set(s, n, v)))
+
+
+def _connections(cls) -> None:
+    """PySide looks up ``connect`` and ``disconnect`` on instances by itself; catch them before."""
+    original = cls.__getattribute__
+
+    def lookup(self, name):
+        if name == "connect":
+            return lambda *arguments: _connect(self, *arguments)
+        if name == "disconnect":
+            return lambda *arguments: _disconnect(self, *arguments)
+        return original(self, name)
+
+    cls.__getattribute__ = lookup
+
+
+for _module in (QtCore, QtGui, QtWidgets):
+    for _class in vars(_module).values():
+        if isinstance(_class, type) and issubclass(_class, QtCore.QObject):
+            _attributes(_class)
+for _class in (QtCore.QTimer, QtWidgets.QApplication, QtWidgets.QPushButton, QtWidgets.QComboBox):
+    _connections(_class)
+QtCore.QObject.name = property(lambda self: _get(self, "objectName"), lambda self, v: _set(self, "objectName", v))
+QtCore.QObject.className = lambda self: self.metaObject().className()
+
+
+class QUiLoader:
+    """Reads a .ui file. PySide6's own loader crashed with widgets that are written in Python."""
+
+    def load(self, file):
+        return self._widget(ElementTree.parse(file.fileName()).getroot().find("widget"), None)
+
+    def _class(self, name):
+        for module in (sys.modules[__name__], sys.modules["ctk"], sys.modules["slicer"]):
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise RuntimeError(f"the stand-in has no widget {name}")
+
+    def _value(self, element):
+        value = element[0]
+        readers = {
+            "string": lambda e: e.text or "",
+            "cstring": lambda e: e.text or "",
+            "bool": lambda e: e.text == "true",
+            "number": lambda e: int(e.text),
+            "double": lambda e: float(e.text),
+            "stringlist": lambda e: [x.text for x in e],
+        }
+        return readers[value.tag](value) if value.tag in readers else None
+
+    def _widget(self, element, parent):
+        widget = self._class(element.get("class"))(parent)
+        widget.setObjectName(element.get("name"))
+        for item in element.findall("property"):
+            value = self._value(item)
+            if value is not None:
+                _set(widget, item.get("name"), value)
+        for layout in element.findall("layout"):
+            self._fill(layout, self._class(layout.get("class"))(widget), widget)
+        return widget
+
+    def _fill(self, element, layout, host):
+        for item in element.findall("item"):
+            child, row = item[0], item.get("row")
+            if child.tag == "widget":
+                made = self._widget(child, host)
+                if row is None:
+                    layout.addWidget(made)
+                else:
+                    roles = QtWidgets.QFormLayout.ItemRole
+                    role = roles.LabelRole if item.get("column") == "0" else roles.FieldRole
+                    layout.setWidget(int(row), role, made)
+            elif child.tag == "layout":
+                layout.addLayout(self._fill(child, self._class(child.get("class"))(), host))
+            elif child.tag == "spacer":
+                layout.addStretch(1)
+        return layout

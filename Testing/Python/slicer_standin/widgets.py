@@ -1,0 +1,118 @@
+"""The application object and the few CTK and qMRML widgets that the panels use."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+
+from PySide6.QtCore import Property, QObject, Signal
+from PySide6.QtGui import QStandardItem, QStandardItemModel
+
+from . import qt
+
+
+class _ModuleManager(QObject):
+    moduleAboutToBeUnloaded = Signal(str)
+
+
+qt._connections(_ModuleManager)
+
+
+class _Application(qt.QApplication):
+    startupCompleted = Signal()
+
+    def __init__(self):
+        super().__init__(["standin"])
+        self._manager = _ModuleManager()
+        self.temporaryPath = tempfile.gettempdir()
+
+    def moduleManager(self):
+        return self._manager
+
+    def testingEnabled(self):
+        return True
+
+    def translate(self, context, text):
+        return text
+
+    def layoutManager(self):
+        return None
+
+
+@cache
+def application() -> _Application:
+    """Qt allows one application a process."""
+    return _Application()
+
+
+class qMRMLWidget(qt.QWidget):
+    isEntered = True
+
+    def setMRMLScene(self, scene):
+        for child in self.findChildren(qt.QWidget):
+            if hasattr(child, "setMRMLScene"):
+                child.setMRMLScene(scene)
+
+
+class qMRMLNodeComboBox(qt.QComboBox):
+    """The current node, or None."""
+
+    currentNodeChanged = Signal(object)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._node = self._scene = None
+        self._types, self._none = [], "None"
+
+    def setMRMLScene(self, scene):
+        self._scene = scene
+
+    def currentNode(self):
+        return self._node
+
+    def setCurrentNode(self, node):
+        if node is self._node:
+            return
+        self._node = node
+        self.clear()
+        self.addItem(node.GetName() if node is not None else self._none)
+        self.currentNodeChanged.emit(node)
+
+    nodeTypes = Property("QStringList", lambda s: s._types, lambda s, v: setattr(s, "_types", list(v)))
+    noneDisplay = Property(str, lambda s: s._none, lambda s, v: setattr(s, "_none", v))
+
+
+class qMRMLTableView(qt.QTableView):
+    def setMRMLScene(self, scene):
+        pass
+
+    def setMRMLTableNode(self, node):
+        self._node = node
+        model = QStandardItemModel(self)
+        if node is not None:
+            columns = range(node.GetNumberOfColumns())
+            model.setHorizontalHeaderLabels([node.GetColumnTitle(node.GetColumnName(c)) for c in columns])
+            for row in range(node.GetNumberOfRows()):
+                model.appendRow([QStandardItem(node.GetCellText(row, c)) for c in columns])
+        self.setModel(model)
+
+    def mrmlTableNode(self):
+        return getattr(self, "_node", None)
+
+
+class ctkCollapsibleButton(qt.QGroupBox):
+    text = Property(str, lambda s: s.title(), lambda s, v: s.setTitle(v))
+    collapsed = Property(bool, lambda s: getattr(s, "_collapsed", False), lambda s, v: setattr(s, "_collapsed", v))
+
+
+class ctkPathLineEdit(qt.QLineEdit):
+    currentPathChanged = Signal(str)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.textChanged.connect(self.currentPathChanged)
+
+    currentPath = Property(str, lambda s: qt._get(s, "text"), lambda s, v: s.setText(v))
+
+
+qt._connections(ctkPathLineEdit)

@@ -1,0 +1,55 @@
+"""Takes the place of ``python -m BreastUSAILib.cli`` in tests of the module: same arguments, same progress, same files.
+
+It outlines what is darker than half the mean, which is enough to see nodes come and go. The threshold option chooses
+a behaviour: 0.11 crashes, 0.12 fails, 0.13 goes on until it is ended, 0.14 finds nothing.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from BreastUSAILib.files import write_study
+from BreastUSAILib.findings import Finding, ImageInfo, Study
+from BreastUSAILib.image import as_2d, box_of_mask, from_2d, read_image
+
+
+def option(name, default=None):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
+def progress(fraction, message):
+    print(json.dumps({"progress": fraction, "message": message}), flush=True)
+
+
+behaviour = option("--threshold")
+progress(0.1, "loading the model")
+print("arguments:", " ".join(sys.argv[1:]), flush=True)
+if behaviour == "0.11":
+    os.kill(os.getpid(), signal.SIGSEGV)
+if behaviour == "0.12":
+    raise SystemExit("the model is broken; choose another one.")
+while behaviour == "0.13":
+    time.sleep(0.1)
+
+loaded = read_image(sys.argv[2])
+flat = as_2d(loaded.image)
+values = sitk.GetArrayFromImage(flat)
+mask = sitk.GetImageFromArray((values < 0.5 * values.mean()).astype(np.uint8))
+mask.CopyInformation(flat)
+mask = from_2d(mask, loaded.image)
+pixels = int(sitk.GetArrayViewFromImage(mask).sum())
+area = {"area_mm2": pixels * float(np.prod(flat.GetSpacing()))} if loaded.spacing_known else {"area_px2": float(pixels)}
+findings = (Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1, measurements=area),)
+study = Study(
+    ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known),
+    () if behaviour == "0.14" else findings,
+    provenance={"notes": list(loaded.notes)},
+)
+write_study(study, Path(option("--output")) / loaded.path.stem)
+progress(1.0, "done")
