@@ -6,8 +6,8 @@ First stage of Huang et al. 2019 (BioMed Eng OnLine 18:8): ROI-CNN gives a proba
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,16 +51,24 @@ class SegmentOptions:
                 raise UsageError(f"The {name} is {value}; it must lie between 0 and 1.")
 
 
-def probability_map(pixels: np.ndarray, model: LoadedModel, pixel_aspect: float = 1.0) -> np.ndarray:
+def input_sizes(model: LoadedModel) -> list[int]:
+    """The sizes in pixels at which the network looks at an image: what validation chose, else what it was trained at."""
+    return [int(s) for s in model.entry.postprocessing.get("sizes") or [model.entry.preprocessing["size"]]]
+
+
+def probability_map(
+    pixels: np.ndarray, model: LoadedModel, pixel_aspect: float = 1.0, sizes: Sequence[int] | None = None
+) -> np.ndarray:
     """The network's probability that each pixel belongs to a lesion.
 
-    The mean over the image and its mirror image, which costs little and steadies the contour.
+    The mean over the input sizes, and over the image and its mirror image, which steadies the contour.
 
     Parameters
     ----------
     pixels : (H, W), any real range.
     model : a ROI-CNN.
     pixel_aspect : a pixel's height divided by its width.
+    sizes : sides of the network's square input, in pixels; None: `input_sizes(model)`.
 
     Returns
     -------
@@ -68,15 +76,53 @@ def probability_map(pixels: np.ndarray, model: LoadedModel, pixel_aspect: float 
     """
     import torch
 
-    box = Letterbox.fit(pixels.shape, int(model.entry.preprocessing["size"]), pixel_aspect)
-    image = standardise(box.place(to_unit_range(pixels)), box.valid())
-    # The mirror image of the square, not of the placed image: padding may be one pixel wider on one side.
-    pair = torch.cat([image, image.flip(-1)]).to(model.device.name, memory_format=torch.channels_last)
-    with torch.inference_mode():
-        logits = model.network(pair).float().cpu()
-        maps = torch.sigmoid(logits)
-        mean = (maps[:1] + maps[1:].flip(-1)) / 2
-        return box.restore(mean)[0, 0].numpy()
+    unit = to_unit_range(pixels)
+    total = np.zeros(pixels.shape, np.float32)
+    sizes = list(sizes) if sizes is not None else input_sizes(model)
+    for size in sizes:
+        box = Letterbox.fit(pixels.shape, size, pixel_aspect)
+        image = standardise(box.place(unit), box.valid())
+        # The mirror image of the square, not of the placed image: padding may be one pixel wider on one side.
+        pair = torch.cat([image, image.flip(-1)]).to(model.device.name, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            maps = torch.sigmoid(model.network(pair).float().cpu())
+            total += box.restore((maps[:1] + maps[1:].flip(-1)) / 2)[0, 0].numpy()
+    return total / len(sizes)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the network saw and said of a 2D image.
+
+    `pixels` and `probability` are (H, W) float32 of the ultrasound area, whose first pixel lies at `start` (x, y) of the
+    image; `spacing` is (y, x) in mm; `notes` are sentences for the reader.
+    """
+
+    pixels: np.ndarray
+    probability: np.ndarray
+    start: tuple[int, int]
+    spacing: tuple[float, float]
+    notes: tuple[str, ...]
+
+    def on_image(self, region: np.ndarray, plane: sitk.Image) -> sitk.Image:
+        """A mask of the ultrasound area as a uint8 image on the grid of `plane`."""
+        full = np.zeros(plane.GetSize()[::-1], np.uint8)
+        (x, y), (height, width) = self.start, region.shape
+        full[y : y + height, x : x + width] = region
+        mask = sitk.GetImageFromArray(full)
+        mask.CopyInformation(plane)
+        return mask
+
+
+def look(plane: sitk.Image, model: LoadedModel, sizes: Sequence[int] | None = None) -> Look:
+    """Find the ultrasound area of a 2D image and the probability of lesion in it."""
+    from .screen_area import find_screen_area
+
+    area = find_screen_area(plane)
+    (x, y), (width, height) = area.start, area.size
+    pixels = sitk.GetArrayFromImage(plane)[y : y + height, x : x + width].astype(np.float32)
+    spacing = plane.GetSpacing()[::-1]
+    return Look(pixels, probability_map(pixels, model, spacing[0] / spacing[1], sizes), (x, y), spacing, tuple(area.notes))
 
 
 def segment_2d(
@@ -109,7 +155,6 @@ def segment_2d(
     from .chan_vese import ChanVeseParameters, refine
     from .components import keep_components
     from .measurements import measure_2d
-    from .screen_area import find_screen_area
 
     def tell(fraction: float, message: str) -> None:
         if progress is not None:
@@ -121,48 +166,38 @@ def segment_2d(
             f"The image is a volume of {' x '.join(map(str, image.GetSize()))} voxels; this version segments 2D images: "
             "save the slice of interest as an image of its own."
         )
-    tell(0.0, "finding the ultrasound area")
-    area = find_screen_area(plane)
-    (x0, y0), (width, height) = area.start, area.size
-    pixels = sitk.GetArrayFromImage(plane)[y0 : y0 + height, x0 : x0 + width].astype(np.float32)
-    spacing = plane.GetSpacing()[::-1]
-
-    tell(0.1, "looking for lesions")
-    probability = probability_map(pixels, model, spacing[0] / spacing[1])
+    tell(0.0, "looking for lesions")
+    seen = look(plane, model)
     settings = model.entry.postprocessing
     threshold = options.threshold if options.threshold is not None else settings.get("threshold", DEFAULT_THRESHOLD)
     minimum = options.minimum_score if options.minimum_score is not None else settings.get("minimum_score", 0.0)
-    kept = keep_components(probability > threshold, spacing, keep=options.lesions)
+    parameters = ChanVeseParameters(**settings.get("refiner", {}))
 
     candidates = []
-    for number, component in enumerate(kept):
-        tell(0.6 + 0.3 * number / len(kept), "refining the contour")
-        # The score is the network's alone: how sure it is of the region that it found.
-        score = float(probability[component].mean())
+    regions = keep_components(seen.probability > threshold, seen.spacing, keep=options.lesions)
+    for number, region in enumerate(regions):
+        tell(0.6 + 0.3 * number / len(regions), "refining the outline")
+        score = region_score(seen.probability, region)
         if score < minimum:
             continue
         notes = ()
         if options.refine:
-            result = refine(pixels, component, spacing, ChanVeseParameters(**settings.get("refiner", {})), probability)
-            component = result.mask
-            notes = (result.reason,) if result.reason else ()
-        candidates.append((score, component, notes))
+            refined = refine(seen.pixels, region, seen.spacing, parameters, seen.probability)
+            region, notes = refined.mask, ((refined.reason,) if refined.reason else ())
+        candidates.append((score, region, notes))
     candidates.sort(key=lambda candidate: -candidate[0])
 
     tell(0.9, "measuring")
     findings = []
-    for label, (score, component, notes) in enumerate(candidates, start=1):
-        full = np.zeros(plane.GetSize()[::-1], np.uint8)
-        full[y0 : y0 + height, x0 : x0 + width] = component
-        mask = sitk.GetImageFromArray(full)
-        mask.CopyInformation(plane)
+    for label, (score, region, notes) in enumerate(candidates, start=1):
+        mask = seen.on_image(region, plane)
         measurements = measure_2d(mask, plane, spacing_known)
         mask = mask if image.GetDimension() == 2 else from_2d(mask, image)
         findings.append(
             Finding(
                 id=f"L{label}",
                 box=box_of_mask(mask),
-                score=min(1.0, score),
+                score=score,
                 mask=mask,
                 label=label,
                 measurements=measurements,
@@ -171,9 +206,9 @@ def segment_2d(
             )
         )
     tell(1.0, "done")
-    return tuple(findings), tuple(area.notes)
+    return tuple(findings), seen.notes
 
 
-def without_masks(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Copies that carry no pixel data, for lists that outlive their images."""
-    return tuple(replace(finding, mask=None) for finding in findings)
+def region_score(probability: np.ndarray, region: np.ndarray) -> float:
+    """How sure the network is of a region that it found: its mean probability inside, 0 to 1. Before refinement."""
+    return min(1.0, float(probability[region].mean()))

@@ -116,6 +116,7 @@ def train(
     from . import losses
     from .augment import augment
     from .loop import ExponentialAverage, Journal, cosine_rate, load_checkpoint, save_checkpoint
+    from .postprocessing import choose_and_record
 
     criteria = {"dice": losses.soft_dice_loss, "dice+ce": losses.dice_cross_entropy_loss}
     if recipe.loss not in criteria:
@@ -199,6 +200,8 @@ def train(
             optimiser=optimiser.state_dict(),
             generator=generator.get_state(),
         )
+    print("choosing sizes, threshold and refiner on the validation fold", flush=True)
+    choose_and_record(output, validation)
     return output
 
 

@@ -84,9 +84,9 @@ def load_pixels(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
     Raises DataError when the two differ in size.
     """
-    from ..image import read_image
-
     import SimpleITK as sitk
+
+    from ..image import read_image
 
     image = sitk.GetArrayFromImage(read_image(case.image).image)
     if case.mask is None:

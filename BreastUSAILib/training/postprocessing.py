@@ -1,0 +1,129 @@
+"""What comes after the network, chosen on the validation fold: input sizes, threshold, refiner, least score.
+
+The last step of the ROI-CNN recipe. Nothing here sees the test fold. Each choice is made with the ones before it fixed, by
+the mean Dice of the kept component over the validation images with a lesion; a choice that gains nothing is not made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .segmentation_data import Case, load_pixels
+
+THRESHOLDS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+REFINERS: tuple[dict[str, float], ...] = tuple(
+    {"prior": prior, "max_change": change, "length_scale": length}
+    for prior, change, length in product((0.5, 1.0, 2.0, 4.0), (0.08, 0.15), (0.04, 0.08))
+)
+LESIONS_KEPT = 0.99
+"""The least score is set so that this share of the validation lesions that were found stays reported."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A validation image after the network: maps by input size, and the truth, within the ultrasound area."""
+
+    pixels: np.ndarray
+    spacing: tuple[float, float]
+    maps: dict[int, np.ndarray]
+    truth: np.ndarray
+
+    def mean(self, sizes: Sequence[int]) -> np.ndarray:
+        return np.mean([self.maps[s] for s in sizes], axis=0, dtype=np.float32)
+
+
+def size_choices(size: int) -> list[tuple[int, ...]]:
+    """The sets of input sizes to try for a network trained at `size`: alone, and with a smaller and a larger one."""
+    smaller, larger = round(size * 5 / 6 / 16) * 16, round(size * 7 / 6 / 16) * 16
+    return [(size,), (larger,), (smaller, size), (size, larger), (smaller, size, larger)]
+
+
+def see(cases: Iterable[Case], model, sizes: Iterable[int], progress: Callable[[int], None] | None = None) -> list[Seen]:
+    """Run the network over the cases that show a lesion, once a size."""
+    from ..image import read_image
+    from ..segment import look
+
+    seen = []
+    for case in cases:
+        _, truth = load_pixels(case)
+        if not truth.any():
+            continue
+        image = read_image(case.image).image
+        looks = {size: look(image, model, (size,)) for size in sizes}
+        first = next(iter(looks.values()))
+        (x, y), (height, width) = first.start, first.pixels.shape
+        # What lies outside the area is lost to every choice alike, so it does not count here.
+        area = truth[y : y + height, x : x + width]
+        maps = {size: found.probability.astype(np.float16) for size, found in looks.items()}
+        seen.append(Seen(first.pixels, first.spacing, maps, area))
+        if progress is not None:
+            progress(len(seen))
+    return seen
+
+
+def _kept(probability: np.ndarray, spacing: Sequence[float], threshold: float) -> np.ndarray:
+    from ..components import keep_components
+
+    kept = keep_components(probability > threshold, spacing)
+    return kept[0] if kept else np.zeros(probability.shape, bool)
+
+
+def choose(seen: Sequence[Seen], size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The choices for the model's config, and the table of what was tried."""
+    from ..chan_vese import ChanVeseParameters, refine
+    from ..evaluation.metrics import dice
+    from ..segment import region_score
+
+    def score(sizes: Sequence[int], threshold: float) -> float:
+        return float(np.mean([dice(_kept(s.mean(sizes), s.spacing, threshold), s.truth) for s in seen]))
+
+    tried: dict[str, Any] = {"images": len(seen)}
+    tried["sizes"] = {" + ".join(map(str, sizes)): score(sizes, 0.5) for sizes in size_choices(size)}
+    sizes = max(size_choices(size), key=lambda s: tried["sizes"][" + ".join(map(str, s))])
+    tried["threshold"] = {str(t): score(sizes, t) for t in THRESHOLDS}
+    threshold = float(max(tried["threshold"], key=tried["threshold"].get))
+
+    means = [s.mean(sizes) for s in seen]
+    regions = [_kept(m, s.spacing, threshold) for m, s in zip(means, seen, strict=True)]
+    plain = float(np.mean([dice(r, s.truth) for r, s in zip(regions, seen, strict=True)]))
+    tried["refiner"] = [{"parameters": None, "mean_dice": plain}]
+    for settings in ("paper", *REFINERS):
+        parameters = ChanVeseParameters.paper() if settings == "paper" else ChanVeseParameters(**settings)
+        values = [
+            dice(refine(s.pixels, r, s.spacing, parameters, m).mask, s.truth)
+            for s, r, m in zip(seen, regions, means, strict=True)
+        ]
+        tried["refiner"].append({"parameters": settings, "mean_dice": float(np.mean(values))})
+    best = max(tried["refiner"][2:], key=lambda row: row["mean_dice"])
+
+    found = [region_score(m, r) for m, r, s in zip(means, regions, seen, strict=True) if (r & s.truth).any()]
+    minimum = round(float(np.quantile(found, 1 - LESIONS_KEPT)), 3)
+    tried["lesions_touched"] = len(found)
+    choice = {"sizes": list(sizes), "threshold": threshold, "refiner": best["parameters"], "minimum_score": minimum}
+    return choice, tried
+
+
+def choose_and_record(folder: Path, cases: Sequence[Case], progress: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Choose for the model in `folder`, write the choices to its config and the table to ``postprocessing.json``."""
+    from ..atomic import write_text
+    from ..models.folder import CONFIG
+    from ..models.zoo import load
+
+    model = load(folder, "segment", "auto")
+    size = int(model.entry.preprocessing["size"])
+    sizes = sorted({s for choice in size_choices(size) for s in choice})
+    # Area and maps do not depend on earlier choices: forget them, so that choosing twice gives the same.
+    model = replace(model, entry=replace(model.entry, postprocessing={}))
+    choice, tried = choose(see(cases, model, sizes, progress), size)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config["postprocessing"] = choice
+    write_text(folder / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
+    write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    return tried
