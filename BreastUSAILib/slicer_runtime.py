@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from .errors import DependencyError
@@ -17,15 +18,17 @@ from .errors import DependencyError
 # nothing newer than the oldest Slicer that BreastUSAI supports, and say so in its own notation.
 SCENE_VERSION = "Slicer 5.10.0 0"
 
-# The logics a scene needs, each with its reason. Order matters: the application logic comes first (see `_attach`).
-_LOGICS = (
-    "vtkMRMLColorLogic",  # the grey colour table that display nodes of volumes refer to
-    "vtkSlicerUnitsLogic",  # millimetres, for the labels of markups
-    "vtkSlicerVolumesLogic",  # display nodes of volumes
-    "vtkSlicerSegmentationsModuleLogic",  # registers segmentations; without it segments are dropped silently
-    "vtkSlicerMarkupsLogic",  # registers ROI and point lists
-    "vtkSlicerTablesLogic",  # registers tables
-)
+# The logics a scene needs, with the wrapper that each comes from where `slicer` does not have it yet (PythonSlicer, which
+# starts without an application, has MRML but not the loadable modules). The application logic comes before all of them.
+_LOGICS = {
+    "vtkMRMLColorLogic": None,  # the grey colour table that display nodes of volumes refer to
+    "vtkSlicerUnitsLogic": "vtkSlicerUnitsModuleLogicPython",  # millimetres, for the labels of markups
+    "vtkSlicerVolumesLogic": "vtkSlicerVolumesModuleLogicPython",  # display nodes of volumes
+    # Registers segmentations; without it segments are dropped silently.
+    "vtkSlicerSegmentationsModuleLogic": "vtkSlicerSegmentationsModuleLogicPython",
+    "vtkSlicerMarkupsLogic": "vtkSlicerMarkupsModuleLogicPython",  # registers ROI and point lists
+    "vtkSlicerTablesLogic": "vtkSlicerTablesModuleLogicPython",  # registers tables
+}
 
 
 def import_slicer() -> Any:
@@ -92,12 +95,24 @@ def _attach(slicer: Any, mrml_scene: Any) -> list[Any]:
     application = slicer.vtkMRMLApplicationLogic()
     application.SetMRMLScene(mrml_scene)
     logics = [application]
-    for name in _LOGICS:
-        logic = getattr(slicer, name)()
+    for name, wrapper in _LOGICS.items():
+        logic = _logic_class(slicer, name, wrapper)()
         logic.SetMRMLApplicationLogic(application)
         logic.SetMRMLScene(mrml_scene)
         logics.append(logic)
     return logics
+
+
+def _logic_class(slicer: Any, name: str, wrapper: str | None) -> Any:
+    if hasattr(slicer, name):
+        return getattr(slicer, name)
+    try:
+        return getattr(import_module(wrapper), name)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise DependencyError(
+            f"this Slicer has no {name} here, which scenes need; run BreastUSAI inside the Slicer application, or in "
+            "plain Python after: pip install breastusai[slicer]"
+        ) from error
 
 
 def _detach(slicer: Any, logics: list[Any]) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import xml.etree.ElementTree as ElementTree
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
+if sys.version_info < (3, 12):
+    # PySide6 6.12 takes None, True and False for immortal, which they are from Python 3.12 on: it gives back references
+    # that it never took (one a signal), until Python 3.11 aborts on its way out. Give them references enough.
+    for _constant in (None, True, False):
+        ctypes.c_ssize_t.from_address(id(_constant)).value += 1 << 40
+
 for _module in (QtCore, QtGui, QtWidgets):
     globals().update({n: getattr(_module, n) for n in dir(_module) if not n.startswith("_")})
 
 _get, _set = QtCore.QObject.property, QtCore.QObject.setProperty
-_connect_signal = QtCore.QObject.connect
 
 
 def _connect(self, signal, slot):
     name, _, arguments = signal.partition("(")
-    bound = getattr(self, name)
+    bound, arguments = getattr(self, name), arguments.rstrip(")")
     try:
-        bound[arguments.rstrip(")")].connect(slot)
+        (bound[arguments] if arguments else bound).connect(slot)
     except (KeyError, IndexError, TypeError):
         bound.connect(slot)
     return True

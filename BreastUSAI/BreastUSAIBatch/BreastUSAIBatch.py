@@ -1,0 +1,62 @@
+"""Many images without a window, in Slicer or in plain Python:
+
+    Slicer --no-splash --no-main-window --python-script BreastUSAIBatch.py INPUT... --output DIR [options]
+    python BreastUSAIBatch.py INPUT... --output DIR [options]
+
+Inputs, options, files and exit status are those of ``breastusai run``. Slicer ends with that status.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+# Installed, the library lies beside this script's folder; in the source tree one folder further up.
+for _folder in Path(__file__).resolve().parents[1:3]:
+    if importlib.util.find_spec("BreastUSAILib") is None and (_folder / "BreastUSAILib").is_dir():
+        sys.path.insert(0, str(_folder))
+
+
+def application():
+    """The package slicer where this runs inside the Slicer application, None elsewhere. Imports nothing."""
+    slicer = sys.modules.get("slicer")
+    return slicer if getattr(slicer, "app", None) is not None else None
+
+
+def main(arguments):
+    """Run the batch; returns the exit status."""
+    from BreastUSAILib import cli
+
+    if application() is not None:
+        from BreastUSAILib import slicer_install
+
+        missing = slicer_install.missing()
+        if missing:
+            print(
+                f"BreastUSAI needs {', '.join(missing)} in this Slicer; open the module BreastUSAI Segment once and "
+                "press Apply to install them.",
+                file=sys.stderr,
+            )
+            return 2
+        if not any(a == "--jobs" or a.startswith("--jobs=") for a in arguments):
+            # Worker processes would each be a whole Slicer.
+            arguments = [*arguments, "--jobs", "1"]
+    return cli.main(["run", *arguments])
+
+
+if __name__ == "__main__":
+    try:
+        status = main(sys.argv[1:])
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException:
+        # Without this, Slicer would stay open for ever after an error.
+        import traceback
+
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if application() is not None:
+        application().util.exit(status)
+    else:
+        sys.exit(status)
