@@ -162,7 +162,12 @@ def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     writer.writeheader()
     for row in rows:
         writer.writerow({key: _cell(value) for key, value in row.items()})
-    return stream.getvalue()
+    return printable(stream.getvalue())
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: bytes of a file name that are not UTF-8 become the replacement character."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # file names that start so would be run by a spreadsheet

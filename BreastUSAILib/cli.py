@@ -1,0 +1,329 @@
+"""The command line: ``breastusai run``, ``models``, ``train``, ``evaluate``.
+
+Exit codes: 0 all was done, 1 something failed (the other inputs were done), 2 wrong usage, 130 cancelled. What is
+imported here is light, so that ``--help`` answers at once; each command imports what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import RESEARCH_USE, __version__
+from .errors import BreastUSAIError, Cancelled, UsageError
+from .models.devices import NAMES as DEVICES
+
+if TYPE_CHECKING:
+    from .models.entry import ModelEntry
+    from .report import Result
+    from .run import RunResult
+
+OK, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
+
+# Command -> its sub-commands: name, module with add_arguments(parser) and main(args), and what it does.
+_LAZY = {
+    "train": {"roi-cnn": ("BreastUSAILib.training.roi_cnn", "the lesion segmentation of 2D images")},
+    "evaluate": {"segment": ("BreastUSAILib.evaluation.segment", "Dice and distances on annotated 2D images")},
+}
+_TABLE_ROWS = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code. Errors are one sentence each on standard error."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A file name that the terminal cannot show is no reason to stop.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    debug = "--debug" in argv
+    try:
+        args = build_parser(argv).parse_args(argv)
+    except SystemExit as end:  # argparse has said what is wrong, or printed the help
+        return end.code if isinstance(end.code, int) else USAGE
+    try:
+        with _terminate_as_interrupt():
+            return args.main(args)
+    except (KeyboardInterrupt, Cancelled):
+        _error("cancelled.")
+        return CANCELLED
+    except BrokenPipeError:  # the reader of our output (`head`) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except BreastUSAIError as error:
+        if debug:
+            traceback.print_exc()
+        _error(str(error))
+        return USAGE if isinstance(error, UsageError) else FAILED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _error(f"unexpected {type(error).__name__}: {error}" + ("" if debug else "; --debug shows where."))
+        return FAILED
+
+
+def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser for this command line; only the sub-command that `argv` names has its module imported."""
+    parser = argparse.ArgumentParser(
+        prog="breastusai",
+        description="Finds, outlines and measures lesions in breast ultrasound images.",
+        epilog=RESEARCH_USE,
+    )
+    parser.add_argument("--version", action="version", version=f"BreastUSAI {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_models(commands)
+    for command, title in (("train", "train a model on your own data"), ("evaluate", "measure a model")):
+        names = commands.add_parser(command, help=title, description=title.capitalize() + ".")
+        chosen = names.add_subparsers(dest="name", required=True, metavar="WHAT")
+        for name, (module, help_text) in _LAZY[command].items():
+            sub = chosen.add_parser(name, help=help_text, description=f"{title.capitalize()}: {help_text}.")
+            if list(argv[:2]) == [command, name]:
+                loaded = importlib.import_module(module)
+                loaded.add_arguments(sub)
+                if not any("--debug" in action.option_strings for action in sub._actions):
+                    sub.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+                sub.set_defaults(main=loaded.main)
+    return parser
+
+
+# ------------------------------------------------------------------------------------------------------------- run
+
+
+def _add_run(commands) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="find, outline and measure lesions in images",
+        description="Find, outline and measure lesions in images. Each input gets a folder of results; index.html and "
+        "summary.csv cover all of them. Finished inputs are skipped, so a run that was ended goes on where it stopped.",
+        epilog="Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 cancelled. " + RESEARCH_USE,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder (with all below), or pattern")
+    parser.add_argument("--output", "-o", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
+    parser.add_argument("--jobs", "-j", type=int, default=1, metavar="N", help="inputs worked on at a time (default: 1)")
+    parser.add_argument("--overwrite", action="store_true", help="redo inputs that are finished")
+    parser.add_argument("--spacing", type=float, metavar="MM", help="what a pixel measures, where the file is silent or wrong")
+    parser.add_argument("--frame", type=int, metavar="N", help="frame of a cine, from 1 (default: the middle one)")
+    parser.add_argument("--no-refine", dest="refine", action="store_false", help="keep the network's outline")
+    parser.add_argument(
+        "--lesions", choices=("central", "all"), default="central", help="the one nearest the centre (default), or all"
+    )
+    parser.add_argument("--threshold", type=float, metavar="P", help="probability above which a pixel is lesion")
+    parser.add_argument("--minimum-score", type=float, metavar="P", help="do not report lesions that score less")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger images (default: 512 million)")
+    parser.add_argument("--no-scene", dest="scene", action="store_false", help="write no scene.mrb for 3D Slicer")
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "bar", "json", "none"),
+        default="auto",
+        help="auto: a bar in a terminal; json: a line {\"progress\": 0.42, \"message\": ...} a step",
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
+    parser.set_defaults(main=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from .models.zoo import read_verified, resolve
+    from .run import RunOptions, run
+    from .workup import WorkupOptions
+
+    workup = WorkupOptions(args.model, args.device, args.refine, args.lesions, args.threshold, args.minimum_score)
+    workup.segment()  # refuses impossible options
+    options = RunOptions(
+        output=args.output,
+        workup=workup,
+        jobs=args.jobs,
+        overwrite=args.overwrite,
+        spacing_mm=args.spacing,
+        frame=args.frame,
+        max_pixels=args.max_pixels,
+        scene=args.scene,
+        debug=args.debug,
+    )
+    # An unknown or damaged model is told at once, before PyTorch is imported and the inputs are looked for.
+    read_verified(*resolve(args.model, "segment"))
+    with _progress(args) as (progress, log):
+        result = run(args.inputs, options, progress, log)
+    if not args.quiet:
+        _print_results(result, options.output)
+    for failure in result.failures:
+        _error(failure.message)
+    if result.cancelled:
+        return CANCELLED
+    return FAILED if result.failures else OK
+
+
+@contextmanager
+def _progress(args: argparse.Namespace) -> Iterator[tuple[Callable[[float, str], None], Callable[[str], None]]]:
+    """How progress and sentences are shown: (progress function, log function)."""
+
+    def log(text: str) -> None:
+        if not args.quiet:
+            print(text, flush=True)
+
+    mode = args.progress
+    if mode == "auto":
+        mode = "bar" if sys.stderr.isatty() and not args.quiet else "none"
+    if mode == "json":
+        yield _print_progress, log
+    elif mode == "bar":
+        from tqdm import tqdm
+
+        form = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {desc}"
+        with tqdm(total=100, bar_format=form, dynamic_ncols=True, leave=False, file=sys.stderr) as bar:
+
+            def show(fraction: float, message: str) -> None:
+                bar.set_description_str(message, refresh=False)
+                bar.update(100 * fraction - bar.n)
+
+            yield show, lambda text: None if args.quiet else bar.write(text, file=sys.stderr)
+    else:
+        yield (lambda fraction, message: None), log
+
+
+def _print_progress(fraction: float, message: str) -> None:
+    print(json.dumps({"progress": round(fraction, 4), "message": message}), flush=True)
+
+
+def _print_results(result: RunResult, output: Path) -> None:
+    from .report import INDEX, counts
+
+    done = [r for r in result.results if r.study is not None]
+    rows = [_table_row(r) for r in done[:_TABLE_ROWS]]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if len(done) > len(rows):
+        print(f"... and {len(done) - len(rows)} more in {output / 'summary.csv'}")
+    n = counts(result.results)
+    skipped = f" ({result.skipped} of them finished earlier)" if result.skipped else ""
+    print(
+        f"{n['inputs']} input{'s' if n['inputs'] != 1 else ''}{skipped}: {n['with_lesion']} with a lesion, "
+        f"{n['without_lesion']} without, {n['failed']} failed."
+    )
+    if result.left:
+        names = ", ".join(path.name for path in result.left[:3]) + (", ..." if len(result.left) > 3 else "")
+        print(f"Left out, as not images: {len(result.left)} ({names})")
+    print(f"Results: {output / INDEX}")
+    print(RESEARCH_USE)
+
+
+def _table_row(result: Result) -> tuple[str, str, str]:
+    from .report import key_figure
+
+    first = next(iter(result.study.findings), None)
+    if first is None:
+        return Path(result.source).name, result.study.summary, ""
+    return Path(result.source).name, result.study.summary, f"score {first.score:.2f}{key_figure(first)}"
+
+
+# ---------------------------------------------------------------------------------------------------------- models
+
+
+def _add_models(commands) -> None:
+    parser = commands.add_parser("models", help="the models that ship", description="The models that ship.")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="WHAT")
+    actions.add_parser("list", help="one line a model").set_defaults(main=_models_list)
+    for name, help_text, function in (
+        ("show", "all that the catalogue holds about a model, as JSON", _models_show),
+        ("card", "the model card (Markdown)", _models_card),
+    ):
+        action = actions.add_parser(name, help=help_text)
+        action.add_argument("model", metavar="ID|DIR")
+        action.set_defaults(main=function)
+    verify = actions.add_parser("verify", help="check the files of one model or of all against their checksums")
+    verify.add_argument("model", nargs="?", metavar="ID|DIR")
+    verify.set_defaults(main=_models_verify)
+
+
+def _models_list(args: argparse.Namespace) -> int:
+    from .models import catalog
+
+    rows = [("ID", "VERSION", "TASK", "SIZE", "DESCRIPTION")]
+    rows += [(e.id, e.version, e.task, f"{e.size_bytes / 1e6:.1f} MB", e.description) for e in catalog.entries()]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(w) for cell, w in zip(row[:4], widths, strict=True)), row[4]]).rstrip())
+    return OK
+
+
+def _entry(name: str) -> tuple[ModelEntry, Path]:
+    """A model that ships or one in a folder, and its weight file."""
+    from .models import catalog, zoo
+
+    if Path(name).is_dir():
+        return zoo.resolve(name, "segment")
+    entry = catalog.entry(name)
+    return entry, catalog.WEIGHTS / entry.file
+
+
+def _models_show(args: argparse.Namespace) -> int:
+    print(json.dumps(_entry(args.model)[0].to_dict(), indent=2, ensure_ascii=False))
+    return OK
+
+
+def _models_card(args: argparse.Namespace) -> int:
+    from .models.cards import card
+
+    print(card(_entry(args.model)[0]))
+    return OK
+
+
+def _models_verify(args: argparse.Namespace) -> int:
+    from .models import catalog, zoo
+
+    names = [args.model] if args.model else [e.id for e in catalog.entries()]
+    code = OK
+    for name in names:
+        entry, weights = _entry(name)
+        try:
+            zoo.read_verified(entry, weights)
+        except BreastUSAIError as error:
+            _error(str(error))
+            code = FAILED
+        else:
+            print(f"{entry.id} {entry.version}: the checksum is right ({entry.sha256}).")
+    return code
+
+
+# ---------------------------------------------------------------------------------------------------------- common
+
+
+def _error(sentence: str) -> None:
+    # Errors come after what was printed before, also where both streams are one file.
+    sys.stdout.flush()
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: temporary files are removed, what is finished is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number, frame) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
