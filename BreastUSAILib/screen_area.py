@@ -15,10 +15,11 @@ import SimpleITK as sitk
 # Work is done on a grid of about this many blocks along the longer side; a block of a 1024 x 768 screen is 4 x 4.
 _BLOCKS = 256
 # Lengths in blocks.
-_DENSITY = 5  # window over which ink must be dense
-_CORE = 12  # no text, scale bar or tick is as wide and as high as this
-_LINK = 4  # parts of the picture hang together by at least this
+_DENSITY = 3  # window over which ink must be dense
+_CORE = 13  # no text, scale bar or tick is as wide and as high as this
+_LINK = 7  # parts of the picture hang together by at least this
 _GAP = 2  # rows or columns without texture that do not end the picture
+_SHARP = 50  # grey levels; no dim tissue changes as much within a block
 _MARGIN = 0.02  # of the image's side; less around the picture is not a screen's surroundings
 
 
@@ -47,16 +48,19 @@ def _as_uint8(array: np.ndarray) -> np.ndarray:
     return ((array - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
 
 
-def _blocks(array: np.ndarray, b: int, function) -> np.ndarray:
-    """Reduce b x b blocks of a 2D array whose sides are multiples of b."""
-    rows = function.reduceat(array, np.arange(0, array.shape[0], b), axis=0)
-    return function.reduceat(rows, np.arange(0, array.shape[1], b), axis=1)
+def _blocks(array: np.ndarray, b: int, function: np.ufunc) -> np.ndarray:
+    """Reduce b x b blocks of a 2D array; a rest at the far edges is left out."""
+    array = array[: array.shape[0] // b * b, : array.shape[1] // b * b]
+    rows = function.reduce([array[i::b] for i in range(b)], axis=0)
+    return function.reduce([rows[:, i::b] for i in range(b)], axis=0)
 
 
-def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """(first, end) of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+def _opened(flags: np.ndarray, side: int) -> np.ndarray:
+    """Binary opening with a square of an odd side."""
+    from scipy import ndimage
+
+    small = ndimage.minimum_filter(flags.view(np.uint8), side, mode="constant")
+    return ndimage.maximum_filter(small, side, mode="constant").astype(bool)
 
 
 def _extend(filled: np.ndarray, first: int, end: int) -> tuple[int, int]:
@@ -90,6 +94,15 @@ def _refine(profile: np.ndarray, first: int, end: int, b: int) -> tuple[int, int
     return (first if low is None else low), (end if high is None else high + 1)
 
 
+def _panels(lit: np.ndarray) -> list[tuple[int, int]]:
+    """The (first, end) columns of pictures side by side: parted by columns without any ink, from top to bottom."""
+    dark = np.flatnonzero(~lit)
+    middle = dark[(dark > 0.3 * len(lit)) & (dark < 0.7 * len(lit))]
+    if len(middle) < 2:  # tissue has ink near the probe in every column; one column may be dark by chance
+        return [(0, len(lit))]
+    return [(0, int(middle[0])), (int(middle[-1]) + 1, len(lit))]
+
+
 def find_screen_area(image2d: sitk.Image) -> ScreenArea:
     """Find the rectangle of the ultrasound picture in a screen capture.
 
@@ -116,38 +129,44 @@ def find_screen_area(image2d: sitk.Image) -> ScreenArea:
     common = counts > 0.01 * flat.size
     if not common.any():
         return whole
-    background = ndimage.binary_dilation(common, iterations=1)
+    background = ndimage.binary_dilation(common)
     ink = ~background[grey]
-    count = _blocks(ink.view(np.uint8), b, np.add).astype(np.float32)  # at most b * b; wraps for b > 15 only
-    share = np.where(flat, 0, count / (b * b))
+    share = np.where(flat, 0, _blocks(ink.view(np.uint8), b, np.add) / np.float32(b * b))
     dense = ndimage.uniform_filter(share, _DENSITY, mode="constant") > 0.5
-    core = ndimage.binary_opening(dense, np.ones((_CORE, _CORE)))
+    core = _opened(dense, _CORE)
     labels, n = ndimage.label(core)
     if n == 0:
         return whole
     areas = np.bincount(labels.ravel())[1:]
     order = np.argsort(areas)[::-1]
     core = labels == order[0] + 1
-    parts = ndimage.binary_opening(dense, np.ones((_LINK, _LINK)))
+    parts = _opened(dense, _LINK)
     picture = ndimage.binary_propagation(core, mask=parts | core)
     rows, columns = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
     y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
 
-    # Deep or shadowed tissue is sparse and dim; sparse and bright is text, with what compression leaves around it.
-    bright = ndimage.maximum_filter(high, 5) > 110
-    tissue = dense | ((share > 0) & ~bright)
+    # Tissue behind a shadow hangs on nothing: what lies below the picture and between its sides belongs to it.
+    below, m = ndimage.label(parts & ~picture)
+    for part in ndimage.find_objects(below)[:m]:
+        inside = x0 <= part[1].start and part[1].stop <= x1
+        if inside and y0 < part[0].stop and part[0].start < y1 + (y1 - y0):
+            y1 = max(y1, part[0].stop)
+
+    # Deep or shadowed tissue is sparse and dim; what has sharp edges is text, with what compression leaves around it.
+    dim = (share > 0) & (ndimage.maximum_filter(high - low, 7) < _SHARP)
     for _ in range(2):
-        y0, y1 = _extend(tissue[:, x0:x1].mean(axis=1) > 0.15, y0, y1)
-        x0, x1 = _extend(tissue[y0:y1].mean(axis=0) > 0.15, x0, x1)
+        y0, y1 = _extend(dim[:, x0:x1].mean(axis=1) > 0.06, y0, y1)
+        x0, x1 = _extend(dim[y0:y1].mean(axis=0) > 0.25, x0, x1)
 
     y0, y1, x0, x1 = int(y0) * b, min(int(y1) * b, height), int(x0) * b, min(int(x1) * b, width)
     x0, x1 = _refine(ink[y0:y1].mean(axis=0), x0, x1, b)
     y0, y1 = _refine(ink[:, x0:x1].mean(axis=1), y0, y1, b)
+    panels = _panels(ink[y0:y1, x0:x1].mean(axis=0) > 0.01)
+    several = len(panels) > 1 or (n > 1 and areas[order[1]] > 0.5 * areas[order[0]])
+    x0, x1 = max(((x0 + first, x0 + end) for first, end in panels), key=lambda p: p[1] - p[0])
     margins = (x0 > _MARGIN * width, width - x1 > _MARGIN * width, y0 > _MARGIN * height)
     if sum(margins) < 2:
         # Deep tissue may be black and one side covered, but a screen has something left, right and above.
         return whole
-    notes = ()
-    if n > 1 and areas[order[1]] > 0.5 * areas[order[0]]:
-        notes = ("the screen shows more than one ultrasound picture; the largest is used",)
+    notes = ("the screen shows more than one ultrasound picture; the largest is used",) if several else ()
     return ScreenArea((x0, y0), (x1 - x0, y1 - y0), True, notes)

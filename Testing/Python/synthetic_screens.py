@@ -18,7 +18,18 @@ from PIL import Image, ImageDraw, ImageFont
 from BreastUSAILib.screen_area import find_screen_area
 
 _WORDS = ["GE", "MI 0.7", "TIS 0.1", "12L-RS", "FR 24 Hz", "Gn 52", "Breast", "MAMA ESQ", "L 11.3 mm", "2024-05-17"]
-_WORDS += ["10:42:07", "D 3.5 cm", "XRes", "DR 69", "HOSPITAL", "Map F/0", "AO% 100", "RIGHT 10H", "1 L 0.93 cm", "HGen"]
+_WORDS += [
+    "10:42:07",
+    "D 3.5 cm",
+    "XRes",
+    "DR 69",
+    "HOSPITAL",
+    "Map F/0",
+    "AO% 100",
+    "RIGHT 10H",
+    "1 L 0.93 cm",
+    "HGen",
+]
 
 
 def make_screen(picture: np.ndarray, seed: int, size=(1024, 768)) -> tuple[np.ndarray, tuple[int, int, int, int]]:
@@ -40,7 +51,11 @@ def make_screen(picture: np.ndarray, seed: int, size=(1024, 768)) -> tuple[np.nd
     def text(px, py, lines):
         font = fonts[int(rng.integers(0, len(fonts)))]
         for k in range(lines):
-            draw.text((px, py + k * int(font.size * 1.3)), str(rng.choice(_WORDS)), fill=int(rng.integers(120, 256)), font=font)
+            place, words = (px, py + k * int(font.size * 1.3)), str(rng.choice(_WORDS))
+            left, top, right, bottom = draw.textbbox(place, words, font=font)
+            beside = right < x - 6 or left > x + shape[0] + 6 or bottom < y - 6 or top > y + shape[1] + 6
+            if beside:  # scanners do not push text under the picture
+                draw.text(place, words, fill=int(rng.integers(120, 256)), font=font)
 
     if rng.random() < 0.4:  # a side panel of another grey
         draw.rectangle((0, 0, max(x - 30, 10), height), fill=int(rng.integers(15, 80)))
