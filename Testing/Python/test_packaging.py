@@ -25,7 +25,8 @@ NOT_SHIPPED = {"CMakeLists.txt"}
 def _shipped_files() -> list[Path]:
     """All files of the library that must reach a user, relative to it."""
     files = (p.relative_to(LIBRARY) for p in LIBRARY.rglob("*") if p.is_file())
-    return sorted(p for p in files if "__pycache__" not in p.parts and p.name not in NOT_SHIPPED and p.suffix != ".pyc")
+    hidden = ("__pycache__", ".")
+    return sorted(p for p in files if p.name not in NOT_SHIPPED and not any(s.startswith(hidden) for s in p.parts))
 
 
 def _run(*command, **kwargs) -> subprocess.CompletedProcess:
