@@ -94,7 +94,7 @@ def load_input(pixels: VolumePixels) -> LoadedImage:
 
 def cli_arguments(source: Path, output: Path, options: WorkupOptions) -> list[str]:
     """The command line of ``breastusai run`` for these options."""
-    arguments = ["run", str(source), "--output", str(output), "--progress", "json", "--jobs", "1"]
+    arguments = ["run", str(source), "--output", str(output), "--progress", "json", "--no-scene"]
     arguments += ["--device", options.device, "--lesions", options.lesions]
     if options.model:
         arguments += ["--model", options.model]

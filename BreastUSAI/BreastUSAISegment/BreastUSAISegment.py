@@ -399,9 +399,8 @@ class BreastUSAISegmentTest(ScriptedLoadableModuleTest):
         y, x = np.mgrid[:384, :512]
         inside = ((x - 256) / 90.0) ** 2 + ((y - 190) / 60.0) ** 2 < 1
         pixels = np.where(inside, 45.0, 130.0) * rng.gamma(6.0, 1 / 6.0, inside.shape)
+        pixels = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(sitk.GetImageFromArray(pixels), 1.2))
         image = sitk.GetImageFromArray(np.clip(pixels, 0, 255).astype(np.uint8)[None].repeat(slices, axis=0))
-        image = sitk.SmoothingRecursiveGaussian(image, 1.2) if slices == 1 else image
-        image = sitk.Cast(image, sitk.sitkUInt8)
         image.SetSpacing((0.1, 0.1, 1.0))
         return mrml.add_volume(slicer.mrmlScene, image, "synthetic"), float(inside.sum()) * 0.01
 

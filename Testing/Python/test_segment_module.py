@@ -1,0 +1,325 @@
+"""What stands behind the panel of BreastUSAI Segment: files to and from the child, packages in Slicer, the Logic.
+
+The Logic runs on the STAND-IN for Slicer's Python base (slicer_standin) with the real scene below, and in a real Slicer
+through run_in_slicer.py; everything else here is the real thing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from BreastUSAILib import child_workup, slicer_install
+from BreastUSAILib.child_workup import ChildWorkup, VolumePixels, load_input, read_result, write_input
+from BreastUSAILib.errors import Cancelled, DataError, DependencyError, ImageError
+from BreastUSAILib.files import write_study
+from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
+from BreastUSAILib.workup import WorkupOptions
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+MODULE = ROOT / "BreastUSAI" / "BreastUSAISegment" / "BreastUSAISegment.py"
+OBLIQUE = (0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60)
+
+
+def _pixels(dtype=np.uint8, known=True, components=1, slices=1) -> VolumePixels:
+    rng = np.random.default_rng(5)
+    shape = (slices, 30, 40) if components == 1 else (slices, 30, 40, components)
+    image = sitk.GetImageFromArray(rng.integers(0, 200, shape).astype(dtype), isVector=components > 1)
+    if known:
+        image.SetSpacing((0.07, 0.11, 2.0))
+        image.SetOrigin((4.0, -5.0, 6.0))
+        image.SetDirection(OBLIQUE)
+    return VolumePixels(image, "case 7", known)
+
+
+# --- to the child and back -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
+@pytest.mark.parametrize("known", [True, False])
+def test_the_child_reads_the_image_that_the_scene_holds(dtype, known):
+    pixels = _pixels(dtype, known)
+    loaded = load_input(pixels)
+    assert (str(loaded.path), loaded.spacing_known) == ("case 7", known)
+    found = sitk.GetArrayFromImage(loaded.image)
+    np.testing.assert_array_equal(found.reshape(30, 40), sitk.GetArrayFromImage(pixels.image)[0])
+    if known:
+        assert loaded.image.GetSpacing() == pytest.approx(pixels.image.GetSpacing())
+        assert loaded.image.GetOrigin() == pytest.approx(pixels.image.GetOrigin())
+        assert loaded.image.GetDirection() == pytest.approx(OBLIQUE)
+    else:
+        assert any("pixels" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_colour_becomes_grey(known):
+    loaded = load_input(_pixels(known=known, components=3))
+    assert loaded.image.GetNumberOfComponentsPerPixel() == 1 and loaded.image.GetSize()[:2] == (40, 30)
+
+
+def test_volumes_of_several_slices_are_never_analysed(tmp_path):
+    with pytest.raises(ImageError, match="case 7 is a volume of 3 slices.*Choose a 2D image"):
+        write_input(_pixels(slices=3), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert "holds no pixels" in child_workup.reason_against_size((), "case 7")
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_result_comes_back_with_masks_on_the_images_own_grid(tmp_path, flat):
+    image = _pixels().image[:, :, 0] if flat else _pixels().image
+    array = np.zeros((30, 40) if flat else (1, 30, 40), np.uint8)
+    array[..., 4:9, 10:20] = 1
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(image)
+    finding = Finding("L1", Box((1, 2, 0), (3, 4, 0)), 0.8, mask=mask, label=1)
+    study = Study(ImageInfo.of(image, "/tmp/x/image.nrrd"), (finding,))
+    write_study(study, tmp_path / "image")
+    back = read_result(tmp_path, "case 7")
+    assert back == replace(study, image=replace(study.image, path="case 7"))
+    found = back.findings[0].mask
+    assert found.GetDirection() == pytest.approx(mask.GetDirection())
+    assert found.GetOrigin() == pytest.approx(mask.GetOrigin())
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), array)
+
+
+def test_a_run_without_result_says_so(tmp_path):
+    with pytest.raises(DataError, match="case 7 left 0 results"):
+        read_result(tmp_path, "case 7")
+
+
+def test_a_job_leaves_no_files_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    job = ChildWorkup(_pixels(), WorkupOptions(), command=[sys.executable, str(HERE / "standin_cli.py")])
+    assert len(list(tmp_path.iterdir())) == 1
+    job._child.wait(60)
+    assert job.result().image.path == "case 7"
+    cancelled = ChildWorkup(
+        _pixels(), WorkupOptions(threshold=0.13), command=[sys.executable, str(HERE / "standin_cli.py")]
+    )
+    cancelled.cancel()
+    with pytest.raises(Cancelled):
+        cancelled._child.wait(10)
+        cancelled.result()
+    with pytest.raises(ImageError):
+        ChildWorkup(_pixels(slices=2), WorkupOptions())
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- packages in Slicer ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Pretends which packages are installed; returns the dictionary name -> version."""
+    versions = {"numpy": "2.1.0", "SimpleITK": "2.5.0", "torch": "2.8.0"}
+    for requirement in slicer_install.requirements():
+        versions[slicer_install._requirement(requirement).name] = "99.0"
+
+    def version(name):
+        if name not in versions:
+            raise slicer_install.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(slicer_install.metadata, "version", version)
+    return versions
+
+
+def test_nothing_is_asked_when_nothing_is_missing(installed):
+    slicer_install.ensure_dependencies(lambda text: pytest.fail(f"asked: {text}"))
+
+
+def test_what_is_missing_or_too_old_is_found(installed):
+    del installed["scikit-image"]
+    installed["torch"] = "1.13.0"
+    assert slicer_install.missing() == ["torch>=2.4", "scikit-image>=0.22"]
+
+
+def test_nothing_is_installed_without_consent(installed, monkeypatch):
+    monkeypatch.setattr(slicer_install, "_install", lambda names: pytest.fail("installed"))
+    monkeypatch.setattr(slicer_install, "_install_torch", lambda: pytest.fail("installed"))
+    del installed["safetensors"]
+    asked = []
+    with pytest.raises(DependencyError, match="safetensors.*press Apply again"):
+        slicer_install.ensure_dependencies(lambda text: asked.append(text))
+    assert len(asked) == 1 and "safetensors" in asked[0]
+
+
+def test_torch_comes_through_the_extension_pytorch(installed, monkeypatch):
+    del installed["torch"]
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    with pytest.raises(DependencyError, match="extension PyTorch.*Extensions Manager"):
+        slicer_install.ensure_dependencies(lambda text: True)
+
+    calls = []
+
+    class Logic:
+        def installTorch(self, **kwargs):
+            calls.append(kwargs)
+            installed["torch"] = "2.8.0"
+            return object()
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=Logic))
+    slicer_install.ensure_dependencies(lambda text: True)
+    assert calls == [{"askConfirmation": False, "torchVersionRequirement": ">=2.4"}]
+
+    Logic.installTorch = lambda self, **kwargs: None
+    del installed["torch"]
+    with pytest.raises(DependencyError, match="was not installed"):
+        slicer_install.ensure_dependencies(lambda text: True)
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_the_rest_is_installed_with_what_slicer_bundles_pinned(installed, monkeypatch, modern):
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    import slicer.util
+
+    calls = []
+
+    def done(names, constraints):
+        calls.append(([str(n) for n in names], Path(constraints).read_text()))
+        installed["tqdm"] = "4.67"
+
+    def ensure(requirements, constraints, prompt_install, requester):
+        assert not prompt_install and requester == "BreastUSAI"
+        done(requirements, constraints)
+
+    def install(arguments):
+        assert arguments[0] == "--constraint"
+        done(arguments[2:], arguments[1])
+
+    packaging = types.SimpleNamespace(pip_ensure=ensure) if modern else None
+    monkeypatch.setattr(slicer_install, "_slicer_packaging", lambda: packaging)
+    monkeypatch.setattr(slicer.util, "pip_install", install)
+    del installed["tqdm"]
+    slicer_install.ensure_dependencies(lambda text: True)
+    assert calls == [(["tqdm>=4.60"], "numpy==2.1.0\nSimpleITK==2.5.0\n")]
+
+
+def test_a_failed_installation_is_a_message(installed, monkeypatch):
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+    def ensure(*_, **__):
+        raise subprocess.CalledProcessError(1, "pip")
+
+    monkeypatch.setattr(slicer_install, "_slicer_packaging", lambda: types.SimpleNamespace(pip_ensure=ensure))
+    del installed["tqdm"]
+    with pytest.raises(DependencyError, match="tqdm>=4.60 could not be installed.*check the network"):
+        slicer_install.ensure_dependencies(lambda text: True)
+
+
+# --- the Logic, on the stand-in --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def application():
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    pytest.importorskip("PySide6", reason="PySide6 is not installed")
+    from slicer_standin import slicer_application
+
+    with slicer_application(MODULE) as slicer:
+        yield slicer, importlib.import_module("BreastUSAISegment")
+
+
+@pytest.fixture
+def module(application):
+    slicer, module = application
+    slicer.mrmlScene.Clear(False)
+    return module
+
+
+def _volume(module, slices=1):
+    return module.BreastUSAISegmentTest().syntheticImage(slices)[0]
+
+
+def test_process_hands_options_and_progress_on_and_shows_the_study(module):
+    from BreastUSAILib import mrml
+
+    given = []
+
+    def runner(loaded, options, progress):
+        given.append((loaded, options))
+        progress(0.5, "half")
+        return Study(ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known))
+
+    seen = []
+    volume = _volume(module)
+    options = WorkupOptions(refine=False)
+    nodes = module.BreastUSAISegmentLogic(runner=runner).process(
+        volume, options=options, progress=lambda *p: seen.append(p)
+    )
+    loaded, got = given[0]
+    assert got is options and seen == [(0.5, "half")]
+    assert str(loaded.path) == "synthetic" and loaded.spacing_known
+    assert mrml.study_from_nodes(volume, nodes.segmentation).image.path == "synthetic"
+
+
+def test_process_changes_nothing_when_the_runner_fails(module):
+    def runner(loaded, options, progress):
+        raise ImageError("synthetic is constant; choose another image.")
+
+    before = module.slicer.mrmlScene.GetNumberOfNodes
+    volume = _volume(module)
+    count = before()
+    with pytest.raises(ImageError, match="constant"):
+        module.BreastUSAISegmentLogic(runner=runner).process(volume)
+    assert before() == count
+
+
+def test_volumes_of_several_slices_are_refused_before_any_work(module):
+    logic = module.BreastUSAISegmentLogic(
+        runner=lambda *_: pytest.fail("was run"), childWorkup=lambda *_: pytest.fail("was started")
+    )
+    volume = _volume(module, slices=3)
+    for work in (logic.process, lambda v: logic.start(v, WorkupOptions())):
+        with pytest.raises(ImageError, match="3 slices"):
+            work(volume)
+
+
+def test_the_self_test_in_a_child_process_and_in_line_with_the_shipped_model(module):
+    """The module's own self-test: real image file, real network, real command line."""
+    module.BreastUSAISegmentTest().runTest()
+
+
+# --- the batch script ------------------------------------------------------------------------------------------------
+
+
+def _batch():
+    path = ROOT / "BreastUSAI" / "BreastUSAIBatch" / "BreastUSAIBatch.py"
+    spec = importlib.util.spec_from_file_location("BreastUSAIBatch", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_the_batch_script_says_in_slicer_what_is_missing(monkeypatch, capsys):
+    script = _batch()
+    monkeypatch.setattr(script, "application", lambda: object())
+    monkeypatch.setattr(slicer_install, "missing", lambda: ["torch>=2.4"])
+    assert script.main(["a.png", "--output", "out"]) == 2
+    assert "needs torch>=2.4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_batch_script_hands_its_arguments_to_the_command_line(monkeypatch, inside):
+    from BreastUSAILib import cli
+
+    given = []
+    monkeypatch.setattr(cli, "main", lambda arguments: given.append(arguments) or 3)
+    monkeypatch.setattr(slicer_install, "missing", lambda: [])
+    script = _batch()
+    monkeypatch.setattr(script, "application", lambda: object() if inside else None)
+    assert script.main(["a.png", "--output", "out"]) == 3
+    # inside Slicer, worker processes would be Slicers
+    assert given == [["run", "a.png", "--output", "out", *(["--jobs", "1"] if inside else [])]]
+    script.main(["a.png", "--jobs=2"])
+    assert given[1] == ["run", "a.png", "--jobs=2"]
