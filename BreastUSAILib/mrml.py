@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -427,7 +428,8 @@ def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: 
     DataError, ImageError, OutputError : see `show_study`, `add_volume` and `save_scene`.
     """
     with private_scene() as scene:
-        name = name or Path(study.image.path).name.split(".")[0] or "image"
+        # Only an ending that begins with a letter is one: DICOM files are named 1.2.840.113619.2.5.
+        name = name or re.sub(r"(\.nii)?\.[A-Za-z]\w*$", "", Path(study.image.path).name) or "image"
         volume = add_volume(scene, image, name, study.image.spacing_known)
         show_study(scene, study, volume)
         _open_in_red_view(scene, volume)

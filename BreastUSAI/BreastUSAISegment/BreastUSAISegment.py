@@ -167,7 +167,7 @@ class BreastUSAISegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.resultsTableView.setMRMLTableNode(None)
 
     def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
+        if getattr(self.parent, "isEntered", True):  # a panel outside the module panel is always shown
             self.initializeParameterNode()
 
     def initializeParameterNode(self):

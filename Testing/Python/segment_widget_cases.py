@@ -348,9 +348,9 @@ class Life(PanelCase):
 
     def test_unloading_the_module_closes_the_panel(self):
         other = self.openPanel()
-        slicer.app.moduleManager().moduleAboutToBeUnloaded.emit("BreastUSAISegment")
+        other._onModuleAboutToBeUnloaded("BreastUSAISegment")
         self.assertEqual(list(other.Observations), [])
-        self.panel = self.openPanel()
+        other.parent.deleteLater()
 
 
 if __name__ == "__main__":

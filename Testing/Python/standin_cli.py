@@ -11,13 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk
-
-from BreastUSAILib.files import write_study
-from BreastUSAILib.findings import Finding, ImageInfo, Study
-from BreastUSAILib.image import as_2d, box_of_mask, from_2d, read_image
-
 
 def option(name, default=None):
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
@@ -36,6 +29,14 @@ if behaviour == "0.12":
     raise SystemExit("the model is broken; choose another one.")
 while behaviour == "0.13":
     time.sleep(0.1)
+
+# Only now: the ways to end above need none of it, and start faster.
+import numpy as np  # noqa: E402
+import SimpleITK as sitk  # noqa: E402
+
+from BreastUSAILib.files import write_study  # noqa: E402
+from BreastUSAILib.findings import Finding, ImageInfo, Study  # noqa: E402
+from BreastUSAILib.image import as_2d, box_of_mask, from_2d, read_image  # noqa: E402
 
 loaded = read_image(sys.argv[2])
 flat = as_2d(loaded.image)

@@ -588,6 +588,18 @@ def test_write_scene_shows_the_image_upright_in_the_red_view(tmp_path):
         assert layout.GetViewArrangement() == layout.SlicerLayoutOneUpRedSliceView
 
 
+@pytest.mark.parametrize(
+    "path, name",
+    [("/a/case 1.PNG", "case 1"), ("b.nii.gz", "b"), ("1.2.840.5", "1.2.840.5"), ("/a/x.1.dcm", "x.1"), ("", "image")],
+)
+def test_the_volume_is_named_after_its_file(tmp_path, path, name):
+    image = _image((8, 8))
+    mrml.write_scene(tmp_path / "scene.mrb", image, _study(image, path=path))
+    with private_scene() as scene:
+        _open(scene, tmp_path / "scene.mrb", tmp_path / "unzipped")
+        assert scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode").GetName() == name
+
+
 def test_a_scene_that_cannot_be_written_says_so_and_leaves_nothing(scene, tmp_path):
     image, study = _case("2D")
     mrml.show_study(scene, study, mrml.add_volume(scene, image, "image"))

@@ -46,8 +46,6 @@ def application() -> _Application:
 
 
 class qMRMLWidget(qt.QWidget):
-    isEntered = True
-
     def setMRMLScene(self, scene):
         for child in self.findChildren(qt.QWidget):
             if hasattr(child, "setMRMLScene"):
