@@ -159,12 +159,13 @@ def _stack(path: Path, dataset: Dataset, frames: int) -> _Stack | None:
     whose cines of one sweep carry no positions).
     """
     direction = _orientation(dataset, 0)
+    placed = bool(dataset.get("PerFrameFunctionalGroupsSequence"))
     positions = [
         _numbers(_group(dataset, i, "PlanePositionSequence"), "ImagePositionPatient", 3)
         or _numbers(_group(dataset, i, "PlanePositionVolumeSequence"), "ImagePositionVolume", 3)
-        for i in range(frames)
+        for i in range(frames if placed else 0)
     ]
-    if None not in positions and direction is not None:
+    if placed and None not in positions and direction is not None:
         points = np.array(positions)
         along = points @ direction[:, 2]
         order = np.argsort(along, kind="stable")

@@ -138,7 +138,7 @@ def _main(data: Path, folds: set[str]) -> None:
         good = sum(o[0] >= 0.95 for o in overlaps)
         print(f"{name}: {len(rows)} images as they are: {cut} of {lesion} lesion pixels cut off; cropped: {changed}")
         print(
-            f"  screens (folds {sorted(folds)}): IoU >= 0.95 in {good} of {len(overlaps)} = {good / len(overlaps):.4f}, "
+            f"  screens (folds {sorted(folds)}): IoU >= 0.95 in {good} of {len(overlaps)} = {good / len(overlaps):.3f}, "
             f"median {np.median([o[0] for o in overlaps]):.4f}; {screen_cut} of {screen_lesion} lesion pixels cut off; "
             f"{1000 * np.median(seconds):.0f} ms; worst {[(round(o[0], 2), *o[1:]) for o in sorted(overlaps)[:8]]}"
         )

@@ -1,0 +1,420 @@
+"""dicom.py: ultrasound images, cines and volumes as scanners write them, made here with pydicom."""
+
+import io
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+    generate_uid,
+)
+
+from BreastUSAILib.errors import DependencyError, ImageError, UsageError
+from BreastUSAILib.image import read_image
+
+ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
+MULTIFRAME = "1.2.840.10008.5.1.4.1.1.3.1"
+ENHANCED_VOLUME = "1.2.840.10008.5.1.4.1.1.6.2"
+RNG = np.random.default_rng(3)
+GREY = RNG.integers(0, 256, (12, 16), dtype=np.uint8)
+RGB = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+LUMA = np.rint(RGB @ np.array([0.299, 0.587, 0.114])).astype(int)
+X, Y = np.array([0.8, 0.6, 0.0]), np.array([0.0, 0.0, -1.0])
+NORMAL = np.cross(X, Y)
+
+
+def dataset(
+    pixels, *, sop=ULTRASOUND, photometric="MONOCHROME2", syntax=ExplicitVRLittleEndian, frames=None, **elements
+):
+    """A file's content; `pixels` is (frames, rows, columns) with `frames`, (rows, columns[, 3]) without."""
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = sop
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
+    ds.Modality = "US"
+    shape = pixels.shape[1:] if frames else pixels.shape
+    ds.Rows, ds.Columns = shape[:2]
+    ds.SamplesPerPixel = 3 if len(shape) == 3 else 1
+    if ds.SamplesPerPixel == 3:
+        ds.PlanarConfiguration = 0
+    if frames:
+        ds.NumberOfFrames = frames
+    ds.PhotometricInterpretation = photometric
+    ds.BitsAllocated = ds.BitsStored = pixels.dtype.itemsize * 8
+    ds.PixelRepresentation = int(pixels.dtype.kind == "i")
+    for name, value in elements.items():
+        setattr(ds, name, value)
+    ds.HighBit = ds.BitsStored - 1
+    ds.PixelData = pixels.tobytes()
+    ds["PixelData"].VR = "OB" if pixels.dtype.itemsize == 1 else "OW"
+    return ds
+
+
+def save(ds, path, **options):
+    ds.save_as(path, enforce_file_format=options.pop("enforce_file_format", True), **options)
+    return path
+
+
+def region(delta=(0.02, 0.03), units=(3, 3), where=(2, 1, 13, 10), data_type=1, spatial=1):
+    ds = Dataset()
+    ds.RegionSpatialFormat, ds.RegionDataType = spatial, data_type
+    ds.PhysicalUnitsXDirection, ds.PhysicalUnitsYDirection = units
+    ds.PhysicalDeltaX, ds.PhysicalDeltaY = delta
+    ds.RegionLocationMinX0, ds.RegionLocationMinY0, ds.RegionLocationMaxX1, ds.RegionLocationMaxY1 = where
+    return ds
+
+
+def item(**elements):
+    ds = Dataset()
+    for name, value in elements.items():
+        setattr(ds, name, value)
+    return ds
+
+
+def pixels_of(loaded):
+    return sitk.GetArrayFromImage(loaded.image)
+
+
+# ----------------------------------------------------------------------------------------------------- single images
+
+
+def test_grey_image(tmp_path):
+    loaded = read_image(save(dataset(GREY), tmp_path / "Brust ä.dcm"))
+    np.testing.assert_array_equal(pixels_of(loaded), GREY)
+    assert loaded.image.GetPixelID() == sitk.sitkUInt8
+    assert not loaded.spacing_known
+    assert loaded.area is None
+
+
+def test_no_suffix_and_no_preamble(tmp_path):
+    np.testing.assert_array_equal(pixels_of(read_image(save(dataset(GREY), tmp_path / "IM_0001"))), GREY)
+    path = save(dataset(GREY), tmp_path / "full.dcm")
+    (tmp_path / "bare.dcm").write_bytes(path.read_bytes()[132:])
+    np.testing.assert_array_equal(pixels_of(read_image(tmp_path / "bare.dcm")), GREY)
+
+
+def test_regions_give_spacing_and_area(tmp_path):
+    ds = dataset(GREY, SequenceOfUltrasoundRegions=Sequence([region()]), PixelSpacing=[9, 9])
+    loaded = read_image(save(ds, tmp_path / "a.dcm"))
+    assert loaded.spacing_known
+    np.testing.assert_allclose(loaded.image.GetSpacing(), (0.2, 0.3))
+    assert loaded.area == (2, 1, 12, 10)
+    assert loaded.notes == ()
+
+
+def test_the_largest_tissue_region_in_cm_counts(tmp_path):
+    regions = [
+        region(delta=(0.05, 0.05), where=(0, 0, 4, 4)),
+        region(delta=(-0.02, 0.03)),
+        region(delta=(7, 7), where=(0, 0, 15, 11), units=(4, 3)),  # a spectrum: seconds
+        region(delta=(8, 8), where=(0, 0, 15, 11), data_type=2),  # colour flow
+        region(delta=(9, 9), where=(0, 0, 15, 11), spatial=2),  # M-mode
+    ]
+    loaded = read_image(save(dataset(GREY, SequenceOfUltrasoundRegions=Sequence(regions)), tmp_path / "a.dcm"))
+    np.testing.assert_allclose(loaded.image.GetSpacing(), (0.2, 0.3))
+    assert "different scale" in loaded.notes[0]
+
+
+def test_regions_of_no_use_leave_the_spacing_unknown(tmp_path):
+    regions = [region(units=(4, 3)), region(delta=(0, 0.1)), item(RegionSpatialFormat=1, RegionDataType=1)]
+    loaded = read_image(save(dataset(GREY, SequenceOfUltrasoundRegions=Sequence(regions)), tmp_path / "a.dcm"))
+    assert not loaded.spacing_known
+    assert loaded.image.GetSpacing() == (1, 1)
+
+
+@pytest.mark.parametrize("keyword", ["PixelSpacing", "NominalScannedPixelSpacing"])
+def test_other_spacings_are_used_with_a_note(tmp_path, keyword):
+    loaded = read_image(save(dataset(GREY, **{keyword: [0.3, 0.2]}), tmp_path / "a.dcm"))  # row distance first
+    assert loaded.image.GetSpacing() == (0.2, 0.3)
+    assert loaded.spacing_known
+    assert "pixel spacing from" in loaded.notes[0]
+
+
+def test_a_place_in_the_patient_makes_a_volume_of_one_slice(tmp_path):
+    ds = dataset(
+        GREY,
+        PixelSpacing=[0.3, 0.2],
+        SliceThickness=2.5,
+        ImagePositionPatient=[10, -20, 30],
+        ImageOrientationPatient=[*X, *Y],
+    )
+    image = read_image(save(ds, tmp_path / "a.dcm")).image
+    assert image.GetSize() == (16, 12, 1)
+    assert image.GetSpacing() == (0.2, 0.3, 2.5)
+    np.testing.assert_allclose(
+        image.TransformIndexToPhysicalPoint((5, 7, 0)), [10, -20, 30] + 5 * 0.2 * X + 7 * 0.3 * Y, atol=1e-9
+    )
+
+
+def test_monochrome1_is_inverted(tmp_path):
+    loaded = read_image(save(dataset(GREY, photometric="MONOCHROME1"), tmp_path / "a.dcm"))
+    np.testing.assert_array_equal(pixels_of(loaded), 255 - GREY)
+    signed = GREY.astype(np.int16) - 100
+    ds = dataset(signed, photometric="MONOCHROME1", BitsStored=12)
+    np.testing.assert_array_equal(pixels_of(read_image(save(ds, tmp_path / "b.dcm"))), -1 - signed)
+
+
+def test_rescale_slope(tmp_path):
+    ds = dataset(GREY, RescaleSlope=0.5, RescaleIntercept=-10)
+    np.testing.assert_allclose(pixels_of(read_image(save(ds, tmp_path / "a.dcm"))), GREY * 0.5 - 10)
+
+
+def test_bits_that_are_not_stored_are_ignored(tmp_path):
+    ds = dataset((GREY.astype(np.uint16) << 2) | 0xF000, BitsStored=10)
+    np.testing.assert_array_equal(pixels_of(read_image(save(ds, tmp_path / "a.dcm"))), GREY.astype(np.uint16) << 2)
+
+
+def test_big_endian(tmp_path):
+    ds = dataset((GREY.astype(np.uint16) * 50).astype(">u2"), syntax=ExplicitVRBigEndian)
+    path = save(ds, tmp_path / "a.dcm", enforce_file_format=True)
+    np.testing.assert_array_equal(pixels_of(read_image(path)), GREY.astype(np.uint16) * 50)
+
+
+# ------------------------------------------------------------------------------------------------------------ colour
+
+
+def assert_luma(loaded, tolerance):
+    assert np.abs(pixels_of(loaded).astype(int) - LUMA).max() <= tolerance
+    assert any("luminance" in note for note in loaded.notes)
+
+
+def test_rgb(tmp_path):
+    assert_luma(read_image(save(dataset(RGB, photometric="RGB"), tmp_path / "a.dcm")), 1)
+
+
+def test_rgb_plane_by_plane(tmp_path):
+    ds = dataset(RGB, photometric="RGB", PlanarConfiguration=1)
+    ds.PixelData = np.moveaxis(RGB, -1, 0).tobytes()
+    assert_luma(read_image(save(ds, tmp_path / "a.dcm")), 1)
+
+
+def test_ybr_full(tmp_path):
+    ybr = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
+    assert_luma(read_image(save(dataset(ybr, photometric="YBR_FULL"), tmp_path / "a.dcm")), 3)
+
+
+def test_ybr_full_422(tmp_path):
+    smooth = np.asarray(Image.fromarray(RGB[:6, :8]).resize((16, 12)))
+    ybr = np.asarray(Image.fromarray(np.repeat(smooth[:, ::2], 2, axis=1)).convert("YCbCr"))
+    ds = dataset(ybr, photometric="YBR_FULL_422")
+    # Two pixels share their colour differences: Y1 Y2 Cb Cr.
+    pairs = np.stack([ybr[:, ::2, 0], ybr[:, 1::2, 0], ybr[:, ::2, 1], ybr[:, ::2, 2]], axis=-1)
+    ds.PixelData = pairs.tobytes()
+    loaded = read_image(save(ds, tmp_path / "a.dcm"))
+    assert np.abs(pixels_of(loaded).astype(int) - ybr[..., 0]).max() <= 3
+
+
+def test_palette_color(tmp_path):
+    ds = dataset(GREY % 4, photometric="PALETTE COLOR")
+    colours = np.array([[0, 0, 0], [200, 0, 0], [0, 200, 0], [10, 20, 200]], np.uint16) << 8
+    for channel, name in enumerate(("Red", "Green", "Blue")):
+        setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [4, 0, 16])
+        setattr(ds, f"{name}PaletteColorLookupTableData", colours[:, channel].tobytes())
+    loaded = read_image(save(ds, tmp_path / "a.dcm"))
+    expected = (colours @ np.array([0.299, 0.587, 0.114]))[GREY % 4]
+    assert np.abs(pixels_of(loaded) - expected).max() <= 1
+
+
+# ------------------------------------------------------------------------------------------------------- compression
+
+
+def encoded(pixels, image_format, **options) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, image_format, **options)
+    return stream.getvalue()
+
+
+def test_jpeg_grey_and_colour(tmp_path):
+    ramp = np.tile(np.arange(0, 240, 5, dtype=np.uint8), (48, 1))
+    ds = dataset(ramp, syntax=JPEGBaseline8Bit)
+    ds.PixelData = encapsulate([encoded(ramp, "JPEG", quality=95)])
+    loaded = read_image(save(ds, tmp_path / "a.dcm"))
+    assert np.abs(pixels_of(loaded).astype(int) - ramp).max() <= 3
+
+    colour = np.stack([ramp, ramp[::-1, ::-1], ramp.T[:48, :48]], axis=-1)
+    ds = dataset(colour, photometric="YBR_FULL_422", syntax=JPEGBaseline8Bit)
+    ds.PixelData = encapsulate([encoded(colour, "JPEG", quality=95)])
+    loaded = read_image(save(ds, tmp_path / "b.dcm"))
+    expected = colour @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(pixels_of(loaded) - expected).mean() <= 2
+
+
+def test_jpeg2000_and_rle(tmp_path):
+    ds = dataset(GREY, syntax=JPEG2000Lossless)
+    ds.PixelData = encapsulate([encoded(GREY, "JPEG2000", no_jp2=True, irreversible=False)])
+    np.testing.assert_array_equal(pixels_of(read_image(save(ds, tmp_path / "a.dcm"))), GREY)
+    ds = dataset(GREY)
+    ds.compress(RLELossless)
+    np.testing.assert_array_equal(pixels_of(read_image(save(ds, tmp_path / "b.dcm"))), GREY)
+
+
+# ---------------------------------------------------------------------------------------------------- several frames
+
+CINE = RNG.integers(0, 256, (5, 12, 16), dtype=np.uint8)
+
+
+def test_a_cine_is_one_frame(tmp_path):
+    ds = dataset(CINE, sop=MULTIFRAME, frames=5, FrameTime=33.3, SequenceOfUltrasoundRegions=Sequence([region()]))
+    path = save(ds, tmp_path / "a.dcm")
+    for frame, index in ((None, 2), (1, 0), (5, 4)):
+        loaded = read_image(path, frame=frame)
+        np.testing.assert_array_equal(pixels_of(loaded), CINE[index])
+        assert f"frame {index + 1} of 5" in loaded.notes
+        np.testing.assert_allclose(loaded.image.GetSpacing(), (0.2, 0.3))
+    with pytest.raises(UsageError, match="1 to 5"):
+        read_image(path, frame=6)
+
+
+def test_a_compressed_cine(tmp_path):
+    ramps = np.stack([np.roll(np.tile(np.arange(0, 240, 5, dtype=np.uint8), (48, 1)), 9 * k, 0) + k for k in range(3)])
+    ds = dataset(ramps, sop=MULTIFRAME, frames=3, syntax=JPEGBaseline8Bit)
+    ds.PixelData = encapsulate([encoded(f, "JPEG", quality=95) for f in ramps])
+    loaded = read_image(save(ds, tmp_path / "a.dcm"), frame=3)
+    assert np.abs(pixels_of(loaded).astype(int) - ramps[2]).max() <= 3
+
+
+def test_abus_with_a_distance_between_frames_is_a_volume(tmp_path):
+    ds = dataset(CINE, sop=MULTIFRAME, frames=5, PixelSpacing=[0.073, 0.2], SpacingBetweenSlices=0.475)
+    loaded = read_image(save(ds, tmp_path / "a.dcm"))
+    np.testing.assert_array_equal(pixels_of(loaded), CINE)
+    assert loaded.image.GetSpacing() == (0.2, 0.073, 0.475)
+    assert loaded.spacing_known
+    with pytest.raises(UsageError, match="no frame 3"):
+        read_image(tmp_path / "a.dcm", frame=3)
+
+
+def enhanced(positions, volume_frame=False, **elements):
+    position, orientation = ("PlanePositionVolumeSequence", "ImagePositionVolume"), "PlaneOrientationVolumeSequence"
+    where = "ImageOrientationVolume"
+    if not volume_frame:
+        position, orientation = ("PlanePositionSequence", "ImagePositionPatient"), "PlaneOrientationSequence"
+        where = "ImageOrientationPatient"
+    frames = [item(**{position[0]: Sequence([item(**{position[1]: list(p)})])}) for p in positions]
+    shared = item(
+        PixelMeasuresSequence=Sequence([item(PixelSpacing=[0.3, 0.2])]),
+        **{orientation: Sequence([item(**{where: [*X, *Y]})])},
+    )
+    return dataset(
+        CINE[: len(frames)],
+        sop=ENHANCED_VOLUME,
+        frames=len(frames),
+        PerFrameFunctionalGroupsSequence=Sequence(frames),
+        SharedFunctionalGroupsSequence=Sequence([shared]),
+        **elements,
+    )
+
+
+@pytest.mark.parametrize("volume_frame", [False, True])
+def test_enhanced_volume_is_placed_by_its_frames(tmp_path, volume_frame):
+    origin = np.array([1.0, 2.0, 3.0])
+    order = [3, 0, 4, 1, 2]  # frames need not be stored in their order in space
+    ds = enhanced([origin + 0.5 * k * NORMAL for k in order], volume_frame)
+    loaded = read_image(save(ds, tmp_path / "a.dcm"))
+    np.testing.assert_array_equal(pixels_of(loaded), CINE[np.argsort(order)])
+    np.testing.assert_allclose(loaded.image.GetSpacing(), (0.2, 0.3, 0.5))
+    np.testing.assert_allclose(
+        loaded.image.TransformIndexToPhysicalPoint((5, 7, 3)),
+        origin + 5 * 0.2 * X + 7 * 0.3 * Y + 3 * 0.5 * NORMAL,
+        atol=1e-9,
+    )
+    assert any("not to the patient" in note for note in loaded.notes) == volume_frame
+
+
+def test_frames_that_are_no_even_stack(tmp_path):
+    uneven = save(enhanced([k * NORMAL for k in (0, 1, 2.5, 3, 4)]), tmp_path / "a.dcm")
+    with pytest.raises(ImageError, match="uneven"):
+        read_image(uneven)
+    sheared = save(enhanced([k * (NORMAL + 0.3 * X) for k in range(5)]), tmp_path / "b.dcm")
+    with pytest.raises(ImageError, match="uneven"):
+        read_image(sheared)
+    series = save(enhanced([k * NORMAL for k in (0, 1, 0, 1)]), tmp_path / "c.dcm")
+    with pytest.raises(ImageError, match="time series"):
+        read_image(series)
+    nowhere = save(dataset(CINE, sop=ENHANCED_VOLUME, frames=5), tmp_path / "d.dcm")
+    with pytest.raises(ImageError, match="does not say where"):
+        read_image(nowhere)
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+def sentence(path, **options) -> str:
+    with pytest.raises(ImageError) as caught:
+        read_image(path, **options)
+    assert str(path) in str(caught.value)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_truncated(tmp_path, part, compressed, capfd):
+    noise = RNG.integers(0, 256, (100, 100), dtype=np.uint8)
+    ds = dataset(noise, syntax=JPEG2000Lossless if compressed else ExplicitVRLittleEndian)
+    if compressed:
+        ds.PixelData = encapsulate([encoded(noise, "JPEG2000", no_jp2=True)])
+    path = save(ds, tmp_path / "a.dcm")
+    data = path.read_bytes()
+    header = len(data) - len(ds.PixelData)
+    path.write_bytes(data[: header + int(len(ds.PixelData) * part)])
+    assert "damaged" in sentence(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_cut_in_the_header(tmp_path):
+    path = save(dataset(GREY), tmp_path / "a.dcm")
+    path.write_bytes(path.read_bytes()[:300])
+    sentence(path)
+
+
+def test_files_without_an_image(tmp_path):
+    report = dataset(GREY, sop="1.2.840.10008.5.1.4.1.1.88.33")
+    for keyword in ("PixelData", "Rows", "Columns"):
+        delattr(report, keyword)
+    assert "Comprehensive SR Storage" in sentence(save(report, tmp_path / "a.dcm"))
+    directory = dataset(GREY, sop="1.2.840.10008.1.3.10", DirectoryRecordSequence=Sequence([]))
+    assert "DICOMDIR" in sentence(save(directory, tmp_path / "DICOMDIR"))
+    empty = dataset(GREY)
+    del empty.PixelData
+    assert "damaged" in sentence(save(empty, tmp_path / "b.dcm"))
+    (tmp_path / "c.dcm").write_text("not DICOM at all, but called so " * 20)
+    sentence(tmp_path / "c.dcm")
+
+
+def test_huge_images_are_refused_by_their_header(tmp_path):
+    ds = dataset(GREY, sop=MULTIFRAME, SpacingBetweenSlices=1.0, NumberOfFrames=90000)
+    ds.Rows = ds.Columns = 30000
+    assert "more than the limit" in sentence(save(ds, tmp_path / "a.dcm"))
+
+
+def test_without_pydicom_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    import sys
+
+    path = save(dataset(GREY), tmp_path / "a.dcm")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(DependencyError, match="pip install pydicom"):
+        read_image(path)
+
+
+def test_real_ultrasound_of_pydicom():
+    """A 30-frame colour cine (JPEG, YBR_FULL_422) and a PALETTE COLOR image that pydicom brings along."""
+    from pydicom.data import get_testdata_file
+
+    cine = read_image(get_testdata_file("examples_ybr_color.dcm"))
+    assert cine.image.GetSize() == (320, 240)
+    assert cine.spacing_known
+    assert "frame 15 of 30" in cine.notes
+    palette = read_image(get_testdata_file("examples_palette.dcm"))
+    assert palette.image.GetSize() == (800, 350)
+    assert palette.area == (120, 60, 680, 290)
