@@ -114,15 +114,26 @@ class Look:
         return mask
 
 
-def look(plane: sitk.Image, model: LoadedModel, sizes: Sequence[int] | None = None) -> Look:
-    """Find the ultrasound area of a 2D image and the probability of lesion in it."""
-    from .screen_area import find_screen_area
+def look(
+    plane: sitk.Image,
+    model: LoadedModel,
+    sizes: Sequence[int] | None = None,
+    area: tuple[int, int, int, int] | None = None,
+) -> Look:
+    """The ultrasound area of a 2D image and the probability of lesion in it.
 
-    area = find_screen_area(plane)
-    (x, y), (width, height) = area.start, area.size
+    `area` (x, y, width, height) is the area where the file states it; None: it is looked for.
+    """
+    notes: tuple[str, ...] = ()
+    if area is None:
+        from .screen_area import find_screen_area
+
+        found = find_screen_area(plane)
+        area, notes = (*found.start, *found.size), tuple(found.notes)
+    x, y, width, height = area
     pixels = sitk.GetArrayFromImage(plane)[y : y + height, x : x + width].astype(np.float32)
     spacing = plane.GetSpacing()[::-1]
-    return Look(pixels, probability_map(pixels, model, spacing[0] / spacing[1], sizes), (x, y), spacing, tuple(area.notes))
+    return Look(pixels, probability_map(pixels, model, spacing[0] / spacing[1], sizes), (x, y), spacing, notes)
 
 
 def segment_2d(
@@ -131,6 +142,7 @@ def segment_2d(
     options: SegmentOptions = SegmentOptions(),
     *,
     spacing_known: bool = True,
+    area: tuple[int, int, int, int] | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Find and outline the lesions of a 2D image.
@@ -141,6 +153,8 @@ def segment_2d(
     model : a ROI-CNN (`models.zoo.load`).
     options : see `SegmentOptions`.
     spacing_known : whether the image's spacing is in millimetres; measurements are in pixels otherwise.
+    area : the part of the image (x, y, width, height in pixels) that is ultrasound, where the file states it
+        (`image.LoadedImage.area`); None: a screen capture's area is looked for.
     progress : called with a fraction 0 to 1 and what is being done.
 
     Returns
@@ -167,7 +181,7 @@ def segment_2d(
             "save the slice of interest as an image of its own."
         )
     tell(0.0, "looking for lesions")
-    seen = look(plane, model)
+    seen = look(plane, model, area=area)
     settings = model.entry.postprocessing
     threshold = options.threshold if options.threshold is not None else settings.get("threshold", DEFAULT_THRESHOLD)
     minimum = options.minimum_score if options.minimum_score is not None else settings.get("minimum_score", 0.0)

@@ -95,6 +95,7 @@ def run_workup(
             model,
             segment_options,
             spacing_known=loaded.spacing_known,
+            area=loaded.area,
             progress=lambda fraction, message: tell(0.1 + 0.9 * fraction, message),
         )
     except BreastUSAIError as error:

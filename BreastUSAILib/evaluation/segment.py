@@ -55,10 +55,10 @@ def evaluate_case(case: Case, model, options) -> Row:
     from ..image import read_image
     from ..segment import segment_2d
 
-    image = read_image(case.image).image
+    loaded = read_image(case.image)
     _, truth = load_pixels(case)
-    findings, _ = segment_2d(image, model, options, spacing_known=False)
-    plain, _ = segment_2d(image, model, replace(options, refine=False), spacing_known=False)
+    findings, _ = segment_2d(loaded.image, model, options, spacing_known=False, area=loaded.area)
+    plain, _ = segment_2d(loaded.image, model, replace(options, refine=False), spacing_known=False, area=loaded.area)
     pixel = case.row.get("pixel_mm")
     found, unrefined = _union(findings, truth.shape), _union(plain, truth.shape)
     has_lesion = bool(truth.any())
