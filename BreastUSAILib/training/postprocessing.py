@@ -104,7 +104,7 @@ def choose(seen: Sequence[Seen], size: int) -> tuple[dict[str, Any], dict[str, A
     best = max(tried["refiner"][2:], key=lambda row: row["mean_dice"])
 
     found = [region_score(m, r) for m, r, s in zip(means, regions, seen, strict=True) if (r & s.truth).any()]
-    minimum = round(float(np.quantile(found, 1 - LESIONS_KEPT)), 3)
+    minimum = round(float(np.quantile(found, 1 - LESIONS_KEPT)), 3) if found else 0.0
     tried["lesions_touched"] = len(found)
     choice = {"sizes": list(sizes), "threshold": threshold, "refiner": best["parameters"], "minimum_score": minimum}
     return choice, tried

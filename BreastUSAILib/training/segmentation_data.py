@@ -91,10 +91,7 @@ def load_pixels(case: Case) -> tuple[np.ndarray, np.ndarray]:
     image = sitk.GetArrayFromImage(read_image(case.image).image)
     if case.mask is None:
         return image, np.zeros(image.shape, bool)
-    # Not read_image: a mask without a lesion is constant, which an image must not be.
-    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(case.mask)))
-    if mask.ndim == 3:
-        mask = mask[..., 0]
+    mask = sitk.GetArrayFromImage(read_image(case.mask, allow_constant=True).image)
     if mask.shape != image.shape:
         raise DataError(f"{case.mask} is {mask.shape[::-1]} pixels and its image {image.shape[::-1]}; they must agree.")
     return image, mask > 0

@@ -1,0 +1,75 @@
+"""What follows the network is chosen by what it does to the Dice of validation images, and by nothing else."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from BreastUSAILib.chan_vese import ChanVeseParameters
+from BreastUSAILib.models.folder import CONFIG, save_model
+from BreastUSAILib.models.zoo import load
+from BreastUSAILib.networks.roi_cnn import RoiCnn
+from BreastUSAILib.training.postprocessing import REFINERS, Seen, choose, choose_and_record, size_choices
+from BreastUSAILib.training.segmentation_data import read_cases
+
+SIZE = 192
+SMALL, LARGE = 160, 224
+
+
+def _seen(level, good=SIZE):
+    """A dark disc; at the size `good` the map says `level` inside it, at the others it says so of a shifted disc."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:90, :110]
+    truth = (y - 45) ** 2 + (x - 55) ** 2 < 20**2
+    shifted = (y - 45) ** 2 + (x - 80) ** 2 < 20**2
+    pixels = (random.rayleigh(50, truth.shape) * np.where(truth, 0.3, 1)).astype(np.float32)
+    maps = {s: np.where(truth if s == good else shifted, level, 0.05).astype(np.float16) for s in (SMALL, SIZE, LARGE)}
+    return Seen(pixels, (1.0, 1.0), maps, truth)
+
+
+def test_sizes_are_multiples_of_the_stride_about_the_trained_one():
+    assert size_choices(192) == [(192,), (224,), (160, 192), (192, 224), (160, 192, 224)]
+    assert all(s % 16 == 0 for size in (64, 128, 288) for choice in size_choices(size) for s in choice if s != size)
+
+
+@pytest.mark.parametrize("good,expected", [(SIZE, [SIZE]), (LARGE, [LARGE])])
+def test_the_size_that_sees_best_is_chosen(good, expected):
+    choice, tried = choose([_seen(0.9, good)] * 3, SIZE)
+    assert choice["sizes"] == expected
+    assert tried["sizes"][str(expected[0])] == 1.0
+
+
+def test_the_threshold_fits_what_the_network_says():
+    choice, _ = choose([_seen(0.42)] * 3, SIZE)
+    assert choice["threshold"] in (0.35, 0.4)
+    assert choice["minimum_score"] == pytest.approx(0.42, abs=0.01)
+
+
+def test_the_refiner_that_is_chosen_is_the_best_of_those_tried_and_loads():
+    choice, tried = choose([_seen(0.9), _seen(0.8)], SIZE)
+    rows = tried["refiner"]
+    assert rows[0]["parameters"] is None and rows[1]["parameters"] == "paper" and len(rows) == 2 + len(REFINERS)
+    chosen = next(r for r in rows if r["parameters"] == choice["refiner"])
+    assert chosen["mean_dice"] == max(r["mean_dice"] for r in rows[2:])
+    ChanVeseParameters(**choice["refiner"])
+
+
+def test_the_choice_is_written_to_the_models_config(tmp_path):
+    from pathlib import Path
+
+    torch.manual_seed(0)
+    arguments = {"channels": [4] * 5, "convolutions": [1] * 5, "context_channels": 4, "decoder_channels": [4], "batch_norm": True}
+    config = {
+        "id": "tiny", "task": "segment", "version": "0", "network": "roi_cnn.RoiCnn", "arguments": arguments,
+        "preprocessing": {"dimension": 2, "size": 64}, "trained_on": "nothing",
+    }  # fmt: skip
+    folder = save_model(tmp_path / "tiny", RoiCnn(**arguments), config)
+    cases = read_cases(Path(__file__).parents[1] / "Data")[:2]
+    choose_and_record(folder, cases)
+    written = json.loads((folder / CONFIG).read_text())["postprocessing"]
+    assert load(folder, device="cpu").entry.postprocessing == written
+    assert json.loads((folder / "postprocessing.json").read_text())["tried"]["images"] == 2
+    first = (folder / CONFIG).read_text()
+    choose_and_record(folder, cases)
+    assert (folder / CONFIG).read_text() == first
