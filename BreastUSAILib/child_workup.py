@@ -6,6 +6,7 @@ command line finds.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -67,8 +68,10 @@ def write_input(pixels: VolumePixels, folder: Path) -> Path:
     reason = pixels.reason_against()
     if reason:
         raise ImageError(reason)
+    # The child's log names the file; a volume's name may hold anything.
+    stem = re.sub(r"[^\w-]+", "_", pixels.name)[:60].strip("_") or "image"
     if pixels.spacing_known:
-        path = folder / "image.nrrd"
+        path = folder / f"{stem}.nrrd"
         sitk.WriteImage(pixels.image, str(path))
         return path
     # NRRD always states a spacing; these formats state none.
@@ -76,9 +79,9 @@ def write_input(pixels: VolumePixels, folder: Path) -> Path:
         sitk.GetArrayViewFromImage(pixels.image)[0], isVector=pixels.image.GetNumberOfComponentsPerPixel() > 1
     )
     if flat.GetPixelID() in (sitk.sitkUInt8, sitk.sitkUInt16, sitk.sitkVectorUInt8, sitk.sitkVectorUInt16):
-        path = folder / "image.png"
+        path = folder / f"{stem}.png"
     else:
-        path = folder / "image.tif"
+        path = folder / f"{stem}.tif"
         flat = sitk.Cast(flat, sitk.sitkFloat32)
     sitk.WriteImage(flat, str(path))
     return path
@@ -171,10 +174,19 @@ class ChildWorkup:
             self._output = Path(self._folder.name) / "results"
             source = write_input(pixels, Path(self._folder.name))
             command = [python_executable(), "-m", _CLI] if command is None else list(command)
-            self._child = ChildRun([*command, *cli_arguments(source, self._output, options)], on_progress, on_log)
+            self._child = ChildRun(
+                [*command, *cli_arguments(source, self._output, options)], on_progress, self._without_folder(on_log)
+            )
         except BaseException:
             self._folder.cleanup()
             raise
+
+    def _without_folder(self, on_log: Callable[[str], None] | None) -> Callable[[str], None] | None:
+        """Keep back where the child's files lie: they are gone when the user looks."""
+        if on_log is None:
+            return None
+        folder = Path(self._folder.name).name
+        return lambda line: None if folder in line else on_log(line)
 
     def poll(self) -> bool:
         """Hand on progress and log; True when the child has ended. Never waits."""

@@ -185,6 +185,7 @@ class Running(PanelCase):
         self.assertEqual(self.panel.ui.progressBar.value, 100)
         self.assertTrue(self.panel.ui.statusLabel.text.startswith("1 lesion found."))
         self.assertIn("arguments: run", self.panel.ui.logTextEdit.plainText)
+        self.assertNotIn("Results:", self.panel.ui.logTextEdit.plainText)  # names a folder that is gone
         segmentation = self.panel._parameterNode.outputSegmentation
         study = mrml.study_from_nodes(volume, segmentation)
         self.assertEqual(study.image.path, "case 1")

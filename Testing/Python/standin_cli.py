@@ -22,7 +22,8 @@ def progress(fraction, message):
 
 behaviour = option("--threshold")
 progress(0.1, "loading the model")
-print("arguments:", " ".join(sys.argv[1:]), flush=True)
+print("arguments:", " ".join(a for a in sys.argv[1:] if os.sep + "BreastUSAI-" not in a), flush=True)
+print("Results:", option("--output"), flush=True)
 if behaviour == "0.11":
     os.kill(os.getpid(), signal.SIGSEGV)
 if behaviour == "0.12":

@@ -66,6 +66,12 @@ def test_colour_becomes_grey(known):
     assert loaded.image.GetNumberOfComponentsPerPixel() == 1 and loaded.image.GetSize()[:2] == (40, 30)
 
 
+@pytest.mark.parametrize("name, stem", [("case 7", "case_7"), ("../a/b.c", "a_b_c"), ("…", "image"), ("ä" * 99, "ä" * 60)])
+def test_any_name_makes_a_file(tmp_path, name, stem):
+    path = write_input(replace(_pixels(), name=name), tmp_path)
+    assert path == tmp_path / f"{stem}.nrrd" and path.is_file()
+
+
 def test_volumes_of_several_slices_are_never_analysed(tmp_path):
     with pytest.raises(ImageError, match="case 7 is a volume of 3 slices.*Choose a 2D image"):
         write_input(_pixels(slices=3), tmp_path)
@@ -323,3 +329,11 @@ def test_the_batch_script_hands_its_arguments_to_the_command_line(monkeypatch, i
     assert given == [["run", "a.png", "--output", "out", *(["--jobs", "1"] if inside else [])]]
     script.main(["a.png", "--jobs=2"])
     assert given[1] == ["run", "a.png", "--jobs=2"]
+
+
+def test_the_batch_script_in_plain_python_ends_with_the_runs_status(tmp_path):
+    script = ROOT / "BreastUSAI" / "BreastUSAIBatch" / "BreastUSAIBatch.py"
+    command = [sys.executable, str(script), str(tmp_path / "no.png"), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode not in (0, -6) and "no.png" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
