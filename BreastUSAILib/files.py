@@ -44,8 +44,31 @@ MARKUPS_SCHEMA = (
     "markups-schema-v1.0.3.json#"
 )
 
-# In this order they stand in the CSV files and in the reports. Measurements of other names follow, sorted.
-MEASUREMENTS = ()
+# In this order they stand in the CSV files and in the reports (`measurements.measure_2d` says what each is), in
+# pixels where the spacing is not known. Measurements of other names follow, sorted.
+MEASUREMENTS = (
+    *(
+        f"{name}_{unit}{power}"
+        for unit in ("mm", "px")
+        for name, power in (
+            ("major_diameter", ""),
+            ("minor_diameter", ""),
+            ("equivalent_diameter", ""),
+            ("area", "2"),
+            ("perimeter", ""),
+            ("width", ""),
+            ("height", ""),
+            ("depth", ""),
+        )
+    ),
+    "orientation_deg",
+    "height_to_width_ratio",
+    "circularity",
+    "solidity",
+    "contrast_ratio",
+    "posterior_ratio",
+    "echo_variation",
+)
 
 
 def write_study(study: Study, folder: Path) -> list[Path]:

@@ -99,7 +99,8 @@ def find_inputs(names: Sequence[str], output: Path) -> Inputs:
                     add(match, match, Path(match.name))
                 else:
                     left.append(match)
-    return Inputs(tuple(sources.values()), tuple(dict.fromkeys(left)), tuple(failures))
+    others = (path for path in dict.fromkeys(left) if Path(os.path.abspath(path)) not in sources)
+    return Inputs(tuple(sources.values()), tuple(others), tuple(failures))
 
 
 def _walk(folder: Path, output: Path) -> tuple[list[Path], list[Path], list[tuple[str, str]]]:

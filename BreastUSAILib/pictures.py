@@ -197,12 +197,20 @@ def polygons(mask: np.ndarray) -> tuple[np.ndarray, ...]:
     -------
     tuple of (N, 2) float64, x and y; corners of pixels are cut, no point is further than half a pixel from the edge.
     """
-    from skimage.measure import approximate_polygon, find_contours
+    from skimage.measure import find_contours  # alone: others of its functions load half of scipy
 
     # Marching squares at 0.5 on a mask with a border of zeros closes every line.
     lines = find_contours(np.pad(mask != 0, 1).astype(np.float32), 0.5)
-    # Indices are centres of the padded array: minus the border, plus half a pixel. A tenth drops collinear points.
-    return tuple(approximate_polygon(line, 0.1)[:, ::-1] - 0.5 for line in lines)
+    # Indices are centres of the padded array: minus the border, plus half a pixel.
+    return tuple(_corners(line[:, ::-1] - 0.5) for line in lines)
+
+
+def _corners(polygon: np.ndarray) -> np.ndarray:
+    """A closed polygon without the points in the middle of straight edges."""
+    points = polygon[:-1]
+    before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
+    kept = points[np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-9]
+    return np.concatenate([kept, kept[:1]])
 
 
 def _box(image: sitk.Image, finding: Finding) -> tuple[float, float, float, float]:

@@ -27,9 +27,23 @@ SUMMARY = "summary.csv"
 
 _ASSETS = Path(__file__).parent / "report_assets"
 
-_TITLES: dict[str, str] = {}
+_TITLES = {
+    "major_diameter": "Longest diameter",
+    "minor_diameter": "Widest extent across it",
+    "equivalent_diameter": "Diameter of a circle of equal area",
+    "width": "Width, along the skin",
+    "height": "Height, into the depth",
+    "depth": "Depth below the upper edge of the image",
+    "orientation": "Angle of the longest diameter to the skin",
+    "height_to_width_ratio": "Height / width (above 1: taller than wide)",
+    "circularity": "Circularity (1: a disc)",
+    "solidity": "Solidity (1: no indentations)",
+    "contrast_ratio": "Echo inside / around (below 1: darker)",
+    "posterior_ratio": "Echo behind / beside (above 1: enhancement)",
+    "echo_variation": "Echo variation inside (deviation / mean)",
+}
 _UNITS = {"mm": "mm", "mm2": "mm²", "mm3": "mm³", "ml": "ml", "deg": "°", "px": "pixels", "px2": "pixels²"}
-_KEY_FIGURES = ("volume_ml", "volume_mm3", "area_mm2", "area_px2", "area_px")  # the first there is
+_KEY_FIGURES = ("major_diameter_mm", "major_diameter_px")  # what an overview shows of a lesion's size
 _SCALE_BARS_MM = (50, 20, 10, 5, 2, 1)
 
 
@@ -288,28 +302,22 @@ def index_html(results: Sequence[Result], status: str, files: Mapping[str, Seque
     status : one sentence on when and how the run ended.
     files : folder -> names of the files to link to, report.html apart.
     """
-    area = _area_column(results)
-    columns = [("Input", False), ("Found", False), ("Lesions", True), ("Detection score", True)]
-    columns += [(_with_unit(area), True)] if area else []
+    measured = {n for r in results if r.study for f in r.study.findings for n in f.measurements}
+    sizes = [name for name in _KEY_FIGURES if name in measured]
+    columns = ["Input", "Found", "Detection score", *(_with_unit(name) for name in sizes)]
     return _render(
         "index.html.j2",
         counts=counts(results),
         status=status,
         failures=[{"input": r.source, "message": r.message} for r in results if r.study is None],
         columns=columns,
-        rows=[_index_row(r, area, files.get(r.folder, ())) for r in results if r.study is not None],
+        rows=[_index_row(r, sizes, files.get(r.folder, ())) for r in results if r.study is not None],
         script=(_ASSETS / "sort.js").read_text(encoding="utf-8"),
     )
 
 
-def _area_column(results: Sequence[Result]) -> str:
-    """The measurement of size that the overview shows: the first that any finding has."""
-    names = {n for r in results if r.study for f in r.study.findings for n in f.measurements}
-    return next((n for n in _KEY_FIGURES if n in names), "")
-
-
 def key_figure(finding: Finding) -> str:
-    """A finding's size for a line of text, ``", area 52.1 mm²"``; "" where it was not measured."""
+    """A finding's size for a line of text, ``", longest diameter 9.52 mm"``; "" where it was not measured."""
     name = next((n for n in _KEY_FIGURES if finding.measurements.get(n) is not None), "")
     if not name:
         return ""
@@ -322,18 +330,16 @@ def _with_unit(name: str) -> str:
     return f"{title}, {unit}" if unit else title
 
 
-def _index_row(result: Result, area: str, files: Sequence[str]) -> dict[str, Any]:
+def _index_row(result: Result, sizes: Sequence[str], files: Sequence[str]) -> dict[str, Any]:
     first = next(iter(result.study.findings), None)
     name = Path(result.source).name
     report = _link(result.folder, REPORT)
     cells = [
-        _cell(name, href=report),
-        _cell(result.study.summary),
-        _cell(str(len(result.study.findings)), len(result.study.findings)),
+        {"text": name, "sort": name, "number": False, "href": report},
+        {"text": result.study.summary, "sort": len(result.study.findings), "number": False, "href": ""},
         _number_cell(first.score if first else None, "{:.2f}"),
     ]
-    if area:
-        cells.append(_number_cell(first.measurements.get(area) if first else None))
+    cells += [_number_cell(first.measurements.get(name) if first else None) for name in sizes]
     return {
         "preview": _link(result.folder, PREVIEW),
         "report": report,
@@ -343,13 +349,9 @@ def _index_row(result: Result, area: str, files: Sequence[str]) -> dict[str, Any
     }
 
 
-def _cell(text: str, number: float | str | None = None, href: str = "") -> dict[str, Any]:
-    """A cell of the overview; `number` is what a column of numbers is sorted by, "" where there is none."""
-    return {"text": text, "number": number, "href": href}
-
-
 def _number_cell(value: float | None, form: str = "") -> dict[str, Any]:
-    return _cell("", "") if value is None else _cell(form.format(value) if form else _number(value), value)
+    text = "" if value is None else form.format(value) if form else _number(value)
+    return {"text": text, "sort": "" if value is None else value, "number": True, "href": ""}
 
 
 def _link(folder: str, name: str) -> str:

@@ -66,6 +66,8 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(os.path.abspath(self.output)))
+        if not _is_text(self.output):
+            raise UsageError(f"--output is {str(self.output)!r}, whose name is not valid UTF-8; choose another folder.")
         if self.jobs < 1:
             raise UsageError(f"--jobs is {self.jobs}; it must be 1 or more.")
         if self.max_pixels is not None and self.max_pixels < 1:
@@ -159,14 +161,16 @@ class InputWorker:
             max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
         )
         seconds = {"read": round(time.perf_counter() - start, 4)}
-        study = run_workup(
-            loaded, options.workup, lambda fraction, message: progress(0.1 + 0.6 * fraction, message), self._cache
-        )
+
+        def tell(fraction: float, message: str) -> None:
+            if fraction < 1:  # the workup's end is not ours
+                progress(0.1 + 0.6 * fraction, message)
+
+        study = run_workup(loaded, options.workup, tell, self._cache)
         provenance = {**study.provenance, "seconds": {**seconds, **study.provenance.get("seconds", {})}}
         progress(0.7, "writing")
         write_results(replace(study, provenance=provenance), loaded.image, task.temporary, scene=options.scene)
         move_results(task.temporary, task.folder)
-        progress(1.0, "done")
 
 
 def write_results(study, image, folder: Path, *, scene: bool) -> None:
@@ -336,6 +340,10 @@ class _Run:
         self.others = {name: Path(path) for name, path in taken.items() if name not in ours}
         for source in sources:
             folder = output / self.folders[source.path]
+            if not _is_text(source.path):
+                # ITK ends the whole process when it is given such a name.
+                self.failures[source.shown] = f"{source.shown} has a name that is not valid UTF-8; rename it."
+                continue
             study = None if self.options.overwrite else read_finished(folder)
             if study is not None:
                 self.done[source.path] = study
@@ -369,6 +377,7 @@ class _Run:
                 self._tell(number + fraction, task, message)
 
             self._record(task, worker(task, tell))
+            tell(1.0, "done")
 
     def _work_in_processes(self, make_worker, jobs: int) -> None:
         fractions = [0.0] * len(self.tasks)
@@ -520,6 +529,14 @@ def _taken(output: Path, earlier: Mapping[str, Any]) -> dict[str, str]:
             if study is not None:
                 taken[name] = os.path.abspath(study.image.path)
     return taken
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _inputs(n: int) -> str:

@@ -15,6 +15,7 @@ from BreastUSAILib import files
 from BreastUSAILib.errors import DataError, OutputError
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask
+from BreastUSAILib.measurements import measure_2d
 from BreastUSAILib.slicer_runtime import private_scene
 from BreastUSAILib.terminology import lesion_color, segment_tags
 
@@ -145,8 +146,13 @@ def test_csv_has_the_same_header_when_nothing_was_found():
     full = list(csv.reader(files.findings_csv([study_on(grid_2d())]).splitlines()))
     empty = list(csv.reader(files.findings_csv([study_on(grid_2d(), 0)]).splitlines()))
     assert len(empty) == 1 and len(full) == 3
-    unknown = {"odd_figure", "area_mm2"}.difference(files.MEASUREMENTS)
-    assert [c for c in full[0] if c not in unknown] == empty[0]
+    assert [c for c in full[0] if c != "odd_figure"] == empty[0]
+
+
+@pytest.mark.parametrize("spacing_known", [True, False])
+def test_all_measurements_have_a_column(spacing_known):
+    mask = mask_on(grid_2d(), (5, 4), (9, 7))
+    assert set(measure_2d(mask, mask, spacing_known)) <= set(files.MEASUREMENTS)
 
 
 def test_csv_values():

@@ -1,0 +1,448 @@
+"""Many inputs: which files, which folders, resuming, failures, processes, cancelling. A fake takes the model's place."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from fake_worker import FakeWorker, slow_square
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from BreastUSAILib import run as runs
+from BreastUSAILib.errors import ModelError, OutputError, UsageError
+from BreastUSAILib.inputs import Source, find_inputs, name_folders, read_run
+from BreastUSAILib.run import RunOptions, run
+from BreastUSAILib.workers import cores, run_tasks
+from BreastUSAILib.workup import WorkupOptions
+
+
+def image_at(path, value=100):
+    array = np.full((24, 32), 20, np.uint8)
+    array[8:16, 10:20] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+    return path
+
+
+def fake_run(names, output, log=None, progress=None, **options):
+    workup = WorkupOptions(model=options.pop("model", ""))
+    return run(
+        [str(n) for n in names],
+        RunOptions(output=output, workup=workup, scene=False, **options),
+        progress,
+        log,
+        make_worker=FakeWorker,
+    )
+
+
+def tree(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+# ---------------------------------------------------------------------------------------------------- which inputs
+
+
+def test_folders_are_searched_and_sorted_and_the_rest_named(tmp_path):
+    for name in ("b.png", "a.png", "sub/deep/c.nrrd", "sub/mask.seg.nrrd", ".hidden/x.png"):
+        image_at(tmp_path / "in" / name)
+    (tmp_path / "in" / "labels.csv").write_text("id")
+    (tmp_path / "in" / ".DS_Store").write_text("x")
+    found = find_inputs([str(tmp_path / "in")], tmp_path / "out")
+    assert [str(s.within) for s in found.sources] == ["a.png", "b.png", "sub/deep/c.nrrd"]
+    assert sorted(p.name for p in found.left) == ["labels.csv", "mask.seg.nrrd"]
+    assert found.failures == ()
+
+
+def test_each_file_is_taken_once(tmp_path):
+    a = image_at(tmp_path / "in" / "a.png")
+    image_at(tmp_path / "in" / "b.png")
+    found = find_inputs([str(a), str(tmp_path / "in"), str(tmp_path / "in" / "*.png")], tmp_path / "out")
+    assert [s.path.name for s in found.sources] == ["a.png", "b.png"]
+
+
+def test_patterns(tmp_path):
+    for name in ("a1.png", "a2.png", "b.png", "sub/a3.png", "sub/[x].png"):
+        image_at(tmp_path / name)
+    (tmp_path / "a9.txt").write_text("x")
+
+    def names(pattern):
+        return [s.path.name for s in find_inputs([str(tmp_path / pattern)], tmp_path / "out").sources]
+
+    assert names("a*") == ["a1.png", "a2.png"]
+    assert names("**/a*.png") == ["a1.png", "a2.png", "a3.png"]
+    assert names("**") == ["a1.png", "a2.png", "b.png", "[x].png", "a3.png"]
+    assert names("s*") == ["[x].png", "a3.png"]
+    assert names("sub/[x].png") == ["[x].png"]  # a file of that very name is no pattern
+    assert [p.name for p in find_inputs([str(tmp_path / "a*")], tmp_path / "out").left] == ["a9.txt"]
+    assert "matches no file" in find_inputs([str(tmp_path / "z*")], tmp_path / "out").failures[0][1]
+
+
+def test_results_are_never_taken_for_images(tmp_path):
+    image_at(tmp_path / "in" / "a.png")
+    for output in (tmp_path / "in" / "results", tmp_path / "in" / "results2", tmp_path / "in" / "results"):
+        result = fake_run([tmp_path / "in"], output, overwrite=True)
+        assert [r.folder for r in result.results] == ["a"]
+    # preview.jpg is an image file; neither a pattern nor the output folder of another run brings it in
+    found = find_inputs([str(tmp_path / "in" / "**"), str(tmp_path / "in" / "*")], tmp_path / "elsewhere")
+    assert [s.path.name for s in found.sources] == ["a.png"]
+    assert "holds results" in find_inputs([str(tmp_path / "in" / "results")], tmp_path / "x").failures[0][1]
+    assert "choose another folder" in find_inputs([str(tmp_path / "in")], tmp_path / "in").failures[0][1]
+
+
+def test_empty_folders_and_missing_files_are_failures(tmp_path):
+    (tmp_path / "empty").mkdir()
+    found = find_inputs([str(tmp_path / "empty"), str(tmp_path / "missing.png")], tmp_path / "out")
+    assert "no image files" in found.failures[0][1]
+    assert [s.path.name for s in found.sources] == ["missing.png"]  # reading it says that it is missing
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure_and_the_others_are_read(tmp_path, monkeypatch):
+    image_at(tmp_path / "in" / "a.png")
+    locked = image_at(tmp_path / "in" / "locked" / "b.png").parent
+    real = os.scandir
+
+    def scandir(path):  # the tests may run as root, whom no permission stops
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = find_inputs([str(tmp_path / "in")], tmp_path / "out")
+    assert [s.path.name for s in found.sources] == ["a.png"]
+    assert found.failures == ((str(locked), f"{locked} cannot be listed (Permission denied); check its permissions."),)
+
+
+# -------------------------------------------------------------------------------------------------- folder names
+
+
+def source(path, within=None):
+    path = Path(path)
+    return Source(path, str(path), Path(within or path.name))
+
+
+def test_names_are_readable_and_clashes_are_told_apart():
+    names = name_folders(
+        [source("/d/a.png"), source("/d/sub/b.png", "sub/b.png"), source("/d/b.nii.gz"), source("/d/1.2.840.1")], {}
+    )
+    assert list(names.values()) == ["a", "sub_b", "b", "1.2.840.1"]
+    assert set(name_folders([source("/d/a.png"), source("/d/a.dcm")], {}).values()) == {"a_png", "a_dcm"}
+    assert set(name_folders([source("/x/a.png"), source("/y/a.png")], {}).values()) == {"x_a_png", "y_a_png"}
+    both = name_folders([source("/p/x/a.png"), source("/q/x/a.png")], {})
+    assert len(set(both.values())) == 2 and all(n.startswith("x_a_png-") for n in both.values())
+    assert name_folders([source("/d/INDEX.html.png"), source("/d/run.json.png")], {})[Path("/d/run.json.png")] == "run.json_png"
+
+
+def test_a_source_keeps_its_name_and_nobody_else_gets_it():
+    taken = {"a": "/x/a.png"}
+    assert name_folders([source("/y/a.png"), source("/x/a.png")], taken) == {
+        Path("/x/a.png"): "a",
+        Path("/y/a.png"): "a_png",
+    }
+
+
+path_names = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"), min_size=1, max_size=60)
+paths = st.lists(st.lists(path_names.filter(lambda n: n not in (".", "..")), min_size=1, max_size=3), min_size=1, max_size=8)
+
+
+@given(paths)
+@settings(max_examples=150, deadline=None)
+def test_names_are_unique_possible_and_stable(parts):
+    sources = list({p: source(p, p.relative_to("/d")) for p in (Path("/d", *x) for x in parts)}.values())
+    names = name_folders(sources, {})
+    assert set(names) == {s.path for s in sources}
+    folded = [n.casefold() for n in names.values()]
+    assert len(set(folded)) == len(folded)
+    for name in names.values():
+        assert name not in ("", ".", "..", "run.json") and not set(name) & set('<>:"/\\|?*\0')
+        assert len(name.encode()) <= 110 and not name.endswith((" ", "."))
+    taken = {name: str(path) for path, name in names.items()}
+    assert name_folders(reversed(sources), taken) == names
+    assert name_folders(reversed(sources), {}) == names
+
+
+# ------------------------------------------------------------------------------------------------------ one run
+
+
+def test_a_run_leaves_what_it_promises(tmp_path):
+    image_at(tmp_path / "in" / "a.png")
+    image_at(tmp_path / "in" / "none.png")
+    result = fake_run([tmp_path / "in"], tmp_path / "out")
+    assert [(r.folder, len(r.study.findings)) for r in result.results] == [("a", 1), ("none", 0)]
+    common = {"study.json", "findings.csv", "boxes.mrk.json", "points.mrk.json", "report.html", "preview.jpg"}
+    assert {p.name for p in (tmp_path / "out" / "a").iterdir()} == common | {"lesions.seg.nrrd"}
+    assert {p.name for p in (tmp_path / "out" / "none").iterdir()} == common
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a", "none", "run.json", "summary.csv", "index.html"}
+    record = read_run(tmp_path / "out")
+    assert record["status"] == "done"
+    assert record["counts"] == {
+        "inputs": 2, "with_lesion": 1, "without_lesion": 1, "lesions": 1, "failed": 0, "skipped": 0,
+    }  # fmt: skip
+
+
+def test_finished_inputs_are_skipped_and_overwrite_redoes_them(tmp_path):
+    a = image_at(tmp_path / "in" / "a.png")
+    fake_run([a], tmp_path / "out")
+    study = tmp_path / "out" / "a" / "study.json"
+    first = study.stat().st_mtime_ns
+    said = []
+    assert fake_run([a], tmp_path / "out", log=said.append).skipped == 1
+    assert study.stat().st_mtime_ns == first
+    assert "1 input finished earlier and skipped" in said[0] and "other options" not in said[0]
+    said.clear()
+    assert fake_run([a], tmp_path / "out", log=said.append, spacing_mm=0.1).skipped == 1
+    assert "other options" in said[0]
+    assert fake_run([a], tmp_path / "out", overwrite=True).skipped == 0
+    assert study.stat().st_mtime_ns > first
+
+
+def test_unfinished_and_damaged_folders_are_redone(tmp_path):
+    names = ("unfinished", "damaged", "good")
+    for name in names:
+        image_at(tmp_path / "in" / f"{name}.png")
+    fake_run([tmp_path / "in"], tmp_path / "out")
+    (tmp_path / "out" / "unfinished" / "study.json").unlink()
+    (tmp_path / "out" / "damaged" / "study.json").write_text('{"schema": ')
+    result = fake_run([tmp_path / "in"], tmp_path / "out")
+    assert result.skipped == 1 and [r.folder for r in result.results if r.study] == sorted(names)
+
+
+def test_redoing_removes_old_results_and_keeps_what_a_person_put_there(tmp_path):
+    a = image_at(tmp_path / "in" / "a.png")
+    fake_run([a], tmp_path / "out")
+    folder = tmp_path / "out" / "a"
+    (folder / "scene.mrb").write_bytes(b"old")
+    (folder / "my notes.txt").write_text("mine")
+    fake_run([a], tmp_path / "out", overwrite=True)
+    assert not (folder / "scene.mrb").exists() and (folder / "my notes.txt").read_text() == "mine"
+
+
+def test_a_failed_redo_keeps_the_old_results(tmp_path, monkeypatch):
+    a = image_at(tmp_path / "in" / "a.png")
+    fake_run([a], tmp_path / "out")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out" / "a").iterdir()}
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs.os, "replace", lambda *args: fail() if "findings" in str(args[1]) else os.rename(*args))
+    result = fake_run([a], tmp_path / "out", overwrite=True)
+    assert "disk is full" in result.failures[0].message
+    monkeypatch.undo()
+    left = {p.name: p.read_bytes() for p in (tmp_path / "out" / "a").iterdir()}
+    assert left == before
+    assert not list((tmp_path / "out").glob(".tmp-*"))
+
+
+def test_another_image_of_the_same_name_does_not_meet_old_results(tmp_path):
+    fake_run([image_at(tmp_path / "x" / "a.png")], tmp_path / "out")
+    result = fake_run([image_at(tmp_path / "y" / "a.png")], tmp_path / "out")
+    assert result.skipped == 0 and result.results[0].folder == "a_png"
+    shutil.rmtree(tmp_path / "y")
+    (tmp_path / "out" / "run.json").unlink()  # the studies still say whose they are
+    assert fake_run([image_at(tmp_path / "z" / "a.png")], tmp_path / "out").results[0].folder == "z_a_png"
+    assert fake_run([tmp_path / "x" / "a.png"], tmp_path / "out").skipped == 1
+
+
+def test_the_overview_covers_earlier_runs_too(tmp_path):
+    fake_run([image_at(tmp_path / "a.png")], tmp_path / "out")
+    fake_run([image_at(tmp_path / "none.png")], tmp_path / "out")
+    lines = (tmp_path / "out" / "summary.csv").read_text().splitlines()
+    assert [line.split(",")[1:4] for line in lines[1:]] == [["done", "0", "none"], ["done", "1", "a"]]
+    assert "a/report.html" in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_failures_cost_their_input_alone(tmp_path, jobs):
+    if jobs > cores():
+        pytest.skip(f"this machine has {cores()} core")
+    names = ["a", "bug", "half", "imageerror", "none", "z"] + (["kill"] if jobs > 1 else [])
+    for name in names:
+        image_at(tmp_path / "in" / f"{name}.png")
+    steps = []
+    result = fake_run(
+        [tmp_path / "in", tmp_path / "nothing*"], tmp_path / "out", jobs=jobs, progress=lambda f, m: steps.append(f)
+    )
+    done = [r.folder for r in result.results if r.study]
+    assert done == ["a", "none", "z"]
+    said = {Path(f.source).name: f.message for f in result.failures}
+    assert "failed unexpectedly (ValueError: a bug of two lines); run it again with --debug" in said["bug.png"]
+    assert said["half.png"] == f"{tmp_path}/in/half.png: {tmp_path}/out/half/scene.mrb cannot be written: the disk is full."
+    assert said["imageerror.png"].startswith(f"{tmp_path}/in/imageerror.png is broken")
+    if jobs > 1:
+        assert "SIGKILL" in said["kill.png"] and "fewer --jobs" in said["kill.png"]
+    assert "matches no file" in said["nothing*"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*done, "run.json", "summary.csv", "index.html"}
+    assert steps == sorted(steps) and steps[-1] == pytest.approx(1)
+    record = read_run(tmp_path / "out")
+    assert {f["input"]: f["message"] for f in record["failures"]} == {f.source: f.message for f in result.failures}
+    index = (tmp_path / "out" / "index.html").read_text()
+    assert all(name in index for name in said)
+    rows = (tmp_path / "out" / "summary.csv").read_text().splitlines()
+    assert sum(",failed," in row for row in rows) == len(said)
+
+
+def test_processes_share_the_cores(tmp_path):
+    if cores() < 2:
+        pytest.skip("this machine has 1 core")
+    for name in "abcd":
+        image_at(tmp_path / "in" / f"{name}.png")
+    before = dict(os.environ)
+    result = fake_run([tmp_path / "in"], tmp_path / "out", jobs=2)
+    threads = {int(r.study.provenance["options"]["threads"]) for r in result.results}
+    assert all(2 * n <= cores() for n in threads)
+    assert dict(os.environ) == before
+
+
+def test_one_process_for_each_core_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "cores", lambda: 1)
+    image_at(tmp_path / "in" / "a.png")
+    image_at(tmp_path / "in" / "b.png")
+    said = []
+    assert not fake_run([tmp_path / "in"], tmp_path / "out", jobs=8, log=said.append).failures
+    assert said == ["Working in 1 processes, as many as there are processor cores."]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_missing_model_ends_the_run_and_leaves_nothing(tmp_path, jobs):
+    image_at(tmp_path / "in" / "a.png")
+    image_at(tmp_path / "in" / "b.png")
+    with pytest.raises(ModelError, match="unknown"):
+        fake_run([tmp_path / "in"], tmp_path / "new" / "out", jobs=jobs, model="missing")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("x")
+    with pytest.raises(ModelError):
+        fake_run([tmp_path / "in"], tmp_path / "mine", jobs=jobs, model="missing")
+    assert tree(tmp_path / "mine") == ["file"]
+
+
+def test_cancel_keeps_what_is_finished_and_the_next_run_goes_on(tmp_path):
+    for name in ("a", "b-interrupt", "c"):
+        image_at(tmp_path / "in" / f"{name}.png")
+    result = fake_run([tmp_path / "in"], tmp_path / "out")
+    assert result.cancelled and [r.folder for r in result.results] == ["a"]
+    assert not list((tmp_path / "out").glob(".tmp-*"))
+    record = read_run(tmp_path / "out")
+    assert record["status"] == "cancelled"
+    assert [i["status"] for i in record["inputs"]] == ["done", "waiting", "waiting"]
+    (tmp_path / "out" / "go-on").touch()
+    again = fake_run([tmp_path / "in"], tmp_path / "out")
+    assert again.skipped == 1 and [r.folder for r in again.results] == ["a", "b-interrupt", "c"]
+
+
+def test_ending_early_ends_the_processes():
+    pids = []
+    events = run_tasks(slow_square, (60,), [1, 2, 3], 2)
+    for event in events:
+        pids.append(int(event.value[1]))
+        if len(pids) == 2:
+            break
+    events.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_every_task_is_done_once():
+    done = {e.task: e.value for e in run_tasks(slow_square, (0,), list(range(7)), 2) if e.kind == "done"}
+    assert done == {i: i * i for i in range(7)}
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups on this system")
+def test_processes_end_when_the_parent_is_killed(tmp_path):
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
+        "from BreastUSAILib.workers import run_tasks\n"
+        "from fake_worker import slow_square\n"
+        "if __name__ == '__main__':\n"
+        "    for e in run_tasks(slow_square, (0.5,), [1, 2, 3, 4], 2): print(e.value[1], flush=True)\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    here = Path(__file__).parent
+    with subprocess.Popen(
+        [sys.executable, str(script), str(here), str(here.parents[1])], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z":
+                return  # ended; nobody here is its parent to collect it
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the process lives on")
+
+
+# --------------------------------------------------------------------------------------------------------- output
+
+
+def test_the_output_folder_is_proven_before_any_work(tmp_path, monkeypatch):
+    a = image_at(tmp_path / "a.png")
+    monkeypatch.setattr(FakeWorker, "__call__", lambda *args: pytest.fail("work was begun"))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="is a file; choose a folder"):
+        fake_run([a], tmp_path / "file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        fake_run([a], tmp_path / "file" / "out")
+    assert tree(tmp_path) == ["a.png", "file"]
+
+
+def test_temporary_folders_of_killed_runs_are_removed_when_they_are_old(tmp_path):
+    old, new = tmp_path / "out" / ".tmp-old", tmp_path / "out" / ".tmp-new"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "x").write_text("x")
+    os.utime(old, (0, 0))
+    fake_run([image_at(tmp_path / "a.png")], tmp_path / "out")
+    assert new.exists() and not old.exists()
+
+
+@pytest.mark.parametrize(
+    "bad", [{"jobs": 0}, {"max_pixels": 0}, {"spacing_mm": -1.0}, {"spacing_mm": float("nan")}, {"frame": 0}]
+)
+def test_impossible_options(tmp_path, bad):
+    with pytest.raises(UsageError, match=f"--{next(iter(bad)).replace('_mm', '').replace('_', '-')} is"):
+        RunOptions(output=tmp_path, workup=WorkupOptions(), **bad)
+
+
+def test_strange_names_survive(tmp_path):
+    names = ["ärzte #1 100%.png", "a b?&.png", "'quote\".png", "日本.png"]
+    for name in names:
+        image_at(tmp_path / "in ü" / name)
+    result = fake_run([tmp_path / "in ü"], tmp_path / "out #%20 ö")
+    assert not result.failures
+    record = json.loads((tmp_path / "out #%20 ö" / "run.json").read_text())
+    assert sorted(Path(i["input"]).name for i in record["inputs"]) == sorted(names)
+
+
+def test_names_that_are_not_text_survive(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/bad-\xff.png"
+    image_at(tmp_path / "good.png")
+    try:
+        shutil.copy(tmp_path / "good.png", raw)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    result = fake_run([os.fsdecode(raw), tmp_path / "good.png"], tmp_path / "out")
+    assert [r.folder for r in result.results if r.study] == ["good"]
+    assert "not valid UTF-8; rename it" in result.failures[0].message
+    with pytest.raises(UsageError, match="UTF-8"):
+        RunOptions(output=os.fsdecode(raw), workup=WorkupOptions())
+    assert {"index.html", "summary.csv", "run.json"} <= {p.name for p in (tmp_path / "out").iterdir()}
+
+
+def test_results_carry_no_pixels(tmp_path):
+    result = fake_run([image_at(tmp_path / "a.png")], tmp_path / "out")
+    assert all(f.mask is None for r in result.results for f in r.study.findings)
+    assert replace(result.results[0].study, findings=()).heatmap is None
