@@ -45,6 +45,7 @@ from .errors import ImageError, UsageError
 _COARSEST = 6.0  # the coarsest grid still has this many pixels on a radius of the lesion
 _WINDOW_PIXELS = 3.0  # the local means are computed on a grid with this many pixels on a standard deviation
 _KERNEL_PIXELS = 0.8  # a narrower kernel than this many pixels pins the outline to the grid
+_SMOOTHING_PIXELS = 0.6  # least standard deviation against speckle: of a small lesion, too, each pixel is noisy
 _DISTANCE_PIXELS = 100_000  # above this the distance to the start outline is computed on a coarser grid
 
 
@@ -53,9 +54,9 @@ class ChanVeseParameters:
     """What the refiner may do. Every length is relative to R, the radius of the disc (ball) as large as the mask.
 
     Intensities are normalised inside :func:`refine`: clipped to the 1st and 99th percentile of the region around the
-    mask, less their mean, divided by twice their standard deviation. A clean two-level image then spans about 1, a
-    noisy one less. Lengths are counted in units of ``length_scale * R``. So mu1, mu2, alpha and prior
-    have no units, and the result depends neither on the image's grey levels, nor its size, nor the units of its spacing.
+    mask, smoothed against speckle, less their mean, divided by twice their standard deviation. Dark and bright tissue
+    then differ by about 1. Lengths are counted in units of ``length_scale * R``. So mu1, mu2, alpha and prior have no
+    units, and the result depends neither on the image's grey levels, nor its size, nor the units of its spacing.
 
     Attributes
     ----------
@@ -64,6 +65,7 @@ class ChanVeseParameters:
         curvature below about `length_scale` * R are smoothed away at full contrast.
     max_iterations : steps over all levels together; 50 in the paper.
     length_scale : unit of length and standard deviation of the heat kernel, in R (ours).
+    smoothing : standard deviation of the Gaussian against speckle, in R, 0.6 pixels at least (ours).
     window : standard deviation of the window of the local means, in R (ours); ``inf`` is the paper's: two means.
     prior : weight of the network's probability map, where one is given (ours); 0 is the paper's.
     max_change : how far the outline may move from that of the start mask, in R (ours); ``inf`` is the paper's.
@@ -80,8 +82,9 @@ class ChanVeseParameters:
     alpha: float = 1.0
     max_iterations: int = 50
     length_scale: float = 0.08
+    smoothing: float = 0.02
     window: float = 0.5
-    prior: float = 0.5
+    prior: float = 0.7
     max_change: float = 0.15
     margin: float = 0.3
     levels: int = 3
@@ -94,7 +97,7 @@ class ChanVeseParameters:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"the refiner's {name} is {value}; it must be a number that is not negative.")
-        for name in ("length_scale", "margin"):
+        for name in ("length_scale", "smoothing", "margin"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"the refiner's {name} is {value}; it must be a positive number.")
@@ -183,7 +186,7 @@ def refine(
     radius = _equivalent_radius(count, steps)
     region = _region(mask, parameters.margin)
     start = mask[region]
-    intensity = _normalised(image[region])
+    intensity = _normalised(image[region], parameters.smoothing * radius / steps)
     if intensity is None:
         return kept("the image has values that are not finite around the mask")
     if not intensity.any():
@@ -229,10 +232,10 @@ def _region(mask: np.ndarray, margin: float) -> tuple[slice, ...]:
     return tuple(region)
 
 
-def _normalised(values: np.ndarray) -> np.ndarray | None:
-    """Clipped to the 1st and 99th percentile, less the mean, over twice the standard deviation; float32.
+def _normalised(values: np.ndarray, sigma: np.ndarray) -> np.ndarray | None:
+    """Clipped to the 1st and 99th percentile, smoothed by `sigma` pixels, less the mean, over twice the standard deviation.
 
-    None when a value is not finite, all zeros when all are the same.
+    Returns float32; None when a value is not finite, all zeros when all are the same.
     """
     values = values.astype(np.result_type(values.dtype, np.float32))
     if not np.isfinite(values).all():
@@ -241,12 +244,14 @@ def _normalised(values: np.ndarray) -> np.ndarray | None:
     low, high = np.percentile(sample, [1, 99])
     if not high > low:
         low, high = values.min(), values.max()
-    values = np.clip(values, low, high)
     if not high > low:
         return np.zeros(values.shape, dtype=np.float32)
-    values = ((values - low) / (high - low)).astype(np.float32)  # to 0..1 first: no overflow in the variance
+    # To 0..1 before anything is squared: whatever the range of the image, nothing overflows.
+    values = ((np.clip(values, low, high) - low) / (high - low)).astype(np.float32)
     values -= values.mean()
-    return values / (2 * values.std())
+    blur = [_gaussian(n, max(width, _SMOOTHING_PIXELS)) for n, width in zip(values.shape, sigma, strict=True)]
+    values = _along_axes(values, blur)
+    return values / max(2 * float(values.std()), 1e-3)
 
 
 def _checked_probability(probability: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Figures of a 2D mask on its physical grid: size, shape, depth, echo. Units stand in the names."""
+"""Figures of a lesion's mask on its physical grid, as a reader would report them (2D)."""
 
 from __future__ import annotations
 
@@ -7,126 +7,209 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import ImageError
+from .errors import ImageError, UsageError
 
-RING = 0.3  # width of the surrounding ring and depth of the posterior strip, in equivalent diameters
-
-
-def _feret(points: np.ndarray) -> tuple[float, float, float]:
-    """Longest diameter of a convex polygon, the widest extent perpendicular to it, and the former's angle in degrees.
-
-    points : (n, 2) of (x right, y down). The angle is counter-clockwise from the x axis as seen, in (-90, 90].
-    """
-    difference = points[:, None] - points[None]
-    distance = np.hypot(difference[..., 0], difference[..., 1])
-    first, second = np.unravel_index(np.argmax(distance), distance.shape)
-    major = float(distance[first, second])
-    direction = (points[second] - points[first]) / major
-    across = points @ np.array([-direction[1], direction[0]])
-    angle = math.degrees(math.atan2(-direction[1], direction[0]))
-    if angle <= -90:
-        angle += 180
-    elif angle > 90:
-        angle -= 180
-    return major, float(np.ptp(across)), angle
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if values.size else None
-
-
-def _ratio(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None or not b > 0 else a / b
+RING_WIDTH = 0.2  # of the equivalent diameter: the surrounding tissue that the lesion is compared with
+_ROUND = 1e-3  # axes that differ by less than this share have no direction
 
 
 def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict[str, float | None]:
     """Measure one lesion.
 
+    Everything is measured along the image's own axes, whatever its direction cosines: x is parallel to the skin, y
+    goes into depth, and row 0 is the skin side. Coordinates are pixel indices times the spacing; a pixel is a
+    rectangle of one spacing by one spacing around its centre.
+
     Parameters
     ----------
-    mask, image : 2D on the same grid; `mask` is not zero inside. The image's first axis runs along the skin, its second into
-        the depth. Direction cosines do not matter: every figure is along the image's axes.
-    spacing_known : lengths are in millimetres (``_mm``, ``_mm2``) when True, else in pixels (``_px``, ``_px2``).
+    mask : 2D, not zero inside the lesion.
+    image : 2D, one component, of the same size: the echoes.
+    spacing_known : whether the image's spacing is in millimetres. If not, a pixel counts as 1 by 1, and the names end in
+        ``_px`` and ``_px2`` instead of ``_mm`` and ``_mm2``.
 
     Returns
     -------
-    dict, with U the unit (mm or px) and A, P area and perimeter:
+    dict of these names, None where a figure has no meaning (all of them for an empty mask):
 
-    - ``area_U2`` : number of pixels x pixel area.
-    - ``perimeter_U`` : length of the outline at level 1/2 of the mask smoothed by one pixel: the pixels' staircase would
-      be up to 27 % too long.
-    - ``equivalent_diameter_U`` : 2 sqrt(A / pi).
-    - ``major_diameter_U`` : longest distance between two points of the lesion (maximum Feret diameter), pixel edges included.
-    - ``minor_diameter_U`` : largest extent perpendicular to it.
-    - ``width_U``, ``height_U`` : extents along the skin and along the depth.
-    - ``depth_U`` : from the image's upper edge to the lesion's upper edge.
-    - ``orientation_deg`` : angle of the longest diameter to the skin, (-90, 90], counter-clockwise as displayed.
-    - ``height_to_width_ratio`` : above 1 is "taller than wide", not parallel to the skin.
-    - ``circularity`` : 4 pi A / P^2, 1 for a disc.
-    - ``solidity`` : A over the area of the convex hull.
-    - ``contrast_ratio`` : mean inside over mean of a ring around the lesion, 0.3 equivalent diameters wide; below 1 is darker.
-    - ``posterior_ratio`` : mean of the strip below the lesion's lower edge (middle half of its width, 0.3 equivalent diameters deep) over
-      the mean beside the lesion (one half width to both sides) at the same depth; above 1 is enhancement, below 1 shadow.
-      None where the image ends first.
-    - ``echo_variation`` : coefficient of variation inside.
+    - ``area_mm2`` A: number of pixels times the area of one.
+    - ``perimeter_mm`` P: by Crofton's formula, intercepts along four directions (ITK's label shape statistics [1]_).
+    - ``equivalent_diameter_mm``: of the disc of the same area, 2 sqrt(A / pi).
+    - ``major_diameter_mm``: the longest diameter (maximum Feret diameter), over the convex hull of the middles of
+      the pixels' edges, which lie on the outline.
+    - ``minor_diameter_mm``: the longest chord of that hull perpendicular to the longest diameter.
+    - ``width_mm``, ``height_mm``: extent of the bounding box along x and y.
+    - ``depth_mm``: from the image's upper edge to the box's.
+    - ``orientation_deg``: angle between x and the long axis of the ellipse of the same second moments, in (-90, 90],
+      positive where the end at larger x lies deeper; None for a round mask.
+    - ``height_to_width_ratio``: height / width of the box; above 1 is "taller than wide".
+    - ``circularity``: 4 pi A / P^2, at most 1.
+    - ``solidity``: pixels of the mask / pixels of its convex hull.
+    - ``aspect_ratio``: long / short axis of that ellipse, a / b; ``eccentricity``: sqrt(1 - (b / a)^2).
+    - ``contrast_ratio``: mean inside / mean of the ring around, as wide as 0.2 equivalent diameters, one pixel at least.
+    - ``posterior_ratio``: mean of the box below the lesion (its width, up to its height) / mean of the boxes to the left
+      and right of that, half as wide each, as far as they are in the image; above 1 is enhancement, below shadowing.
+      None when less than a quarter of the lesion's height is left below it or nothing beside.
+    - ``echo_heterogeneity``: standard deviation / mean of the echoes inside.
 
-    What cannot be computed is None; an empty mask gives None for all.
+    The moments include those of a pixel (spacing^2 / 12 along each axis), so that a line has a width.
+    Ratios of echoes are None where the mean they are divided by is not positive.
 
     Raises
     ------
-    ImageError : the two are not 2D, or not on the same grid.
+    UsageError : mask and image differ in size or are not 2D.
+    ImageError : the image has several components a pixel, or values that are not finite.
+
+    References
+    ----------
+    .. [1] Lehmann G., Legland D., Efficient N-Dimensional surface estimation using Crofton formula and run-length
+       encoding, Insight Journal, 2012.
     """
-    from scipy import ndimage
+    if mask.GetDimension() != 2 or image.GetDimension() != 2 or mask.GetSize() != image.GetSize():
+        raise UsageError(
+            f"the mask {mask.GetSize()} and the image {image.GetSize()} must be 2D and of one size to be measured together."
+        )
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise ImageError("the image has several components a pixel (colour?); convert it to grey to measure it.")
+    echoes = sitk.GetArrayFromImage(image).astype(float)
+    if not np.isfinite(echoes).all():
+        raise ImageError("the image has values that are not finite; replace them to measure it.")
+    inside = sitk.GetArrayFromImage(mask) != 0
+    spacing = np.array(image.GetSpacing()[::-1] if spacing_known else (1.0, 1.0))  # (y, x)
+
+    lengths: dict[str, float | None] = dict.fromkeys(
+        ("perimeter", "equivalent_diameter", "major_diameter", "minor_diameter", "width", "height", "depth")
+    )
+    ratios: dict[str, float | None] = dict.fromkeys(
+        (
+            "orientation_deg height_to_width_ratio circularity solidity aspect_ratio eccentricity "
+            "contrast_ratio posterior_ratio echo_heterogeneity"
+        ).split()
+    )
+    area = None
+    if inside.any():
+        rows, columns = np.nonzero(inside)
+        box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+        area = float(rows.size * spacing.prod())
+        height, width = ((part.stop - part.start) * step for part, step in zip(box, spacing, strict=True))
+        perimeter = _perimeter(inside, spacing)
+        major, minor = _diameters(inside, spacing)
+        diameter = 2 * math.sqrt(area / math.pi)
+        lengths |= {
+            "perimeter": perimeter,
+            "equivalent_diameter": diameter,
+            "major_diameter": major,
+            "minor_diameter": minor,
+            "width": width,
+            "height": height,
+            "depth": box[0].start * spacing[0],
+        }
+        long, short, orientation = _moment_ellipse(rows, columns, spacing)
+        mean = echoes[inside].mean()
+        ratios |= {
+            "orientation_deg": orientation,
+            "height_to_width_ratio": height / width,
+            "circularity": min(1.0, 4 * math.pi * area / perimeter**2),
+            "solidity": _solidity(inside[box]),
+            "aspect_ratio": long / short,
+            "eccentricity": math.sqrt(max(0.0, 1 - (short / long) ** 2)),
+            "contrast_ratio": _ratio(mean, _ring(echoes, inside, spacing, RING_WIDTH * diameter)),
+            "posterior_ratio": _posterior_ratio(echoes, box),
+            "echo_heterogeneity": _ratio(echoes[inside].std(), mean),
+        }
+    unit = "mm" if spacing_known else "px"
+    figures = {f"area_{unit}2": area, **{f"{name}_{unit}": value for name, value in lengths.items()}, **ratios}
+    return {name: None if value is None else float(value) for name, value in figures.items()}
+
+
+def _ratio(value: float, reference: float | None) -> float | None:
+    return value / reference if reference is not None and reference > 0 else None
+
+
+def _perimeter(inside: np.ndarray, spacing: np.ndarray) -> float:
+    # Padded: an outline along the image's border counts like any other.
+    label = sitk.GetImageFromArray(np.pad(inside, 1).astype(np.uint8))
+    label.SetSpacing(spacing[::-1].tolist())
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.ComputePerimeterOn()
+    shape.Execute(label)
+    return shape.GetPerimeter(1)
+
+
+def _diameters(inside: np.ndarray, spacing: np.ndarray) -> tuple[float, float]:
+    """The longest diameter, and the longest chord perpendicular to it, of the convex hull."""
     from scipy.spatial import ConvexHull
-    from skimage.measure import find_contours
+    from scipy.spatial.distance import cdist
 
-    if mask.GetDimension() != 2 or mask.GetSize() != image.GetSize():
-        raise ImageError(f"a mask of size {mask.GetSize()} and an image of size {image.GetSize()} cannot be measured together; both must be 2D, on one grid.")
-    inside = sitk.GetArrayViewFromImage(mask) != 0
-    pixels = sitk.GetArrayViewFromImage(image).astype(np.float64)
-    sx, sy = mask.GetSpacing() if spacing_known else (1.0, mask.GetSpacing()[1] / mask.GetSpacing()[0])
-    u, u2 = ("mm", "mm2") if spacing_known else ("px", "px2")
-    names = (
-        f"area_{u2}", f"perimeter_{u}", f"equivalent_diameter_{u}", f"major_diameter_{u}", f"minor_diameter_{u}", f"width_{u}", f"height_{u}",
-        f"depth_{u}", "orientation_deg", "height_to_width_ratio", "circularity", "solidity", "contrast_ratio", "posterior_ratio", "echo_variation",
-    )  # fmt: skip
-    rows, columns = np.nonzero(inside)
-    if rows.size == 0:
-        return dict.fromkeys(names)
+    # The first and last pixel of each row and column are enough for the hull.
+    edges = inside & ~(
+        _shifted(inside, 0, 1) & _shifted(inside, 0, -1) & _shifted(inside, 1, 1) & _shifted(inside, 1, -1)
+    )
+    centres = np.argwhere(edges).astype(float)
+    points = np.concatenate([centres + offset for offset in ((-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5))]) * spacing
+    hull = points[ConvexHull(points).vertices]
+    distances = cdist(hull, hull)
+    first, second = np.unravel_index(int(distances.argmax()), distances.shape)
+    major = float(distances[first, second])
+    along = (hull[second] - hull[first]) / major
+    t = (hull - hull[first]) @ along
+    across = (hull - hull[first]) @ np.array([-along[1], along[0]])
+    # Both chains of the hull run from the one end of the longest diameter to the other; the width between them is
+    # piecewise linear along it, so its maximum lies at a vertex.
+    order = np.argsort(t, kind="stable")
+    t, across = t[order], across[order]
+    upper, lower = (across >= 0), (across <= 0)
+    ends = (t <= 0) | (t >= major)
+    top = np.interp(t, t[upper | ends], across[upper | ends])
+    bottom = np.interp(t, t[lower | ends], across[lower | ends])
+    return major, float((top - bottom).max())
 
-    area = rows.size * sx * sy
-    diameter = 2 * math.sqrt(area / math.pi)
-    # Corners of the border pixels: a lesion one pixel wide is one pixel wide, not zero.
-    border = inside & ~ndimage.binary_erosion(inside)
-    y, x = np.nonzero(border)
-    corners = np.concatenate([np.stack([x + i, y + j], 1) for i in (0, 1) for j in (0, 1)]) * np.array([sx, sy])
-    hull = ConvexHull(corners)
-    major, minor, angle = _feret(corners[hull.vertices])
 
-    padded = ndimage.gaussian_filter(np.pad(inside.astype(np.float64), 5), 1.0)
-    outlines = find_contours(padded, 0.5)
-    perimeter = sum(float(np.hypot(*(np.diff(c, axis=0) * np.array([sy, sx])).T).sum()) for c in outlines) or None
+def _shifted(inside: np.ndarray, axis: int, step: int) -> np.ndarray:
+    """The neighbour of each pixel along an axis, outside the image false."""
+    padded = np.pad(inside, 1)
+    return np.roll(padded, -step, axis)[1:-1, 1:-1]
 
-    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-    width, height = (right - left) * sx, (bottom - top) * sy
-    reach_x, reach_y = max(1, math.ceil(RING * diameter / sx)), max(1, math.ceil(RING * diameter / sy))
-    y0, y1 = max(0, top - reach_y), min(inside.shape[0], bottom + reach_y)
-    x0, x1 = max(0, left - reach_x), min(inside.shape[1], right + reach_x)
-    near, part = inside[y0:y1, x0:x1], pixels[y0:y1, x0:x1]
-    ring = (ndimage.distance_transform_edt(~near, sampling=(sy, sx)) <= RING * diameter) & ~near
-    mean_inside = float(pixels[inside].mean())
 
-    posterior = None
-    if bottom + 1 < inside.shape[0]:
-        strip = slice(bottom, min(inside.shape[0], bottom + reach_y))
-        quarter, half = (right - left) // 4, max(1, (right - left) // 2)
-        below = pixels[strip, left + quarter : max(right - quarter, left + quarter + 1)]
-        beside = np.concatenate([pixels[strip, max(0, left - half) : left].ravel(), pixels[strip, right : right + half].ravel()])
-        posterior = _ratio(_mean(below), _mean(beside))
+def _moment_ellipse(rows: np.ndarray, columns: np.ndarray, spacing: np.ndarray) -> tuple[float, float, float | None]:
+    """Long and short axis (full lengths) of the ellipse of the same second moments, and the long one's angle to x, degrees."""
+    x, y = columns * spacing[1], rows * spacing[0]
+    cov = np.cov(np.stack([x, y]), bias=True) + np.diag([spacing[1] ** 2, spacing[0] ** 2]) / 12
+    values, vectors = np.linalg.eigh(cov)
+    short, long = 4 * np.sqrt(values)
+    if long / short - 1 < _ROUND:
+        return float(long), float(short), None
+    dx, dy = vectors[:, 1]
+    angle = math.degrees(math.atan2(dy, dx))
+    if angle <= -90:
+        angle += 180
+    elif angle > 90:
+        angle -= 180
+    return float(long), float(short), angle
 
-    figures = (
-        area, perimeter, diameter, major, minor, width, height, top * sy, angle, height / width,
-        None if perimeter is None else min(1.0, 4 * math.pi * area / perimeter**2), min(1.0, area / hull.volume),
-        _ratio(mean_inside, _mean(part[ring])), posterior, _ratio(float(pixels[inside].std()), mean_inside),
-    )  # fmt: skip
-    return {name: None if value is None else float(value) for name, value in zip(names, figures, strict=True)}
+
+def _solidity(inside: np.ndarray) -> float:
+    """Counted in pixels, so the spacing does not matter: a convex hull is scaled with its shape."""
+    from skimage.morphology import convex_hull_image
+
+    return float(inside.sum() / convex_hull_image(inside).sum())
+
+
+def _ring(echoes: np.ndarray, inside: np.ndarray, spacing: np.ndarray, width: float) -> float | None:
+    """Mean of the echoes outside, no farther than `width` from the mask."""
+    from scipy import ndimage
+
+    distance = ndimage.distance_transform_edt(~inside, sampling=spacing)
+    ring = (distance > 0) & (distance <= max(width, float(spacing.max())))
+    return float(echoes[ring].mean()) if ring.any() else None
+
+
+def _posterior_ratio(echoes: np.ndarray, box: tuple[slice, slice]) -> float | None:
+    height, width = (part.stop - part.start for part in box)
+    below = echoes[box[0].stop : box[0].stop + height]
+    if below.shape[0] < max(1, height / 4):
+        return None
+    half = max(1, width // 2)
+    left = below[:, max(0, box[1].start - half) : box[1].start]
+    right = below[:, box[1].stop : box[1].stop + half]
+    beside = np.concatenate([left, right], axis=1)
+    return _ratio(float(below[:, box[1]].mean()), float(beside.mean())) if beside.size else None
