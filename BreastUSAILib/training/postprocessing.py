@@ -7,8 +7,9 @@ the mean Dice of the kept component over the validation images with a lesion; a 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from .segmentation_data import Case, load_pixels
 
 THRESHOLDS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 REFINERS: tuple[dict[str, float], ...] = tuple(
-    {"prior": prior, "max_change": change, "length_scale": length}
-    for prior, change, length in product((0.5, 1.0, 2.0, 4.0), (0.08, 0.15), (0.04, 0.08))
+    {"prior": prior, "max_change": change, "length_scale": length, "window": window}
+    for prior, change, length, window in product((0.7, 1.4, 2.8), (0.06, 0.15), (0.05, 0.1), (0.3, 0.6))
 )
+PAPER_NAMES = ("prior", "max_change", "length_scale", "window")
 LESIONS_KEPT = 0.99
 """The least score is set so that this share of the validation lesions that were found stays reported."""
 
@@ -77,8 +79,9 @@ def _kept(probability: np.ndarray, spacing: Sequence[float], threshold: float) -
 
 def choose(seen: Sequence[Seen], size: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices for the model's config, and the table of what was tried."""
-    from ..chan_vese import ChanVeseParameters, refine
+    from ..chan_vese import ChanVeseParameters
     from ..evaluation.metrics import dice
+    from ..evaluation.tune_refiner import tune
     from ..segment import region_score
 
     def score(sizes: Sequence[int], threshold: float) -> float:
@@ -91,22 +94,25 @@ def choose(seen: Sequence[Seen], size: int) -> tuple[dict[str, Any], dict[str, A
     threshold = float(max(tried["threshold"], key=tried["threshold"].get))
 
     means = [s.mean(sizes) for s in seen]
-    regions = [_kept(m, s.spacing, threshold) for m, s in zip(means, seen, strict=True)]
-    plain = float(np.mean([dice(r, s.truth) for r, s in zip(regions, seen, strict=True)]))
-    tried["refiner"] = [{"parameters": None, "mean_dice": plain}]
-    for settings in ("paper", *REFINERS):
-        parameters = ChanVeseParameters.paper() if settings == "paper" else ChanVeseParameters(**settings)
-        values = [
-            dice(refine(s.pixels, r, s.spacing, parameters, m).mask, s.truth)
-            for s, r, m in zip(seen, regions, means, strict=True)
-        ]
-        tried["refiner"].append({"parameters": settings, "mean_dice": float(np.mean(values))})
-    best = max(tried["refiner"][2:], key=lambda row: row["mean_dice"])
+    if not any(_kept(m, s.spacing, threshold).any() for m, s in zip(means, seen, strict=True)):
+        # A network that has not learnt anything yet: there is nothing to refine, nor to score.
+        return {"sizes": list(sizes), "threshold": threshold}, tried
+    paper = asdict(ChanVeseParameters.paper())
+    table = tune(
+        ((s.pixels, m, s.truth, s.spacing) for s, m in zip(seen, means, strict=True)),
+        [{name: paper[name] for name in PAPER_NAMES}, *REFINERS],
+        threshold=threshold,
+    )
+    # JSON has no infinity.
+    tried["refiner"] = [{k: None if v == math.inf else v for k, v in row.items()} for row in table]
+    best = next(row for row in table if any(row.items() >= setting.items() for setting in REFINERS))
+    refiner = {name: best[name] for name in REFINERS[0]}
 
+    regions = [_kept(m, s.spacing, threshold) for m, s in zip(means, seen, strict=True)]
     found = [region_score(m, r) for m, r, s in zip(means, regions, seen, strict=True) if (r & s.truth).any()]
     minimum = round(float(np.quantile(found, 1 - LESIONS_KEPT)), 3) if found else 0.0
     tried["lesions_touched"] = len(found)
-    choice = {"sizes": list(sizes), "threshold": threshold, "refiner": best["parameters"], "minimum_score": minimum}
+    choice = {"sizes": list(sizes), "threshold": threshold, "refiner": refiner, "minimum_score": minimum}
     return choice, tried
 
 
