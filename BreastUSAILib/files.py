@@ -63,11 +63,13 @@ MEASUREMENTS = (
     ),
     "orientation_deg",
     "height_to_width_ratio",
+    "aspect_ratio",
+    "eccentricity",
     "circularity",
     "solidity",
     "contrast_ratio",
     "posterior_ratio",
-    "echo_variation",
+    "echo_heterogeneity",
 )
 
 

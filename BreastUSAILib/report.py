@@ -29,18 +29,20 @@ _ASSETS = Path(__file__).parent / "report_assets"
 
 _TITLES = {
     "major_diameter": "Longest diameter",
-    "minor_diameter": "Widest extent across it",
+    "minor_diameter": "Longest diameter perpendicular to it",
     "equivalent_diameter": "Diameter of a circle of equal area",
     "width": "Width, along the skin",
     "height": "Height, into the depth",
     "depth": "Depth below the upper edge of the image",
-    "orientation": "Angle of the longest diameter to the skin",
+    "orientation": "Angle of the long axis to the skin",
+    "aspect_ratio": "Long / short axis of the fitted ellipse",
+    "eccentricity": "Eccentricity of that ellipse (0: round)",
     "height_to_width_ratio": "Height / width (above 1: taller than wide)",
     "circularity": "Circularity (1: a disc)",
     "solidity": "Solidity (1: no indentations)",
     "contrast_ratio": "Echo inside / around (below 1: darker)",
     "posterior_ratio": "Echo behind / beside (above 1: enhancement)",
-    "echo_variation": "Echo variation inside (deviation / mean)",
+    "echo_heterogeneity": "Echo variation inside (deviation / mean)",
 }
 _UNITS = {"mm": "mm", "mm2": "mm²", "mm3": "mm³", "ml": "ml", "deg": "°", "px": "pixels", "px2": "pixels²"}
 _KEY_FIGURES = ("major_diameter_mm", "major_diameter_px")  # what an overview shows of a lesion's size
