@@ -210,6 +210,11 @@ def read_image(
     DependencyError : a DICOM file, and pydicom is not installed.
     """
     path = Path(path)
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:  # ITK would end the whole process
+        name = os.fsencode(path).decode("utf-8", "replace")
+        raise ImageError(f"{name} has a name that is not valid UTF-8; rename the file.") from None
     kind = _kind(path, _start(path))
     area = None
     if kind is None:

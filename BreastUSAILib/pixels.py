@@ -27,7 +27,7 @@ def check_size(path: Path, size: Sequence[int], max_pixels: int) -> None:
     if math.prod(size) > max_pixels:
         raise ImageError(
             f"{path} has {math.prod(size):,} pixels ({' x '.join(map(str, size))}), more than the limit of "
-            f"{max_pixels:,}; crop or resample it, or raise the limit (max_pixels)."
+            f"{max_pixels:,}; crop or resample it, or raise the limit (--max-pixels)."
         )
 
 

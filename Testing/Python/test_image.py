@@ -602,3 +602,8 @@ def test_real_3d_ultrasound(shared_data, name, size):
     assert loaded.image.GetSpacing() == (0.5, 0.5, 0.5)
     assert loaded.spacing_known
     assert loaded.image.GetPixelID() == sitk.sitkUInt8
+
+
+def test_a_name_that_is_not_utf8_is_refused_and_not_a_crash(tmp_path):
+    with pytest.raises(ImageError, match="not valid UTF-8; rename the file"):
+        read_image(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.nrrd"))
