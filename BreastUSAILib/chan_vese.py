@@ -45,7 +45,7 @@ from .errors import ImageError, UsageError
 _COARSEST = 6.0  # the coarsest grid still has this many pixels on a radius of the lesion
 _WINDOW_PIXELS = 3.0  # the local means are computed on a grid with this many pixels on a standard deviation
 _KERNEL_PIXELS = 0.8  # a narrower kernel than this many pixels pins the outline to the grid
-_SMOOTHING_PIXELS = 0.6  # least standard deviation against speckle: of a small lesion, too, each pixel is noisy
+_SMOOTHING_PIXELS = 0.3  # a Gaussian narrower than this many pixels changes nothing
 _DISTANCE_PIXELS = 100_000  # above this the distance to the start outline is computed on a coarser grid
 
 
@@ -65,7 +65,7 @@ class ChanVeseParameters:
         curvature below about `length_scale` * R are smoothed away at full contrast.
     max_iterations : steps over all levels together; 50 in the paper.
     length_scale : unit of length and standard deviation of the heat kernel, in R (ours).
-    smoothing : standard deviation of the Gaussian against speckle, in R, 0.6 pixels at least (ours).
+    smoothing : standard deviation of the Gaussian against speckle, in R (ours); 0 is the paper's.
     window : standard deviation of the window of the local means, in R (ours); ``inf`` is the paper's: two means.
     prior : weight of the network's probability map, where one is given (ours); 0 is the paper's.
     max_change : how far the outline may move from that of the start mask, in R (ours); ``inf`` is the paper's.
@@ -83,8 +83,8 @@ class ChanVeseParameters:
     max_iterations: int = 50
     length_scale: float = 0.08
     smoothing: float = 0.02
-    window: float = 0.5
-    prior: float = 0.7
+    window: float = 0.4
+    prior: float = 1.0
     max_change: float = 0.15
     margin: float = 0.3
     levels: int = 3
@@ -93,11 +93,11 @@ class ChanVeseParameters:
     max_border: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("mu1", "mu2", "alpha", "prior"):
+        for name in ("mu1", "mu2", "alpha", "prior", "smoothing"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"the refiner's {name} is {value}; it must be a number that is not negative.")
-        for name in ("length_scale", "smoothing", "margin"):
+        for name in ("length_scale", "margin"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"the refiner's {name} is {value}; it must be a positive number.")

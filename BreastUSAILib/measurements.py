@@ -32,7 +32,8 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
     dict of these names, None where a figure has no meaning (all of them for an empty mask):
 
     - ``area_mm2`` A: number of pixels times the area of one.
-    - ``perimeter_mm`` P: by Crofton's formula, intercepts along four directions (ITK's label shape statistics [1]_).
+    - ``perimeter_mm`` P: length of the contours at 0.5 of the mask smoothed by a Gaussian of one pixel (the larger
+      spacing); within 1 % for ellipses wider than 10 pixels; each sharp corner is cut by about a pixel. Holes have an outline too.
     - ``equivalent_diameter_mm``: of the disc of the same area, 2 sqrt(A / pi).
     - ``major_diameter_mm``: the longest diameter (maximum Feret diameter), over the convex hull of the middles of
       the pixels' edges, which lie on the outline.
@@ -58,11 +59,6 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
     ------
     UsageError : mask and image differ in size or are not 2D.
     ImageError : the image has several components a pixel, or values that are not finite.
-
-    References
-    ----------
-    .. [1] Lehmann G., Legland D., Efficient N-Dimensional surface estimation using Crofton formula and run-length
-       encoding, Insight Journal, 2012.
     """
     if mask.GetDimension() != 2 or image.GetDimension() != 2 or mask.GetSize() != image.GetSize():
         raise UsageError(
@@ -126,13 +122,15 @@ def _ratio(value: float, reference: float | None) -> float | None:
 
 
 def _perimeter(inside: np.ndarray, spacing: np.ndarray) -> float:
-    # Padded: an outline along the image's border counts like any other.
-    label = sitk.GetImageFromArray(np.pad(inside, 1).astype(np.uint8))
-    label.SetSpacing(spacing[::-1].tolist())
-    shape = sitk.LabelShapeStatisticsImageFilter()
-    shape.ComputePerimeterOn()
-    shape.Execute(label)
-    return shape.GetPerimeter(1)
+    from scipy import ndimage
+    from skimage.measure import find_contours
+
+    # Padded, so that an outline along the image's border counts like any other. Smoothed, because the staircase of the
+    # pixels is up to 4 / pi longer than the outline that it stands for.
+    padded = np.pad(inside, 6).astype(float)
+    smooth = ndimage.gaussian_filter(padded, spacing.max() / spacing, truncate=4.0)
+    level = smooth if smooth.max() > 0.5 else padded  # a speck does not survive the smoothing
+    return float(sum(np.hypot(*(np.diff(line, axis=0) * spacing).T).sum() for line in find_contours(level, 0.5)))
 
 
 def _diameters(inside: np.ndarray, spacing: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,216 @@
+"""Measurements against shapes whose figures are known."""
+
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from BreastUSAILib.errors import ImageError, UsageError
+from BreastUSAILib.measurements import measure_2d
+
+UNIT_FREE = {
+    "orientation_deg",
+    "height_to_width_ratio",
+    "circularity",
+    "solidity",
+    "aspect_ratio",
+    "eccentricity",
+    "contrast_ratio",
+    "posterior_ratio",
+    "echo_heterogeneity",
+}
+LENGTHS = {"perimeter", "equivalent_diameter", "major_diameter", "minor_diameter", "width", "height", "depth"}
+
+
+def images(inside, echoes=None, spacing=(1.0, 1.0), direction=None):
+    """Mask and image on a grid; spacing (x, y)."""
+    pair = sitk.GetImageFromArray(inside.astype(np.uint8)), sitk.GetImageFromArray(
+        np.where(inside, 50.0, 100.0) if echoes is None else echoes
+    )
+    for image in pair:
+        image.SetSpacing(spacing)
+        image.SetOrigin((12.0, -7.0))
+        if direction is not None:
+            image.SetDirection(direction)
+    return pair
+
+
+def ellipse(a, b, degrees=0.0, spacing=(1.0, 1.0), extent=(200.0, 160.0)):
+    """Ellipse with half axes a and b mm, its long axis turned from x towards depth; grid of `extent` (x, y) mm."""
+    nx, ny = (round(e / s) for e, s in zip(extent, spacing, strict=True))
+    y, x = np.indices((ny, nx), float)
+    x, y = (x + 0.5) * spacing[0] - extent[0] / 2, (y + 0.5) * spacing[1] - extent[1] / 2
+    t = math.radians(degrees)
+    along, across = x * math.cos(t) + y * math.sin(t), -x * math.sin(t) + y * math.cos(t)
+    return (along / a) ** 2 + (across / b) ** 2 <= 1
+
+
+def test_a_rectangle_is_measured_exactly():
+    inside = np.zeros((50, 60), bool)
+    inside[10:22, 20:50] = True
+    found = measure_2d(*images(inside, spacing=(0.1, 0.2)), True)
+    assert found["area_mm2"] == pytest.approx(12 * 0.2 * 30 * 0.1)
+    assert found["width_mm"] == pytest.approx(3.0)
+    assert found["height_mm"] == pytest.approx(2.4)
+    assert found["depth_mm"] == pytest.approx(2.0)
+    assert found["height_to_width_ratio"] == pytest.approx(0.8)
+    assert found["equivalent_diameter_mm"] == pytest.approx(2 * math.sqrt(7.2 / math.pi))
+    assert found["major_diameter_mm"] == pytest.approx(math.hypot(3.0, 2.4), abs=0.2)
+    # A chord at a right angle to the diagonal d, from the upper to the lower side: h d / w.
+    assert found["minor_diameter_mm"] == pytest.approx(2.4 * math.hypot(3.0, 2.4) / 3.0, abs=0.2)
+    assert found["perimeter_mm"] == pytest.approx(2 * (3.0 + 2.4), rel=0.08)  # corners are rounded
+    assert found["solidity"] == pytest.approx(1.0)
+    assert found["aspect_ratio"] == pytest.approx(1.25)
+    assert found["eccentricity"] == pytest.approx(math.sqrt(1 - 0.8**2))
+    assert found["orientation_deg"] == pytest.approx(0.0, abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    a=st.floats(25, 60),
+    ratio=st.floats(0.35, 0.9),
+    degrees=st.floats(-85, 85),
+    spacing=st.sampled_from([(1.0, 1.0), (0.5, 1.0), (1.0, 0.4)]),
+)
+def test_ellipses_of_any_angle_and_spacing(a, ratio, degrees, spacing):
+    b = a * ratio
+    found = measure_2d(*images(ellipse(a, b, degrees, spacing), spacing=spacing), True)
+    pixel = max(spacing)
+    assert found["area_mm2"] == pytest.approx(math.pi * a * b, rel=0.02)
+    assert found["equivalent_diameter_mm"] == pytest.approx(2 * math.sqrt(a * b), rel=0.01)
+    assert found["major_diameter_mm"] == pytest.approx(2 * a, abs=1.5 * pixel)
+    # The longest diameter of a pixelated ellipse may lean away from the axis by a few degrees.
+    assert found["minor_diameter_mm"] == pytest.approx(2 * b, rel=0.04, abs=1.5 * pixel)
+    t = math.radians(degrees)
+    assert found["width_mm"] == pytest.approx(2 * math.hypot(a * math.cos(t), b * math.sin(t)), abs=2 * spacing[0])
+    assert found["height_mm"] == pytest.approx(2 * math.hypot(a * math.sin(t), b * math.cos(t)), abs=2 * spacing[1])
+    assert found["orientation_deg"] == pytest.approx(degrees, abs=3 if ratio > 0.8 else 1.5)
+    assert found["aspect_ratio"] == pytest.approx(1 / ratio, rel=0.04)
+    assert found["eccentricity"] == pytest.approx(math.sqrt(1 - ratio**2), abs=0.03)
+    h = ((a - b) / (a + b)) ** 2  # Ramanujan
+    perimeter = math.pi * (a + b) * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h)))
+    assert found["perimeter_mm"] == pytest.approx(perimeter, rel=0.015)
+    assert found["circularity"] == pytest.approx(min(1, 4 * math.pi**2 * a * b / perimeter**2), abs=0.03)
+    assert 0.92 < found["solidity"] <= 1
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 1.0), (0.25, 0.25)])
+def test_a_disc_is_round(spacing):
+    found = measure_2d(*images(ellipse(30, 30, spacing=spacing), spacing=spacing), True)
+    assert found["circularity"] > 0.98
+    assert found["aspect_ratio"] == pytest.approx(1, abs=0.01)
+    assert found["major_diameter_mm"] == pytest.approx(60, abs=1)
+    assert found["minor_diameter_mm"] == pytest.approx(60, abs=1.5)
+    assert found["height_to_width_ratio"] == pytest.approx(1, abs=0.03)
+
+
+def test_a_round_mask_has_no_direction_and_an_upright_one_stands_at_ninety():
+    square = np.zeros((40, 40), bool)
+    square[10:20, 10:20] = True
+    assert measure_2d(*images(square), True)["orientation_deg"] is None
+    bar = np.zeros((40, 40), bool)
+    bar[5:30, 10:13] = True
+    assert measure_2d(*images(bar), True)["orientation_deg"] == pytest.approx(90)
+
+
+def test_positive_orientation_dips_to_the_right():
+    inside = np.zeros((50, 50), bool)
+    for i in range(30):
+        inside[10 + i // 2, 10 + i] = inside[11 + i // 2, 10 + i] = True  # falls to the right by one in two
+    assert measure_2d(*images(inside), True)["orientation_deg"] == pytest.approx(math.degrees(math.atan(0.5)), abs=1.5)
+
+
+def test_concave_shapes_are_less_solid():
+    inside = np.zeros((60, 60), bool)
+    inside[10:50, 10:50] = True
+    inside[10:40, 20:40] = False  # a U
+    assert measure_2d(*images(inside), True)["solidity"] == pytest.approx((1600 - 600) / 1600, abs=0.01)
+
+
+def test_unknown_spacing_counts_in_pixels_and_says_so():
+    inside = ellipse(30, 20)
+    known = measure_2d(*images(inside, spacing=(0.1, 0.1)), True)
+    unknown = measure_2d(*images(inside, spacing=(0.1, 0.1)), False)
+    assert set(known) == UNIT_FREE | {"area_mm2"} | {f"{n}_mm" for n in LENGTHS}
+    assert set(unknown) == UNIT_FREE | {"area_px2"} | {f"{n}_px" for n in LENGTHS}
+    assert unknown["area_px2"] == inside.sum()
+    for name in LENGTHS:
+        assert known[f"{name}_mm"] == pytest.approx(0.1 * unknown[f"{name}_px"])
+    for name in UNIT_FREE:
+        assert known[name] == pytest.approx(unknown[name])
+    assert all(isinstance(v, float) for v in known.values())
+
+
+def test_direction_cosines_change_nothing():
+    inside = ellipse(30, 20, 25)
+    turned = measure_2d(*images(inside, direction=(0.8, -0.6, 0.6, 0.8)), True)
+    assert turned == measure_2d(*images(inside), True)
+
+
+def test_contrast_and_heterogeneity():
+    inside = ellipse(20, 20)
+    echoes = np.where(inside, 30.0, 120.0)
+    found = measure_2d(*images(inside, echoes), True)
+    assert found["contrast_ratio"] == pytest.approx(0.25)
+    assert found["echo_heterogeneity"] == pytest.approx(0)
+    checker = np.where(np.indices(inside.shape).sum(0) % 2 == 0, 0.5, 1.5)
+    found = measure_2d(*images(inside, echoes * checker), True)
+    assert found["echo_heterogeneity"] == pytest.approx(0.5, abs=0.01)
+    assert found["contrast_ratio"] == pytest.approx(0.25, rel=0.02)
+    # The ring is local: what lies far away does not count. 0.2 diameters = 8 px beyond 20.
+    far = ellipse(30, 30)
+    assert measure_2d(*images(inside, np.where(far, echoes, 5000.0)), True)["contrast_ratio"] == pytest.approx(0.25)
+
+
+def test_posterior_shadow_and_enhancement():
+    inside = np.zeros((100, 100), bool)
+    inside[20:40, 40:60] = True
+    for value, expected in ((50.0, 0.5), (200.0, 2.0)):
+        echoes = np.full((100, 100), 100.0)
+        echoes[40:60, 40:60] = value
+        echoes[62:] = 9999.0  # deeper than the lesion's height below it: not looked at
+        assert measure_2d(*images(inside, echoes), True)["posterior_ratio"] == pytest.approx(expected)
+
+
+def test_no_posterior_ratio_where_the_image_ends():
+    inside = np.zeros((42, 100), bool)
+    inside[20:40, 40:60] = True
+    assert measure_2d(*images(inside), True)["posterior_ratio"] is None
+    wide = np.zeros((100, 40), bool)
+    wide[20:40] = True
+    assert measure_2d(*images(wide), True)["posterior_ratio"] is None
+    one_side = np.zeros((100, 60), bool)
+    one_side[20:40, :20] = True
+    assert measure_2d(*images(one_side), True)["posterior_ratio"] == pytest.approx(1.0)
+
+
+def test_an_empty_mask_has_no_figures_and_one_pixel_has():
+    empty = np.zeros((20, 20), bool)
+    assert set(measure_2d(*images(empty), True).values()) == {None}
+    empty[7, 9] = True
+    found = measure_2d(*images(empty, spacing=(0.5, 0.5)), True)
+    assert found["area_mm2"] == pytest.approx(0.25)
+    assert found["major_diameter_mm"] == pytest.approx(0.5)
+    assert found["orientation_deg"] is None
+    assert found["aspect_ratio"] == pytest.approx(1)
+
+
+def test_a_mask_that_fills_a_black_image_leaves_ratios_open():
+    found = measure_2d(*images(np.ones((20, 30), bool), np.zeros((20, 30))), True)
+    assert found["contrast_ratio"] is None and found["echo_heterogeneity"] is None and found["posterior_ratio"] is None
+    assert found["area_mm2"] == 600 and found["perimeter_mm"] == pytest.approx(100, rel=0.1)
+
+
+def test_wrong_inputs_are_refused():
+    mask, image = images(ellipse(20, 20))
+    with pytest.raises(UsageError):
+        measure_2d(mask, image[:50, :50], True)
+    with pytest.raises(UsageError):
+        measure_2d(sitk.JoinSeries([mask]), sitk.JoinSeries([image]), True)
+    with pytest.raises(ImageError):
+        measure_2d(mask, sitk.Compose([image] * 3), True)
+    with pytest.raises(ImageError):
+        measure_2d(mask, image / 0.0, True)
