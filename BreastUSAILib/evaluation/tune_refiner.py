@@ -24,10 +24,10 @@ from .metrics import dice
 Case = tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[float]]
 
 GRID: dict[str, Sequence[float]] = {
-    "prior": (0.0, 0.35, 0.7, 1.4, 2.8),
-    "max_change": (0.05, 0.1, 0.15, 0.25),
+    "prior": (0.35, 0.7, 1.0, 1.4, 2.8),
+    "max_change": (0.1, 0.15),
     "length_scale": (0.05, 0.08, 0.12),
-    "window": (0.3, 0.5, 0.8),
+    "window": (0.3, 0.4, 0.6),
 }
 
 
