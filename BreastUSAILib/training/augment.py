@@ -41,14 +41,16 @@ def geometric(
     size: int,
     generator: torch.Generator,
     lesion_free: float = 0.08,
+    closest: float = 0.6,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mirrored, scaled, stretched, rotated, shifted and gently warped copies of (N, 1, C, C) tensors, `size` pixels wide.
 
     Never upside down: the beam comes from above, and shadows and enhancement lie below. A share `lesion_free` of the
-    samples becomes a window without a lesion, as a network that has seen none finds one everywhere.
+    samples becomes a window without a lesion, as a network that has seen none finds one everywhere. `closest` is the
+    smallest share of the image's width that is shown.
     """
     n = images.shape[0]
-    scale = torch.exp(_uniform(n, -0.5, 0.2, generator))
+    scale = torch.exp(_uniform(n, math.log(closest), 0.2, generator))
     aspect = torch.exp(_uniform(n, -0.2, 0.2, generator))
     angle = _uniform(n, -12, 12, generator) * math.pi / 180
     mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
@@ -118,6 +120,37 @@ def intensity(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (images * (1 + amount * speckle)).clamp(0, 1)
 
 
+def _tone_curve(images: torch.Tensor, generator: torch.Generator, knots: int = 6) -> torch.Tensor:
+    """Another grey-scale map: a random rising piecewise-linear curve from 0 to 1 for each image."""
+    n = images.shape[0]
+    steps = torch.exp(torch.randn(n, knots - 1, generator=generator) * 0.7)
+    values = F.pad(torch.cumsum(steps / steps.sum(1, keepdim=True), 1), (1, 0))
+    position = images.clamp(0, 1).view(n, -1) * (knots - 1)
+    left = position.floor().clamp(max=knots - 2).long()
+    low, high = values.gather(1, left), values.gather(1, left + 1)
+    return (low + (high - low) * (position - left)).view_as(images)
+
+
+def scanner(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What another scanner's processing does: grey-scale map, smoothing, edge enhancement, local contrast, coarser pixels."""
+    n, _, size, _ = images.shape
+    amount = _chosen(n, 0.5, generator)
+    images = images * (1 - amount) + _tone_curve(images, generator) * amount
+    smooth = _gaussian_blur(images, float(_uniform(1, 1.0, 2.2, generator)))
+    amount = _chosen(n, 0.25, generator)
+    images = images * (1 - amount) + smooth * amount
+    edges = _uniform(n, 0.3, 1.5, generator).view(n, 1, 1, 1) * _chosen(n, 0.2, generator)
+    images = images + edges * (images - _gaussian_blur(images, 1.0))
+    wide = _gaussian_blur(images, size / 12)
+    local = 0.5 + (images - wide) / (4 * ((images - wide) ** 2).mean((2, 3), keepdim=True).sqrt().clamp_min(1e-3))
+    amount = _uniform(n, 0.3, 1.0, generator).view(n, 1, 1, 1) * _chosen(n, 0.2, generator)
+    images = images * (1 - amount) + local * amount
+    coarse = F.interpolate(images, scale_factor=float(_uniform(1, 0.4, 0.8, generator)), mode="area")
+    coarse = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
+    amount = _chosen(n, 0.2, generator)
+    return (images * (1 - amount) + coarse * amount).clamp(0, 1)
+
+
 @lru_cache(maxsize=1)
 def _text_bank(count: int = 64) -> torch.Tensor:
     """(count, 1, 14, 96) pieces of burned-in text, 0 to 1."""
@@ -165,8 +198,19 @@ def overlays(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def augment(
-    images: torch.Tensor, masks: torch.Tensor, valid: torch.Tensor, size: int, generator: torch.Generator
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    valid: torch.Tensor,
+    size: int,
+    generator: torch.Generator,
+    *,
+    wide: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All of the above: (images, masks, valid), each (N, 1, size, size), not yet standardised."""
-    images, masks, valid = geometric(images, masks, valid, size, generator)
+    """All of the above: (images, masks, valid), each (N, 1, size, size), not yet standardised.
+
+    `wide` adds other scanners' processing and shows lesions up to 1.4 times larger, for scanners that are not in the data.
+    """
+    images, masks, valid = geometric(images, masks, valid, size, generator, closest=0.42 if wide else 0.6)
+    if wide:
+        images = scanner(images, generator)
     return overlays(intensity(images, generator), generator) * (valid > 0), masks, valid

@@ -2,7 +2,9 @@
 
 The paper trains at 288 x 288 with Dice loss from ImageNet weights. From scratch, on two CPU cores and a thousand
 images, three things of ours make it work: sizes that grow during training (most steps are cheap), strong
-augmentation, and averaged weights. Folds 2, 3 and 4 train; fold 1 chooses the epoch; fold 0 is never read.
+augmentation, and averaged weights. A second cycle widens the augmentation towards scanners that are
+not in the data. Folds 2, 3 and 4 train; fold 1 shows the progress and chooses what follows the network
+(`postprocessing`); fold 0 is never read.
 """
 
 from __future__ import annotations
@@ -25,14 +27,18 @@ class RoiCnnRecipe:
     Attributes
     ----------
     configuration : "compact" or "paper" (see `networks.roi_cnn`).
-    stages : (input size in pixels, epochs) one after the other; the last size is the one the model works at.
+    stages : (input size in pixels, epochs) one after the other.
+    wide_stages : the same for a second cycle, at half the learning rate, with augmentation for scanners that are not in the
+        data (`augment.augment`) and small data sets seen more often; empty for none. The last size of all is the one the model works at.
     loss : "dice" (paper) or "dice+ce".
     seed : fixes initial weights, order and augmentation; other thread counts or CPUs still round otherwise.
-    balance : how often a data set's images are seen relative to its size, by folder name (others: 1).
+    balance : how often a data set's images are seen relative to its size, by folder name (others: 1), in the first and in
+        the second cycle.
     """
 
     configuration: str = "compact"
     stages: tuple[tuple[int, int], ...] = ((128, 40), (160, 22), (192, 14))
+    wide_stages: tuple[tuple[int, int], ...] = ((160, 14), (192, 10))
     batch: int = 16
     rate: float = 2e-3
     weight_decay: float = 0.01
@@ -40,7 +46,7 @@ class RoiCnnRecipe:
     seed: int = 1
     train_folds: tuple[int, ...] = (2, 3, 4)
     validation_fold: int = VALIDATION_FOLD
-    balance: tuple[tuple[str, float], ...] = (("breast", 2.0),)
+    balance: tuple[tuple[str, float, float], ...] = (("breast", 2.0, 4.0),)
 
 
 def build_network(configuration: str):
@@ -135,9 +141,19 @@ def train(
     network = network.to(memory_format=torch.channels_last)
     average = ExponentialAverage(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-    weights = torch.tensor([dict(recipe.balance).get(case.source, 1.0) for case in training])
-    plan = [size for size, epochs in recipe.stages for _ in range(epochs)]
-    best, first = -1.0, 0
+    cycles = (recipe.stages, recipe.wide_stages)
+    # One row an epoch: which cycle, how far into it, at what size.
+    plan = [
+        (cycle, index, size)
+        for cycle, stages in enumerate(cycles)
+        for index, size in enumerate(size for size, epochs in stages for _ in range(epochs))
+    ]
+    lengths = [sum(epochs for _, epochs in stages) for stages in cycles]
+    weights = [
+        torch.tensor([{name: values[cycle] for name, *values in recipe.balance}.get(case.source, 1.0) for case in training])
+        for cycle in (0, 1)
+    ]
+    first = 0
 
     checkpoint_path, settings = output / "checkpoint.pt", repr(recipe)
     state = load_checkpoint(checkpoint_path) if resume else None
@@ -149,24 +165,26 @@ def train(
         average.steps = state["steps"]
         optimiser.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
-        best, first = state["best"], state["epoch"] + 1
+        first = state["epoch"] + 1
         print(f"resuming after epoch {state['epoch'] + 1} of {len(plan)}", flush=True)
 
     journal = Journal(output)
     cached_size = None
     for epoch in range(first, len(plan)):
-        size = plan[epoch]
+        cycle, index, size = plan[epoch]
         if size != cached_size:
             cached_size = size
             cache, validation_cache = _Cache(training, round(size * CACHE_RATIO)), _Cache(validation, size)
         network.train()
-        order = torch.multinomial(weights, len(training), replacement=bool((weights != weights[0]).any()), generator=generator)
+        uneven = bool((weights[cycle] != weights[cycle][0]).any())
+        order = torch.multinomial(weights[cycle], len(training), replacement=uneven, generator=generator)
         batches = order.split(recipe.batch)
         total = 0.0
         for step, indices in enumerate(batches):
+            rate = cosine_rate((index + step / len(batches)) / lengths[cycle], recipe.rate / (1 + cycle))
             for group in optimiser.param_groups:
-                group["lr"] = cosine_rate((epoch + step / len(batches)) / len(plan), recipe.rate)
-            images, masks, valid = augment(*cache.batch(indices), size, generator)
+                group["lr"] = rate
+            images, masks, valid = augment(*cache.batch(indices), size, generator, wide=cycle == 1)
             inputs = standardise(images, valid).contiguous(memory_format=torch.channels_last)
             loss = criterion(network(inputs), masks)
             optimiser.zero_grad(set_to_none=True)
@@ -180,20 +198,15 @@ def train(
         if (epoch + 1) % validate_every == 0 or last:
             mean, median = _validate(average.network, validation_cache, recipe.batch)
             record |= {"dice": mean, "median": median}
-            # Only the last stage's size is the one the model will work at.
-            if size == plan[-1] and mean > best:
-                best = mean
-                save_model(
-                    output,
-                    average.network,
-                    _config(recipe, arguments, size, cases=training, dice=mean, median=median, data=data),
-                )
+        if last:
+            # The averaged weights of the last epoch, not those of the epoch that happened to validate best: the choice
+            # would lean towards the scanners of the validation fold, and the model is for others.
+            save_model(output, average.network, _config(recipe, arguments, size, training, mean, median))
         journal.write(**record)
         save_checkpoint(
             checkpoint_path,
             recipe=settings,
             epoch=epoch,
-            best=best,
             network=network.state_dict(),
             average=average.network.state_dict(),
             steps=average.steps,
@@ -205,7 +218,7 @@ def train(
     return output
 
 
-def _config(recipe, arguments, size, *, cases, dice, median, data) -> dict:
+def _config(recipe, arguments, size, cases, dice, median) -> dict:
     sources = sorted({case.source for case in cases})
     return {
         "id": f"roi-cnn-{recipe.configuration}",
@@ -227,6 +240,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes; a killed run resumes there")
     parser.add_argument("--configuration", choices=("compact", "paper"), default="compact")
     parser.add_argument("--stages", default=None, metavar="SIZE:EPOCHS,...", help="input sizes and epochs, e.g. 128:40,192:14")
+    parser.add_argument("--wide-stages", default=None, metavar="SIZE:EPOCHS,...", help="the same for the second cycle, for unseen scanners; none: leave it out")
     parser.add_argument("--batch", type=int, default=RoiCnnRecipe.batch)
     parser.add_argument("--rate", type=float, default=RoiCnnRecipe.rate, help="peak learning rate")
     parser.add_argument("--loss", choices=("dice", "dice+ce"), default=RoiCnnRecipe.loss)
@@ -247,10 +261,18 @@ def parse_stages(text: str) -> tuple[tuple[int, int], ...]:
     return stages
 
 
+def _wide_stages(args: argparse.Namespace) -> tuple[tuple[int, int], ...]:
+    """The second cycle: as asked for, else the recipe's, else none where stages of one's own were given."""
+    if args.wide_stages == "none" or (args.wide_stages is None and args.stages):
+        return ()
+    return parse_stages(args.wide_stages) if args.wide_stages else RoiCnnRecipe.wide_stages
+
+
 def main(args: argparse.Namespace) -> int:
     recipe = RoiCnnRecipe(
         configuration=args.configuration,
         stages=parse_stages(args.stages) if args.stages else RoiCnnRecipe.stages,
+        wide_stages=_wide_stages(args),
         batch=args.batch,
         rate=args.rate,
         loss=args.loss,
