@@ -14,7 +14,7 @@ from BreastUSAILib.training import augment as augmentation
 from BreastUSAILib.training import loop, roi_cnn
 from BreastUSAILib.training.segmentation_data import in_folds, load_pixels, read_cases
 
-RECIPE = roi_cnn.RoiCnnRecipe(stages=((48, 2), (64, 2)), batch=4, rate=3e-3, balance=())
+RECIPE = roi_cnn.RoiCnnRecipe(stages=((48, 2), (64, 1)), wide_stages=((64, 1),), batch=4, rate=3e-3, balance=())
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def _weights(folder):
 
 def test_it_learns_and_leaves_a_model_that_loads(data, tmp_path):
     # The batch normalisation of a fresh network needs some steps: 12 training images, 4 a step.
-    folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 14), (64, 4))), validate_every=9)
+    folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 14), (64, 4)), wide_stages=()), validate_every=9)
     model = zoo.load(folder, "segment", "cpu")
     assert model.entry.preprocessing["size"] == 64
     assert model.entry.trained_on == "12 images of made (folds 2, 3, 4)"
@@ -78,13 +78,13 @@ def test_a_killed_run_goes_on_where_it_was(data, tmp_path, monkeypatch):
 def test_the_test_fold_is_never_read(data, tmp_path):
     for i in range(4):
         (data / f"images/{i}.png").write_bytes(b"not an image")
-    assert roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 1),))).is_dir()
+    assert roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 1),), wide_stages=())).is_dir()
 
 
 def test_a_checkpoint_of_another_recipe_is_not_continued(data, tmp_path):
-    roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 1),)))
+    roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 1),), wide_stages=()))
     with pytest.raises(UsageError, match="belongs to another recipe"):
-        roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 2),)))
+        roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 2),), wide_stages=()))
 
 
 def test_recipes_that_make_no_sense(data, tmp_path):
@@ -135,12 +135,13 @@ def _batch():
     return images, masks, torch.ones(6, 1, 60, 60)
 
 
-def test_augmentation_is_repeatable_bounded_and_leaves_its_input_alone():
+@pytest.mark.parametrize("wide", [False, True])
+def test_augmentation_is_repeatable_bounded_and_leaves_its_input_alone(wide):
     batch = _batch()
     copies = [t.clone() for t in batch]
-    first = augmentation.augment(*batch, 48, torch.Generator().manual_seed(3))
-    second = augmentation.augment(*batch, 48, torch.Generator().manual_seed(3))
-    other = augmentation.augment(*batch, 48, torch.Generator().manual_seed(4))
+    first = augmentation.augment(*batch, 48, torch.Generator().manual_seed(3), wide=wide)
+    second = augmentation.augment(*batch, 48, torch.Generator().manual_seed(3), wide=wide)
+    other = augmentation.augment(*batch, 48, torch.Generator().manual_seed(4), wide=wide)
     for a, b, c in zip(batch, copies, first, strict=True):
         torch.testing.assert_close(a, b)
         assert c.shape == (6, 1, 48, 48) and torch.isfinite(c).all() and c.min() >= 0 and c.max() <= 1
@@ -153,6 +154,15 @@ def test_geometric_augmentation_moves_image_and_mask_together():
     masks = _batch()[1]
     images, moved, _ = augmentation.geometric(masks.clone(), masks, torch.ones_like(masks), 60, torch.Generator().manual_seed(0), 0)
     torch.testing.assert_close((images > 0.5).float(), moved)
+
+
+def test_tone_curves_rise_from_black_to_white():
+    ramp = torch.linspace(0, 1, 101).view(1, 1, 1, 101).repeat(5, 1, 1, 1)
+    curves = augmentation._tone_curve(ramp, torch.Generator().manual_seed(0))
+    assert (curves.diff(dim=-1) > 0).all()
+    torch.testing.assert_close(curves[..., 0], torch.zeros(5, 1, 1))
+    torch.testing.assert_close(curves[..., -1], torch.ones(5, 1, 1))
+    assert curves.std(0).max() > 0.05
 
 
 def test_lesion_free_windows_hold_no_lesion():
