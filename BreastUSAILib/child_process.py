@@ -22,13 +22,14 @@ from pathlib import Path
 from .errors import BreastUSAIError, Cancelled
 
 PROGRESS_START = '{"progress":'
+ERROR_START = "error: "  # of the sentence with which the command line reports a failure
 _LOG_TAIL = 12  # lines of the log in an error message
 _LOG_KEPT = 2000  # lines of the log kept in memory
 _GRACE_S = 0.3  # between asking the process group to end and killing it
 
 
 class ChildError(BreastUSAIError):
-    """The child process failed; the message ends with the last lines of its log."""
+    """The child process failed; the message is its last ``error:`` line or, where it wrote none, ends with its log."""
 
 
 def parse_progress(line: str) -> tuple[float, str] | None:
@@ -190,6 +191,9 @@ class ChildRun:
         code = self._process.returncode
         if code == 0:
             return self.log
+        errors = [line.removeprefix(ERROR_START) for line in self._log if line.startswith(ERROR_START)]
+        if errors and code > 0:  # a child that was killed may have reported something else before
+            raise ChildError(errors[-1])
         how = f"was ended by {_signal_name(-code)}" if code < 0 else f"failed with code {code}"
         tail = "\n".join(list(self._log)[-_LOG_TAIL:]) or "(it said nothing)"
         raise ChildError(f"the analysis process {how}. Its last words:\n{tail}")

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from .child_process import ChildRun, python_executable
-from .errors import DataError, ImageError
+from .child_process import ChildError, ChildRun, python_executable
+from .errors import DataError, ImageError, OutputError
 from .findings import Study
+from .grid import as_2d
 
 if TYPE_CHECKING:
     from .image import LoadedImage
@@ -45,12 +47,24 @@ class VolumePixels:
         """Why this cannot be analysed, as a sentence with the cure; "" when it can."""
         return reason_against_size(self.image.GetSize(), self.name)
 
+    def with_spacing(self, spacing: float) -> VolumePixels:
+        """The same pixels, each `spacing` mm wide and high; 0: nobody knows how large."""
+        if spacing <= 0:
+            return replace(self, spacing_known=False)
+        image = sitk.Image(self.image)
+        # The thickness of the one slice stays.
+        sizes = zip(self.image.GetSize(), self.image.GetSpacing(), strict=True)
+        image.SetSpacing([thickness if n == 1 else spacing for n, thickness in sizes])
+        return replace(self, image=image, spacing_known=True)
+
 
 def reason_against_size(size: Sequence[int], name: str) -> str:
     """The same from the number of voxels along each axis, before any is copied."""
     if min(size, default=0) < 1:
         return f"{name} holds no pixels; load an image into it or choose another one."
-    if len(size) == 3 and size[2] != 1:
+    if len(size) == 3 and sum(n == 1 for n in size) > 1:
+        return f"{name} is a single line of pixels, not an image; choose a 2D image."
+    if len(size) == 3 and 1 not in size:
         return (
             f"{name} is a volume of {size[2]} slices. This module outlines lesions in 2D images; 3D volumes come with "
             "a later version. Choose a 2D image, or save a single slice as an image and load that."
@@ -64,10 +78,28 @@ def write_input(pixels: VolumePixels, folder: Path) -> Path:
     Raises
     ------
     ImageError : the volume is not a 2D image.
+    OutputError : the file cannot be written.
     """
     reason = pixels.reason_against()
     if reason:
         raise ImageError(reason)
+    with _disk_trouble(pixels.name):
+        return _write(pixels, folder)
+
+
+@contextmanager
+def _disk_trouble(name: str) -> Iterator[None]:
+    """SimpleITK's and the system's errors about temporary files, as a sentence with the cure."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise OutputError(
+            f"{name} cannot be handed to the analysis and back through the folder {tempfile.gettempdir()}; free some "
+            "space there, check its permissions, and try again."
+        ) from error
+
+
+def _write(pixels: VolumePixels, folder: Path) -> Path:
     # The child's log names the file; a volume's name may hold anything.
     stem = re.sub(r"[^\w-]+", "_", pixels.name)[:60].strip("_") or "image"
     if pixels.spacing_known:
@@ -76,7 +108,7 @@ def write_input(pixels: VolumePixels, folder: Path) -> Path:
         return path
     # NRRD always states a spacing; these formats state none.
     flat = sitk.GetImageFromArray(
-        sitk.GetArrayViewFromImage(pixels.image)[0], isVector=pixels.image.GetNumberOfComponentsPerPixel() > 1
+        sitk.GetArrayFromImage(as_2d(pixels.image)), isVector=pixels.image.GetNumberOfComponentsPerPixel() > 1
     )
     if flat.GetPixelID() in (sitk.sitkUInt8, sitk.sitkUInt16, sitk.sitkVectorUInt8, sitk.sitkVectorUInt16):
         path = folder / f"{stem}.png"
@@ -88,11 +120,22 @@ def write_input(pixels: VolumePixels, folder: Path) -> Path:
 
 
 def load_input(pixels: VolumePixels) -> LoadedImage:
-    """The volume as `workup.run_workup` takes it, through the same file that a child would read."""
+    """The volume as `workup.run_workup` takes it, through the same file that a child would read.
+
+    Raises
+    ------
+    ImageError : the volume is not a 2D image.
+    OutputError : no temporary file can be written.
+    """
     from .image import read_image
 
-    with tempfile.TemporaryDirectory(prefix="BreastUSAI-") as folder:
+    with _temporary_folder(pixels.name) as folder:
         return replace(read_image(write_input(pixels, Path(folder))), path=Path(pixels.name))
+
+
+def _temporary_folder(name: str) -> tempfile.TemporaryDirectory:
+    with _disk_trouble(name):
+        return tempfile.TemporaryDirectory(prefix="BreastUSAI-", ignore_cleanup_errors=True)
 
 
 def cli_arguments(source: Path, output: Path, options: WorkupOptions) -> list[str]:
@@ -114,16 +157,16 @@ def read_result(output: Path, name: str) -> Study:
     Raises
     ------
     DataError : there is none.
+    OutputError : its files cannot be read.
     """
     found = sorted(output.glob("*/study.json"))
     if len(found) != 1:
         raise DataError(f"the analysis of {name} left {len(found)} results; see the log.")
     labels = found[0].with_name("lesions.seg.nrrd")
-    study = Study.from_json(
-        found[0].read_text(encoding="utf-8"),
-        labels=sitk.ReadImage(str(labels)) if labels.is_file() else None,
-        source=str(found[0]),
-    )
+    with _disk_trouble(name):
+        text = found[0].read_text(encoding="utf-8")
+        masks = sitk.ReadImage(str(labels)) if labels.is_file() else None
+    study = Study.from_json(text, labels=masks, source=f"the result of {name}")
     return replace(_on_own_grid(study), image=replace(study.image, path=name))
 
 
@@ -157,6 +200,7 @@ class ChildWorkup:
     Raises
     ------
     ImageError : the volume is not a 2D image.
+    OutputError : no temporary file can be written.
     ChildError : the program cannot be started.
     """
 
@@ -169,10 +213,10 @@ class ChildWorkup:
         command: Sequence[str] | None = None,
     ) -> None:
         self._name = pixels.name
-        self._folder = tempfile.TemporaryDirectory(prefix="BreastUSAI-", ignore_cleanup_errors=True)
+        self._folder = _temporary_folder(pixels.name)
         try:
             self._output = Path(self._folder.name) / "results"
-            source = write_input(pixels, Path(self._folder.name))
+            self._source = source = write_input(pixels, Path(self._folder.name))
             command = [python_executable(), "-m", _CLI] if command is None else list(command)
             self._child = ChildRun(
                 [*command, *cli_arguments(source, self._output, options)], on_progress, self._without_folder(on_log)
@@ -188,6 +232,14 @@ class ChildWorkup:
         folder = Path(self._folder.name).name
         return lambda line: None if folder in line else on_log(line)
 
+    def _named(self, text: str) -> str:
+        """A sentence of the child, with the volume's name for the temporary file that it read."""
+        for path in (self._source.resolve(), self._source, self._source.name):
+            text = text.replace(str(path), self._name)
+        for folder in (Path(self._folder.name).resolve(), self._folder.name):
+            text = text.replace(str(folder), "the temporary folder")
+        return text
+
     def poll(self) -> bool:
         """Hand on progress and log; True when the child has ended. Never waits."""
         return self._child.poll()
@@ -202,10 +254,12 @@ class ChildWorkup:
 
         Raises
         ------
-        Cancelled, ChildError, DataError : see `ChildRun.result` and `read_result`.
+        Cancelled, ChildError, DataError, OutputError : see `ChildRun.result` and `read_result`.
         """
         try:
             self._child.result()
             return read_result(self._output, self._name)
+        except ChildError as error:
+            raise ChildError(self._named(str(error))) from error
         finally:
             self._folder.cleanup()

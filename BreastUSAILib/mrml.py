@@ -37,12 +37,14 @@ if TYPE_CHECKING:
         vtkMRMLTableNode,
     )
 
-SPACING_KNOWN = "BreastUSAI.SpacingKnown"  # attribute of a volume: "1" or "0"
+SPACING_KNOWN = "BreastUSAI.SpacingKnown"  # attribute of a volume: "1", "0", or "user" where a person said it
 FINDING = "BreastUSAI.Finding"  # attribute of an ROI, tag of a segment: the finding's id
 STUDY = "BreastUSAI.Study"  # attribute of a segmentation: the study's JSON
 BELONGS_TO = "BreastUSAISegmentation"  # node reference from ROI, points and table to the segmentation
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Pictures state a resolution for printing, if any: 72 or 96 dots an inch, whatever is seen in them.
+_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 _UNITS = {"mm", "mm2", "mm3", "ml", "deg", "px", "px2", "px3", "s"}
 
 # Outside the application nobody says which plugin shows a node in the data tree; Slicer reads it from the scene.
@@ -145,34 +147,69 @@ def image_from_volume(node: vtkMRMLScalarVolumeNode) -> sitk.Image:
 def spacing_known(node: vtkMRMLScalarVolumeNode) -> bool:
     """Whether the volume's millimetres are real.
 
-    Slicer gives an image without spacing (PNG, JPEG) 1 mm in each direction, which no ultrasound image has in its
-    plane; where BreastUSAI read the image itself, the attribute `SPACING_KNOWN` says it.
+    Where BreastUSAI read the image or a person gave the spacing, the attribute `SPACING_KNOWN` says it. Of other volumes
+    it is guessed: what Slicer read from a picture (PNG, JPEG, BMP, TIFF) has the spacing of a print (0.2646 mm at 96 dots
+    an inch) or 1 mm, and so it is unknown; elsewhere 1 mm in both directions of the plane, which no ultrasound image
+    has, means unknown. A picture that was saved from Slicer as NRRD before BreastUSAI saw it no longer shows its origin:
+    a print's spacing counts as known there.
     """
     attribute = node.GetAttribute(SPACING_KNOWN)
     if attribute is not None:
-        return attribute == "1"
-    return tuple(node.GetSpacing())[:2] != (1.0, 1.0)
+        return attribute in ("1", "user")
+    storage = node.GetStorageNode()
+    if storage is not None and (storage.GetFileName() or "").lower().endswith(_PICTURE_ENDINGS):
+        return False
+    return any(node.GetSpacing()[axis] != 1.0 for axis in _plane_first(node)[:2])
+
+
+def spacing_by_user(node: vtkMRMLScalarVolumeNode) -> float:
+    """The pixel spacing that a person gave with `set_pixel_spacing`, mm; 0 when none did."""
+    if node.GetAttribute(SPACING_KNOWN) != "user":
+        return 0.0
+    return node.GetSpacing()[_plane_first(node)[0]]
 
 
 def set_pixel_spacing(node: vtkMRMLScalarVolumeNode, spacing: float) -> None:
-    """Say what a pixel of a volume measures, in mm, where the file did not; undo state saved first.
+    """Say what a pixel of a 2D image measures, in mm, where the file did not; undo state saved first.
+
+    Parameters
+    ----------
+    node : volume of one slice; its slice thickness stays.
+    spacing : along both axes of the plane; 0 takes back what was said before, and the pixels are 1 mm again.
 
     Raises
     ------
-    ImageError : not a positive number.
+    ImageError : negative or not finite.
     """
-    if not (np.isfinite(spacing) and spacing > 0):
-        raise ImageError(f"the pixel spacing of {node.GetName()} is {spacing}; it must be a positive number of mm.")
+    _check_spacing(node, spacing)
     _save_undo_state(node.GetScene())
-    node.SetSpacing(spacing, spacing, node.GetSpacing()[2])
-    node.SetAttribute(SPACING_KNOWN, "1")
+    _set_pixel_spacing(node, spacing)
+
+
+def _check_spacing(node: Any, spacing: float) -> None:
+    if not (np.isfinite(spacing) and spacing >= 0):
+        raise ImageError(f"the pixel spacing of {node.GetName()} is {spacing}; it must be a positive number of mm.")
+
+
+def _set_pixel_spacing(node: Any, spacing: float) -> None:
+    if spacing == 0 and not spacing_by_user(node):
+        return
+    values = list(node.GetSpacing())
+    for axis in _plane_first(node)[:2]:
+        values[axis] = spacing or 1.0
+    node.SetSpacing(*values)
+    node.SetAttribute(SPACING_KNOWN, "user" if spacing else "0")
 
 
 # --- a study's nodes -------------------------------------------------------------------------------------------------
 
 
 def add_segmentation(
-    scene: vtkMRMLScene, study: Study, volume_node: vtkMRMLScalarVolumeNode, node: vtkMRMLSegmentationNode | None = None
+    scene: vtkMRMLScene,
+    study: Study,
+    volume_node: vtkMRMLScalarVolumeNode,
+    node: vtkMRMLSegmentationNode | None = None,
+    pixel_spacing: float | None = None,
 ) -> vtkMRMLSegmentationNode:
     """The study's masks, one segment a finding, exactly as they are on the volume's grid.
 
@@ -184,28 +221,37 @@ def add_segmentation(
     volume_node : the image the study is about.
     node : None for a new node, or one to write into: segments that BreastUSAI made before are replaced, all others
         stay.
+    pixel_spacing : set on the volume with the study that was computed with it, see `set_pixel_spacing`; None leaves the
+        volume as it is.
 
     Raises
     ------
     DataError : the study is about an image of another size than the volume.
+    ImageError : see `set_pixel_spacing`.
     OutputError : `node` holds other segments and stands under another transform than the volume.
     """
     slicer = import_slicer()
+    # All that can be refused is refused before anything is changed.
     frame = _Frame.of(study.image, volume_node)
-    layers = _layers(study)  # all that can be refused is refused before anything is changed
+    layers = _layers(study)
+    if pixel_spacing is not None:
+        _check_spacing(volume_node, pixel_spacing)
+    if node is not None and node.GetTransformNodeID() != volume_node.GetTransformNodeID():
+        if len(_own_segments(node)) < node.GetSegmentation().GetNumberOfSegments():
+            raise OutputError(
+                f"the segmentation {node.GetName()} stands under another transform than the image "
+                f"{volume_node.GetName()}; choose a new segmentation, or put both under the same transform."
+            )
     _save_undo_state(scene)
+    if pixel_spacing is not None:
+        _set_pixel_spacing(volume_node, pixel_spacing)
+        frame = _Frame.of(study.image, volume_node)
     if node is None:
         name = scene.GenerateUniqueName(f"{volume_node.GetName()} lesions")
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     segmentation = node.GetSegmentation()
-    for segment_id in list(segmentation.GetSegmentIDs()):
-        if (_tag(segmentation.GetSegment(segment_id), ALGORITHM_NAME_TAG) or "").startswith("BreastUSAI"):
-            segmentation.RemoveSegment(segment_id)
-    if segmentation.GetNumberOfSegments() and node.GetTransformNodeID() != volume_node.GetTransformNodeID():
-        raise OutputError(
-            f"the segmentation {node.GetName()} stands under another transform than the image {volume_node.GetName()}; "
-            "choose a new segmentation, or put both under the same transform."
-        )
+    for segment_id in _own_segments(node):
+        segmentation.RemoveSegment(segment_id)
     if segmentation.GetNumberOfSegments():
         node.CreateBinaryLabelmapRepresentation()
     node.SetSourceRepresentationToBinaryLabelmap()
@@ -234,6 +280,16 @@ def add_segmentation(
                 raise OutputError(f"the segment {finding.id} cannot be added to {node.GetName()}.")
     node.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
     return node
+
+
+def shows_other_image(node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a segmentation holds what BreastUSAI found in another image than this one.
+
+    Its image is the volume of its reference geometry. A segmentation without anything of BreastUSAI is nobody's.
+    """
+    if node.GetAttribute(STUDY) is None and not _own_segments(node):
+        return False
+    return node.GetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole()) != volume_node.GetID()
 
 
 def add_boxes(
@@ -326,6 +382,7 @@ def show_study(
     study: Study,
     volume_node: vtkMRMLScalarVolumeNode,
     segmentation_node: vtkMRMLSegmentationNode | None = None,
+    pixel_spacing: float | None = None,
 ) -> StudyNodes:
     """All nodes of a study, beside the volume in the data tree and under its transform.
 
@@ -333,12 +390,13 @@ def show_study(
     ----------
     segmentation_node : None for a new one. When one is given that already shows a study, that study's boxes, points
         and table are replaced with it.
+    pixel_spacing : see `add_segmentation`.
 
     Raises
     ------
-    DataError, OutputError : see `add_segmentation`; nothing was added then.
+    DataError, ImageError, OutputError : see `add_segmentation`; nothing was changed then.
     """
-    segmentation = add_segmentation(scene, study, volume_node, segmentation_node)
+    segmentation = add_segmentation(scene, study, volume_node, segmentation_node, pixel_spacing)
     for old in _nodes_of(segmentation):
         scene.RemoveNode(old)
     boxes = add_boxes(scene, study, volume_node)
@@ -444,7 +502,8 @@ class _Frame:
     """How a study's coordinates lie in a volume node's own space.
 
     A 3D study and its volume share physical space; the order of the voxels may differ, as Slicer reverses the slices
-    of left-handed images when it reads them. A 2D study and its slice share the pixels.
+    of left-handed images when it reads them. A 2D study and its slice share the pixels; the slice may lie along any
+    axis of the volume, and its own two axes come first here.
 
     Attributes
     ----------
@@ -465,8 +524,8 @@ class _Frame:
     def of(cls, info: ImageInfo, volume_node: vtkMRMLScalarVolumeNode) -> _Frame:
         data = volume_node.GetImageData()
         size = (0, 0, 0) if data is None else data.GetDimensions()
-        expected = (*info.size, 1)[:3]
-        if tuple(size) != expected:
+        order = _plane_first(volume_node) if info.dimension == 2 else (0, 1, 2)
+        if tuple(size[axis] for axis in order) != (*info.size, 1)[:3]:
             raise DataError(
                 f"the study is about {info.path} with {' x '.join(map(str, info.size))} pixels, the volume "
                 f"{volume_node.GetName()} has {' x '.join(map(str, size))}; choose the volume that was analysed."
@@ -485,12 +544,12 @@ class _Frame:
             )
         first = np.eye(4)
         first[:3, 3] = data.GetExtent()[::2]  # a cropped volume may start at another index than 0
-        pixel_to_ras = _ijk_to_ras(volume_node) @ first
-        node_spacing = np.array(volume_node.GetSpacing())
+        pixel_to_ras = (_ijk_to_ras(volume_node) @ first)[:, [*order, 3]]
+        node_spacing = np.array(volume_node.GetSpacing())[[*order]]
         return cls(
             pixel_to_ras=pixel_to_ras,
             to_ras=pixel_to_ras @ np.linalg.inv(pixel_to_lps),
-            axes=_axes(volume_node),
+            axes=_axes(volume_node)[:, [*order]],
             scale=node_spacing / spacing,
             thickness=float(node_spacing[2]),
         )
@@ -530,6 +589,14 @@ def _grid_3d(info: ImageInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     spacing[:d], origin[:d] = info.spacing, info.origin
     axes[:d, :d] = np.reshape(info.direction, (d, d))
     return spacing, origin, axes
+
+
+def _plane_first(node: Any) -> tuple[int, int, int]:
+    """A volume's axes, those of its one slice first and the one across it last (see `grid.as_2d`)."""
+    data = node.GetImageData()
+    size = (0, 0, 0) if data is None else data.GetDimensions()
+    across = max((axis for axis in range(3) if size[axis] == 1), default=2)
+    return (*(axis for axis in range(3) if axis != across), across)
 
 
 def _ijk_to_ras(node: Any) -> np.ndarray:
@@ -689,6 +756,16 @@ def _tag(segment: Any, name: str) -> str | None:
 
     value = vtk.reference("")
     return str(value) if segment.GetTag(name, value) else None
+
+
+def _own_segments(segmentation_node: Any) -> list[str]:
+    """Ids of the segments that BreastUSAI made."""
+    segmentation = segmentation_node.GetSegmentation()
+    return [
+        segment_id
+        for segment_id in segmentation.GetSegmentIDs()
+        if (_tag(segmentation.GetSegment(segment_id), ALGORITHM_NAME_TAG) or "").startswith("BreastUSAI")
+    ]
 
 
 def _segments_by_finding(segmentation_node: Any) -> dict[str, str]:

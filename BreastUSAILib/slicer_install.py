@@ -19,6 +19,7 @@ from .slicer_runtime import import_slicer
 
 REQUIREMENTS = Path(__file__).parent / "requirements-slicer.txt"
 TORCH = "torch>=2.4"
+PYDICOM = "pydicom>=3.0"
 BUNDLED = ("numpy", "scipy", "SimpleITK", "Pillow", "pydicom", "vtk", "requests")
 
 
@@ -29,8 +30,24 @@ def requirements() -> list[str]:
 
 
 def missing() -> list[str]:
-    """The requirements, PyTorch first, that are not installed or too old. Imports none of them."""
-    return [requirement for requirement in (TORCH, *requirements()) if not _satisfied(requirement)]
+    """The requirements, PyTorch first, that are not installed or too old. Imports none of them.
+
+    An old pydicom is not among them: it came with Slicer, whose own DICOM modules use it, and is left as it is; `notes`
+    says what that means. A Slicer that was built without pydicom lacks it, though, as it lacks any other package.
+    """
+    wanted = [requirement for requirement in (TORCH, *requirements()) if not _satisfied(requirement)]
+    return wanted if _installed_version(PYDICOM) else [*wanted, PYDICOM]
+
+
+def notes() -> list[str]:
+    """What does not work in this Slicer, though nothing is missing; one sentence each."""
+    version = _installed_version(PYDICOM)
+    if not version or _satisfied(PYDICOM):
+        return []
+    return [
+        f"This Slicer comes with pydicom {version}, which is left as it is; reading DICOM files in the batch needs "
+        f"{PYDICOM}: use a newer Slicer, or run the batch with plain Python."
+    ]
 
 
 def ensure_dependencies(confirm: Callable[[str], bool]) -> None:
@@ -66,11 +83,16 @@ def ensure_dependencies(confirm: Callable[[str], bool]) -> None:
 
 
 def _satisfied(requirement: str) -> bool:
-    parsed = _requirement(requirement)
+    version = _installed_version(requirement)
+    return bool(version) and _requirement(requirement).specifier.contains(version, prereleases=True)
+
+
+def _installed_version(requirement: str) -> str:
+    """Of the package that a requirement names; "" when it is not installed."""
     try:
-        return parsed.specifier.contains(metadata.version(parsed.name), prereleases=True)
+        return metadata.version(_requirement(requirement).name)
     except metadata.PackageNotFoundError:
-        return False
+        return ""
 
 
 def _requirement(text: str) -> Any:

@@ -37,9 +37,10 @@ def main(arguments):
                 file=sys.stderr,
             )
             return 2
-        if not any(a == "--jobs" or a.startswith("--jobs=") for a in arguments):
-            # Worker processes would each be a whole Slicer.
-            arguments = [*arguments, "--jobs", "1"]
+        for note in slicer_install.notes():
+            print(note, file=sys.stderr)
+        # Worker processes would each be a whole Slicer. The user's own --jobs or -j comes later and counts.
+        arguments = ["--jobs", "1", *arguments]
     return cli.main(["run", *arguments])
 
 

@@ -170,6 +170,14 @@ class Enabling(PanelCase):
         self.panel.enter()
         self.assertIs(self.panel._parameterNode.inputVolume, volume)
 
+    def test_a_label_map_is_not_proposed(self):
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+        self.panel.enter()
+        self.assertIsNone(self.panel._parameterNode.inputVolume)
+        volume, _ = image()
+        self.panel.enter()
+        self.assertIs(self.panel._parameterNode.inputVolume, volume)
+
 
 class Running(PanelCase):
     def test_apply_shows_what_was_found(self):
@@ -200,6 +208,38 @@ class Running(PanelCase):
             self.apply()
         self.assertEqual([count(k) for k in ("Segmentation", "MarkupsROI", "MarkupsFiducial", "Table")], [1, 1, 1, 1])
 
+    def test_a_second_image_leaves_the_first_ones_result_alone(self):
+        first, pixels = image(name="case 1")
+        second, others = image(name="case 2", size=(90, 70))
+        parameters = self.panel._parameterNode
+        parameters.inputVolume = first
+        self.apply()
+        ofFirst = parameters.outputSegmentation
+        parameters.inputVolume = second
+        self.apply()
+        ofSecond = parameters.outputSegmentation
+        self.assertEqual(self.errors, [])
+        self.assertEqual((ofFirst.GetName(), ofSecond.GetName()), ("case 1 lesions", "case 2 lesions"))
+        for volume, segmentation, area in ((first, ofFirst, pixels), (second, ofSecond, others)):
+            study = mrml.study_from_nodes(volume, segmentation)
+            self.assertEqual(study.image.path, volume.GetName())
+            self.assertAlmostEqual(study.findings[0].measurements["area_mm2"], area * 0.01)
+        self.assertEqual([count(k) for k in ("MarkupsROI", "MarkupsFiducial", "Table")], [2, 2, 2])
+        self.apply()  # and again: its own result is replaced
+        self.assertIs(parameters.outputSegmentation, ofSecond)
+        self.assertEqual([count(k) for k in ("Segmentation", "MarkupsROI", "Table")], [2, 2, 2])
+
+    def test_a_users_own_segmentation_is_written_into(self):
+        volume, _ = image()
+        mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+        mine.CreateDefaultDisplayNodes()
+        mine.GetSegmentation().AddEmptySegment("drawn", "drawn by hand")
+        self.panel._parameterNode.inputVolume = volume
+        self.panel._parameterNode.outputSegmentation = mine
+        self.apply()
+        self.assertIs(self.panel._parameterNode.outputSegmentation, mine)
+        self.assertEqual((count("Segmentation"), mine.GetSegmentation().GetNumberOfSegments()), (1, 2))
+
     def test_options_reach_the_command_line(self):
         parameters = self.panel._parameterNode
         parameters.inputVolume = image()[0]
@@ -225,7 +265,64 @@ class Running(PanelCase):
         self.assertEqual(tuple(volume.GetSpacing())[:2], (0.2, 0.2))
         study = mrml.study_from_nodes(volume, parameters.outputSegmentation)
         self.assertAlmostEqual(study.findings[0].measurements["area_mm2"], pixels * 0.04)
-        self.assertFalse(self.panel.ui.pixelSpacingSpinBox.enabled)
+
+        # A slip is corrected, and taken back.
+        self.assertTrue(self.panel.ui.pixelSpacingSpinBox.enabled)
+        self.assertAlmostEqual(self.panel.ui.pixelSpacingSpinBox.value, 0.2)
+        parameters.pixelSpacing = 0.1
+        self.apply()
+        study = mrml.study_from_nodes(volume, parameters.outputSegmentation)
+        self.assertAlmostEqual(study.findings[0].measurements["area_mm2"], pixels * 0.01)
+        self.assertEqual(int(sitk.GetArrayViewFromImage(study.findings[0].mask).sum()), pixels)
+        parameters.pixelSpacing = 0.0
+        self.apply()
+        self.assertFalse(mrml.spacing_known(volume))
+        study = mrml.study_from_nodes(volume, parameters.outputSegmentation)
+        self.assertEqual(study.findings[0].measurements["area_px2"], pixels)
+        self.assertEqual((self.errors, count("Segmentation")), ([], 1))
+
+    def test_a_typed_spacing_is_of_one_image_only(self):
+        first, second, third = image(known=False)[0], image(known=False, name="case 2")[0], image(name="case 3")[0]
+        parameters, box = self.panel._parameterNode, self.panel.ui.pixelSpacingSpinBox
+        parameters.inputVolume = first
+        box.value = 0.2
+        self.apply()
+        parameters.inputVolume = second
+        self.assertEqual((parameters.pixelSpacing, box.value, box.enabled), (0.0, 0.0, True))
+        box.value = 0.3  # never applied
+        parameters.inputVolume = third
+        self.assertEqual((parameters.pixelSpacing, box.enabled), (0.0, False))
+        parameters.inputVolume = first
+        self.assertEqual((parameters.pixelSpacing, box.value, box.enabled), (0.2, 0.2, True))
+        self.assertFalse(mrml.spacing_known(second))
+
+    def test_cancelling_and_failing_leave_the_spacing_alone(self):
+        volume, _ = image(known=False)
+        parameters = self.panel._parameterNode
+        parameters.inputVolume, parameters.threshold = volume, 0.13
+        parameters.pixelSpacing = 0.2
+        self.apply(wait=False)
+        self.panel.ui.cancelButton.click()
+        parameters.threshold = 0.12
+        self.apply()
+        self.assertEqual(len(self.errors), 1)
+        self.assertEqual(tuple(volume.GetSpacing()), (1.0, 1.0, 1.0))
+        self.assertFalse(mrml.spacing_known(volume))
+        self.assertAlmostEqual(parameters.pixelSpacing, 0.2)
+
+    def test_a_full_disk_is_a_message(self):
+        def full(*_, **__):
+            raise RuntimeError("sitk::ERROR: cannot write")
+
+        self.panel._parameterNode.inputVolume = image()[0]
+        write, sitk.WriteImage = sitk.WriteImage, full
+        try:
+            self.apply()
+        finally:
+            sitk.WriteImage = write
+        self.assertIn("free some space", self.errors[0])
+        self.assertEqual(self.panel.ui.statusLabel.text, self.errors[0])
+        self.assertTrue(self.panel.ui.applyButton.enabled)
 
     def test_nothing_found_is_an_ordinary_result(self):
         parameters = self.panel._parameterNode

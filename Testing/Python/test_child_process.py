@@ -96,6 +96,14 @@ def test_a_failure_is_a_message_with_the_last_words():
         run.result()
 
 
+def test_a_failure_that_the_child_reports_is_that_sentence_alone():
+    run = _run("print('error: one.'); print('error: case 7.png is not an image.'); print('more'); raise SystemExit(1)")
+    run.wait(20)
+    with pytest.raises(ChildError) as caught:
+        run.result()
+    assert str(caught.value) == "case 7.png is not an image."
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_crash_is_a_message():
     run = _run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")

@@ -235,13 +235,50 @@ def test_spacing_known_and_set(scene):
     loaded.SetSpacing(0.1, 0.1, 1)
     assert mrml.spacing_known(loaded)
 
+    assert mrml.spacing_by_user(loaded) == 0
+
     scene.SetUndoOn()
     mrml.set_pixel_spacing(unknown, 0.07)
     assert unknown.GetSpacing() == (0.07, 0.07, 1.0) and mrml.spacing_known(unknown)
+    assert mrml.spacing_by_user(unknown) == 0.07
     assert scene.GetNumberOfUndoLevels() == 1
-    for bad in (0, -1, math.nan, math.inf):
+    mrml.set_pixel_spacing(unknown, 0)
+    assert unknown.GetSpacing() == (1, 1, 1) and not mrml.spacing_known(unknown)
+    assert mrml.spacing_by_user(unknown) == 0
+    for bad in (-1, math.nan, math.inf):
         with pytest.raises(ImageError, match="png is .*positive"):
             mrml.set_pixel_spacing(unknown, bad)
+
+
+@pytest.mark.parametrize("ending, known", [("JPG", False), ("tiff", False), ("png", False), ("nrrd", True)])
+def test_the_dots_an_inch_of_a_picture_are_no_spacing(scene, ending, known):
+    volume = mrml.add_volume(scene, _image((5, 5), (25.4 / 96, 25.4 / 96)), "photo")
+    volume.RemoveAttribute(mrml.SPACING_KNOWN)
+    storage = scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName(f"/data/photo.{ending}")
+    volume.SetAndObserveStorageNodeID(storage.GetID())
+    assert mrml.spacing_known(volume) is known
+    mrml.set_pixel_spacing(volume, 0.05)
+    assert mrml.spacing_known(volume)
+
+
+@pytest.mark.parametrize("size", [(1, 40, 30), (40, 1, 30)])
+def test_a_2d_study_fits_a_slice_along_any_axis(scene, size):
+    flat = _image((40, 30), (1, 1), (0, 0))
+    study = _study(flat, *CASE_2D[1:], known=False)
+    whole = _image(size, (0.5, 0.4, 0.3), direction=TURN)
+    volume = mrml.add_volume(scene, whole, "sagittal", spacing_known=False)
+    nodes = mrml.show_study(scene, study, volume)
+    for a, b in zip(mrml.study_from_nodes(volume, nodes.segmentation).findings, study.findings, strict=True):
+        _same_image(a.mask, b.mask)
+        assert a.box.center == pytest.approx(b.box.center, abs=1e-4)  # pixels, here; the node rounds its mm to float
+        assert a.box.size == pytest.approx(b.box.size, abs=1e-4)
+    # The centre of the box lies where its pixel is in the volume.
+    column, row = flat.TransformPhysicalPointToContinuousIndex(study.findings[0].box.center[:2])
+    x, y, z = whole.TransformContinuousIndexToPhysicalPoint((0, column, row) if size[0] == 1 else (column, 0, row))
+    assert list(nodes.boxes[0].GetCenter()) == pytest.approx([-x, -y, z], abs=1e-5)
+    mrml.set_pixel_spacing(volume, 0.1)
+    assert volume.GetSpacing() == ((0.5, 0.1, 0.1) if size[0] == 1 else (0.1, 0.4, 0.1))
 
 
 # --- studies ---------------------------------------------------------------------------------------------------------
@@ -422,6 +459,38 @@ def test_a_chosen_segmentation_under_another_transform_is_not_moved(scene):
     with pytest.raises(OutputError, match="chosen stands under another transform than the image"):
         mrml.show_study(scene, study, volume, chosen)
     assert chosen.GetSegmentation().GetNumberOfSegments() == 1
+
+
+def test_a_refusal_leaves_all_as_it_was(scene):
+    image, study = _case("2D")
+    volume = mrml.add_volume(scene, image, "image", spacing_known=False)
+    nodes = mrml.show_study(scene, study, volume)
+    chosen = nodes.segmentation
+    chosen.GetSegmentation().AddEmptySegment("mine")
+    volume.SetAndObserveTransformNodeID(_parent(scene)[0].GetID())
+    scene.SetUndoOn()
+    before = scene.GetNumberOfNodes(), list(chosen.GetSegmentation().GetSegmentIDs()), chosen.GetAttribute(mrml.STUDY)
+    with pytest.raises(OutputError, match="another transform"):
+        mrml.show_study(scene, replace(study, findings=study.findings[:1]), volume, chosen, pixel_spacing=0.3)
+    with pytest.raises(ImageError, match="positive"):
+        mrml.show_study(scene, study, volume, None, pixel_spacing=-1)
+    now = scene.GetNumberOfNodes(), list(chosen.GetSegmentation().GetSegmentIDs()), chosen.GetAttribute(mrml.STUDY)
+    assert now == before and before[1] == ["L1", "L2", "mine"]
+    assert volume.GetSpacing() == (0.08, 0.12, 1.0) and not mrml.spacing_known(volume)
+    assert scene.GetNumberOfUndoLevels() == 0
+    _same_study(mrml.study_from_nodes(volume, chosen), study)
+
+
+def test_whose_result_a_segmentation_holds(scene):
+    image, study = _case("2D")
+    volume, other = (mrml.add_volume(scene, image, name) for name in ("image", "other"))
+    empty = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+    empty.SetReferenceImageGeometryParameterFromVolumeNode(other)
+    assert not mrml.shows_other_image(empty, volume)
+    for findings in (study.findings, ()):
+        segmentation = mrml.show_study(scene, replace(study, findings=findings), volume).segmentation
+        assert not mrml.shows_other_image(segmentation, volume)
+        assert mrml.shows_other_image(segmentation, other)
 
 
 def test_two_runs_make_two_sets_of_nodes_with_their_own_names(scene):

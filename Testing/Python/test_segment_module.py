@@ -10,6 +10,7 @@ import importlib
 import subprocess
 import sys
 import types
+import unittest
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,9 @@ import pytest
 import SimpleITK as sitk
 
 from BreastUSAILib import child_workup, slicer_install
+from BreastUSAILib.child_process import ChildError
 from BreastUSAILib.child_workup import ChildWorkup, VolumePixels, load_input, read_result, write_input
-from BreastUSAILib.errors import Cancelled, DataError, DependencyError, ImageError
+from BreastUSAILib.errors import Cancelled, DataError, DependencyError, ImageError, OutputError
 from BreastUSAILib.files import write_study
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.workup import WorkupOptions
@@ -77,6 +79,55 @@ def test_volumes_of_several_slices_are_never_analysed(tmp_path):
         write_input(_pixels(slices=3), tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert "holds no pixels" in child_workup.reason_against_size((), "case 7")
+    assert "single line" in child_workup.reason_against_size((40, 1, 1), "case 7")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("known", [True, False])
+def test_one_slice_may_lie_along_any_axis(axis, known):
+    array = np.random.default_rng(1).integers(0, 200, (30, 40)).astype(np.uint8)
+    image = sitk.GetImageFromArray(np.expand_dims(array, 2 - axis))
+    image.SetSpacing((0.1, 0.2, 0.3))
+    loaded = load_input(VolumePixels(image, "case 7", known))
+    assert loaded.spacing_known is known
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(loaded.image).reshape(30, 40), array)
+    given = VolumePixels(image, "case 7", known).with_spacing(0.05)
+    assert given.spacing_known and image.GetSpacing() == (0.1, 0.2, 0.3)
+    assert given.image.GetSpacing() == tuple((0.1, 0.2, 0.3)[a] if a == axis else 0.05 for a in range(3))
+    assert not given.with_spacing(0).spacing_known
+
+
+def _full(*_, **__):
+    raise RuntimeError("sitk::ERROR: disk full")
+
+
+def _no_room(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("place, broken", [("sitk.WriteImage", _full), ("tempfile.TemporaryDirectory", _no_room)])
+def test_a_full_temporary_disk_is_one_sentence(monkeypatch, place, broken):
+    monkeypatch.setattr(f"BreastUSAILib.child_workup.{place}", broken)
+    for work in (load_input, lambda pixels: ChildWorkup(pixels, WorkupOptions())):
+        with pytest.raises(OutputError, match="case 7 cannot be handed.*free some space"):
+            work(_pixels())
+
+
+def test_a_result_that_cannot_be_read_is_one_sentence(tmp_path):
+    (tmp_path / "case_7").mkdir()
+    (tmp_path / "case_7" / "study.json").write_text("{}")
+    (tmp_path / "case_7" / "lesions.seg.nrrd").write_text("NRRD0004\n")
+    with pytest.raises(OutputError, match="case 7"):
+        read_result(tmp_path, "case 7")
+
+
+def test_the_childs_error_names_the_volume_and_no_temporary_file():
+    code = "import sys; print('loading'); print(f'error: {sys.argv[2]} is constant.'); sys.exit(1)"
+    job = ChildWorkup(_pixels(), WorkupOptions(), command=[sys.executable, "-c", code])
+    job._child.wait(30)
+    with pytest.raises(ChildError) as caught:
+        job.result()
+    assert str(caught.value) == "case 7 is constant."
 
 
 @pytest.mark.parametrize("flat", [True, False])
@@ -127,7 +178,7 @@ def test_a_job_leaves_no_files_behind(tmp_path, monkeypatch):
 @pytest.fixture
 def installed(monkeypatch):
     """Pretends which packages are installed; returns the dictionary name -> version."""
-    versions = {"numpy": "2.1.0", "SimpleITK": "2.5.0", "torch": "2.8.0"}
+    versions = {"numpy": "2.1.0", "SimpleITK": "2.5.0", "torch": "2.8.0", "pydicom": "3.0.1"}
     for requirement in slicer_install.requirements():
         versions[slicer_install._requirement(requirement).name] = "99.0"
 
@@ -148,6 +199,23 @@ def test_what_is_missing_or_too_old_is_found(installed):
     del installed["scikit-image"]
     installed["torch"] = "1.13.0"
     assert slicer_install.missing() == ["torch>=2.4", "scikit-image>=0.22"]
+
+
+def test_slicers_old_pydicom_is_left_and_told(installed, monkeypatch, capsys):
+    assert slicer_install.notes() == []
+    installed["pydicom"] = "2.4.4"
+    assert slicer_install.missing() == []
+    (note,) = slicer_install.notes()
+    assert "pydicom 2.4.4" in note and "pydicom>=3.0" in note
+    from BreastUSAILib import cli
+
+    script = _batch()
+    monkeypatch.setattr(script, "application", lambda: object())
+    monkeypatch.setattr(cli, "main", lambda arguments: 0)
+    assert script.main(["a.png"]) == 0
+    assert note in capsys.readouterr().err
+    del installed["pydicom"]  # not bundled: nothing of Slicer is overwritten
+    assert (slicer_install.missing(), slicer_install.notes()) == (["pydicom>=3.0"], [])
 
 
 def test_nothing_is_installed_without_consent(installed, monkeypatch):
@@ -208,7 +276,7 @@ def test_the_rest_is_installed_with_what_slicer_bundles_pinned(installed, monkey
     monkeypatch.setattr(slicer.util, "pip_install", install)
     del installed["tqdm"]
     slicer_install.ensure_dependencies(lambda text: True)
-    assert calls == [(["tqdm>=4.60"], "numpy==2.1.0\nSimpleITK==2.5.0\n")]
+    assert calls == [(["tqdm>=4.60"], "numpy==2.1.0\nSimpleITK==2.5.0\npydicom==3.0.1\n")]
 
 
 def test_a_failed_installation_is_a_message(installed, monkeypatch):
@@ -296,6 +364,20 @@ def test_the_self_test_in_a_child_process_and_in_line_with_the_shipped_model(mod
     module.BreastUSAISegmentTest().runTest()
 
 
+def test_the_self_test_is_skipped_where_packages_are_missing(module, monkeypatch):
+    """As on the machine that builds extensions, which has no PyTorch."""
+    monkeypatch.setattr(slicer_install, "missing", lambda: ["torch>=2.4"])
+    said = []
+    test = module.BreastUSAISegmentTest()
+    monkeypatch.setattr(test, "delayDisplay", lambda text, *_: said.append(text))
+    test.runTest()
+    assert said[:2] == ["Skipped: torch>=2.4 are not installed in this Slicer."] * 2
+    assert len(said) == 3 and "refused" in said[2]
+    result = unittest.TestResult()
+    module.BreastUSAISegmentTest("test_inLine").run(result)
+    assert len(result.skipped) == 1 and result.wasSuccessful()
+
+
 # --- the batch script ------------------------------------------------------------------------------------------------
 
 
@@ -325,10 +407,11 @@ def test_the_batch_script_hands_its_arguments_to_the_command_line(monkeypatch, i
     script = _batch()
     monkeypatch.setattr(script, "application", lambda: object() if inside else None)
     assert script.main(["a.png", "--output", "out"]) == 3
-    # inside Slicer, worker processes would be Slicers
-    assert given == [["run", "a.png", "--output", "out", *(["--jobs", "1"] if inside else [])]]
-    script.main(["a.png", "--jobs=2"])
-    assert given[1] == ["run", "a.png", "--jobs=2"]
+    first = ["--jobs", "1"] if inside else []  # inside Slicer, worker processes would be Slicers
+    assert given == [["run", *first, "a.png", "--output", "out"]]
+    for asked in (["--jobs=2"], ["--jobs", "2"], ["-j", "2"], ["-j2"]):
+        script.main(["a.png", "--output", "out", *asked])
+        assert cli.build_parser(given[-1]).parse_args(given[-1]).jobs == 2
 
 
 def test_the_batch_script_in_plain_python_ends_with_the_runs_status(tmp_path):
