@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LESIONS = ("central", "all")
 DEFAULT_THRESHOLD = 0.5
+MAX_FINDINGS = 255
+"""As many as an 8-bit label image can tell apart; the surest are kept."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def probability_map(
 class Look:
     """What the network saw and said of a 2D image.
 
-    `pixels` and `probability` are (H, W) float32 of the ultrasound area, whose first pixel lies at `start` (x, y) of the
+    `pixels` (H, W), as stored, and `probability` (H, W) float32 are those of the ultrasound area, whose first pixel lies at `start` (x, y) of the
     image; `spacing` is (y, x) in mm; `notes` are sentences for the reader.
     """
 
@@ -131,7 +133,7 @@ def look(
         found = find_screen_area(plane)
         area, notes = (*found.start, *found.size), tuple(found.notes)
     x, y, width, height = area
-    pixels = sitk.GetArrayFromImage(plane)[y : y + height, x : x + width].astype(np.float32)
+    pixels = sitk.GetArrayFromImage(plane)[y : y + height, x : x + width]
     spacing = plane.GetSpacing()[::-1]
     return Look(pixels, probability_map(pixels, model, spacing[0] / spacing[1], sizes), (x, y), spacing, notes)
 
@@ -185,7 +187,8 @@ def segment_2d(
     settings = model.entry.postprocessing
     threshold = options.threshold if options.threshold is not None else settings.get("threshold", DEFAULT_THRESHOLD)
     minimum = options.minimum_score if options.minimum_score is not None else settings.get("minimum_score", 0.0)
-    parameters = ChanVeseParameters(**settings.get("refiner", {}))
+    chosen = settings.get("refiner", {})
+    parameters = ChanVeseParameters.paper() if chosen == "paper" else ChanVeseParameters(**chosen)
 
     candidates = []
     regions = keep_components(seen.probability > threshold, seen.spacing, keep=options.lesions)
@@ -202,8 +205,15 @@ def segment_2d(
     candidates.sort(key=lambda candidate: -candidate[0])
 
     tell(0.9, "measuring")
-    findings = []
-    for label, (score, region, notes) in enumerate(candidates, start=1):
+    findings: list[Finding] = []
+    taken = np.zeros(seen.pixels.shape, bool)
+    for score, region, notes in candidates[:MAX_FINDINGS]:
+        # Refined outlines of neighbours may meet: a pixel belongs to the surer of the two, in every file alike.
+        region = region & ~taken
+        if not region.any():
+            continue
+        taken |= region
+        label = len(findings) + 1
         mask = seen.on_image(region, plane)
         measurements = measure_2d(mask, plane, spacing_known)
         mask = mask if image.GetDimension() == 2 else from_2d(mask, image)

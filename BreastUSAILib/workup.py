@@ -73,6 +73,7 @@ def run_workup(
     ------
     ImageError, ModelError, UsageError : see `segment.segment_2d` and `models.zoo.load`; the file is named.
     """
+    from .models.devices import is_out_of_memory
     from .models.zoo import ModelCache
 
     def tell(fraction: float, message: str) -> None:
@@ -88,9 +89,8 @@ def run_workup(
     model = cache.get(options.model, "segment", options.device)
     seconds["load_model"] = round(time.perf_counter() - start, 4)
 
-    start = time.perf_counter()
-    try:
-        findings, notes = segment_2d(
+    def segment():
+        return segment_2d(
             loaded.image,
             model,
             segment_options,
@@ -98,6 +98,19 @@ def run_workup(
             area=loaded.area,
             progress=lambda fraction, message: tell(0.1 + 0.9 * fraction, message),
         )
+
+    notes = list(loaded.notes)
+    start = time.perf_counter()
+    try:
+        try:
+            findings, more = segment()
+        except RuntimeError as error:
+            if model.device.name == "cpu" or not is_out_of_memory(error):
+                raise
+            notes.append(f"the memory of the {model.device.name} device was not enough; the CPU was used")
+            tell(0.1, notes[-1])
+            model = cache.get(options.model, "segment", "cpu")
+            findings, more = segment()
     except BreastUSAIError as error:
         raise type(error)(f"{loaded.path}: {error}") from error
     seconds["segment"] = round(time.perf_counter() - start, 4)
@@ -109,6 +122,6 @@ def run_workup(
         "device": asdict(model.device),
         "options": asdict(options),
         "seconds": seconds,
-        "notes": [*loaded.notes, *notes],
+        "notes": [*notes, *more],
     }
     return Study(ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known), findings, provenance=provenance)

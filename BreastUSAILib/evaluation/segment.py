@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..training.segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_cases
 from .metrics import bootstrap_interval, dice, hausdorff95, jaccard
+from .segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_cases
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ..atomic import atomic_path
     from ..models.zoo import load
     from ..segment import DEFAULT_THRESHOLD, probability_map
-    from ..training.segmentation_data import VALIDATION_FOLD, in_folds, load_pixels, read_cases
+    from .segmentation_data import VALIDATION_FOLD, in_folds, load_pixels, read_cases
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR")

@@ -40,3 +40,10 @@ def choose_device(name: str = "auto") -> Device:
             label = torch.cuda.get_device_name() if candidate == "cuda" else "Apple GPU"
             return Device(candidate, f"chosen automatically: {label} found")
     return Device("cpu", "chosen automatically: no CUDA or Apple GPU found")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device's memory is used up (CUDA and MPS say it differently)."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()

@@ -54,7 +54,7 @@ def save_checkpoint(path: Path, **state: Any) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """The state that `save_checkpoint` wrote (tensors and plain values only), or None if there is none."""
-    return torch.load(path, weights_only=True) if path.is_file() else None
+    return torch.load(path, weights_only=True, map_location="cpu") if path.is_file() else None
 
 
 class Journal:

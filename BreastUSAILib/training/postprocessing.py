@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .segmentation_data import Case, load_pixels
+from ..evaluation.segmentation_data import Case, load_pixels
 
 THRESHOLDS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 REFINERS: tuple[dict[str, float], ...] = tuple(

@@ -10,12 +10,14 @@ not in the data. Folds 2, 3 and 4 train; fold 1 shows the progress and chooses w
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..atomic import output_error
 from ..errors import DataError, UsageError
-from .segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_cases
+from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_cases
 
 CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
 
@@ -47,6 +49,11 @@ class RoiCnnRecipe:
     train_folds: tuple[int, ...] = (2, 3, 4)
     validation_fold: int = VALIDATION_FOLD
     balance: tuple[tuple[str, float, float], ...] = (("breast", 2.0, 4.0),)
+
+
+PAPER = RoiCnnRecipe(configuration="paper", stages=((288, 100),), wide_stages=(), loss="dice")
+"""The published network as published, as far as the paper says: 288 x 288, Dice loss, plain Chan-Vese. The paper does not state
+the number of epochs; 100 was chosen. It starts from ImageNet weights, this from nothing."""
 
 
 def build_network(configuration: str):
@@ -81,7 +88,7 @@ class _Cache:
         return self.images[indices].float(), self.masks[indices].float(), self.valid[indices].float()
 
 
-def _validate(network, cache: _Cache, batch: int) -> tuple[float, float]:
+def _validate(network, cache: _Cache, batch: int, device: str) -> tuple[float, float]:
     """Mean and median Dice at the input's resolution over images with a lesion, threshold 0.5, no post-processing."""
     import torch
 
@@ -91,7 +98,7 @@ def _validate(network, cache: _Cache, batch: int) -> tuple[float, float]:
     with torch.inference_mode():
         for start in range(0, len(cache.images), batch):
             images, masks, valid = cache.batch(slice(start, start + batch))
-            found = (network(standardise(images, valid)) > 0).float()
+            found = (network(standardise(images, valid).to(device)) > 0).float().cpu()
             overlap, total = (found * masks).sum((1, 2, 3)), (found + masks).sum((1, 2, 3))
             scores.append((2 * overlap / total.clamp_min(1))[masks.sum((1, 2, 3)) > 0])
     dice = torch.cat(scores)
@@ -105,19 +112,22 @@ def train(
     *,
     resume: bool = True,
     validate_every: int = 2,
+    device: str = "auto",
 ) -> Path:
     """Train ROI-CNN and leave a model folder (config.json, model.safetensors, log.jsonl, checkpoint.pt) in `output`.
 
-    A run that was killed goes on at its last finished epoch when called again. Returns the folder.
+    A run that was killed goes on at its last finished epoch when called again. `device` as for inference. Returns the folder.
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, or a fold that is needed is empty.
-    UsageError : unknown configuration or loss; a checkpoint of another recipe in `output`.
+    DataError : a data folder's layout is wrong, or a fold that is needed is empty or has no lesion.
+    UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data in `output`.
+    OutputError : `output` cannot be written.
     """
     import torch
 
     from ..letterbox import standardise
+    from ..models.devices import choose_device
     from ..models.folder import save_model
     from . import losses
     from .augment import augment
@@ -132,13 +142,19 @@ def train(
     training, validation = in_folds(cases, recipe.train_folds), in_folds(cases, (recipe.validation_fold,))
     if not training or not validation:
         raise DataError(f"the folds {recipe.train_folds} (training) and {recipe.validation_fold} (validation) of {list(map(str, data))} must not be empty.")
+    if all(case.mask is None for case in validation):
+        raise DataError(f"fold {recipe.validation_fold} of {list(map(str, data))} has no image with a lesion to validate on.")
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(output, error) from error
+    device = choose_device(device).name
 
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     network, arguments = build_network(recipe.configuration)
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     average = ExponentialAverage(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
     cycles = (recipe.stages, recipe.wide_stages)
@@ -155,11 +171,12 @@ def train(
     ]
     first = 0
 
-    checkpoint_path, settings = output / "checkpoint.pt", repr(recipe)
+    checkpoint_path = output / "checkpoint.pt"
+    settings = f"{recipe!r} on {fingerprint(training)}"
     state = load_checkpoint(checkpoint_path) if resume else None
     if state is not None:
         if state["recipe"] != settings:
-            raise UsageError(f"{checkpoint_path} belongs to another recipe; choose another --output or delete it.")
+            raise UsageError(f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it.")
         network.load_state_dict(state["network"])
         average.network.load_state_dict(state["average"])
         average.steps = state["steps"]
@@ -186,7 +203,7 @@ def train(
                 group["lr"] = rate
             images, masks, valid = augment(*cache.batch(indices), size, generator, wide=cycle == 1)
             inputs = standardise(images, valid).contiguous(memory_format=torch.channels_last)
-            loss = criterion(network(inputs), masks)
+            loss = criterion(network(inputs.to(device)), masks.to(device))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -196,7 +213,7 @@ def train(
         record = {"epoch": epoch + 1, "of": len(plan), "size": size, "loss": total / len(training)}
         last = epoch + 1 == len(plan)
         if (epoch + 1) % validate_every == 0 or last:
-            mean, median = _validate(average.network, validation_cache, recipe.batch)
+            mean, median = _validate(average.network, validation_cache, recipe.batch, device)
             record |= {"dice": mean, "median": median}
         if last:
             # The averaged weights of the last epoch, not those of the epoch that happened to validate best: the choice
@@ -213,9 +230,16 @@ def train(
             optimiser=optimiser.state_dict(),
             generator=generator.get_state(),
         )
-    print("choosing sizes, threshold and refiner on the validation fold", flush=True)
-    choose_and_record(output, validation)
+    if recipe.configuration != "paper":
+        print("choosing sizes, threshold and refiner on the validation fold", flush=True)
+        choose_and_record(output, validation)
     return output
+
+
+def fingerprint(cases: Sequence[Case]) -> str:
+    """A short name for a set of cases: the same for the same ids, groups and folds, wherever the folders lie."""
+    text = "\n".join(f"{c.source}/{c.id}/{c.group}/{c.fold}" for c in cases)
+    return f"{len(cases)} cases {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _config(recipe, arguments, size, cases, dice, median) -> dict:
@@ -227,7 +251,7 @@ def _config(recipe, arguments, size, cases, dice, median) -> dict:
         "network": "roi_cnn.RoiCnn",
         "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
         "preprocessing": {"dimension": 2, "size": size, "intensity": "percentile-0.5-99.5, standardised"},
-        "postprocessing": {"threshold": 0.5},
+        "postprocessing": {"threshold": 0.5, **({"refiner": "paper"} if recipe.configuration == "paper" else {})},
         "trained_on": f"{len(cases)} images of {', '.join(sources)} (folds {', '.join(map(str, recipe.train_folds))})",
         "licence": "unspecified",
         "measured": {"validation": {"mean_dice_network_only": dice, "median_dice_network_only": median}},
@@ -238,12 +262,13 @@ def _config(recipe, arguments, size, cases, dice, median) -> dict:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR", help="folders with images/, masks/, labels.csv")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes; a killed run resumes there")
-    parser.add_argument("--configuration", choices=("compact", "paper"), default="compact")
+    parser.add_argument("--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network")
     parser.add_argument("--stages", default=None, metavar="SIZE:EPOCHS,...", help="input sizes and epochs, e.g. 128:40,192:14")
     parser.add_argument("--wide-stages", default=None, metavar="SIZE:EPOCHS,...", help="the same for the second cycle, for unseen scanners; none: leave it out")
-    parser.add_argument("--batch", type=int, default=RoiCnnRecipe.batch)
-    parser.add_argument("--rate", type=float, default=RoiCnnRecipe.rate, help="peak learning rate")
-    parser.add_argument("--loss", choices=("dice", "dice+ce"), default=RoiCnnRecipe.loss)
+    parser.add_argument("--batch", type=int, default=None, help=f"images a step (default: {RoiCnnRecipe.batch})")
+    parser.add_argument("--rate", type=float, default=None, help=f"peak learning rate (default: {RoiCnnRecipe.rate})")
+    parser.add_argument("--loss", choices=("dice", "dice+ce"), default=None, help="default: dice+ce; paper: dice")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--seed", type=int, default=RoiCnnRecipe.seed)
     parser.add_argument("--train-folds", type=int, nargs="+", default=list(RoiCnnRecipe.train_folds), metavar="FOLD")
     parser.add_argument("--validation-fold", type=int, default=VALIDATION_FOLD, metavar="FOLD")
@@ -261,25 +286,20 @@ def parse_stages(text: str) -> tuple[tuple[int, int], ...]:
     return stages
 
 
-def _wide_stages(args: argparse.Namespace) -> tuple[tuple[int, int], ...]:
-    """The second cycle: as asked for, else the recipe's, else none where stages of one's own were given."""
-    if args.wide_stages == "none" or (args.wide_stages is None and args.stages):
-        return ()
-    return parse_stages(args.wide_stages) if args.wide_stages else RoiCnnRecipe.wide_stages
+def recipe_of(args: argparse.Namespace) -> RoiCnnRecipe:
+    """The configuration's recipe with what the command line says otherwise."""
+    recipe = PAPER if args.configuration == "paper" else RoiCnnRecipe()
+    changes = {name: value for name in ("batch", "rate", "loss") if (value := getattr(args, name)) is not None}
+    if args.stages:
+        # Stages of one's own stand alone unless a second cycle is asked for as well.
+        changes |= {"stages": parse_stages(args.stages), "wide_stages": ()}
+    if args.wide_stages:
+        changes["wide_stages"] = () if args.wide_stages == "none" else parse_stages(args.wide_stages)
+    folds = {"train_folds": tuple(args.train_folds), "validation_fold": args.validation_fold}
+    return replace(recipe, seed=args.seed, **folds, **changes)
 
 
 def main(args: argparse.Namespace) -> int:
-    recipe = RoiCnnRecipe(
-        configuration=args.configuration,
-        stages=parse_stages(args.stages) if args.stages else RoiCnnRecipe.stages,
-        wide_stages=_wide_stages(args),
-        batch=args.batch,
-        rate=args.rate,
-        loss=args.loss,
-        seed=args.seed,
-        train_folds=tuple(args.train_folds),
-        validation_fold=args.validation_fold,
-    )
-    folder = train(args.data, args.output, recipe, resume=not args.restart)
+    folder = train(args.data, args.output, recipe_of(args), resume=not args.restart, device=args.device)
     print(f"The model is in {folder}; use it with: breastusai run IMAGE --model {folder} --output DIR")
     return 0

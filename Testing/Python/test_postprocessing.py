@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from BreastUSAILib.chan_vese import ChanVeseParameters
+from BreastUSAILib.evaluation.segmentation_data import read_cases
 from BreastUSAILib.models.folder import CONFIG, save_model
 from BreastUSAILib.models.zoo import load
 from BreastUSAILib.networks.roi_cnn import RoiCnn
 from BreastUSAILib.training.postprocessing import REFINERS, Seen, choose, choose_and_record, size_choices
-from BreastUSAILib.training.segmentation_data import read_cases
 
 SIZE = 192
 SMALL, LARGE = 160, 224

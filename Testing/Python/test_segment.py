@@ -1,15 +1,18 @@
 """The segment task with the model that ships, on the real sample images: right place, any grid, any range of values."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from BreastUSAILib.errors import BreastUSAIError, ImageError, UsageError
 from BreastUSAILib.evaluation.metrics import dice
 from BreastUSAILib.image import LoadedImage, read_image
+from BreastUSAILib.models.devices import Device
 from BreastUSAILib.models.zoo import ModelCache, load
 from BreastUSAILib.segment import SegmentOptions, probability_map, segment_2d
 from BreastUSAILib.workup import WorkupOptions, run_workup
@@ -175,6 +178,37 @@ def test_workup_says_how_it_came_about(model):
     fractions = [fraction for fraction, _ in steps]
     assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
     assert all(message for _, message in steps)
+
+
+class _SmallGpu:
+    """Stands in for a cache whose first model runs on a device without memory ("cpu:0" is not "cpu")."""
+
+    def __init__(self, model, error):
+        def network(images):
+            raise error
+
+        self.models = {"auto": replace(model, network=network, device=Device("cpu:0", "made")), "cpu": model}
+
+    def get(self, name, task, device):
+        return self.models[device]
+
+
+def test_a_device_without_memory_gives_way_to_the_cpu_and_says_so(model):
+    loaded = read_image(DATA / SAMPLES["bus_0030-s"]["file"])
+    study = run_workup(loaded, cache=_SmallGpu(model, torch.OutOfMemoryError("CUDA out of memory. Tried ...")))
+    assert study.summary == "1 lesion found."
+    assert "the memory of the cpu:0 device was not enough; the CPU was used" in study.provenance["notes"]
+    assert study.provenance["device"]["name"] == "cpu"
+    with pytest.raises(RuntimeError, match="something else"):
+        run_workup(loaded, cache=_SmallGpu(model, RuntimeError("something else")))
+
+
+def test_the_published_refinement_can_be_asked_for_by_a_models_config(model):
+    paper = replace(model, entry=replace(model.entry, postprocessing={"threshold": 0.5, "refiner": "paper"}))
+    image = _image("case067")
+    (published,), _ = segment_2d(image, paper)
+    (ours,), _ = segment_2d(image, model)
+    assert 0.5 < dice(_array(published), _array(ours)) < 1
 
 
 def test_an_error_of_the_task_names_the_file():

@@ -1,5 +1,6 @@
 """Training on a small made data set: it learns, resumes where it was killed, and never reads the test fold."""
 
+import argparse
 import csv
 from dataclasses import replace
 
@@ -8,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from BreastUSAILib.errors import DataError, UsageError
+from BreastUSAILib.errors import DataError, OutputError, UsageError
+from BreastUSAILib.evaluation.segmentation_data import in_folds, load_pixels, read_cases
 from BreastUSAILib.models import zoo
 from BreastUSAILib.training import augment as augmentation
 from BreastUSAILib.training import loop, roi_cnn
-from BreastUSAILib.training.segmentation_data import in_folds, load_pixels, read_cases
 
 RECIPE = roi_cnn.RoiCnnRecipe(stages=((48, 2), (64, 1)), wide_stages=((64, 1),), batch=4, rate=3e-3, balance=())
 
@@ -87,6 +88,30 @@ def test_a_checkpoint_of_another_recipe_is_not_continued(data, tmp_path):
         roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 2),), wide_stages=()))
 
 
+def test_a_checkpoint_of_other_data_is_not_continued(data, tmp_path):
+    recipe = replace(RECIPE, stages=((48, 1),), wide_stages=())
+    roi_cnn.train([data], tmp_path / "out", recipe)
+    _write(data, _rows(data)[:-1])
+    with pytest.raises(UsageError, match="or other data"):
+        roi_cnn.train([data], tmp_path / "out", recipe)
+
+
+def _parsed(*words):
+    parser = argparse.ArgumentParser()
+    roi_cnn.add_arguments(parser)
+    return roi_cnn.recipe_of(parser.parse_args(["--data", "d", "--output", "o", *words]))
+
+
+def test_the_command_line_names_the_recipes():
+    assert _parsed() == roi_cnn.RoiCnnRecipe()
+    paper = _parsed("--configuration", "paper")
+    assert (paper.stages[0][0], paper.loss, paper.wide_stages) == (288, "dice", ())
+    own = _parsed("--stages", "64:2", "--seed", "7", "--batch", "3")
+    assert (own.stages, own.wide_stages, own.seed, own.batch) == (((64, 2),), (), 7, 3)
+    assert _parsed("--stages", "64:2", "--wide-stages", "64:1").wide_stages == ((64, 1),)
+    assert _parsed("--wide-stages", "none").wide_stages == ()
+
+
 def test_recipes_that_make_no_sense(data, tmp_path):
     with pytest.raises(UsageError, match="loss 'x' is unknown"):
         roi_cnn.train([data], tmp_path, replace(RECIPE, loss="x"))
@@ -94,6 +119,12 @@ def test_recipes_that_make_no_sense(data, tmp_path):
         roi_cnn.train([data], tmp_path, replace(RECIPE, configuration="x"))
     with pytest.raises(DataError, match="must not be empty"):
         roi_cnn.train([data], tmp_path, replace(RECIPE, train_folds=(7,)))
+    with pytest.raises(OutputError, match="cannot be written"):
+        (tmp_path / "file").write_text("")
+        roi_cnn.train([data], tmp_path / "file", RECIPE)
+    _write(data, [{**r, "mask": "" if r["fold"] == "1" else r["mask"]} for r in _rows(data)])
+    with pytest.raises(DataError, match="no image with a lesion to validate on"):
+        roi_cnn.train([data], tmp_path, RECIPE)
     assert roi_cnn.parse_stages("128:40,192:14") == ((128, 40), (192, 14))
     for text in ("128", "a:b", "16:3", "64:0"):
         with pytest.raises(UsageError, match="--stages"):
@@ -112,6 +143,13 @@ def test_data_folders_that_are_wrong(data, tmp_path):
     rows = _rows(data)
     _write(data, [{**rows[0], "fold": "x"}])
     with pytest.raises(DataError, match="fold 'x' is not a whole number"):
+        read_cases(data)
+    _write(data, [{**rows[0], "group": ""}])
+    with pytest.raises(DataError, match="file and group must not be empty"):
+        read_cases(data)
+    with (data / "labels.csv").open("a") as stream:
+        stream.write("short,images/1.png\n")
+    with pytest.raises(DataError, match="line 2"):
         read_cases(data)
     _write(data, [{k: v for k, v in r.items() if k != "group"} for r in rows])
     with pytest.raises(DataError, match="lacks the columns group"):

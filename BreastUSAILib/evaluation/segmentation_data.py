@@ -62,8 +62,10 @@ def read_cases(folder: Path | str) -> list[Case]:
     for number, row in enumerate(rows, start=2):
         try:
             fold = int(row["fold"])
-        except ValueError:
+        except (ValueError, TypeError):
             raise DataError(f"{table}, line {number}: fold {row['fold']!r} is not a whole number.") from None
+        if not row["file"] or not row["group"]:
+            raise DataError(f"{table}, line {number}: file and group must not be empty.")
         image, mask = folder / row["file"], folder / row["mask"] if row["mask"] else None
         for path in (image, mask):
             if path is not None and not path.is_file():
@@ -82,16 +84,22 @@ def in_folds(cases: Iterable[Case], folds: Sequence[int]) -> list[Case]:
 def load_pixels(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Image (H, W) as stored and mask (H, W) bool of a case; an absent mask is all False.
 
-    Raises DataError when the two differ in size.
+    Raises DataError when the two differ in size, or one is a volume of several slices.
     """
     import SimpleITK as sitk
 
-    from ..image import read_image
+    from ..image import as_2d, read_image
 
-    image = sitk.GetArrayFromImage(read_image(case.image).image)
+    def plane(path: Path, **options) -> np.ndarray:
+        image = as_2d(read_image(path, **options).image)
+        if image is None:
+            raise DataError(f"{path} is a volume of several slices; 2D images are needed.")
+        return sitk.GetArrayFromImage(image)
+
+    image = plane(case.image)
     if case.mask is None:
         return image, np.zeros(image.shape, bool)
-    mask = sitk.GetArrayFromImage(read_image(case.mask, allow_constant=True).image)
+    mask = plane(case.mask, allow_constant=True)
     if mask.shape != image.shape:
         raise DataError(f"{case.mask} is {mask.shape[::-1]} pixels and its image {image.shape[::-1]}; they must agree.")
     return image, mask > 0
