@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _CENTIMETRES = 3  # Physical Units X/Y Direction
 _DIRECTORY = "1.2.840.10008.1.3.10"  # SOP class of a DICOMDIR
 _ENHANCED_VOLUME = "1.2.840.10008.5.1.4.1.1.6.2"
+_INSTALL = 'pip install "pydicom>=3.0" pylibjpeg pylibjpeg-openjpeg python-gdcm'
 _EVEN = 0.02  # frames may lie this part of their distance off an even step
 
 
@@ -230,16 +231,38 @@ def _grey_frame(dataset: Dataset, frame: int) -> tuple[np.ndarray, bool]:
     return array, False
 
 
-def _open(path: Path, **options) -> Dataset:
+def _check_pydicom(path: Path) -> None:
     try:
-        import pydicom
+        import pydicom.pixels  # noqa: F401  new in pydicom 3
     except ImportError as error:
         raise DependencyError(
-            f"{path} is a DICOM file, and the package pydicom is not installed; "
-            "install it with: pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+            f"{path} is a DICOM file, and the package pydicom is not installed, or too old; install it with: {_INSTALL}"
         ) from error
+
+
+def _check_decoder(path: Path, dataset: Dataset) -> None:
+    """Say which packages are missing where the pixels are compressed in a way that none of those installed decodes."""
+    from pydicom.pixels import get_decoder
+
+    syntax = dataset.file_meta.get("TransferSyntaxUID") if "file_meta" in dataset.__dict__ else None
+    try:
+        available = syntax is None or not syntax.is_compressed or get_decoder(syntax).is_available
+    except (NotImplementedError, ValueError):  # of no known kind: the decoding will say so
+        return
+    if not available:
+        raise DependencyError(
+            f"{path} is compressed ({syntax.name}), and no package that decodes it is installed; "
+            f"install them with: {_INSTALL}"
+        )
+
+
+def _open(path: Path, **options) -> Dataset:
+    import pydicom
+
     try:
         return pydicom.dcmread(path, force=True, **options)
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file makes pydicom raise nearly anything
         raise _damaged(path, error) from error
 
@@ -254,7 +277,7 @@ def _check_is_image(path: Path, dataset: Dataset) -> None:
 
 
 def read_dicom(
-    path: Path, *, frame: int | None, max_pixels: int
+    path: Path, *, frame: int | None, max_pixels: int | None
 ) -> tuple[sitk.Image, bool, tuple[str, ...], tuple[int, int, int, int] | None]:
     """Read one DICOM file.
 
@@ -265,7 +288,7 @@ def read_dicom(
     ----------
     path : the file.
     frame : of a cine, from 1; the middle one when None.
-    max_pixels : the largest image that is read.
+    max_pixels : the largest image that is read; None: as `pixels.check_size` says.
 
     Returns
     -------
@@ -275,8 +298,10 @@ def read_dicom(
     ------
     ImageError : no image, damaged, too large, a time series of volumes, frames at uneven distances.
     UsageError : no such frame.
-    DependencyError : pydicom is not installed.
+    DependencyError : pydicom, or what decodes the file's pixels, is not installed.
+    MemoryError : the computer's memory does not suffice.
     """
+    _check_pydicom(path)
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         header = _open(path, stop_before_pixels=True)
@@ -294,8 +319,11 @@ def read_dicom(
             choose_frame(path, 1, frame)
             order = stack.order
         dataset = _open(path)
+        _check_decoder(path, dataset)
         try:
             grey = [_grey_frame(dataset, i) for i in order]
+        except MemoryError:
+            raise
         except Exception as error:  # decoders come from several packages, each with its own exceptions
             raise _damaged(path, error) from error
 

@@ -20,18 +20,24 @@ import numpy as np
 from .errors import ImageError
 
 _HEADER_LIMIT = 4 << 20  # bytes; longer text headers do not occur (a LIST of 10,000 long file names is 1 MB)
-_MM = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3}
+# Both characters in use for micro: the micro sign and the Greek letter.
+_MM = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "\u00b5m": 1e-3, "\u03bcm": 1e-3, "nm": 1e-6, "in": 25.4}
+_MM |= {"micron": 1e-3, "microns": 1e-3, "inch": 25.4, "inches": 25.4}
+for _prefix, _mm in (("", 1e3), ("centi", 10.0), ("milli", 1.0), ("micro", 1e-3), ("nano", 1e-6)):
+    _MM |= {f"{_prefix}{word}": _mm for word in ("meter", "meters", "metre", "metres")}
 
 
 @dataclass(frozen=True)
 class Header:
     """size: pixels along each axis. components: values a pixel. spacing: mm as stated, or None where the file states
-    none. notes: sentences for the reader."""
+    none, or in a unit that is not known. notes: sentences for the reader. to_mm: what ITK's spacing and origin, which
+    are the bare numbers of the file, must be multiplied by to be in mm."""
 
     size: tuple[int, ...]
     spacing: tuple[float, ...] | None
     components: int = 1
     notes: tuple[str, ...] = ()
+    to_mm: float = 1.0
 
 
 def _malformed(path: Path, what: str) -> ImageError:
@@ -62,6 +68,27 @@ def _check_data_files(path: Path, names: list[str]) -> None:
             )
         if "%" not in name and not target.is_file():
             raise ImageError(f"{path} takes its pixels from {name}, which does not exist; put it beside the header.")
+
+
+def _to_mm(units: list[str]) -> tuple[float | None, tuple[str, ...]]:
+    """The mm in the unit of a header's lengths, and notes; None for a unit that is not known, or several of them.
+
+    No unit at all, or one left open, is mm, as everywhere in medical imaging.
+    """
+    stated = set()
+    for unit in units:
+        try:
+            unit = unit.encode("latin-1").decode("utf-8")  # headers are taken for Latin-1, of which all bytes are
+        except UnicodeError:
+            pass
+        stated.add(unit.strip())
+    stated -= {"", "?", "???"}
+    factors = {_MM.get(unit, _MM.get(unit.lower())) for unit in stated} or {1.0}
+    listed = ", ".join(sorted(stated))
+    if len(factors) > 1 or None in factors:
+        return None, (f"the file gives lengths in {listed}, which is not understood",)
+    factor = factors.pop()
+    return factor, () if factor == 1 else (f"the file gives lengths in {listed}; they are converted to mm",)
 
 
 def _list_after(text: str, position: int) -> list[str]:
@@ -108,13 +135,19 @@ def read_nrrd_header(path: Path) -> Header:
         spacing = tuple(values[a] for a in spatial)
     if spacing is not None and any(math.isnan(s) for s in spacing):
         spacing = None
-    units = set(re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", "")))) - {"", "mm", "???"}
-    notes = (f"the file gives lengths in {', '.join(sorted(units))}; they are read as mm",) if units else ()
+    if "space units" in fields:  # of the axes of space
+        units = re.findall(r'"([^"]*)"', fields["space units"])
+    else:  # of the axes of the array
+        units = re.findall(r'"([^"]*)"', fields.get("units", ""))
+        units = [units[a] for a in spatial] if len(units) == len(sizes) else units
+    to_mm, notes = _to_mm(units)
+    spacing = None if spacing is None or to_mm is None else tuple(s * to_mm for s in spacing)
     return Header(
         size=tuple(sizes[a] for a in spatial),
         spacing=spacing,
         components=math.prod(n for a, n in enumerate(sizes) if a not in spatial),
         notes=notes,
+        to_mm=to_mm or 1.0,
     )
 
 
@@ -135,10 +168,14 @@ def read_meta_header(path: Path) -> Header:
         _check_data_files(path, [data.split()[0] if "%" in data else data])
     size = _numbers(path, "DimSize", fields["DimSize"], int)
     stated = fields.get("ElementSpacing", fields.get("ElementSize"))
+    spacing = None if stated is None else _numbers(path, "ElementSpacing", stated)
+    to_mm, notes = _to_mm([fields.get("DistanceUnits", "")])
     return Header(
         size=size,
-        spacing=None if stated is None else _numbers(path, "ElementSpacing", stated),
+        spacing=None if spacing is None or to_mm is None else tuple(s * to_mm for s in spacing),
         components=(_numbers(path, "channels", fields.get("ElementNumberOfChannels", "1"), int) or (1,))[0],
+        notes=notes,
+        to_mm=to_mm or 1.0,
     )
 
 

@@ -56,8 +56,8 @@ __all__ = [
     "write_image",
 ]
 
-DEFAULT_MAX_PIXELS = 2**29
-"""Pixels in an image above which `read_image` wants to be asked: 512 million, 2 GB as float32."""
+DEFAULT_MAX_PIXELS: int | None = None
+"""What `read_image` goes by unless told: the limits of `pixels.check_size`."""
 
 IMAGE_SUFFIXES = (
     (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
@@ -132,7 +132,7 @@ def _kind(path: Path, start: bytes) -> str | None:
     return None
 
 
-def _read_itk(path: Path, kind: str, max_pixels: int) -> tuple[sitk.Image, bool, tuple[str, ...]]:
+def _read_itk(path: Path, kind: str, max_pixels: int | None) -> tuple[sitk.Image, bool, tuple[str, ...]]:
     """NRRD, MetaImage and NIfTI: the image, whether its spacing is stated, notes."""
     parse, reader_name = {
         "nrrd": (headers.read_nrrd_header, "NrrdImageIO"),
@@ -178,6 +178,9 @@ def _read_itk(path: Path, kind: str, max_pixels: int) -> tuple[sitk.Image, bool,
         array = sitk.GetArrayFromImage(image)
         array[not_finite.reshape(array.shape)] = np.nan
         image = with_grid_of(image, array)
+    if header.to_mm != 1:
+        image.SetSpacing([s * header.to_mm for s in image.GetSpacing()])
+        image.SetOrigin([o * header.to_mm for o in image.GetOrigin()])
     return image, header.spacing is not None, tuple(notes)
 
 
@@ -186,7 +189,7 @@ def read_image(
     *,
     spacing_mm: float | Sequence[float] | None = None,
     frame: int | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
     allow_constant: bool = False,
 ) -> LoadedImage:
     """Read an image: NRRD, NIfTI, MetaImage, PNG, JPEG, BMP, TIFF or DICOM, told apart by content, not by name.
@@ -200,7 +203,8 @@ def read_image(
     path : the file.
     spacing_mm : what a pixel measures, mm; overrides the file. One number, or one for each axis (x, y[, z]).
     frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None.
-    max_pixels : the largest image (pixels in all) that is read; checked before the pixels are.
+    max_pixels : the largest image (pixels in all) that is read; checked before the pixels are. None: 2**26 (67 million)
+        for 2D images and single slices, 2**29 (537 million) for volumes.
     allow_constant : accept an image with one value everywhere, such as an empty mask.
 
     Raises

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .pixels import without_overflow
+
 if TYPE_CHECKING:
     import torch
 
@@ -75,15 +77,20 @@ class Letterbox:
 def to_unit_range(array: np.ndarray) -> np.ndarray:
     """Intensities scaled so that the 0.5th and 99.5th percentile become 0 and 1, clipped; float32.
 
-    Makes 8-bit, 16-bit and float images of any range alike. A constant image becomes 0.
+    Makes 8-bit, 16-bit and float images of any range alike. A constant image becomes 0. Pass the values as they were
+    read: float32 cannot hold all of those of float64 and 32-bit integers.
     """
-    array = np.asarray(array, dtype=np.float32)
-    low, high = np.percentile(array, (LOWER_PERCENTILE, UPPER_PERCENTILE))
+    array = np.asarray(array)
+    narrow = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
+    array = without_overflow(array.astype(np.float32 if narrow else np.float64, copy=False))
+    low, high = np.percentile(array, (LOWER_PERCENTILE, UPPER_PERCENTILE)).astype(array.dtype)
     if high <= low:
-        low, high = float(array.min()), float(array.max())
+        low, high = array.min(), array.max()
     if high <= low:
-        return np.zeros_like(array)
-    return np.clip((array - low) / (high - low), 0.0, 1.0)
+        return np.zeros(array.shape, np.float32)
+    unit = array - low
+    unit /= high - low
+    return np.clip(unit, 0.0, 1.0, out=unit).astype(np.float32, copy=False)
 
 
 def standardise(images: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -66,10 +66,10 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
         )
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise ImageError("the image has several components a pixel (colour?); convert it to grey to measure it.")
-    echoes = sitk.GetArrayFromImage(image).astype(float)
-    if not np.isfinite(echoes).all():
+    echoes = sitk.GetArrayViewFromImage(image)
+    if echoes.dtype.kind == "f" and not np.isfinite(echoes).all():
         raise ImageError("the image has values that are not finite; replace them to measure it.")
-    inside = sitk.GetArrayFromImage(mask) != 0
+    inside = sitk.GetArrayViewFromImage(mask) != 0
     spacing = np.array(image.GetSpacing()[::-1] if spacing_known else (1.0, 1.0))  # (y, x)
 
     lengths: dict[str, float | None] = dict.fromkeys(
@@ -83,6 +83,10 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
     )
     area = None
     if inside.any():
+        # Only what lies around the lesion is looked at, so that a large image takes no more memory than a small one.
+        part = _surroundings(inside, spacing)
+        top = part[0].start
+        inside, echoes = inside[part], echoes[part].astype(float)
         rows, columns = np.nonzero(inside)
         box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
         area = float(rows.size * spacing.prod())
@@ -97,7 +101,7 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
             "minor_diameter": minor,
             "width": width,
             "height": height,
-            "depth": box[0].start * spacing[0],
+            "depth": (top + box[0].start) * spacing[0],
         }
         long, short, orientation = _moment_ellipse(rows, columns, spacing)
         mean = echoes[inside].mean()
@@ -108,13 +112,31 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
             "solidity": _solidity(inside[box]),
             "aspect_ratio": long / short,
             "eccentricity": math.sqrt(max(0.0, 1 - (short / long) ** 2)),
-            "contrast_ratio": _ratio(mean, _ring(echoes, inside, spacing, RING_WIDTH * diameter)),
+            "contrast_ratio": _ratio(mean, _ring(echoes, inside, spacing, diameter)),
             "posterior_ratio": _posterior_ratio(echoes, box),
             "echo_heterogeneity": _ratio(echoes[inside].std(), mean),
         }
     unit = "mm" if spacing_known else "px"
     figures = {f"area_{unit}2": area, **{f"{name}_{unit}": value for name, value in lengths.items()}, **ratios}
     return {name: None if value is None else float(value) for name, value in figures.items()}
+
+
+def _surroundings(inside: np.ndarray, spacing: np.ndarray) -> tuple[slice, slice]:
+    """The part of the image that has the mask, its ring, and what lies below and beside that is looked at."""
+    filled = [np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0)]
+    first, end = np.array([f[0] for f in filled]), np.array([f[-1] + 1 for f in filled])
+    # No disc of the mask's area is wider than the diagonal of its box.
+    ring = np.ceil(_ring_width(math.hypot(*((end - first) * spacing)), spacing) / spacing).astype(int)
+    size = end - first
+    before = np.maximum(ring, (0, size[1]))
+    after = np.maximum(ring, size)
+    return tuple(
+        slice(max(0, int(a)), min(n, int(b))) for a, b, n in zip(first - before, end + after, inside.shape, strict=True)
+    )
+
+
+def _ring_width(diameter: float, spacing: np.ndarray) -> float:
+    return max(RING_WIDTH * diameter, float(spacing.max()))
 
 
 def _ratio(value: float, reference: float | None) -> float | None:
@@ -192,12 +214,12 @@ def _solidity(inside: np.ndarray) -> float:
     return float(inside.sum() / convex_hull_image(inside).sum())
 
 
-def _ring(echoes: np.ndarray, inside: np.ndarray, spacing: np.ndarray, width: float) -> float | None:
-    """Mean of the echoes outside, no farther than `width` from the mask."""
+def _ring(echoes: np.ndarray, inside: np.ndarray, spacing: np.ndarray, diameter: float) -> float | None:
+    """Mean of the echoes outside, near the mask: as far as `RING_WIDTH` says for its diameter."""
     from scipy import ndimage
 
     distance = ndimage.distance_transform_edt(~inside, sampling=spacing)
-    ring = (distance > 0) & (distance <= max(width, float(spacing.max())))
+    ring = (distance > 0) & (distance <= _ring_width(diameter, spacing))
     return float(echoes[ring].mean()) if ring.any() else None
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,23 @@ from .pixels import COLOUR_NOTE, check_size, choose_frame, luminance
 # ImageJ's names for units, in mm. It writes the micro sign as an escape.
 _UNITS = {"mm": 1.0, "cm": 10.0, "m": 1e3, "micron": 1e-3, "um": 1e-3, "µm": 1e-3, "\\u00b5m": 1e-3, "nm": 1e-6}
 _UNITS |= {"inch": 25.4, "in": 25.4}
+
+
+_pillow = threading.Lock()
+
+
+@contextmanager
+def _limit_is_ours() -> Iterator[None]:
+    """Pillow's own limit on the number of pixels, a global of its module, put aside; `check_size` has the say."""
+    from PIL import Image
+
+    with _pillow:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _imagej_spacing(picture) -> tuple[float, float] | None:
@@ -56,7 +76,7 @@ def _grey(picture) -> tuple[np.ndarray, list[str]]:
     return array, notes + [COLOUR_NOTE] * coloured
 
 
-def read_picture(path: Path, *, frame: int | None, max_pixels: int) -> tuple[sitk.Image, bool, tuple[str, ...]]:
+def read_picture(path: Path, *, frame: int | None, max_pixels: int | None) -> tuple[sitk.Image, bool, tuple[str, ...]]:
     """Read a picture as a 2D image: the image, whether its spacing is known, notes.
 
     Resolutions in dots per inch are ignored: they are about the paper. Only ImageJ's calibration counts. Of several
@@ -70,7 +90,7 @@ def read_picture(path: Path, *, frame: int | None, max_pixels: int) -> tuple[sit
     from PIL import Image, ImageOps
 
     notes: list[str] = []
-    with warnings.catch_warnings(), quiet():
+    with warnings.catch_warnings(), quiet(), _limit_is_ours():
         warnings.simplefilter("ignore")
         try:
             with Image.open(path) as picture:
@@ -88,11 +108,6 @@ def read_picture(path: Path, *, frame: int | None, max_pixels: int) -> tuple[sit
                     notes.append("turned upright as its EXIF orientation says")
                     spacing = spacing and (spacing if upright.size == picture.size else spacing[::-1])
                 array, colour_notes = _grey(upright)
-        except Image.DecompressionBombError as error:
-            raise ImageError(
-                f"{path} has more pixels than pictures are read with ({2 * Image.MAX_IMAGE_PIXELS:,}); "
-                "crop it, or save it as NRRD."
-            ) from error
         # Pillow raises one of these, by format, for a file that ends early or holds something else.
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
             raise ImageError(

@@ -11,11 +11,17 @@ import SimpleITK as sitk
 
 from .errors import ImageError, UsageError
 
+# The largest images that are read unless the user says otherwise. Of a 2D image several float copies are held at once
+# (256 MB each as float32); a volume is only carried through.
+MAX_PIXELS_2D, MAX_PIXELS_3D = 2**26, 2**29
 COLOUR_NOTE = "colour converted to luminance (Rec. 601)"
 
 
-def check_size(path: Path, size: Sequence[int], max_pixels: int) -> None:
-    """Refuse an image by the size that its header states. Raises `ImageError`."""
+def check_size(path: Path, size: Sequence[int], max_pixels: int | None) -> None:
+    """Refuse an image by the size that its header states. Raises `ImageError`.
+
+    max_pixels : the largest image allowed; None: `MAX_PIXELS_2D` for 2D images and single slices, else `MAX_PIXELS_3D`.
+    """
     size = tuple(int(n) for n in size)
     if len(size) not in (2, 3):
         times = "; split a time series into its volumes" if len(size) > 3 else ""
@@ -24,6 +30,8 @@ def check_size(path: Path, size: Sequence[int], max_pixels: int) -> None:
         )
     if min(size) < 1:
         raise ImageError(f"{path} has no pixels (size {' x '.join(map(str, size))}); export it again.")
+    if max_pixels is None:
+        max_pixels = MAX_PIXELS_2D if sum(n > 1 for n in size) <= 2 else MAX_PIXELS_3D
     if math.prod(size) > max_pixels:
         raise ImageError(
             f"{path} has {math.prod(size):,} pixels ({' x '.join(map(str, size))}), more than the limit of "
@@ -56,6 +64,12 @@ def luminance(rgb: np.ndarray) -> tuple[np.ndarray, bool]:
         return np.ascontiguousarray(r), False
     grey = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
     return np.rint(grey).astype(rgb.dtype), True
+
+
+def without_overflow(array: np.ndarray) -> np.ndarray:
+    """A float array whose values can be subtracted from each other: scaled to -1..1 where they are huge."""
+    greatest = max(abs(float(array.min())), abs(float(array.max())))
+    return array / array.dtype.type(greatest) if greatest > np.finfo(array.dtype).max / 4 else array
 
 
 def with_grid_of(image: sitk.Image, array: np.ndarray) -> sitk.Image:

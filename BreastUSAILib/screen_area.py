@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from .pixels import without_overflow
+
 # Work is done on a grid of about this many blocks along the longer side; a block of a 1024 x 768 screen is 4 x 4.
 _BLOCKS = 256
 # Lengths in blocks.
@@ -44,6 +46,7 @@ class ScreenArea:
 def _as_uint8(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
+    array = without_overflow(array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64, copy=False))
     low, high = float(array.min()), float(array.max())
     return ((array - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
 

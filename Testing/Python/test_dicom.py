@@ -14,6 +14,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
@@ -403,8 +405,65 @@ def test_without_pydicom_the_error_says_how_to_get_it(tmp_path, monkeypatch):
 
     path = save(dataset(GREY), tmp_path / "a.dcm")
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(DependencyError, match="pip install pydicom"):
+    with pytest.raises(DependencyError, match="pydicom is not installed.*pip install"):
         read_image(path)
+
+
+def test_a_pydicom_without_decoders_is_too_old(tmp_path, monkeypatch):
+    import sys
+
+    path = save(dataset(GREY), tmp_path / "a.dcm")
+    monkeypatch.setitem(sys.modules, "pydicom.pixels", None)  # came with pydicom 3
+    with pytest.raises(DependencyError, match='too old.*pip install "pydicom>=3.0"'):
+        read_image(path)
+
+
+def test_a_missing_decoder_is_not_a_damaged_file(tmp_path, monkeypatch):
+    from pydicom.pixels import get_decoder
+
+    ds = dataset(GREY, syntax=JPEGLSLossless)
+    ds.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+    path = save(ds, tmp_path / "a.dcm")
+    monkeypatch.setattr(get_decoder(JPEGLSLossless), "_available", {})
+    with pytest.raises(DependencyError, match="JPEG-LS.*python-gdcm"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("where", ["dcmread", "pixels.pixel_array"])
+def test_too_little_memory_is_not_a_damaged_file(tmp_path, monkeypatch, where):
+    def full(*_, **__):
+        raise MemoryError
+
+    path = save(dataset(GREY), tmp_path / "a.dcm")
+    monkeypatch.setattr(f"pydicom.{where}", full)
+    with pytest.raises(MemoryError):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "kind"), [(JPEGLosslessSV1, "JPEGLosslessProcess14_1"), (JPEGLSLossless, "JPEGLSLossless")]
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_lossless_jpeg_of_scanners(tmp_path, syntax, kind, dtype):
+    gdcm = pytest.importorskip("gdcm")
+    pixels = GREY.astype(dtype) * (1 if dtype == np.uint8 else 200)
+    plain = save(dataset(pixels), tmp_path / "plain.dcm")
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(plain))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, kind)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(tmp_path / "a.dcm"))
+    assert writer.Write()
+    from pydicom import dcmread
+
+    assert dcmread(tmp_path / "a.dcm").file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(pixels_of(read_image(tmp_path / "a.dcm")), pixels)
 
 
 def test_real_ultrasound_of_pydicom():

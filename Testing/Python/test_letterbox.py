@@ -38,6 +38,36 @@ def test_intensity_range_does_not_matter(dtype, scale):
     np.testing.assert_allclose(to_unit_range((image * scale).astype(dtype)), to_unit_range(image), atol=1e-3)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    exponent=st.floats(-250, 307.9),
+    offset=st.floats(-1, 1),
+    dtype=st.sampled_from([np.float64, np.float32]),
+    seed=st.integers(0, 99),
+)
+def test_levels_survive_any_scale(exponent, offset, dtype, seed):
+    """Nothing is lost to a cast, an overflow or an offset."""
+    levels = np.random.default_rng(seed).integers(0, 256, (40, 50)) / 255
+    exponent = exponent if dtype == np.float64 else np.clip(exponent, -30, 38.2)
+    image = ((levels - 0.5 + offset / 2) * 10.0**exponent).astype(dtype)
+    found = to_unit_range(image)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, to_unit_range(levels), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.int64])
+@pytest.mark.parametrize("offset", [1e6, -2e9])
+def test_levels_far_from_zero_survive(dtype, offset):
+    levels = np.random.default_rng(0).integers(0, 256, (40, 50)) * (0.001 if dtype == np.float64 else 1)
+    np.testing.assert_allclose(to_unit_range((levels + offset).astype(dtype)), to_unit_range(levels), atol=1e-3)
+
+
+def test_the_input_is_left_as_it_is():
+    image = np.arange(400, dtype=np.float32).reshape(20, 20)
+    to_unit_range(image)
+    np.testing.assert_array_equal(image, np.arange(400).reshape(20, 20))
+
+
 def test_constant_image_becomes_zero():
     assert not to_unit_range(np.full((5, 5), 7)).any()
 

@@ -1,6 +1,7 @@
 """Measurements against shapes whose figures are known."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from BreastUSAILib import measurements
 from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.measurements import measure_2d
 
@@ -202,6 +204,46 @@ def test_a_mask_that_fills_a_black_image_leaves_ratios_open():
     found = measure_2d(*images(np.ones((20, 30), bool), np.zeros((20, 30))), True)
     assert found["contrast_ratio"] is None and found["echo_heterogeneity"] is None and found["posterior_ratio"] is None
     assert found["area_mm2"] == 600 and found["perimeter_mm"] == pytest.approx(100, rel=0.1)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    spacing=st.sampled_from([(1.0, 1.0), (0.1, 0.3), (0.5, 0.07)]),
+    shape=st.sampled_from(["ellipse", "bar", "column", "dots"]),
+)
+def test_a_large_image_around_changes_nothing(seed, spacing, shape):
+    """Only the surroundings of the lesion are computed on; all that counts must lie in them."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((200, 240))
+    height, width = {"bar": (3, 50), "column": (40, 3)}.get(shape, rng.integers(4, 40, 2))
+    inside = ((y - 100) / height) ** 2 + ((x - 120) / width) ** 2 <= 0.5
+    if shape == "dots":
+        inside &= rng.random(inside.shape) < 0.2
+        inside[100, 120] = True
+    echoes = rng.random(inside.shape) * 200 + 1
+    everything = (slice(0, 200), slice(0, 240))
+    with mock.patch.object(measurements, "_surroundings", lambda *_: everything):
+        small = measure_2d(*images(inside, echoes, spacing), True)
+    border = ((40, 60), (70, 50))
+    large = measure_2d(*images(np.pad(inside, border), np.pad(echoes, border, constant_values=1e4), spacing), True)
+    assert large.pop("depth_mm") == pytest.approx(small.pop("depth_mm") + 40 * spacing[1])
+    for name, value in small.items():
+        assert large[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+
+
+def test_the_surroundings_are_all_that_is_copied():
+    import tracemalloc
+
+    inside = np.zeros((3000, 3000), bool)
+    inside[1000:1040, 1500:1560] = True
+    mask, image = images(inside, np.full(inside.shape, 9, np.uint8))
+    measure_2d(mask, image, True)  # imports
+    tracemalloc.start()
+    measure_2d(mask, image, True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * inside.size  # the mask as booleans, and little else; a float copy alone is 8
 
 
 def test_wrong_inputs_are_refused():
