@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import RESEARCH_USE, __version__
-from .errors import BreastUSAIError, Cancelled, UsageError
+from .errors import BreastUSAIError, Cancelled, DependencyError, UsageError
 from .models.devices import NAMES as DEVICES
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _LAZY = {
     "train": {"roi-cnn": ("BreastUSAILib.training.roi_cnn", "the lesion segmentation of 2D images")},
     "evaluate": {"segment": ("BreastUSAILib.evaluation.segment", "Dice and distances on annotated 2D images")},
 }
+_EXTRA = ("monai", "matplotlib")  # what the extra `train` brings
+_NEEDED = {"train": (), "evaluate": _EXTRA}  # without which a command cannot come to its end
 _TABLE_ROWS = 20
 
 
@@ -92,8 +95,31 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
                 loaded.add_arguments(sub)
                 if not any("--debug" in action.option_strings for action in sub._actions):
                     sub.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-                sub.set_defaults(main=loaded.main)
+                sub.set_defaults(main=_with_extra(command, name, loaded.main))
     return parser
+
+
+def _with_extra(command: str, name: str, function: Callable[[argparse.Namespace], int]) -> Callable[..., int]:
+    """Let a command say what to install, before any work is done, where packages of the extra `train` are missing."""
+
+    def missing(package: str) -> DependencyError:
+        return DependencyError(
+            f"breastusai {command} {name} needs {package}; install it with: pip install breastusai[train]"
+        )
+
+    def checked(args: argparse.Namespace) -> int:
+        for package in _NEEDED[command]:
+            if importlib.util.find_spec(package) is None:
+                raise missing(package)
+        try:
+            return function(args)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in _EXTRA:
+                raise
+            raise missing(package) from error
+
+    return checked
 
 
 # ------------------------------------------------------------------------------------------------------------- run
@@ -121,7 +147,7 @@ def _add_run(commands) -> None:
     )
     parser.add_argument("--threshold", type=float, metavar="P", help="probability above which a pixel is lesion")
     parser.add_argument("--minimum-score", type=float, metavar="P", help="do not report lesions that score less")
-    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger images (default: 512 million)")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger images (default: 67 million in 2D)")
     parser.add_argument("--no-scene", dest="scene", action="store_false", help="write no scene.mrb for 3D Slicer")
     parser.add_argument(
         "--progress",
@@ -264,7 +290,7 @@ def _entry(name: str) -> tuple[ModelEntry, Path]:
     """A model that ships or one in a folder, and its weight file."""
     from .models import catalog, zoo
 
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return zoo.resolve(name, "segment")
     entry = catalog.entry(name)
     return entry, catalog.WEIGHTS / entry.file
@@ -311,7 +337,8 @@ def _error(sentence: str) -> None:
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end the work as Ctrl-C does: temporary files are removed, what is finished is kept."""
-    if threading.current_thread() is not threading.main_thread():
+    # A handler that was not installed from Python (None) could not be put back afterwards.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is None:
         yield
         return
 

@@ -130,6 +130,9 @@ def as_volume(image: sitk.Image) -> sitk.Image:
 # ---------------------------------------------------------------------------------------------------------- tables
 
 
+_BOX = ("center_x", "center_y", "center_z", "size_1", "size_2", "size_3")
+
+
 def finding_columns(studies: Iterable[Study] = ()) -> list[str]:
     """The columns of `finding_row`: always these, in this order; measurements unknown to us come last, sorted."""
     others = {name for study in studies for finding in study.findings for name in finding.measurements}
@@ -141,8 +144,7 @@ def finding_columns(studies: Iterable[Study] = ()) -> list[str]:
         *(f"birads_{category}" for category in BIRADS_CATEGORIES),
         "solid_nodule",
         "label",
-        *(f"center_{axis}_mm" for axis in "xyz"),
-        *(f"size_{axis}_mm" for axis in ("1", "2", "3")),
+        *(f"{name}_{unit}" for unit in ("mm", "px") for name in _BOX),
         "spacing_known",
         *MEASUREMENTS,
         *sorted(others.difference(MEASUREMENTS)),
@@ -152,8 +154,13 @@ def finding_columns(studies: Iterable[Study] = ()) -> list[str]:
 
 
 def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
-    """One finding as column -> value. Sizes are along the image's axes 1, 2, 3; None for what was not computed."""
+    """One finding as column -> value; None for what was not computed.
+
+    The centre of its box is LPS, the sizes are along the image's axes 1, 2, 3: in mm, or in pixels and in the columns
+    ``_px`` where the spacing is not known.
+    """
     birads = finding.birads or {}
+    unit = "mm" if study.image.spacing_known else "px"
     return {
         "image": study.image.path,
         "finding": finding.id,
@@ -162,8 +169,7 @@ def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
         **{f"birads_{category}": birads.get(category) for category in BIRADS_CATEGORIES},
         "solid_nodule": finding.solid_nodule,
         "label": finding.label,
-        **{f"center_{axis}_mm": value for axis, value in zip("xyz", finding.box.center, strict=True)},
-        **{f"size_{axis}_mm": value for axis, value in zip("123", finding.box.size, strict=True)},
+        **{f"{n}_{unit}": v for n, v in zip(_BOX, (*finding.box.center, *finding.box.size), strict=True)},
         "spacing_known": study.image.spacing_known,
         **finding.measurements,
         "models": "; ".join(f"{task}: {model}" for task, model in finding.models.items()),
@@ -172,7 +178,7 @@ def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
 
 
 def findings_csv(studies: Sequence[Study]) -> str:
-    """The findings of some studies as CSV text, one row each. Where spacing_known is False "mm" are pixels."""
+    """The findings of some studies as CSV text, one row each."""
     rows = [finding_row(study, finding) for study in studies for finding in study.findings]
     return to_csv(finding_columns(studies), rows)
 

@@ -76,11 +76,9 @@ def find_inputs(names: Sequence[str], output: Path) -> Inputs:
         if not images and not problems and len(sources) == before:
             failures.append((str(folder), f"{folder} has no image files in it; give a folder with images."))
 
-    from .image import is_image_file
-
     for name in names:
         path = Path(name)
-        if path.is_dir():
+        if os.path.isdir(path):  # Path.is_dir raises where it may not look, or where the name is too long
             add_folder(path)
         elif os.path.lexists(path) or not _WILDCARDS.search(name):
             add(path, path, Path(path.name))  # one that does not exist fails when it is read, with its own sentence
@@ -91,11 +89,11 @@ def find_inputs(names: Sequence[str], output: Path) -> Inputs:
             for match in matches:
                 if _is_results(match, output) or any(_is_results(p, output) for p in match.parents):
                     continue
-                if match.is_dir():
+                if os.path.isdir(match):
                     # ** names each folder and all that is in it: the files come by themselves.
                     if "**" not in name:
                         add_folder(match)
-                elif is_image_file(match):
+                elif _is_image(match):
                     add(match, match, Path(match.name))
                 else:
                     left.append(match)
@@ -105,8 +103,6 @@ def find_inputs(names: Sequence[str], output: Path) -> Inputs:
 
 def _walk(folder: Path, output: Path) -> tuple[list[Path], list[Path], list[tuple[str, str]]]:
     """Image files, other files, and folders that cannot be listed, sorted, below a folder."""
-    from .image import is_image_file
-
     images: list[Path] = []
     others: list[Path] = []
     problems: list[tuple[str, str]] = []
@@ -123,11 +119,21 @@ def _walk(folder: Path, output: Path) -> tuple[list[Path], list[Path], list[tupl
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _is_results(Path(here, f), output))
         for name in sorted(files):
             path = Path(here, name)
-            if is_image_file(path):
+            if _is_image(path):
                 images.append(path)
             elif not name.startswith("."):
                 others.append(path)
     return images, others, problems
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file that was come across is an input; one that cannot be looked at is: reading it says why not."""
+    from .image import is_image_file
+
+    try:
+        return is_image_file(path)
+    except OSError:
+        return True
 
 
 def _is_results(folder: Path, output: Path) -> bool:

@@ -29,7 +29,7 @@ _ASSETS = Path(__file__).parent / "report_assets"
 
 _TITLES = {
     "major_diameter": "Longest diameter",
-    "minor_diameter": "Longest diameter perpendicular to it",
+    "minor_diameter": "Longest chord perpendicular to it",
     "equivalent_diameter": "Diameter of a circle of equal area",
     "width": "Width, along the skin",
     "height": "Height, into the depth",

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .atomic import output_error, write_text
-from .errors import BreastUSAIError, Cancelled, DataError, OutputError, UsageError
+from .errors import BreastUSAIError, Cancelled, DataError, ModelError, OutputError, UsageError
 from .inputs import RUN, RUN_SCHEMA, Source, find_inputs, name_folders, read_run
 from .workers import cores, run_tasks
 
@@ -49,7 +49,7 @@ class RunOptions:
     jobs : processes; more than there are cores or inputs are not started.
     overwrite : redo inputs that are finished.
     spacing_mm, frame : see `image.read_image`.
-    max_pixels : the largest image that is read; None: `image.DEFAULT_MAX_PIXELS`.
+    max_pixels : the largest image that is read; None: as `image.read_image` says.
     scene : write scene.mrb.
     debug : tell the traceback of errors that nobody expected.
     """
@@ -63,6 +63,15 @@ class RunOptions:
     max_pixels: int | None = None
     scene: bool = True
     debug: bool = False
+
+    def of_results(self) -> dict[str, Any]:
+        """The options that change results; each study keeps them."""
+        return {
+            **asdict(self.workup),
+            "spacing_mm": self.spacing_mm,
+            "frame": self.frame,
+            "scene": self.scene,
+        }
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(os.path.abspath(self.output)))
@@ -105,16 +114,19 @@ class RunResult:
     skipped : how many were finished by an earlier run.
     left : files in the given folders that are no images.
     cancelled : whether the user ended it early.
+    unwritten : files of the overview that could not be written, with the reason.
     """
 
     results: tuple[Result, ...]
     skipped: int = 0
     left: tuple[Path, ...] = ()
     cancelled: bool = False
+    unwritten: tuple[Result, ...] = ()
 
     @property
     def failures(self) -> tuple[Result, ...]:
-        return tuple(r for r in self.results if r.study is None)
+        """Inputs that failed, then what is missing of the overview."""
+        return (*(r for r in self.results if r.study is None), *self.unwritten)
 
 
 # ------------------------------------------------------------------------------------------------------- one input
@@ -148,7 +160,7 @@ class InputWorker:
         return Outcome()
 
     def _do(self, task: Task, progress: Callable[[float, str], None]) -> None:
-        from .image import DEFAULT_MAX_PIXELS, read_image
+        from .image import read_image
         from .workup import run_workup
 
         options = self._options
@@ -158,7 +170,7 @@ class InputWorker:
             task.source.path,
             spacing_mm=options.spacing_mm,
             frame=options.frame,
-            max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
+            max_pixels=options.max_pixels,
         )
         seconds = {"read": round(time.perf_counter() - start, 4)}
 
@@ -167,7 +179,11 @@ class InputWorker:
                 progress(0.1 + 0.6 * fraction, message)
 
         study = run_workup(loaded, options.workup, tell, self._cache)
-        provenance = {**study.provenance, "seconds": {**seconds, **study.provenance.get("seconds", {})}}
+        provenance = {
+            **study.provenance,
+            "options": {**study.provenance.get("options", {}), **options.of_results()},
+            "seconds": {**seconds, **study.provenance.get("seconds", {})},
+        }
         progress(0.7, "writing")
         write_results(replace(study, provenance=provenance), loaded.image, task.temporary, scene=options.scene)
         move_results(task.temporary, task.folder)
@@ -270,7 +286,7 @@ def run(
 
     Raises
     ------
-    OutputError : nothing can be written to the output folder.
+    OutputError : nothing can be written to the output folder; nothing was done.
     ModelError, UsageError : the model or the device is not there; nothing was done.
     """
     tell = log or (lambda text: None)
@@ -292,8 +308,7 @@ def run(
         run_.give_up()
         raise
     result = RunResult(tuple(run_.results()), run_.skipped, inputs.left, cancelled)
-    run_.finish(result)
-    return result
+    return run_.finish(result)
 
 
 @dataclass
@@ -309,6 +324,8 @@ class _Run:
     failures: dict[str, str] = field(default_factory=dict)  # as named by the user -> sentence
     done: dict[Path, Any] = field(default_factory=dict)  # source -> Study without masks
     others: dict[str, Path] = field(default_factory=dict)  # folders of earlier runs' inputs -> their source
+    redo: set[Path] = field(default_factory=set)  # sources whose old results shall not count as finished
+    differing: set[Path] = field(default_factory=set)  # sources that were finished with other options
     skipped: int = 0
     created: str = field(default_factory=lambda: _now())
     made: list[Path] = field(default_factory=list)  # what was not there before, the last first
@@ -316,9 +333,10 @@ class _Run:
     def prepare_output(self) -> None:
         """Make the output folder and prove that it can be written to, before any work is done."""
         output = self.options.output
-        if output.exists() and not output.is_dir():
+        # os.path says "no" where Path raises: folders that may not be looked into, names that are too long.
+        if os.path.exists(output) and not os.path.isdir(output):
             raise OutputError(f"{output} is a file; choose a folder for --output.")
-        self.made = [path for path in (output / RUN, output, *output.parents) if not path.exists()]
+        self.made = [path for path in (output / RUN, output, *output.parents) if not os.path.exists(path)]
         probe = output / f"{TEMPORARY}{uuid.uuid4().hex[:12]}"
         write_text(probe, "")
         probe.unlink(missing_ok=True)
@@ -338,23 +356,48 @@ class _Run:
         self.folders = name_folders(sources, taken)
         ours = set(self.folders.values())
         self.others = {name: Path(path) for name, path in taken.items() if name not in ours}
+        # An attempt to redo an input that failed left the old results where they were; so did one that was killed.
+        again = ("failed", "redo")
+        self.redo = {Path(item["input"]) for item in _earlier_inputs(earlier) if item.get("status") in again}
         for source in sources:
             folder = output / self.folders[source.path]
             if not _is_text(source.path):
                 # ITK ends the whole process when it is given such a name.
                 self.failures[source.shown] = f"{source.shown} has a name that is not valid UTF-8; rename it."
                 continue
-            study = None if self.options.overwrite else read_finished(folder)
-            if study is not None:
+            study = read_finished(folder)
+            if study is not None and self.options.overwrite:
+                self.redo.add(source.path)
+            if study is not None and source.path not in self.redo:
                 self.done[source.path] = study
             else:
                 self.tasks.append(Task(source, output / f"{TEMPORARY}{uuid.uuid4().hex[:12]}", folder))
         self.skipped = len(self.done)
         if self.skipped:
             text = f"{_inputs(self.skipped)} finished earlier and skipped; --overwrite redoes them."
-            if earlier.get("options") not in (None, self._options_record()):
-                text += " They were done with other options."
+            self.differing = self._find_differing()
+            if self.differing:
+                n = len(self.differing)
+                text += f" Done with other options: {n if n < self.skipped else 'all of them'}."
             self.log(text)
+
+    def _find_differing(self) -> set[Path]:
+        """Which finished inputs were done with other options or another model, by what their studies tell."""
+        from .models.zoo import resolve
+
+        # The device changes no result; a model has several names, and its checksum is compared.
+        options = {k: v for k, v in self.options.of_results().items() if k not in ("device", "model")}
+        try:
+            sha256 = resolve(self.options.workup.model, "segment")[0].sha256
+        except ModelError:
+            sha256 = ""  # made with another one, then
+        differing = set()
+        for path, study in self.done.items():
+            made = study.provenance.get("options", {})
+            models = {m["sha256"] for m in study.provenance.get("models", ())}
+            if (models and sha256 not in models) or any(k in made and made[k] != v for k, v in options.items()):
+                differing.add(path)
+        return differing
 
     def work(self, make_worker) -> None:
         """Do all tasks, here or in processes of their own."""
@@ -421,7 +464,10 @@ class _Run:
     def give_up(self) -> None:
         """After an error that ends the run before anything is done: leave the output folder as it was."""
         if self.done or self.failures:
-            self.write_record("failed")
+            try:
+                self.write_record("failed")
+            except OutputError:
+                pass  # the error that ended the run is the one to tell
             return
         for path in self.made:
             try:
@@ -442,40 +488,50 @@ class _Run:
         known = {source.shown for source in self.sources}
         return found + [Result(name, message=text) for name, text in self.failures.items() if name not in known]
 
-    def finish(self, result: RunResult) -> None:
-        """Write the overview of all that the output folder holds, earlier runs included."""
+    def finish(self, result: RunResult) -> RunResult:
+        """Write the overview of all that the output folder holds, earlier runs included.
+
+        What cannot be written (disk full) is added to the result: how the inputs ended must reach the user all the same.
+        """
         from .report import INDEX, SUMMARY, Result, counts, index_html, summary_csv
 
         output = self.options.output
         earlier = []
         for name, path in sorted(self.others.items()):
             study = read_finished(output / name)
-            if study is not None:
+            if study is not None and path in self.redo:
+                earlier.append(Result(str(path), message=f"{path} failed when it was last redone; run it again."))
+            elif study is not None:
                 earlier.append(Result(str(path), name, study))
         results = [*result.results, *earlier]
         links = [name for name in own_files() if name in (SCENE, "findings.csv", "lesions.seg.nrrd", "study.json")]
-        files = {r.folder: [n for n in links if (output / r.folder / n).exists()] for r in results if r.study}
+        files = {r.folder: [n for n in links if os.path.exists(output / r.folder / n)] for r in results if r.study}
         how = "Cancelled" if result.cancelled else "Finished"
-        write_text(output / SUMMARY, summary_csv(results))
-        write_text(output / INDEX, index_html(results, f"{how} {_now().replace('T', ' ')[:16]} UTC.", files))
+        ended = f"{how} {_now().replace('T', ' ')[:16]} UTC."
         state = "cancelled" if result.cancelled else "done"
-        self.write_record(state, left=result.left, counts={**counts(results), "skipped": self.skipped})
+        unwritten = []
+        for name, write in (
+            # First the record: the next run goes by it.
+            (RUN, lambda: self.write_record(state, result.left, {**counts(results), "skipped": self.skipped})),
+            (SUMMARY, lambda: write_text(output / SUMMARY, summary_csv(results))),
+            (INDEX, lambda: write_text(output / INDEX, index_html(results, ended, files))),
+        ):
+            try:
+                write()
+            except OutputError as error:
+                unwritten.append(Result(str(output / name), message=str(error)))
+        return replace(result, unwritten=tuple(unwritten))
 
     def write_record(self, status: str, left: Iterable[Path] = (), counts: Mapping[str, int] | None = None) -> None:
         """Write run.json. At the start it keeps the folder names of a run that is killed; at the end it is complete."""
-        inputs = [
-            {
-                "input": str(source.path),
-                "folder": self.folders[source.path],
-                "status": "done"
-                if source.path in self.done
-                else "failed"
-                if source.shown in self.failures
-                else "waiting",
-            }
-            for source in self.sources
-        ]
-        inputs += [{"input": str(path), "folder": name, "status": "earlier"} for name, path in self.others.items()]
+        inputs = []
+        for source in self.sources:
+            item = {"input": str(source.path), "folder": self.folders[source.path], "status": self._status(source)}
+            if source.path in self.differing:
+                item["options"] = self.done[source.path].provenance.get("options", {})
+            inputs.append(item)
+        for name, path in self.others.items():
+            inputs.append({"input": str(path), "folder": name, "status": "redo" if path in self.redo else "earlier"})
         models: dict[str, Any] = {}
         software = {"breastusai": __version__, "python": platform.python_version()}
         for study in self.done.values():
@@ -496,6 +552,13 @@ class _Run:
             "left": [str(path) for path in left],
         }
         write_text(self.options.output / RUN, json.dumps(record, indent=2) + "\n")
+
+    def _status(self, source: Source) -> str:
+        if source.path in self.done:
+            return "done"
+        if source.shown in self.failures:
+            return "failed"
+        return "redo" if source.path in self.redo else "waiting"
 
     def _options_record(self) -> dict[str, Any]:
         """The options that change results."""
@@ -518,10 +581,7 @@ def read_finished(folder: Path):
 
 def _taken(output: Path, earlier: Mapping[str, Any]) -> dict[str, str]:
     """Folder name -> source of what earlier runs did, by run.json, and by the studies where that is lost."""
-    taken = {}
-    for item in earlier.get("inputs", ()):
-        if isinstance(item, dict) and isinstance(item.get("folder"), str) and isinstance(item.get("input"), str):
-            taken[item["folder"]] = item["input"]
+    taken = {item["folder"]: item["input"] for item in _earlier_inputs(earlier)}
     for study_file in sorted(output.glob("*/study.json")):
         name = study_file.parent.name
         if name not in taken:
@@ -529,6 +589,15 @@ def _taken(output: Path, earlier: Mapping[str, Any]) -> dict[str, str]:
             if study is not None:
                 taken[name] = os.path.abspath(study.image.path)
     return taken
+
+
+def _earlier_inputs(earlier: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The inputs of a run.json, as far as they are well formed."""
+    return [
+        item
+        for item in earlier.get("inputs", ())
+        if isinstance(item, dict) and isinstance(item.get("folder"), str) and isinstance(item.get("input"), str)
+    ]
 
 
 def _is_text(path: Path) -> bool:

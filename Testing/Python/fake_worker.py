@@ -38,9 +38,10 @@ class FakeWorker:
             finding = Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1, measurements={"area_px2": 80.0})
             found = () if "none" in name else (finding,)
             threads = os.environ.get("OMP_NUM_THREADS", "")
-            study = Study(
-                ImageInfo.of(image, str(task.source.path), False), found, provenance={"options": {"threads": threads}}
-            )
+            options = {**self.options.of_results(), "threads": threads}
+            models = [{"id": "fake", "version": "1", "sha256": self.options.workup.model, "task": "segment"}]
+            provenance = {"options": options, "models": models if self.options.workup.model else []}
+            study = Study(ImageInfo.of(image, str(task.source.path), False), found, provenance=provenance)
             write_results(study, image, task.temporary, scene=False)
             if "half" in name:
                 raise OutputError(f"{task.temporary}/scene.mrb cannot be written: the disk is full.")

@@ -252,6 +252,17 @@ def test_an_unreadable_image(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "out" / "bus_0030-s" / "study.json").exists()
 
 
+def test_a_name_that_is_too_long_costs_its_input_alone(tmp_path, capsys):
+    long = "x" * 300
+    names = ["run", f"{long}.png", str(SAMPLE), "--output", str(tmp_path / "out")]
+    assert cli.main([*names, "--device", "cpu", "--no-scene"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1 and re.search(f"{long}.png cannot be read .*too long", said)
+    assert (tmp_path / "out" / "bus_0030-s" / "study.json").exists()
+    assert run_sample(tmp_path / "out", "--model", long) == 1
+    assert f"Model '{long}' is unknown" in capsys.readouterr().err
+
+
 def test_an_output_that_is_a_file(tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
     assert run_sample(tmp_path / "out") == 1

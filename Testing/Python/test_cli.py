@@ -236,6 +236,40 @@ def test_training_and_evaluation_are_wired(arguments, capsys):
     assert capsys.readouterr().err.startswith("error: /nonexistent")
 
 
+@pytest.mark.parametrize("package", ["monai", "matplotlib"])
+def test_evaluation_without_its_packages_says_what_to_install_before_any_work(package, tmp_path, monkeypatch, capsys):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == package else real(name, *a))
+    assert cli.main(["evaluate", "segment", "--data", "/nonexistent", "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == (
+        f"error: breastusai evaluate segment needs {package}; install it with: pip install breastusai[train]\n"
+    )
+    assert not (tmp_path / "out").exists()
+    assert cli.main(["evaluate", "segment", "--help"]) == 0
+
+
+def test_training_that_meets_a_missing_package_says_what_to_install(monkeypatch, capsys):
+    from BreastUSAILib.training import roi_cnn
+
+    def main(args):
+        name = str(args.data[0])
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(roi_cnn, "main", main)
+    assert cli.main(["train", "roi-cnn", "--data", "monai.metrics", "--output", "x"]) == 1
+    assert "train roi-cnn needs monai; install it with: pip install breastusai[train]" in capsys.readouterr().err
+    assert cli.main(["train", "roi-cnn", "--data", "json5", "--output", "x"]) == 1
+    assert "unexpected ModuleNotFoundError" in capsys.readouterr().err
+
+
+def test_a_handler_that_was_not_installed_from_python_is_left_alone(monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    monkeypatch.setattr(signal, "signal", lambda *args: pytest.fail("the handler was replaced"))
+    assert cli.main(["models", "list"]) == 0
+
+
 def test_errors_nobody_expected_are_one_sentence_and_debug_shows_where(monkeypatch, capsys):
     def broken():
         raise ZeroDivisionError("oh")

@@ -167,6 +167,25 @@ def test_csv_values():
     assert float(rows[0]["size_1_mm"]) == pytest.approx(9 * 0.07)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_csv_tells_millimetres_from_pixels(known):
+    study = study_on(grid_2d())
+    study = replace(study, image=replace(study.image, spacing_known=known))
+    row = next(csv.DictReader(files.findings_csv([study]).splitlines()))
+    names = ("center_x", "center_y", "center_z", "size_1", "size_2", "size_3")
+    values = {unit: [row[f"{name}_{unit}"] for name in names] for unit in ("mm", "px")}
+    box = study.findings[0].box
+    assert values["mm" if known else "px"] == [f"{v:.6g}" for v in (*box.center, *box.size)]
+    assert values["px" if known else "mm"] == [""] * 6
+
+
+def test_measurements_that_have_no_value_are_empty_cells():
+    study = study_on(grid_2d(), 1)
+    study = replace(study, findings=(replace(study.findings[0], measurements=dict.fromkeys(files.MEASUREMENTS)),))
+    row = next(csv.DictReader(files.findings_csv([study]).splitlines()))
+    assert all(row[name] == "" for name in files.MEASUREMENTS)
+
+
 @given(text=st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=20))
 @settings(max_examples=50, deadline=None)
 def test_csv_survives_any_text(text):

@@ -336,3 +336,24 @@ def test_assets_are_part_of_the_package():
     # A wheel without them makes no report.
     assert '"report_assets/*"' in (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert {p.suffix for p in (Path(report.__file__).parent / "report_assets").iterdir()} == {".css", ".j2", ".js"}
+
+
+def test_measurements_without_a_value_are_told_as_such():
+    from BreastUSAILib.files import MEASUREMENTS
+
+    image = grey()
+    study = study_of(image, ((10, 10), (20, 15)))
+    study = replace(study, findings=(replace(study.findings[0], measurements=dict.fromkeys(MEASUREMENTS)),))
+    assert Page(report.report_html(study, image)).text.count("not measured") == len(MEASUREMENTS)
+    results = [Result("a.png", "a", study)]
+    assert "a.png" in report.index_html(results, "Finished.", {})
+    row = next(csv.DictReader(io.StringIO(report.summary_csv(results), newline="")))
+    assert all(row[name] == "" for name in MEASUREMENTS) and report.key_figure(study.findings[0]) == ""
+
+
+def test_the_minor_diameter_is_called_what_it_is():
+    from BreastUSAILib.measurements import measure_2d
+
+    definition = " ".join(measure_2d.__doc__.split())
+    assert "``minor_diameter_mm``: the longest chord" in definition
+    assert report.title_and_unit("minor_diameter_mm") == ("Longest chord perpendicular to it", "mm")

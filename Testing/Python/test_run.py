@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,6 +96,34 @@ def test_results_are_never_taken_for_images(tmp_path):
     assert [s.path.name for s in found.sources] == ["a.png"]
     assert "holds results" in find_inputs([str(tmp_path / "in" / "results")], tmp_path / "x").failures[0][1]
     assert "choose another folder" in find_inputs([str(tmp_path / "in")], tmp_path / "in").failures[0][1]
+
+
+def test_names_that_cannot_be_looked_at_cost_their_input_alone(tmp_path):
+    good, long = image_at(tmp_path / "good.png"), "x" * 300
+    result = fake_run([f"{long}.png", tmp_path / long / "a.png", good, f"{long}*"], tmp_path / "out")
+    assert [r.folder for r in result.results if r.study] == ["good"]
+    assert [r.source for r in result.failures] == [f"{long}.png", str(tmp_path / long / "a.png"), f"{long}*"]
+    with pytest.raises(OutputError, match="the name is too long; choose a shorter one"):
+        fake_run([good], tmp_path / long)
+
+
+def test_files_that_may_not_be_looked_at_are_inputs_that_fail(tmp_path, monkeypatch):
+    image_at(tmp_path / "in" / "a.png")
+    locked = image_at(tmp_path / "in" / "locked" / "b.png")
+    real = os.stat
+
+    def stat(path, *args, **kwargs):  # the tests may run as root, whom no permission stops
+        if isinstance(path, (str, Path)) and Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **kwargs)
+
+    def is_file(self):  # as Path.is_file of Python 3.10 to 3.13: what stat raises passes
+        return stat(self) is not None
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(Path, "is_file", is_file)
+    found = find_inputs([str(tmp_path / "in"), str(tmp_path / "in" / "locked" / "*")], tmp_path / "out")
+    assert [s.path.name for s in found.sources] == ["a.png", "b.png"]
 
 
 def test_empty_folders_and_missing_files_are_failures(tmp_path):
@@ -239,6 +268,68 @@ def test_a_failed_redo_keeps_the_old_results(tmp_path, monkeypatch):
     left = {p.name: p.read_bytes() for p in (tmp_path / "out" / "a").iterdir()}
     assert left == before
     assert not list((tmp_path / "out").glob(".tmp-*"))
+
+
+def statuses(output):
+    return {i["folder"]: i["status"] for i in read_run(output)["inputs"]}
+
+
+def test_a_failed_redo_is_done_again_by_the_next_run(tmp_path, monkeypatch):
+    a, b = image_at(tmp_path / "in" / "a.png"), image_at(tmp_path / "in" / "b.png")
+    out = tmp_path / "out"
+    fake_run([a, b], out)
+    with monkeypatch.context() as patch:
+        patch.setattr("fake_worker.move_results", lambda *args: (_ for _ in ()).throw(OutputError("full.")))
+        assert len(fake_run([a], out, overwrite=True).failures) == 1
+    assert (out / "a" / "study.json").exists() and statuses(out) == {"a": "failed", "b": "earlier"}
+    # A run of other inputs does not make it a success either.
+    assert fake_run([b], out).skipped == 1
+    assert statuses(out) == {"a": "redo", "b": "done"}
+    rows = (out / "summary.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows[1:]] == ["done", "failed"] and "failed when it was last redone" in rows[2]
+    result = fake_run([a, b], out)
+    assert result.skipped == 1 and not result.failures and statuses(out) == {"a": "done", "b": "done"}
+    assert fake_run([a, b], out).skipped == 2
+
+
+def test_what_a_cancelled_overwrite_had_before_it_is_redone(tmp_path):
+    a = image_at(tmp_path / "in" / "a-interrupt.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "go-on").touch()
+    fake_run([a], out)
+    (out / "go-on").unlink()
+    assert fake_run([a], out, overwrite=True).cancelled and statuses(out) == {"a-interrupt": "redo"}
+    (out / "go-on").touch()
+    assert fake_run([a], out).skipped == 0 and statuses(out) == {"a-interrupt": "done"}
+
+
+def test_that_options_differ_is_said_as_long_as_they_do(tmp_path, monkeypatch):
+    a, b = image_at(tmp_path / "a.png"), image_at(tmp_path / "b.png")
+    out, said = tmp_path / "out", []
+    fake_run([a], out)
+    for _ in range(2):
+        said.clear()
+        fake_run([a, b], out, log=said.append, spacing_mm=0.1)
+        assert "Done with other options" in said[0]
+        records = {i["folder"]: i.get("options", {}).get("spacing_mm", "none told") for i in read_run(out)["inputs"]}
+        assert records == {"a": None, "b": "none told"}
+    assert said == ["2 inputs finished earlier and skipped; --overwrite redoes them. Done with other options: 1."]
+
+
+def test_another_model_is_another_option_and_another_device_is_not(tmp_path, monkeypatch):
+    from BreastUSAILib.models import zoo
+
+    monkeypatch.setattr(zoo, "resolve", lambda name, task: (SimpleNamespace(sha256=name.removeprefix("alias of ")), None))
+    a, said = image_at(tmp_path / "a.png"), []
+    fake_run([a], tmp_path / "out", model="one")
+    for model, differs in (("one", False), ("alias of one", False), ("two", True), ("two", True)):
+        said.clear()
+        options = RunOptions(tmp_path / "out", WorkupOptions(model=model, device="cpu"), scene=False)
+        assert run([str(a)], options, None, said.append, make_worker=FakeWorker).skipped == 1
+        assert ("other options" in said[0]) == differs
+    monkeypatch.undo()  # a model that is gone is another one, too
+    assert run([str(a)], options, None, said.append, make_worker=FakeWorker).skipped == 1 and "other options" in said[-1]
 
 
 def test_another_image_of_the_same_name_does_not_meet_old_results(tmp_path):
@@ -397,6 +488,24 @@ def test_the_output_folder_is_proven_before_any_work(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="cannot be written"):
         fake_run([a], tmp_path / "file" / "out")
     assert tree(tmp_path) == ["a.png", "file"]
+
+
+def test_a_disk_that_is_full_at_the_end_hides_no_failure(tmp_path, monkeypatch):
+    for name in ("a", "bug"):
+        image_at(tmp_path / "in" / f"{name}.png")
+    real = runs.write_text
+
+    def write(path, text):
+        if path.name == "summary.csv":
+            raise OutputError(f"{path} cannot be written: the disk is full.")
+        return real(path, text)
+
+    monkeypatch.setattr(runs, "write_text", write)
+    result = fake_run([tmp_path / "in"], tmp_path / "out")
+    assert [Path(f.source).name for f in result.failures] == ["bug.png", "summary.csv"]
+    assert result.failures[1].message == f"{tmp_path}/out/summary.csv cannot be written: the disk is full."
+    assert [Path(r.source).name for r in result.results] == ["a.png", "bug.png"]
+    assert read_run(tmp_path / "out")["status"] == "done" and (tmp_path / "out" / "index.html").exists()
 
 
 def test_temporary_folders_of_killed_runs_are_removed_when_they_are_old(tmp_path):
