@@ -119,10 +119,15 @@ def test_tissue_behind_a_black_shadow_is_kept():
     assert overlap(rectangle, (200, 100, 500, 380)) >= 0.97
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.float64])
 def test_other_pixel_types_give_the_same(dtype):
     screen, _ = make_screen(speckle((300, 400)), 4)
     assert area_of((screen.astype(dtype)) * 100)[1] == area_of(screen)[1]
+
+
+def test_values_beyond_float32_give_the_same():
+    screen, _ = make_screen(speckle((300, 400)), 4)
+    assert area_of((screen - 127.5) * 1e306)[1] == area_of(screen)[1]
 
 
 @pytest.mark.parametrize("array", [speckle((20, 30)), np.zeros((300, 300), np.uint8), speckle((300, 3))])
