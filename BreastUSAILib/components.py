@@ -21,7 +21,13 @@ def check_spacing(spacing: Sequence[float], dimension: int) -> tuple[float, ...]
 
 
 def keep_components(
-    mask: np.ndarray, spacing: Sequence[float], *, keep: str = "central", min_fraction: float = 0.4
+    mask: np.ndarray,
+    spacing: Sequence[float],
+    *,
+    keep: str = "central",
+    min_fraction: float = 0.4,
+    probability: np.ndarray | None = None,
+    min_confidence: float = 0.0,
 ) -> list[np.ndarray]:
     """The components of a mask that count as lesions, after Huang et al. 2019.
 
@@ -35,6 +41,9 @@ def keep_components(
     keep : ``"central"``, the component whose centroid lies closest to the image's centre in mm (of two that are
         equally close, the larger); ``"largest"``; or ``"all"`` that are large enough, for images with several lesions.
     min_fraction : 0 to 1; 0.4 is the paper's.
+    probability, min_confidence : of the components that are large enough, ``"central"`` looks only at those whose mean
+        probability is at least this share (0 to 1) of the surest one's (ours; 0, the paper's, looks at all): a faint
+        component near the centre must not displace a sure one.
 
     Returns
     -------
@@ -58,6 +67,8 @@ def keep_components(
         raise UsageError(f"keep is {keep!r}; choose one of {', '.join(KEEP)}.")
     if not 0.0 <= min_fraction <= 1.0:
         raise UsageError(f"min_fraction is {min_fraction}; it must lie between 0 and 1.")
+    if not 0.0 <= min_confidence <= 1.0:
+        raise UsageError(f"min_confidence is {min_confidence}; it must lie between 0 and 1.")
 
     labels, _ = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
     sizes = np.bincount(labels.ravel())[1:]
@@ -68,6 +79,9 @@ def keep_components(
     if keep == "largest":
         large = large[:1]
     elif keep == "central":
+        if probability is not None and min_confidence > 0:
+            confidence = ndimage.mean(probability, labels, large)
+            large = [k for k, c in zip(large, confidence, strict=True) if c >= min_confidence * max(confidence)]
         centre = (np.array(mask.shape) - 1) / 2
         centroids = np.array(ndimage.center_of_mass(mask, labels, large))
         distances = np.linalg.norm((centroids - centre) * scale, axis=1)

@@ -191,7 +191,13 @@ def segment_2d(
     parameters = ChanVeseParameters.paper() if chosen == "paper" else ChanVeseParameters(**chosen)
 
     candidates = []
-    regions = keep_components(seen.probability > threshold, seen.spacing, keep=options.lesions)
+    regions = keep_components(
+        seen.probability > threshold,
+        seen.spacing,
+        keep=options.lesions,
+        probability=seen.probability,
+        min_confidence=settings.get("min_confidence", 0.0),
+    )
     for number, region in enumerate(regions):
         tell(0.6 + 0.3 * number / len(regions), "refining the outline")
         score = region_score(seen.probability, region)

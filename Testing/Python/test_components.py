@@ -91,3 +91,20 @@ def test_parts_are_disjoint_subsets_ordered_by_size(mask, fraction):
         one = keep_components(mask, (1.0, 0.5), keep=keep, min_fraction=fraction)
         assert len(one) == min(1, len(parts))
         assert all(any(np.array_equal(one[0], p) for p in parts) for _ in one)
+
+
+def test_a_faint_component_near_the_centre_does_not_displace_a_sure_one():
+    mask = np.zeros((40, 60), bool)
+    mask[15:25, 25:35] = mask[5:15, 45:55] = True
+    probability = np.where(mask, 0.55, 0.1)
+    probability[5:15, 45:55] = 0.95
+    (central,) = keep_components(mask, (1, 1))
+    assert central[20, 30]
+    (sure,) = keep_components(mask, (1, 1), probability=probability, min_confidence=0.9)
+    assert sure[10, 50] and not sure[20, 30]
+    # 0.55 / 0.95 = 0.58: not fainter than that is near enough
+    (central,) = keep_components(mask, (1, 1), probability=probability, min_confidence=0.5)
+    assert central[20, 30]
+    assert len(keep_components(mask, (1, 1), keep="all", probability=probability, min_confidence=0.9)) == 2
+    with pytest.raises(UsageError, match="min_confidence is 2"):
+        keep_components(mask, (1, 1), min_confidence=2)
