@@ -38,7 +38,6 @@ from .native import quiet
 from .pixels import COLOUR_NOTE, check_size, choose_frame, clean_values, luminance, not_orthonormal, with_grid_of
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
     "IMAGE_SUFFIXES",
     "LoadedImage",
     "as_2d",
@@ -55,9 +54,6 @@ __all__ = [
     "resample_to_spacing",
     "write_image",
 ]
-
-DEFAULT_MAX_PIXELS: int | None = None
-"""What `read_image` goes by unless told: the limits of `pixels.check_size`."""
 
 IMAGE_SUFFIXES = (
     (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
@@ -189,7 +185,7 @@ def read_image(
     *,
     spacing_mm: float | Sequence[float] | None = None,
     frame: int | None = None,
-    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     allow_constant: bool = False,
 ) -> LoadedImage:
     """Read an image: NRRD, NIfTI, MetaImage, PNG, JPEG, BMP, TIFF or DICOM, told apart by content, not by name.

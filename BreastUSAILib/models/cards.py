@@ -6,6 +6,12 @@ from .. import RESEARCH_USE
 from .entry import ModelEntry
 
 
+def _value(value) -> str:
+    if isinstance(value, (list, tuple)):
+        return " to ".join(_value(v) for v in value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
 def _figures(measured) -> list[str]:
     lines = []
     for name, figures in measured.items():
@@ -13,7 +19,7 @@ def _figures(measured) -> list[str]:
             lines += [f"{figures}", ""]
             continue
         lines += [f"**{name}**", "", "| figure | value |", "|---|---|"]
-        lines += [f"| {k.replace('_', ' ')} | {v:.3f} |" if isinstance(v, float) else f"| {k.replace('_', ' ')} | {v} |" for k, v in figures.items()]
+        lines += [f"| {name.replace('_', ' ')} | {_value(value)} |" for name, value in figures.items()]
         lines.append("")
     return lines
 

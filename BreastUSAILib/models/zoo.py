@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,12 +52,14 @@ def resolve(name: str | Path, task: str) -> tuple[ModelEntry, Path]:
     folder = Path(name) if name else None
     if folder is None:
         entry, weights = catalog.default_for(task), None
-    elif folder.is_dir():
+    elif os.path.isdir(folder):  # Path.is_dir raises where it may not look, or where the name is too long
         config = folder / CONFIG
-        if not config.is_file():
+        if not os.path.isfile(config):
             raise ModelError(f"{folder} is not a model folder: {CONFIG} is missing; give the folder that training wrote.")
         try:
             entry = ModelEntry.from_dict(json.loads(config.read_text(encoding="utf-8")), str(config))
+        except OSError as error:
+            raise ModelError(f"{config} cannot be read ({error.strerror}); check its permissions.") from error
         except ValueError as error:
             raise ModelError(f"{config} is not JSON ({error}); train again or restore the file.") from error
         # The weights lie beside the config; a path that leads elsewhere is not followed.

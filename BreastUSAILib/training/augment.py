@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+CLOSEST = math.exp(-0.5)  # the smallest share of an image's width that is shown, unless wider variety is asked for
+
 
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
     return torch.rand(n, generator=generator) * (high - low) + low
@@ -41,7 +43,7 @@ def geometric(
     size: int,
     generator: torch.Generator,
     lesion_free: float = 0.08,
-    closest: float = 0.6,
+    closest: float = CLOSEST,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mirrored, scaled, stretched, rotated, shifted and gently warped copies of (N, 1, C, C) tensors, `size` pixels wide.
 
@@ -210,7 +212,7 @@ def augment(
 
     `wide` adds other scanners' processing and shows lesions up to 1.4 times larger, for scanners that are not in the data.
     """
-    images, masks, valid = geometric(images, masks, valid, size, generator, closest=0.42 if wide else 0.6)
+    images, masks, valid = geometric(images, masks, valid, size, generator, closest=0.42 if wide else CLOSEST)
     if wide:
         images = scanner(images, generator)
     return overlays(intensity(images, generator), generator) * (valid > 0), masks, valid
