@@ -18,6 +18,7 @@ import SimpleITK as sitk
 
 from .child_process import ChildError, ChildRun, python_executable
 from .errors import DataError, ImageError, OutputError
+from .files import read_study
 from .findings import Study
 from .grid import as_2d
 
@@ -146,8 +147,9 @@ def cli_arguments(source: Path, output: Path, options: WorkupOptions) -> list[st
         arguments += ["--model", options.model]
     if not options.refine:
         arguments.append("--no-refine")
-    if options.threshold is not None:
-        arguments += ["--threshold", repr(options.threshold)]
+    for name, value in (("--threshold", options.threshold), ("--minimum-score", options.minimum_score)):
+        if value is not None:
+            arguments += [name, repr(value)]
     return arguments
 
 
@@ -162,29 +164,15 @@ def read_result(output: Path, name: str) -> Study:
     found = sorted(output.glob("*/study.json"))
     if len(found) != 1:
         raise DataError(f"the analysis of {name} left {len(found)} results; see the log.")
-    labels = found[0].with_name("lesions.seg.nrrd")
-    with _disk_trouble(name):
-        text = found[0].read_text(encoding="utf-8")
-        masks = sitk.ReadImage(str(labels)) if labels.is_file() else None
-    study = Study.from_json(text, labels=masks, source=f"the result of {name}")
-    return replace(_on_own_grid(study), image=replace(study.image, path=name))
-
-
-def _on_own_grid(study: Study) -> Study:
-    """Files hold the masks of a 2D image as one slice; a study's masks are on the image's own grid."""
-    info = study.image
-    if info.dimension == 3:
-        return study
-    findings = []
-    for finding in study.findings:
-        mask = finding.mask
-        if mask is not None and mask.GetDimension() == 3:
-            mask = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(mask)[0])
-            mask.SetSpacing(info.spacing)
-            mask.SetOrigin(info.origin)
-            mask.SetDirection(info.direction)
-        findings.append(replace(finding, mask=mask))
-    return replace(study, findings=tuple(findings))
+    try:
+        study = read_study(found[0].parent)
+    except DataError as error:
+        # The sentence speaks of a temporary folder that is gone by the time it is read.
+        raise OutputError(
+            f"The result of {name} cannot be read: it is incomplete; free some space on the disk of temporary files and "
+            "press Apply again."
+        ) from error
+    return replace(study, image=replace(study.image, path=name))
 
 
 class ChildWorkup:

@@ -117,7 +117,7 @@ def test_a_result_that_cannot_be_read_is_one_sentence(tmp_path):
     (tmp_path / "case_7").mkdir()
     (tmp_path / "case_7" / "study.json").write_text("{}")
     (tmp_path / "case_7" / "lesions.seg.nrrd").write_text("NRRD0004\n")
-    with pytest.raises(OutputError, match="case 7"):
+    with pytest.raises(OutputError, match="result of case 7 cannot be read.*Apply again"):
         read_result(tmp_path, "case 7")
 
 
@@ -420,3 +420,13 @@ def test_the_batch_script_in_plain_python_ends_with_the_runs_status(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode not in (0, -6) and "no.png" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_option_of_the_workup_reaches_the_child(tmp_path):
+    from BreastUSAILib.child_workup import cli_arguments
+    from BreastUSAILib.cli import build_parser
+
+    options = WorkupOptions("some-model", "cpu", False, "all", 0.4, 0.7)
+    parsed = build_parser().parse_args(cli_arguments(tmp_path / "a.nrrd", tmp_path / "out", options))
+    told = WorkupOptions(parsed.model, parsed.device, parsed.refine, parsed.lesions, parsed.threshold, parsed.minimum_score)
+    assert told == options
