@@ -32,17 +32,48 @@ def spacing_vector(spacing: float | Sequence[float], dimension: int) -> tuple[fl
     return values
 
 
+def _index_to_physical(spacing, direction) -> np.ndarray:
+    """The matrix (d, d) that takes index steps to millimetres."""
+    d = len(spacing)
+    return np.reshape(direction, (d, d)) * np.asarray(spacing, float)
+
+
+def physical_to_index(image: sitk.Image, point: Sequence[float]) -> np.ndarray:
+    """The continuous index (d,) of a physical point (LPS, mm; further components are not looked at).
+
+    As ``image.TransformPhysicalPointToContinuousIndex``, but right for every direction: ITK inverts the direction by a singular
+    value decomposition that fails when components are all but zero (1e-309), and then answers with anything.
+    """
+    offset = np.asarray(point[: image.GetDimension()], float) - image.GetOrigin()
+    return np.linalg.solve(_index_to_physical(image.GetSpacing(), image.GetDirection()), offset)
+
+
 def _resample(image, size, origin, spacing, direction, interpolator: int, default: float) -> sitk.Image:
-    grid = (sitk.Transform(image.GetDimension(), sitk.sitkIdentity), interpolator, origin, spacing, direction)
+    # From index to index, with the geometry in the transform: ITK's own inverse is not always right, see above.
+    d = image.GetDimension()
+    transform = sitk.AffineTransform(d)
+    inverse = np.linalg.inv(_index_to_physical(image.GetSpacing(), image.GetDirection()))
+    transform.SetMatrix((inverse @ _index_to_physical(spacing, direction)).ravel().tolist())
+    transform.SetTranslation(physical_to_index(image, origin).tolist())
+    plain = sitk.Image(image)
+    plain.SetOrigin([0.0] * d)
+    plain.SetSpacing([1.0] * d)
+    plain.SetDirection(np.eye(d).ravel().tolist())
+    grid = (transform, interpolator, plain.GetOrigin(), plain.GetSpacing(), plain.GetDirection())
     kind = image.GetPixelID()
     dtype = sitk.GetArrayViewFromImage(image).dtype
     if dtype.kind == "f" or interpolator in (sitk.sitkNearestNeighbor, sitk.sitkLabelGaussian):
-        return sitk.Resample(image, size, *grid, default)
-    # ITK cuts the fraction off when it interpolates to an integer type, which darkens by half a grey level.
-    wide = sitk.sitkFloat32 if dtype.itemsize <= 2 else sitk.sitkFloat64
-    result = sitk.Round(sitk.Resample(image, size, *grid, default, wide))
-    limits = np.iinfo(dtype)
-    return sitk.Cast(sitk.Clamp(result, wide, float(limits.min), float(limits.max)), kind)
+        result = sitk.Resample(plain, size, *grid, default)
+    else:
+        # ITK cuts the fraction off when it interpolates to an integer type, which darkens by half a grey level.
+        wide = sitk.sitkFloat32 if dtype.itemsize <= 2 else sitk.sitkFloat64
+        result = sitk.Round(sitk.Resample(plain, size, *grid, default, wide))
+        limits = np.iinfo(dtype)
+        result = sitk.Cast(sitk.Clamp(result, wide, float(limits.min), float(limits.max)), kind)
+    result.SetOrigin(origin)
+    result.SetSpacing(spacing)
+    result.SetDirection(direction)
+    return result
 
 
 def resample_to_spacing(
@@ -146,7 +177,7 @@ def box_region(image: sitk.Image, box: Box, *, margin_mm: float = 0.0) -> tuple[
     ImageError : the box and the image have no pixel in common.
     """
     dimension = image.GetDimension()
-    center = np.array(image.TransformPhysicalPointToContinuousIndex(box.center[:dimension]))
+    center = physical_to_index(image, box.center)
     half = np.maximum(0, np.array(box.size[:dimension]) / 2 + margin_mm) / np.array(image.GetSpacing())
     # Pixel i covers [i - 1/2, i + 1/2]; a box that only meets an edge does not touch the pixel behind it.
     first = np.floor(center - half + 0.5 + _INDEX_TOLERANCE).astype(int)
@@ -185,7 +216,7 @@ def paste_back(crop: sitk.Image, reference: sitk.Image, background: float = 0) -
         and np.allclose(crop.GetSpacing(), reference.GetSpacing(), rtol=1e-5, atol=0)
         and np.allclose(crop.GetDirection(), reference.GetDirection(), rtol=0, atol=1e-5)
     )
-    index = reference.TransformPhysicalPointToContinuousIndex(crop.GetOrigin()) if same else (0.5,)
+    index = physical_to_index(reference, crop.GetOrigin()) if same else (0.5,)
     start = np.rint(index).astype(int)
     if not np.allclose(index, start, rtol=0, atol=0.01):
         raise ImageError("the crop does not lie on the pixels of the image; use resample_like to bring it there.")

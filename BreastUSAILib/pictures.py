@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .findings import Finding, Study
-from .grid import as_2d
+from .grid import as_2d, physical_to_index
 from .terminology import lesion_color
 
 LONGEST_SIDE = 1600  # pixels; larger images are embedded smaller, outlines stay exact
@@ -84,7 +84,7 @@ def view(image: sitk.Image, study: Study, finding: Finding | None = None) -> Vie
         center = finding.box.center if finding else image.TransformContinuousIndexToPhysicalPoint(
             [(n - 1) / 2 for n in image.GetSize()]
         )
-        cut = int(np.clip(round(image.TransformPhysicalPointToContinuousIndex(center)[2]), 0, image.GetSize()[2] - 1))
+        cut = int(np.clip(round(physical_to_index(image, center)[2]), 0, image.GetSize()[2] - 1))
     plane = _plane(image, cut)
     outlines = tuple(
         _outline(image, f, index, cut) for index, f in enumerate(study.findings) if cut is None or _meets(image, f, cut)
@@ -182,7 +182,7 @@ def _outline(image: sitk.Image, finding: Finding, index: int, cut: int | None) -
 
 
 def _meets(volume: sitk.Image, finding: Finding, cut: int) -> bool:
-    center = volume.TransformPhysicalPointToContinuousIndex(finding.box.center)[2]
+    center = physical_to_index(volume, finding.box.center)[2]
     return abs(cut - center) <= finding.box.size[2] / volume.GetSpacing()[2] / 2
 
 
@@ -216,7 +216,7 @@ def _corners(polygon: np.ndarray) -> np.ndarray:
 def _box(image: sitk.Image, finding: Finding) -> tuple[float, float, float, float]:
     """The finding's box on the axes that a slice shows."""
     dimension = image.GetDimension()
-    center = np.array(image.TransformPhysicalPointToContinuousIndex(finding.box.center[:dimension])) + 0.5
+    center = physical_to_index(image, finding.box.center) + 0.5
     half = np.array(finding.box.size[:dimension]) / image.GetSpacing() / 2
     # as_2d leaves out the last axis with a single pixel; a volume is cut along its third.
     single = [axis for axis, n in enumerate(image.GetSize()) if n == 1]

@@ -19,6 +19,7 @@ from BreastUSAILib.grid import (
     image_box,
     index_box,
     paste_back,
+    physical_to_index,
     resample_like,
     resample_to_spacing,
 )
@@ -243,3 +244,16 @@ def test_from_2d_refuses_another_size():
 def test_impossible_spacings(spacing):
     with pytest.raises(UsageError, match="spacing"):
         resample_to_spacing(sitk.Image(4, 4, sitk.sitkUInt8), spacing)
+
+
+def test_a_direction_that_itk_cannot_invert_is_as_good_as_any():
+    # Found by the test above: with components this small ITK's singular value decomposition fails, and resampling with it.
+    tiny = 2.225073858507203e-309
+    ramp = sum((i + 1) * g for i, g in enumerate(np.indices((6, 7, 5)))).astype(np.float64)
+    image = sitk.GetImageFromArray(ramp)
+    image.SetDirection((1.0, -tiny, 0.0, tiny, 1.0, 0.0, 0.0, 0.0, 1.0))
+    for index in ((0, 0, 0), (3, 2, 4)):
+        np.testing.assert_allclose(physical_to_index(image, index), index, atol=1e-9)
+    back = resample_like(resample_to_spacing(image, 0.5), image)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(back)[1:-1, 1:-1, 1:-1], ramp[1:-1, 1:-1, 1:-1], atol=1e-6)
+    assert back.GetDirection() == image.GetDirection() and back.GetOrigin() == image.GetOrigin()
