@@ -52,7 +52,7 @@ def card(entry: ModelEntry) -> str:
         "",
     ]
     if entry.postprocessing:
-        lines += ["Chosen on the validation fold: " + ", ".join(f"{k} {v}" for k, v in entry.postprocessing.items()) + ".", ""]
+        lines += ["After the network (how each was chosen: docs/segmentation.md): " + ", ".join(f"{k} {v}" for k, v in entry.postprocessing.items()) + ".", ""]
     if entry.references:
         lines += ["## Cite", "", *[f"- {r}" for r in entry.references], ""]
     return "\n".join(lines)
