@@ -31,5 +31,9 @@ class DependencyError(BreastUSAIError):
     """An optional package is needed and is not installed; the sentence says how to install it."""
 
 
+class PhantomError(BreastUSAIError):
+    """What is asked of a phantom cannot be made (impossible size, unknown descriptor, a lesion that does not fit)."""
+
+
 class Cancelled(BreastUSAIError):
     """The user cancelled the work."""
