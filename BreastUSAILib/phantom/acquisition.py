@@ -108,6 +108,24 @@ class Acquisition:
         return max(self.frequency_mhz - shift, self.frequency_mhz / 2.0)
 
 
+def draw_handheld(generator: np.random.Generator, overrides: Mapping[str, float] | None = None) -> Acquisition:
+    """Settings of a hand-held linear probe: finer beams, spatial compounding, stronger speckle reduction.
+
+    Parameters and errors are those of `draw_acquisition`.
+    """
+    scan = draw_acquisition(generator)
+    finer = {
+        "axial_fwhm_mm": generator.uniform(0.14, 0.26),
+        "lateral_fwhm_mm": generator.uniform(0.28, 0.55),
+        "elevational_fwhm_mm": generator.uniform(0.8, 1.5),
+        "looks": generator.uniform(1.3, 3.0),
+        "aperture": generator.uniform(0.08, 0.25),
+        "divergence": generator.uniform(-0.02, 0.06),
+        "smoothing": generator.uniform(0.0, 0.3),
+    }
+    return _replaced(replace(scan, **finer), overrides)
+
+
 def draw_acquisition(generator: np.random.Generator, overrides: Mapping[str, float] | None = None) -> Acquisition:
     """Settings as they vary between scanners, operators and patients.
 
@@ -146,9 +164,11 @@ def draw_acquisition(generator: np.random.Generator, overrides: Mapping[str, flo
     )
     loss = sum(2.0 * 0.73 * drawn.effective_frequency(depth + 0.5) * 0.1 for depth in range(int(penetration_mm)))
     drawn = replace(drawn, noise_db=max(-loss, LIMITS["noise_db"][0]))
-    if not overrides:
-        return drawn
-    unknown = sorted(set(overrides) - set(LIMITS))
+    return _replaced(drawn, overrides)
+
+
+def _replaced(drawn: Acquisition, overrides: Mapping[str, float] | None) -> Acquisition:
+    unknown = sorted(set(overrides or ()) - set(LIMITS))
     if unknown:
         raise PhantomError(f"{', '.join(unknown)}: no such setting of an acquisition; there are {', '.join(LIMITS)}.")
-    return replace(drawn, **overrides)
+    return replace(drawn, **(overrides or {}))
