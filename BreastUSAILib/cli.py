@@ -1,4 +1,4 @@
-"""The command line: ``breastusai run``, ``models``, ``train``, ``evaluate``.
+"""The command line: ``breastusai run``, ``models``, ``phantom``, ``train``, ``evaluate``.
 
 Exit codes: 0 all was done, 1 something failed (the other inputs were done), 2 wrong usage, 130 cancelled. What is
 imported here is light, so that ``--help`` answers at once; each command imports what it needs.
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from . import RESEARCH_USE, __version__
 from .errors import BreastUSAIError, Cancelled, DependencyError, UsageError
 from .models.devices import NAMES as DEVICES
+from .progress import add_progress_arguments, show_progress
 
 if TYPE_CHECKING:
     from .models.entry import ModelEntry
@@ -34,8 +35,13 @@ OK, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 # Command -> its sub-commands: name, module with add_arguments(parser) and main(args), and what it does.
 _LAZY = {
     "train": {"roi-cnn": ("BreastUSAILib.training.roi_cnn", "the lesion segmentation of 2D images")},
-    "evaluate": {"segment": ("BreastUSAILib.evaluation.segment", "Dice and distances on annotated 2D images")},
+    "evaluate": {
+        "segment": ("BreastUSAILib.evaluation.segment", "Dice and distances on annotated 2D images"),
+        "phantom": ("BreastUSAILib.evaluation.phantom_baselines", "how far simple methods come on synthetic volumes"),
+    },
 }
+# Commands without sub-commands: the same.
+_PLAIN = {"phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth")}
 _EXTRA = ("monai", "matplotlib")  # what the extra `train` brings
 _NEEDED = {"train": (), "evaluate": _EXTRA}  # without which a command cannot come to its end
 _TABLE_ROWS = 20
@@ -85,18 +91,28 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_models(commands)
+    for command, (module, help_text) in _PLAIN.items():
+        plain = commands.add_parser(command, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.")
+        if list(argv[:1]) == [command]:
+            _load(plain, module)
     for command, title in (("train", "train a model on your own data"), ("evaluate", "measure a model")):
         names = commands.add_parser(command, help=title, description=title.capitalize() + ".")
         chosen = names.add_subparsers(dest="name", required=True, metavar="WHAT")
         for name, (module, help_text) in _LAZY[command].items():
             sub = chosen.add_parser(name, help=help_text, description=f"{title.capitalize()}: {help_text}.")
             if list(argv[:2]) == [command, name]:
-                loaded = importlib.import_module(module)
-                loaded.add_arguments(sub)
-                if not any("--debug" in action.option_strings for action in sub._actions):
-                    sub.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-                sub.set_defaults(main=_with_extra(command, name, loaded.main))
+                _load(sub, module)
+                sub.set_defaults(main=_with_extra(command, name, sub.get_default("main")))
     return parser
+
+
+def _load(parser: argparse.ArgumentParser, module: str) -> None:
+    """Let a command's module say what its arguments are and what it does."""
+    loaded = importlib.import_module(module)
+    loaded.add_arguments(parser)
+    if not any("--debug" in action.option_strings for action in parser._actions):
+        parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    parser.set_defaults(main=loaded.main)
 
 
 def _with_extra(command: str, name: str, function: Callable[[argparse.Namespace], int]) -> Callable[..., int]:
@@ -149,14 +165,8 @@ def _add_run(commands) -> None:
     parser.add_argument("--minimum-score", type=float, metavar="P", help="do not report lesions that score less")
     parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger images (default: 67 million in 2D)")
     parser.add_argument("--no-scene", dest="scene", action="store_false", help="write no scene.mrb for 3D Slicer")
-    parser.add_argument(
-        "--progress",
-        choices=("auto", "bar", "json", "none"),
-        default="auto",
-        help="auto: a bar in a terminal; json: a line {\"progress\": 0.42, \"message\": ...} a step",
-    )
+    add_progress_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
     parser.set_defaults(main=_run)
 
 
@@ -180,7 +190,7 @@ def _run(args: argparse.Namespace) -> int:
     )
     # An unknown or damaged model is told at once, before PyTorch is imported and the inputs are looked for.
     read_verified(*resolve(args.model, "segment"))
-    with _progress(args) as (progress, log):
+    with show_progress(args.progress, args.quiet) as (progress, log):
         result = run(args.inputs, options, progress, log)
     if not args.quiet:
         _print_results(result, options.output)
@@ -189,38 +199,6 @@ def _run(args: argparse.Namespace) -> int:
     if result.cancelled:
         return CANCELLED
     return FAILED if result.failures else OK
-
-
-@contextmanager
-def _progress(args: argparse.Namespace) -> Iterator[tuple[Callable[[float, str], None], Callable[[str], None]]]:
-    """How progress and sentences are shown: (progress function, log function)."""
-
-    def log(text: str) -> None:
-        if not args.quiet:
-            print(text, flush=True)
-
-    mode = args.progress
-    if mode == "auto":
-        mode = "bar" if sys.stderr.isatty() and not args.quiet else "none"
-    if mode == "json":
-        yield _print_progress, log
-    elif mode == "bar":
-        from tqdm import tqdm
-
-        form = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {desc}"
-        with tqdm(total=100, bar_format=form, dynamic_ncols=True, leave=False, file=sys.stderr) as bar:
-
-            def show(fraction: float, message: str) -> None:
-                bar.set_description_str(message, refresh=False)
-                bar.update(100 * fraction - bar.n)
-
-            yield show, lambda text: None if args.quiet else bar.write(text, file=sys.stderr)
-    else:
-        yield (lambda fraction, message: None), log
-
-
-def _print_progress(fraction: float, message: str) -> None:
-    print(json.dumps({"progress": round(fraction, 4), "message": message}), flush=True)
 
 
 def _print_results(result: RunResult, output: Path) -> None:

@@ -6,7 +6,7 @@ import math
 import operator
 from dataclasses import dataclass
 
-from ..errors import UsageError
+from ..errors import PhantomError
 
 _LEAST, _MOST = 16, 2048  # voxels along an axis
 _MOST_VOXELS = 2**28  # 1.6 times a full volume
@@ -32,7 +32,7 @@ class PhantomGrid:
 
     Raises
     ------
-    UsageError : no volume can be made on such a grid; the sentence names the limits.
+    PhantomError : no volume can be made on such a grid; the sentence names the limits.
     """
 
     size: tuple[int, int, int]
@@ -49,7 +49,7 @@ class PhantomGrid:
             size = spacing = ()
             top = 0.0
         if len(size) != 3 or len(spacing) != 3 or not math.isfinite(top):
-            raise UsageError(
+            raise PhantomError(
                 f"A grid of size {self.size!r}, spacing {self.spacing!r}, top {self.top!r} cannot be; give three whole "
                 "numbers of voxels, three spacings and the top in mm."
             )
@@ -57,26 +57,26 @@ class PhantomGrid:
         for name, value in (("size", size), ("spacing", spacing), ("top", top), ("whole", bool(self.whole))):
             object.__setattr__(self, name, value)
         if not all(_LEAST <= n <= _MOST for n in size) or math.prod(size) > _MOST_VOXELS:
-            raise UsageError(
+            raise PhantomError(
                 f"A grid of {_by(size)} voxels cannot be made; it must have {_LEAST} to {_MOST} along each axis and no "
                 f"more than {_MOST_VOXELS // 10**6} million in all."
             )
         if not all(_FINEST <= s <= _COARSEST for s in spacing):
-            raise UsageError(
+            raise PhantomError(
                 f"A grid's spacing is {_by(spacing)} mm; it must be from {_FINEST:g} to {_COARSEST:g} mm along each axis."
             )
         if not all(_LEAST_MM <= e <= _MOST_MM for e in self.extent):
-            raise UsageError(
+            raise PhantomError(
                 f"A grid of {_by(self.extent)} mm cannot be made; it must measure {_LEAST_MM:g} to {_MOST_MM:g} mm along "
                 "each axis."
             )
         if not 0 <= top or top + self.extent[1] > _DEEPEST:
-            raise UsageError(
+            raise PhantomError(
                 f"A grid from {top:g} to {top + self.extent[1]:g} mm below the skin cannot be made; it must lie between "
                 f"0 and {_DEEPEST:g} mm."
             )
         if self.whole and top > 0:
-            raise UsageError(f"A whole scan begins at the skin; with top {top:g} mm, set whole to False.")
+            raise PhantomError(f"A whole scan begins at the skin; with top {top:g} mm, set whole to False.")
 
     @property
     def extent(self) -> tuple[float, float, float]:

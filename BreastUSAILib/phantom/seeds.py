@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import operator
 
-from ..errors import UsageError
+from ..errors import PhantomError
 
 SPLITS = ("train", "validation", "test")
 RANGE = 1_000_000_000  # volume seeds a split
@@ -41,32 +41,32 @@ def volume_seed(split: str, seed: int = 0, index: int = 0) -> int:
 
     Raises
     ------
-    UsageError : one of them is none of these.
+    PhantomError : one of them is none of these.
 
     >>> volume_seed("validation", seed=1, index=2)
     1000100002
     """
     if split not in SPLITS:
-        raise UsageError(f"There is no split {split!r}; choose one of: {', '.join(SPLITS)}.")
+        raise PhantomError(f"There is no split {split!r}; choose one of: {', '.join(SPLITS)}.")
     if not 0 <= seed < BLOCKS:
-        raise UsageError(f"The seed is {seed}; it must be from 0 to {BLOCKS - 1}.")
+        raise PhantomError(f"The seed is {seed}; it must be from 0 to {BLOCKS - 1}.")
     if not 0 <= index < BLOCK:
-        raise UsageError(f"Volume {index} is beyond what a seed holds; there are {BLOCK} a seed, take the next seed as well.")
+        raise PhantomError(f"Volume {index} is beyond what a seed holds; there are {BLOCK} a seed, take the next seed as well.")
     return SPLITS.index(split) * RANGE + seed * BLOCK + index
 
 
 def split_of(seed: int) -> str | None:
-    """The split that a volume's seed belongs to; None for those that belong to none. Raises `UsageError`."""
+    """The split that a volume's seed belongs to; None for those that belong to none. Raises `PhantomError`."""
     number = check_seed(seed) // RANGE
     return SPLITS[number] if number < len(SPLITS) else None
 
 
 def check_seed(seed: int) -> int:
-    """A volume's seed as int. Raises `UsageError` where it is no whole number from 0 to 2**32 - 1."""
+    """A volume's seed as int. Raises `PhantomError` where it is no whole number from 0 to 2**32 - 1."""
     try:
         number = operator.index(seed)
     except TypeError:
-        raise UsageError(f"A volume's seed is {seed!r}; it must be a whole number.") from None
+        raise PhantomError(f"A volume's seed is {seed!r}; it must be a whole number.") from None
     if not 0 <= number < LIMIT:
-        raise UsageError(f"A volume's seed is {number}; it must be from 0 to {LIMIT - 1}.")
+        raise PhantomError(f"A volume's seed is {number}; it must be from 0 to {LIMIT - 1}.")
     return number

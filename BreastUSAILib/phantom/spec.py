@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import PhantomError
 from . import truth
 from .grids import GRIDS, PhantomGrid
 
@@ -48,7 +48,7 @@ class LesionRequest:
 
     Raises
     ------
-    UsageError : a value that no lesion can have; the sentence names those that it may have.
+    PhantomError : a value that no lesion can have; the sentence names those that it may have.
     """
 
     malignant: bool | None = None
@@ -58,23 +58,23 @@ class LesionRequest:
 
     def __post_init__(self) -> None:
         if self.malignant not in (None, True, False):
-            raise UsageError(f"A lesion's malignant is {self.malignant!r}; it must be True, False or None (drawn).")
+            raise PhantomError(f"A lesion's malignant is {self.malignant!r}; it must be True, False or None (drawn).")
         if self.volume_ml is not None and not MINIMUM_ML <= _number("A lesion's volume_ml", self.volume_ml) <= MAXIMUM_ML:
-            raise UsageError(
+            raise PhantomError(
                 f"A lesion's volume_ml is {self.volume_ml:g}; it must be from {MINIMUM_ML:g} to {MAXIMUM_ML:g} cm3."
             )
         for name, value in _mapping("A lesion's descriptors", self.descriptors).items():
             if name not in DESCRIPTORS:
-                raise UsageError(f"{name!r} is no descriptor of a lesion; there are: {', '.join(DESCRIPTORS)}.")
+                raise PhantomError(f"{name!r} is no descriptor of a lesion; there are: {', '.join(DESCRIPTORS)}.")
             if value not in DESCRIPTORS[name]:
-                raise UsageError(f"A lesion's {name} is {value!r}; it must be one of: {', '.join(DESCRIPTORS[name])}.")
+                raise PhantomError(f"A lesion's {name} is {value!r}; it must be one of: {', '.join(DESCRIPTORS[name])}.")
         # A copy: what the caller does to his own later must not change a specification that was checked.
         object.__setattr__(self, "descriptors", dict(self.descriptors))
         if self.centre is not None:
             object.__setattr__(self, "centre", _three("A lesion's centre", self.centre))
 
     def check_fits(self, grid: PhantomGrid) -> None:
-        """Refuse what no placement could bring into the grid. Raises `UsageError`.
+        """Refuse what no placement could bring into the grid. Raises `PhantomError`.
 
         The largest body about the centre (or in the whole grid) that is not longer than three times its least diameter
         must hold the volume. That it lies in breast tissue as well, `volume.generate` finds out.
@@ -83,7 +83,7 @@ class LesionRequest:
         where = ""
         if self.centre is not None:
             if not all(0 < c < e for c, e in zip(self.centre, grid.extent, strict=True)):
-                raise UsageError(
+                raise PhantomError(
                     f"A lesion's centre is {_mm(self.centre)}; it must lie inside the volume of {_mm(grid.extent)}, "
                     "measured from the first voxel's corner."
                 )
@@ -92,7 +92,7 @@ class LesionRequest:
         largest = 4 / 3 * math.pi * math.prod(min(h, _ELONGATION * min(half)) for h in half) / 1000
         volume = MINIMUM_ML if self.volume_ml is None else self.volume_ml
         if volume > largest:
-            raise UsageError(
+            raise PhantomError(
                 f"A lesion of {volume:g} cm3 cannot fit{where} in a volume of {_mm(grid.extent)}; ask for one below "
                 f"{largest:.2g} cm3, " + ("another centre " if where else "") + "or a larger grid."
             )
@@ -122,7 +122,7 @@ class PhantomSpec:
 
     Raises
     ------
-    UsageError : a setting that has no meaning; the sentence names what is allowed.
+    PhantomError : a setting that has no meaning; the sentence names what is allowed.
     """
 
     grid: str | PhantomGrid = "half"
@@ -134,11 +134,11 @@ class PhantomSpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.grid, PhantomGrid) and self.grid not in GRIDS:
-            raise UsageError(f"There is no grid {self.grid!r}; choose one of: {', '.join(GRIDS)}, or make a PhantomGrid.")
+            raise PhantomError(f"There is no grid {self.grid!r}; choose one of: {', '.join(GRIDS)}, or make a PhantomGrid.")
         if self.density is not None and self.density not in DENSITIES:
-            raise UsageError(f"The density is {self.density!r}; it must be one of: {', '.join(DENSITIES)}.")
+            raise PhantomError(f"The density is {self.density!r}; it must be one of: {', '.join(DENSITIES)}.")
         if not 0 <= _number("The malignant share", self.malignant_share) <= 1:
-            raise UsageError(f"The malignant share is {self.malignant_share:g}; it must be from 0 to 1.")
+            raise PhantomError(f"The malignant share is {self.malignant_share:g}; it must be from 0 to 1.")
         self._check_lesions()
         self._check_acquisition()
         object.__setattr__(self, "acquisition", dict(self.acquisition))
@@ -155,7 +155,7 @@ class PhantomSpec:
             number = len(self.lesions)
             for request in self.lesions:
                 if not isinstance(request, LesionRequest):
-                    raise UsageError(f"lesions holds {request!r}; it must be a number or LesionRequests.")
+                    raise PhantomError(f"lesions holds {request!r}; it must be a number or LesionRequests.")
                 request.check_fits(self.sampling)
             object.__setattr__(self, "lesions", tuple(self.lesions))
         else:
@@ -164,7 +164,7 @@ class PhantomSpec:
             if number > 0:
                 LesionRequest().check_fits(self.sampling)
         if not 0 <= number <= MAXIMUM_LESIONS:
-            raise UsageError(f"The number of lesions is {number}; it must be from 0 to {MAXIMUM_LESIONS}.")
+            raise PhantomError(f"The number of lesions is {number}; it must be from 0 to {MAXIMUM_LESIONS}.")
 
     def _check_acquisition(self) -> None:
         if not _mapping("The acquisition", self.acquisition):
@@ -174,8 +174,9 @@ class PhantomSpec:
         known = [f.name for f in fields(Acquisition)]
         for name, value in self.acquisition.items():
             if name not in known:
-                raise UsageError(f"{name!r} is no setting of the acquisition; there are: {', '.join(known)}.")
+                raise PhantomError(f"{name!r} is no setting of the acquisition; there are: {', '.join(known)}.")
             _number(f"The acquisition's {name}", value)
+        Acquisition(**self.acquisition)  # refuses what is out of range
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as JSON has them; equal for equal specifications, also where one names its grid."""
@@ -195,13 +196,13 @@ class PhantomSpec:
 
 
 def _number(what: str, value: Any) -> float:
-    """A finite number as float; UsageError for anything else."""
+    """A finite number as float; PhantomError for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or isinstance(value, (str, bytes)):
-        raise UsageError(f"{what} is {value!r}; it must be a finite number.")
+        raise PhantomError(f"{what} is {value!r}; it must be a finite number.")
     return number
 
 
@@ -209,18 +210,18 @@ def _whole(what: str, value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise UsageError(f"{what} is {value!r}; it must be a whole number.") from None
+        raise PhantomError(f"{what} is {value!r}; it must be a whole number.") from None
 
 
 def _mapping(what: str, value: Any) -> Mapping:
     if not isinstance(value, Mapping):
-        raise UsageError(f"{what} is {value!r}; it must be a mapping of names to values.")
+        raise PhantomError(f"{what} is {value!r}; it must be a mapping of names to values.")
     return value
 
 
 def _three(what: str, values: Any) -> tuple[float, float, float]:
     if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != 3:
-        raise UsageError(f"{what} is {values!r}; it must be three numbers, along x, y and z.")
+        raise PhantomError(f"{what} is {values!r}; it must be three numbers, along x, y and z.")
     return tuple(_number(what, v) for v in values)
 
 
