@@ -1,0 +1,226 @@
+"""A lesion's voxels: exact mask, and how its tissue replaces, darkens and shadows what is there.
+
+`build_lesion` looks at descriptors and volume, never at malignancy: an image tells of malignancy what they tell and no more, and the
+posterior of `lexicon.py` is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .calcifications import Dots, Duct, draw_dots, draw_duct
+from .geometry import Geometry, box_of, make_geometry
+from .interiors import (
+    amplitude,
+    attenuation_map,
+    beam_tangent_loss,
+    decibels,
+    depth_flatness,
+    fill,
+)
+from .lexicon import LesionSpec
+from .noise import smoothstep, streams, uniform
+from .resample import Upsampling
+from .solids import Axes, Noise
+from .surface import strand_weight
+from .truth import Descriptors
+
+# Fields are worked out on voxels of about this size (mm) and read between them on finer grids.
+_WORKING_MM = 0.4
+
+
+@dataclass(frozen=True)
+class LesionPatch:
+    """A lesion on the volume's voxels; arrays are (depth, slice, lateral), all of one shape, and not to be written to.
+
+    Attributes
+    ----------
+    mask : bool, the exact label.
+    weight : float32 0..1, how far the lesion's tissue replaces the background: echo = background (1 - weight) + weight x background mean x `echo`.
+        0.5 on the mask's border; beyond it lie soft margins, strands, halo and ducts.
+    echo : float32, linear amplitude relative to the mean of the background.
+    attenuation : float32 dB/cm/MHz one way, absolute; to be blended by `weight`. May be a broadcast view.
+    specular : float32, amplitude of coherent reflectors in the units of fat's echo: capsule and cyst walls where horizontal, calcifications.
+    edge : float32, dB lost in crossing the voxel besides (there and back): refraction at the sides of smooth masses. Sum along depth for a beam.
+    anchor : index (depth, slice, lateral) of the voxel at the middle of the mask's box.
+    contrast_db : mean echo in the mask against the surroundings, before any shadowing, dB.
+    """
+
+    mask: np.ndarray
+    weight: np.ndarray
+    echo: np.ndarray
+    attenuation: np.ndarray
+    specular: np.ndarray
+    edge: np.ndarray
+    anchor: tuple[int, int, int]
+    contrast_db: float
+
+
+def _transition_mm(descriptors: Descriptors, radius: float, generator: np.random.Generator) -> float:
+    """Width over which the mass gives way to the tissue around it."""
+    if descriptors.margin == "indistinct":
+        return min(uniform(generator, 1.4, 3.0), 0.7 * radius)
+    return {"circumscribed": 0.3, "angular": 0.4, "microlobulated": 0.35, "spiculated": 0.6}[descriptors.margin]
+
+
+def _halo_weight(field: np.ndarray, axes: Axes, radius: float, generator: np.random.Generator) -> np.ndarray:
+    """The echogenic rim: 1 to 3 mm wide, thick here and missing there; float32 0..1."""
+    thickness = min(uniform(generator, 1.6, 3.0), 0.25 + 0.5 * radius)
+    reach = float(max(abs(a[i]) for a in axes for i in (0, -1)))
+    width = Noise(generator, min(max(0.9 * radius, 2.5), 8.0), reach).field(axes)
+    width *= np.float32(0.4)
+    width += np.float32(0.85)
+    np.clip(width, np.float32(0.1), np.float32(1.5), out=width)
+    width *= np.float32(thickness)
+    rim = smoothstep((width - field) * np.float32(1.0 / 0.8) + np.float32(0.5))
+    rim *= np.float32(0.85)
+    return rim
+
+
+def _over(weight: np.ndarray, echo: np.ndarray, above: np.ndarray, above_echo: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Lay tissue of weight `above` over what is there: the two blends in one weight and one echo."""
+    total = weight + above - weight * above
+    mixed = weight * (np.float32(1.0) - above) * echo
+    mixed += above * above_echo
+    mixed /= np.maximum(total, np.float32(1e-6))
+    return total, mixed
+
+
+class _Canvas:
+    """What is painted on the working grid, around the mass and as far as strands and ducts reach."""
+
+    def __init__(self, geometry: Geometry, tips: list) -> None:
+        steps = [float(a[1] - a[0]) for a in geometry.axes]
+        lines, core = [], []
+        for k, (axis, step) in enumerate(zip(geometry.axes, steps, strict=True)):
+            low = min([float(axis[0])] + [t[k] - 1.2 for t in tips])
+            high = max([float(axis[-1])] + [t[k] + 1.2 for t in tips])
+            before = max(int(np.ceil((float(axis[0]) - low) / step)), 0)
+            after = max(int(np.ceil((high - float(axis[-1])) / step)), 0)
+            first = int(round(float(axis[0]) / step))
+            lines.append((np.arange(first - before, first + len(axis) + after) * step).astype(np.float32))
+            core.append(slice(before, before + len(axis)))
+        self.axes: Axes = tuple(lines)
+        self.core = tuple(core)
+        self.shape = tuple(len(v) for v in lines)
+
+    def spread(self, inner: np.ndarray, value: float) -> np.ndarray:
+        whole = np.full(self.shape, value, inner.dtype)
+        whole[self.core] = inner
+        return whole
+
+
+def build_lesion(
+    spec: LesionSpec, spacing: tuple[float, float, float], generator: np.random.Generator
+) -> LesionPatch:
+    """Make a lesion's voxels.
+
+    Parameters
+    ----------
+    spec : what it is; `malignant`, `posterior` and `category` are not looked at.
+    spacing : voxel size in mm along x (lateral), y (depth), z (slice), as `PhantomGrid.spacing` has it.
+    generator : the lesion's own stream; a fixed number of its values is used.
+
+    Returns
+    -------
+    The patch. The mask's volume is `spec.volume_ml` to 1 % (or the nearest voxel), one piece, without holes.
+
+    Raises
+    ------
+    PhantomError : the voxels are too large for the lesion.
+    """
+    descriptors = spec.descriptors
+    by_axis = (spacing[1], spacing[2], spacing[0])
+    of_form, of_inside, of_border, of_halo, of_strands, of_beam, of_dots = streams(generator, 7)
+    made = make_geometry(descriptors, spec.volume_ml, by_axis, _WORKING_MM, of_form)
+    radius = made.radius
+
+    duct: Duct | None = draw_duct(made, of_dots) if descriptors.calcifications == "intraductal" else None
+    tips = [s.tip() for s in made.strands] + ([duct.strand.tip()] if duct else [])
+    canvas = _Canvas(made, tips)
+
+    inside = fill(descriptors, made.field, made.inside, made.axes, radius, of_inside)
+    transition = max(_transition_mm(descriptors, radius, of_border), 0.6 * max(by_axis))
+    core = smoothstep(np.float32(0.5) - made.field * np.float32(1.0 / transition))
+    level = float(np.median(inside[made.inside]))
+
+    weight, echo = np.zeros_like(core), np.ones_like(core)
+    haloed = descriptors.halo == "present"
+    if haloed:
+        weight = _halo_weight(made.field, made.axes, radius, of_halo)
+        echo = np.full_like(core, amplitude(uniform(of_halo, 4.0, 7.0)))
+    weight, echo = canvas.spread(weight, 0.0), canvas.spread(echo, 1.0)
+    if made.strands:
+        # Dark strands cross an echogenic halo; without one they are dark or bright (desmoplastic) against the tissue.
+        bright = not haloed and of_strands.random() < 0.5
+        strand_echo = amplitude(uniform(of_strands, 4.0, 6.5)) if bright else 1.15 * level
+        strands = strand_weight(made.strands, canvas.axes, canvas.shape, 0.5)
+        strands *= np.float32(0.85)
+        weight, echo = _over(weight, echo, strands, np.float32(strand_echo))
+    if duct is not None:
+        lumen = strand_weight((duct.strand,), canvas.axes, canvas.shape, 0.5)
+        weight, echo = _over(weight, echo, lumen, np.float32(duct.echo))
+    weight[canvas.core], echo[canvas.core] = _over(weight[canvas.core], echo[canvas.core], core, inside)
+
+    attenuation = attenuation_map(descriptors, made.inside, made.axes, of_beam)
+    line = np.empty((1, 1, canvas.shape[2]), np.float32)
+    line[...] = attenuation[..., -1:]
+    line[..., : canvas.core[2].start] = attenuation[..., :1]
+    line[..., canvas.core[2]] = attenuation
+
+    specular = edge = None
+    if descriptors.margin == "circumscribed":
+        cyst = descriptors.echo_pattern == "anechoic"
+        thick = max(0.35, 0.7 * by_axis[0])
+        flat = depth_flatness(made.field, made.axes)
+        flat *= flat
+        flat *= np.maximum(np.float32(1.0) - np.abs(made.field) * np.float32(1.0 / thick), np.float32(0.0))
+        flat *= np.float32(uniform(of_beam, 1.5, 3.0) if cyst else uniform(of_beam, 0.6, 1.8))
+        specular = canvas.spread(flat, 0.0)
+        loss = uniform(of_beam, 3.0, 7.0) if cyst else uniform(of_beam, 1.5, 5.0)
+        edge = canvas.spread(beam_tangent_loss(made.inside, made.axes, loss * min(radius / 4.0, 1.0)), 0.0)
+
+    dots: Dots | None = None
+    if descriptors.calcifications != "none":
+        dots = draw_dots(descriptors.calcifications, made, duct, of_dots)
+    return _on_voxels(made, canvas, weight, echo, line, specular, edge, dots, by_axis)
+
+
+def _on_voxels(
+    made: Geometry,
+    canvas: _Canvas,
+    weight: np.ndarray,
+    echo: np.ndarray,
+    line: np.ndarray,
+    specular: np.ndarray | None,
+    edge: np.ndarray | None,
+    dots: Dots | None,
+    spacing: tuple[float, float, float],
+) -> LesionPatch:
+    """Read the working grid's fields on the volume's voxels, crop to what is not empty, and set the dots."""
+    up = Upsampling.onto(canvas.axes, made.working, spacing)
+    shape = up.shape
+    fine = {"weight": up(weight), "echo": up(echo)}
+    fine["specular"] = up(specular) if specular is not None else None
+    fine["edge"] = up(edge) if edge is not None else None
+    mask = np.zeros(shape, bool)
+    offset = [int(round(float(a[0]) / s)) - f for a, s, f in zip(made.mask_axes, spacing, up.first, strict=True)]
+    mask[tuple(slice(o, o + n) for o, n in zip(offset, made.mask.shape, strict=True))] = made.mask
+    if dots is not None:
+        if fine["specular"] is None:
+            fine["specular"] = np.zeros(shape, np.float32)
+        dots.paint(fine["specular"], up.axes)
+
+    first, last = box_of((fine["weight"] > 0.004) | mask)
+    crop = tuple(slice(int(f), int(n) + 1) for f, n in zip(first, last, strict=True))
+    zero = np.zeros((1, 1, 1), np.float32)
+    mask = np.ascontiguousarray(mask[crop])
+    arrays = {k: np.broadcast_to(zero, mask.shape) if v is None else np.ascontiguousarray(v[crop]) for k, v in fine.items()}
+    attenuation = np.broadcast_to(up.along_lateral(line)[..., crop[2]], mask.shape)
+    low, high = box_of(mask)
+    inside = arrays["weight"][mask] * (arrays["echo"][mask] - np.float32(1.0))
+    contrast = decibels(1.0 + round(float(inside.mean(dtype=np.float64)), 6))
+    anchor = tuple(int(v) for v in (low + high) // 2)
+    return LesionPatch(mask, attenuation=attenuation, anchor=anchor, contrast_db=contrast, **arrays)
