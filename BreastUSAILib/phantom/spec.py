@@ -57,12 +57,14 @@ class LesionRequest:
     centre: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.malignant not in (None, True, False):
+        if self.malignant is not None and self.malignant not in (True, False):
             raise PhantomError(f"A lesion's malignant is {self.malignant!r}; it must be True, False or None (drawn).")
-        if self.volume_ml is not None and not MINIMUM_ML <= _number("A lesion's volume_ml", self.volume_ml) <= MAXIMUM_ML:
-            raise PhantomError(
-                f"A lesion's volume_ml is {self.volume_ml:g}; it must be from {MINIMUM_ML:g} to {MAXIMUM_ML:g} cm3."
-            )
+        if self.volume_ml is not None:
+            object.__setattr__(self, "volume_ml", _number("A lesion's volume_ml", self.volume_ml))
+            if not MINIMUM_ML <= self.volume_ml <= MAXIMUM_ML:
+                raise PhantomError(
+                    f"A lesion's volume_ml is {self.volume_ml:g}; it must be from {MINIMUM_ML:g} to {MAXIMUM_ML:g} cm3."
+                )
         for name, value in _mapping("A lesion's descriptors", self.descriptors).items():
             if name not in DESCRIPTORS:
                 raise PhantomError(f"{name!r} is no descriptor of a lesion; there are: {', '.join(DESCRIPTORS)}.")
@@ -137,11 +139,13 @@ class PhantomSpec:
             raise PhantomError(f"There is no grid {self.grid!r}; choose one of: {', '.join(GRIDS)}, or make a PhantomGrid.")
         if self.density is not None and self.density not in DENSITIES:
             raise PhantomError(f"The density is {self.density!r}; it must be one of: {', '.join(DENSITIES)}.")
-        if not 0 <= _number("The malignant share", self.malignant_share) <= 1:
+        object.__setattr__(self, "malignant_share", _number("The malignant share", self.malignant_share))
+        if not 0 <= self.malignant_share <= 1:
             raise PhantomError(f"The malignant share is {self.malignant_share:g}; it must be from 0 to 1.")
         self._check_lesions()
         self._check_acquisition()
-        object.__setattr__(self, "acquisition", dict(self.acquisition))
+        object.__setattr__(self, "acquisition", {name: float(value) for name, value in self.acquisition.items()})
+        object.__setattr__(self, "hard_negatives", bool(self.hard_negatives))
 
     @property
     def sampling(self) -> PhantomGrid:
