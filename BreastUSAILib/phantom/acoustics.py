@@ -24,6 +24,8 @@ _CLUTTER_FADE_DB_MM = 2.2
 _CLUTTER_BANDS = 0.6
 # Noise below this amplitude (fat = 1) is not made: it lies under the darkest grey level of any dynamic range.
 _INAUDIBLE = 1e-4
+# Real and imaginary part have half of the power each.
+_QUADRATURE = math.sqrt(0.5)
 
 
 class Tissues(Protocol):
@@ -212,8 +214,6 @@ class _Lines:
         self._wide = np.empty((2, nz + 2 * rz, nx + 2 * rx), np.float32)
         self._narrow, self._narrow_work = (np.empty((2, nz, nx + 2 * rx), np.float32) for _ in range(2))
         self._work = np.empty((2, nz, nx), np.float32)
-        # Real and imaginary part have half of the power each.
-        self._unit = 1.0 / (Scatterers.deviation * math.sqrt(2.0))
 
     def make(
         self, row: int, tissue: tuple[np.ndarray, np.ndarray], amplitude: np.ndarray, tgc_db: float, out: np.ndarray
@@ -237,10 +237,10 @@ class _Lines:
                     beyond[:, :, :rx] *= border[:, :1]
                     beyond[:, :, rx + nx :] *= border[:, -1:]
         # Reflectors are coherent: in the real part alone, and a wide one comes out as strong as it is given.
-        scale = np.float32(1.0 / (self._unit * point_spread.sheet_gain(row)))
+        scale = np.float32(1.0 / (_QUADRATURE * point_spread.sheet_gain(row)))
         np.multiply(specular, scale, out=self._work[0])
         inside[0, :, rx : rx + nx] += self._work[0]
-        elevational = point_spread.elevational[row] * self._unit
+        elevational = point_spread.elevational[row] * _QUADRATURE
         convolve(wide, elevational, 1, self._narrow, self._narrow_work)
         convolve(self._narrow, point_spread.lateral[row], 2, out, self._work)
         noise, ceiling = self._noise(row, tgc_db)
@@ -249,7 +249,7 @@ class _Lines:
         out *= amplitude
         if noise > _INAUDIBLE:
             self._scatterers.fill(self._work)
-            self._work *= np.float32(noise * self._unit)
+            self._work *= np.float32(noise * _QUADRATURE)
             out += self._work
 
     def _noise(self, row: int, tgc_db: float) -> tuple[float, float]:

@@ -10,40 +10,43 @@ Every float32 operation here is an addition, subtraction or multiplication in a 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 
-_LANES = np.uint64(0x00FF00FF00FF00FF)
-_BYTE = np.uint64(8)
-# A sum of four uniform bytes: mean 4 * 255 / 2, variance 4 * (256^2 - 1) / 12.
-_MEAN = np.float32(510.0)
-_DEVIATION = math.sqrt((256**2 - 1) / 3.0)
+_BITS = 12
+_LANES = np.uint64(((1 << _BITS) - 1) * 0x0001000100010001)
+
+
+@lru_cache(maxsize=1)
+def normal_table() -> np.ndarray:
+    """4096 equally probable normal deviates: float32, mean 0, variance 1; 3.66 is the greatest. Read only."""
+    n = 1 << _BITS
+    half = np.array([NormalDist().inv_cdf((k + 0.5) / n) for k in range(n // 2)])
+    values = np.concatenate([half, -half[::-1]])
+    # Rounded, as the last bits of a logarithm depend on the machine.
+    table = np.round(values / math.sqrt(math.fsum(values**2) / n), 6).astype(np.float32)
+    table.flags.writeable = False
+    return table
 
 
 class Scatterers:
     """Random amplitudes, drawn row after row; no matter how many at a time, the stream is the same.
 
-    Each is the sum of four uniform bytes: close to normal (excess kurtosis -0.3), and normal for all purposes once a point
-    spread function has mixed a few. It takes a fifth of the time of exact normal deviates, and no function whose last bit
-    depends on the machine.
+    Each is one of 4096 equally probable normal deviates, looked up with 12 random bits: a fifth of the time of numpy's normal
+    deviates, and no function whose last bit depends on the machine or on numpy's version.
     """
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._bits = generator.bit_generator
+        self._table = normal_table()
 
     def fill(self, out: np.ndarray) -> None:
-        """Fill a C contiguous float32 array with deviates of mean 0 and standard deviation `Scatterers.deviation`."""
-        words = -(-out.size // 4)
-        raw = self._bits.random_raw(2 * words).astype("<u8", copy=False)
-        high = raw >> _BYTE
-        high &= _LANES
+        """Fill a C contiguous float32 array with deviates of mean 0 and variance 1."""
+        raw = self._bits.random_raw(-(-out.size // 4)).astype("<u8", copy=False)
         raw &= _LANES
-        raw += high
-        sums = raw[:words]
-        sums += raw[words:]
-        np.subtract(sums.view("<u2")[: out.size].reshape(out.shape), _MEAN, out=out, dtype=np.float32)
-
-    deviation = _DEVIATION
+        np.take(self._table, raw.view("<u2")[: out.size], out=out.reshape(-1), mode="clip")
 
 
 def gaussian_taps(fwhm_mm: float, spacing_mm: float) -> np.ndarray:
