@@ -62,3 +62,53 @@ def bootstrap_interval(
     tail = (1 - level) / 2
     low, high = np.quantile(drawn, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def roc_auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative, equal scores counting half (Mann-Whitney).
+
+    NaN where there are no positives or no negatives.
+
+    >>> roc_auc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
+    0.75
+    """
+    from scipy.stats import rankdata
+
+    positive = np.asarray(positive, bool)
+    n, m = int(positive.sum()), int((~positive).sum())
+    if not n or not m:
+        return float("nan")
+    return float((rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def sensitivity_at(
+    detections: Sequence[tuple[float, object]], lesions: int, volumes: int, false_positives: float
+) -> float:
+    """Share of the lesions that are found when `false_positives` false alarms a volume are allowed (one point of a FROC curve).
+
+    Parameters
+    ----------
+    detections : of all volumes: (score, lesion hit), the lesion as something hashable that names it among all volumes, or
+        None for a false alarm. A lesion that is hit again adds nothing, neither right nor wrong.
+    lesions, volumes : how many there are in all.
+    false_positives : allowed a volume, on average.
+
+    Returns
+    -------
+    0 to 1; detections of equal score are taken together. NaN without lesions.
+    """
+    if not lesions:
+        return float("nan")
+    found: set[object] = set()
+    alarms, best = 0, 0
+    ordered = sorted(detections, key=lambda d: -d[0])
+    for number, (score, hit) in enumerate(ordered):
+        if hit is None:
+            alarms += 1
+        else:
+            found.add(hit)
+        if alarms > false_positives * volumes:
+            break
+        if number + 1 == len(ordered) or ordered[number + 1][0] != score:
+            best = len(found)
+    return best / lesions
