@@ -41,7 +41,7 @@ def render(
     grid: PhantomGrid,
     generator: np.random.Generator,
     out: np.ndarray | None = None,
-    block_mm: float = 4.0,
+    block_mm: float = 2.0,
     progress: Callable[[float, str], None] | None = None,
 ) -> np.ndarray:
     """Scan a phantom.
@@ -78,7 +78,7 @@ def intensities(
     acquisition: Acquisition,
     grid: PhantomGrid,
     generator: np.random.Generator,
-    block_mm: float = 4.0,
+    block_mm: float = 2.0,
 ) -> Iterator[np.ndarray]:
     """Echo intensity (envelope squared; fat at the skin has the mean 1) of each depth row, before compression.
 

@@ -17,7 +17,7 @@ from .lesion import LesionPatch, build_lesion
 from .lexicon import LesionSpec, draw_lesion
 from .placement import bounding_box, find_place, fits
 from .randomness import Stream, open_stream
-from .scene import Placed, Scene
+from .scene import Placed, Scene, contrast_db
 from .spec import DENSITIES, LesionRequest
 from .truth import Descriptors
 from .volume import DENSITY_SHARES, choose
@@ -40,7 +40,7 @@ class SliceTruth:
     first, last : first and last pixel (x, y) of the bounding box, both included.
     area_mm2 : pixels x pixel area.
     volume_ml : of the whole lesion, as drawn.
-    contrast_db : mean lesion echo against its surroundings before shadowing, dB.
+    contrast_db : mean echo of the whole lesion against its surroundings before shadowing, dB.
     """
 
     descriptors: Descriptors
@@ -115,7 +115,7 @@ def bmode_slice(
     if lesion is not None:
         (depth, slices, lateral), there = placed[0].overlap(grid.shape)
         mask[depth, lateral] = placed[0].patch.mask[there][:, plane - slices.start]
-        truth = _truth(lesion, mask, scene.contrast_db(0), spacing_mm)
+        truth = _truth(lesion, mask, contrast_db(patch), spacing_mm)
     facts = {"density": density, "acquisition": asdict(scan)}
     return BModeImage(int(seed), _image(pixels, spacing_mm), _image(mask, spacing_mm), truth, facts)
 
@@ -149,7 +149,7 @@ def _place(
     return Placed(patch, (first[0] - top, plane - cut, first[2] - left))
 
 
-def _truth(lesion: LesionSpec, mask: np.ndarray, contrast_db: float, spacing_mm: float) -> SliceTruth:
+def _truth(lesion: LesionSpec, mask: np.ndarray, contrast: float, spacing_mm: float) -> SliceTruth:
     (top, _, left), (height, _, width) = bounding_box(mask[:, None] > 0)
     return SliceTruth(
         descriptors=lesion.descriptors,
@@ -160,7 +160,7 @@ def _truth(lesion: LesionSpec, mask: np.ndarray, contrast_db: float, spacing_mm:
         last=(left + width - 1, top + height - 1),
         area_mm2=int(np.count_nonzero(mask)) * spacing_mm**2,
         volume_ml=lesion.volume_ml,
-        contrast_db=contrast_db,
+        contrast_db=contrast,
     )
 
 

@@ -86,12 +86,6 @@ class Scene:
         # Rounded, as the last bit of a sum depends on the machine.
         return max(round(float(sum(means)) / len(means), 4), 0.1)
 
-    def contrast_db(self, index: int) -> float:
-        """Mean echo of a lesion against its surroundings, before attenuation, dB."""
-        patch = self.lesions[index].patch
-        relative = (1.0 - patch.weight[patch.mask]) + patch.weight[patch.mask] * patch.echo[patch.mask]
-        return round(20.0 * math.log10(max(float(np.mean(relative, dtype=np.float64)), 1e-3)), 2)
-
     def rows(self, first: int, last: int) -> SceneRows:
         """Depth rows from `first` up to but without `last`; the next call may overwrite them."""
         tissue = self.anatomy.rows(first, last)
@@ -111,6 +105,13 @@ class Scene:
             _blend(maps, here, lesion.patch, there, np.float32(background_echo))
             extra[here] += lesion.patch.edge[there]
         return SceneRows(*maps, extra, background)
+
+
+def contrast_db(patch: LesionPatch) -> float:
+    """Mean echo amplitude in a lesion's mask against its surroundings, before attenuation, dB."""
+    weight = patch.weight[patch.mask]
+    relative = np.float32(1.0) - weight + weight * patch.echo[patch.mask]
+    return round(20.0 * math.log10(max(float(np.mean(relative, dtype=np.float64)), 1e-3)), 2)
 
 
 def _blend(

@@ -17,7 +17,7 @@ from .lesion import LesionPatch, build_lesion
 from .lexicon import LesionSpec, draw_lesion
 from .placement import Box, apart, at_centre, bounding_box, find_place, fits
 from .randomness import Stream, open_stream
-from .scene import Placed, Scene
+from .scene import Placed, Scene, contrast_db
 from .spec import DENSITIES, LesionRequest, PhantomSpec
 from .truth import LesionTruth, Phantom
 
@@ -93,7 +93,7 @@ def generate(
     for number, (lesion, place) in enumerate(zip((s for s, _ in lesions), placed, strict=True)):
         here, there = place.overlap(grid.shape)
         labels.transpose(1, 0, 2)[here][place.patch.mask[there]] = number + 1
-        truths.append(lesion_truth(number + 1, lesion, place, scene.contrast_db(number), grid))
+        truths.append(lesion_truth(number + 1, lesion, place, grid))
     label_image = _image(labels, grid)
     progress(1.0, "Done")
     facts = {"density": density, "acquisition": asdict(acquisition)}
@@ -166,7 +166,7 @@ def _place(
     ]
 
 
-def lesion_truth(label: int, lesion: LesionSpec, place: Placed, contrast_db: float, grid: PhantomGrid) -> LesionTruth:
+def lesion_truth(label: int, lesion: LesionSpec, place: Placed, grid: PhantomGrid) -> LesionTruth:
     """The record of a lesion, measured on its voxels."""
     first, size = bounding_box(place.patch.mask)
     # From (depth, slice, lateral) to (x, y, z).
@@ -186,7 +186,7 @@ def lesion_truth(label: int, lesion: LesionSpec, place: Placed, contrast_db: flo
         first=first,
         last=tuple(f + n - 1 for f, n in zip(first, size, strict=True)),
         volume_ml=int(np.count_nonzero(place.patch.mask)) * float(np.prod(grid.spacing)) / 1000.0,
-        contrast_db=contrast_db,
+        contrast_db=contrast_db(place.patch),
     )
 
 
