@@ -242,7 +242,7 @@ def figure(volumes: Sequence[VolumeStatistics], path: Path) -> None:
 
     drawing = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(drawing)
-    grey, echo, below = drawing.subplots(1, 3, width_ratios=(1.1, 1.2, 1))
+    grey, echo, below = drawing.subplots(1, 3, width_ratios=(1, 1.4, 1))
     for volume in volumes:
         grey.plot(np.arange(1, 256), 100 * volume.histogram[1:] / volume.histogram.sum(), color="0.8", linewidth=0.5)
     total = np.sum([v.histogram for v in volumes], axis=0)
@@ -263,9 +263,10 @@ def figure(volumes: Sequence[VolumeStatistics], path: Path) -> None:
         }
         groups = {value: found for value, found in groups.items() if found}
         if groups:
-            axes.boxplot(list(groups.values()), orientation="horizontal", widths=0.6)
-            axes.set_yticks(range(1, len(groups) + 1), [f"{value} ({len(found)})" for value, found in groups.items()])
-        axes.axvline(0, color="0.7", linewidth=0.8)
+            axes.boxplot(list(groups.values()), widths=0.6)
+            names = [f"{value.replace(' and ', ' and' + chr(10))}\n({len(found)})" for value, found in groups.items()]
+            axes.set_xticks(range(1, len(groups) + 1), names, fontsize=7)
+        axes.axhline(0, color="0.7", linewidth=0.8)
         axes.set(title=title)
     drawing.savefig(path, dpi=100)
 
