@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .noise import Lattice, smooth_noise
+from .noise import Lattice, octaves
 
 COLOURS = 4
 FARTHEST = 1.6
@@ -29,8 +29,8 @@ def cell_distances(generator: np.random.Generator, lattice: Lattice, size: tuple
     spread = [max(2.2 * s, 4.0) for s in size]
     warped = []
     for axis in range(3):
-        coordinate = smooth_noise(generator, nodes, spread)
-        coordinate *= np.float32(0.22)
+        coordinate = octaves(generator, nodes, spread, (1.0, 0.5))
+        coordinate *= np.float32(0.27)
         coordinate += (nodes[axis] / size[axis]).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
         warped.append(coordinate)
     low = [int(np.floor(n[0] / s)) - 1 for n, s in zip(nodes, size, strict=True)]

@@ -33,17 +33,17 @@ class Ribs:
         self.bone, self.facing = np.ones(shape, np.float32), np.zeros(shape, np.float32)
         tilt, bow = uniform(generator, -0.22, 0.22), uniform(generator, -0.0012, 0.0012)
         sternum = 1.0 if generator.random() < 0.5 else -1.0
-        junction = uniform(generator, 0.1, 0.75) if generator.random() < 0.6 else 2.0
+        junction = uniform(generator, 0.45, 0.95) if generator.random() < 0.55 else 2.0
         off = x - 0.5 * (x[0] + x[-1])
         middle = -uniform(generator, 0.0, 25.0) - 0.2 * float(off[-1])
         while middle < z[-1] + 0.25 * float(off[-1]) + 12.0:
             own_tilt = tilt + uniform(generator, -0.06, 0.06)
             own_bow = bow + uniform(generator, -0.0004, 0.0004)
-            along = middle + own_tilt * off + own_bow * off * off + 1.0 * smooth_noise(generator, (x,), (40.0,))
+            along = middle + own_tilt * off + own_bow * off * off + 1.0 * octaves(generator, (x,), (40.0,), (1.0, 0.5, 0.3))
             half_width = uniform(generator, 4.6, 7.6) * (1.0 + 0.10 * smooth_noise(generator, (x,), (30.0,)))
             half_depth = uniform(generator, 2.6, 4.2) * (1.0 + 0.10 * smooth_noise(generator, (x,), (35.0,)))
             sunk = uniform(generator, -0.6, 2.2) + 0.7 * smooth_noise(generator, (x,), (60.0,))
-            round_share = uniform(generator, 0.25, 1.0)
+            round_share = uniform(generator, 0.45, 1.0)
             here = (junction + uniform(generator, -0.12, 0.12)) * x[-1]
             self._add(z, along, half_width, half_depth, wall, sunk, round_share)
             bone = smoothstep((here - (x if sternum > 0 else x[-1] - x)) * 0.25 + 0.5).astype(np.float32)
@@ -80,12 +80,13 @@ class ChestWallPainter:
         self.ribs = Ribs(grid, layers.wall, ribs)
         patchy = np.float32(1.0) + np.float32(0.4) * octaves(sheets, (z, x), (24.0, 24.0), (1.0, 0.8, 0.6))
         self.bright = np.clip(patchy, 0.1, 2.0)
+        dim = np.clip(np.float32(0.8) + np.float32(0.6) * octaves(air, (z, x), (18.0, 18.0), (1.0, 0.8)), 0.1, 1.6)
         facing = self.ribs.facing * self.ribs.facing
-        self.cortex = (np.float32(2.5) + np.float32(uniform(sheets, 8.0, 13.0)) * self.ribs.bone) * facing * self.bright
+        self.cortex = (np.float32(5.0) + np.float32(uniform(sheets, 6.0, 12.0)) * self.ribs.bone) * facing * self.bright
         self.rib_attenuation = np.float32(CARTILAGE.attenuation) + self.ribs.bone * np.float32(BONE.attenuation - CARTILAGE.attenuation)
         breaks = np.clip(np.float32(0.5) + np.float32(0.7) * smooth_noise(sheets, (z, x), (18.0, 25.0)), 0.0, 1.4)
         self.wall_bright = breaks * np.float32(uniform(sheets, 1.2, 3.0))
-        self.pleura_bright = self.bright * np.float32(uniform(sheets, 6.0, 10.0))
+        self.pleura_bright = dim * np.float32(uniform(sheets, 3.5, 7.5))
         self.spacing = uniform(air, 1.8, 4.0)
         comets = np.clip(np.float32(0.7) + np.float32(0.5) * octaves(air, (z, x), (5.0, 5.0), (1.0, 0.7)), 0.05, 2.5)
         self.haze = comets * np.float32(LUNG.echo * uniform(air, 1.2, 2.6))
@@ -131,7 +132,7 @@ class ChestWallPainter:
         strip.blend(value, LUNG.attenuation, share, spare)
         for k in range(3):
             np.add(pleura, np.float32(k * self.spacing), out=spare)
-            strip.line(spare, 0.5, share)
+            strip.line(spare, 0.5 + 0.4 * k, share)
             share *= self.pleura_bright[strip.slices]
-            share *= np.float32(0.3**k)
+            share *= np.float32(0.22**k)
             strip.specular += share

@@ -6,7 +6,7 @@ import numpy as np
 
 from .grids import PhantomGrid
 from .layers import voxel_centres
-from .noise import how_many, smooth_noise, smoothstep, uniform
+from .noise import how_many, octaves, smooth_noise, smoothstep, uniform
 
 
 def draw_contact(grid: PhantomGrid, bubbles: bool, generator: np.random.Generator) -> np.ndarray:
@@ -22,8 +22,8 @@ def draw_contact(grid: PhantomGrid, bubbles: bool, generator: np.random.Generato
     across, along = (_from_middle(axis, generator)[s] for axis, s in ((z, np.s_[:, None]), (x, np.s_[None, :])))
     # A circle of the fourth power: sides nearly straight, corners round.
     quartic = across * across * across * across + along * along * along * along
-    radius = np.sqrt(np.sqrt(quartic)) + np.float32(0.035) * smooth_noise(generator, (z, x), (42.0, 42.0))
-    radius += np.float32(0.010) * smooth_noise(generator, (z, x), (9.0, 9.0))
+    radius = np.sqrt(np.sqrt(quartic)) + np.float32(0.04) * smooth_noise(generator, (z, x), (60.0, 60.0))
+    radius += np.float32(0.012) * octaves(generator, (z, x), (24.0, 24.0), (1.0, 0.7, 0.6))
     contact = smoothstep((np.float32(1.0) - radius) * np.float32(uniform(generator, 14.0, 32.0)))
     if bubbles:
         for _ in range(how_many(generator, 1.5 * grid.extent[0] * grid.extent[2] / 25500.0)):
@@ -43,5 +43,6 @@ def _bubble(generator: np.random.Generator, z: np.ndarray, x: np.ndarray) -> np.
     cz, cx = uniform(generator, z[0], z[-1]), uniform(generator, x[0], x[-1])
     rz, rx = uniform(generator, 1.0, 4.0), uniform(generator, 1.5, 7.0)
     square = (((z - cz) / rz) ** 2)[:, None] + (((x - cx) / rx) ** 2)[None, :]
-    inside = np.maximum(1.0 - square, 0.0).astype(np.float32)
-    return np.float32(1.0) - np.float32(uniform(generator, 0.3, 0.75)) * inside
+    ragged = square.astype(np.float32) + np.float32(0.35) * smooth_noise(generator, (z, x), (4.0, 4.0))
+    inside = smoothstep(np.float32(1.0) - ragged)
+    return np.float32(1.0) - np.float32(uniform(generator, 0.25, 0.65)) * inside

@@ -31,15 +31,17 @@ class FatPainter:
         self.distances = [Field(lattice, d) for d in distances]
         self.flat = Field(lattice, flatness(high - low, lattice))
         # Half a wall's width in units of cells; never so thin that it falls between two rows of voxels.
-        self.width = max(0.085, 2.0 * 0.8 * grid.spacing[1] / size[0])
+        self.width = max(0.10, 2.0 * 0.9 * grid.spacing[1] / size[0])
         coarse = Lattice(grid, (2.0, 3.0, 3.0), depths)
-        clear = np.clip(np.float32(0.42) + np.float32(0.42) * octaves(strength, coarse.nodes, (12.0, 22.0, 22.0), (1.0, 0.6)), 0.0, 1.3)
+        clear = np.clip(np.float32(0.5) + np.float32(0.5) * octaves(strength, coarse.nodes, (12.0, 22.0, 22.0), (1.0, 0.6)), 0.06, 1.5)
+        # A wall that is drawn thicker than it is shines less.
+        clear *= np.float32(uniform(strength, 0.8, 1.2) * round((0.1 / self.width) ** 0.5, 6))
         self.strength = Field(coarse, clear)
-        self.tone = Field(coarse, np.float32(0.16) * smooth_noise(tone, coarse.nodes, (7.0, 11.0, 11.0)) + np.float32(FAT.echo))
+        self.tone = Field(coarse, np.float32(0.2) * octaves(tone, coarse.nodes, (9.0, 15.0, 15.0), (1.0, 0.8)) + np.float32(FAT.echo))
         self.shadow = None
         if shadows:
             strands = smooth_noise(fibrous, coarse.nodes, (12.0, 14.0, 14.0))
-            self.shadow = Field(coarse, np.float32(uniform(fibrous, 4.0, 9.0)) * np.clip(strands - np.float32(0.7), 0.0, 1.0))
+            self.shadow = Field(coarse, np.float32(uniform(fibrous, 1.2, 3.2)) * np.clip(strands - np.float32(0.45), 0.0, 1.0))
 
     def paint(self, strip: Strip) -> None:
         strip.attenuation.fill(FAT.attenuation)
@@ -57,7 +59,10 @@ class FatPainter:
         wall *= self.strength.row(strip.depth, strip.slices, strip.scratch[5])
         flat = self.flat.row(strip.depth, strip.slices, strip.scratch[6])
         spare = strip.scratch[7]
-        share = np.minimum(wall, 1.0, out=strip.scratch[5])
+        share = np.multiply(flat, np.float32(0.6), out=strip.scratch[5])
+        share += np.float32(0.4)
+        share *= wall
+        np.minimum(share, 1.0, out=share)
         for target, value in ((strip.echo, LIGAMENT.echo), (strip.attenuation, LIGAMENT.attenuation)):
             np.subtract(np.float32(value), target, out=spare)
             spare *= share
@@ -67,6 +72,6 @@ class FatPainter:
             spare *= share
             strip.attenuation += spare
         flat *= flat
-        flat *= np.float32(4.5)
-        flat += np.float32(0.25)
+        flat *= np.float32(7.0)
+        flat += np.float32(0.4)
         np.multiply(wall, flat, out=strip.specular)

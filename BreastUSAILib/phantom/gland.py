@@ -40,8 +40,8 @@ class GlandPainter:
         self.fraction = (np.rint(share * 256.0).astype(np.int64) * zone).sum(0) / np.maximum(256 * zone.sum(0), 1)
 
         fine = Lattice(grid, (0.6, 0.8, 0.8), depths)
-        streaks = octaves(texture, fine.nodes, (2.6, 6.0, 6.0), (1.0, 0.8))
-        streaks *= np.float32(uniform(texture, 0.22, 0.36))
+        streaks = octaves(texture, fine.nodes, (5.2, 13.0, 13.0), (0.8, 1.0, 0.8))
+        streaks *= np.float32(uniform(texture, 0.26, 0.4))
         streaks += np.float32(1.0)
         np.clip(streaks, 0.22, 2.2, out=streaks)
         streaks *= np.float32(GLAND.echo * uniform(texture, 0.8, 1.3))

@@ -56,7 +56,7 @@ def draw_layers(grid: PhantomGrid, density: str, nipple: Nipple, generator: np.r
 
     bottom = grid.top + grid.extent[1]
     if grid.whole:
-        fascia_depth = min(max(bottom, 24.0), 56.0) / 50.0 * uniform(generator, 20.0, 31.0)
+        fascia_depth = min(max(bottom, 24.0), 56.0) / 50.0 * uniform(generator, 23.0, 33.0)
     elif generator.random() < 0.4:
         fascia_depth = bottom * uniform(generator, 0.68, 1.0)
     else:

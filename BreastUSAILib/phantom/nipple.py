@@ -36,7 +36,7 @@ def draw_nipple(grid: PhantomGrid, generator: np.random.Generator) -> Nipple:
         z = sweep * (0.5 + uniform(generator, -0.14, 0.14))
         aside = 0.0 if generator.random() < 0.5 else (0.35 if generator.random() < 0.5 else -0.35)
         x = width * (0.5 + aside + uniform(generator, -0.12, 0.12))
-    return Nipple(z, x, uniform(generator, 4.0, 6.5), uniform(generator, 11.0, 19.0))
+    return Nipple(z, x, uniform(generator, 4.5, 7.0), uniform(generator, 11.0, 19.0))
 
 
 class NipplePainter:
@@ -53,9 +53,9 @@ class NipplePainter:
             self.rows = slice(0, 0)
             return
         ragged = nipple.distance(z, x) / np.float32(nipple.radius) + np.float32(0.22) * smooth_noise(generator, (z, x), (7.0, 7.0))
-        self.share = smoothstep(np.float32(1.9) - np.float32(1.4) * ragged)
-        streaks = np.float32(1.0) + np.float32(0.45) * smooth_noise(generator, (z, x), (2.6, 2.6))
-        self.attenuation = np.float32(uniform(generator, 0.6, 1.2) * NIPPLE.attenuation) * np.clip(streaks, 0.25, 2.0)
+        self.share = smoothstep(np.float32(2.4) - np.float32(1.5) * ragged)
+        streaks = np.float32(1.0) + np.float32(0.35) * smooth_noise(generator, (z, x), (4.0, 4.0))
+        self.attenuation = np.float32(uniform(generator, 0.5, 1.2) * NIPPLE.attenuation) * np.clip(streaks, 0.25, 2.0)
         self.echo = np.float32(NIPPLE.echo) * np.clip(streaks, 0.3, 1.8)
 
     def paint(self, strip: Strip) -> None:

@@ -47,7 +47,8 @@ def draw_vessels(grid: PhantomGrid, layers: Layers, generator: np.random.Generat
         start = (uniform(generator, 0.0, sweep), uniform(generator, 0.0, width))
         deep = generator.random() < 0.25
         share = uniform(generator, 1.0, 1.8) if deep else uniform(generator, 0.3, 1.0)
-        radius = uniform(generator, 0.4, 1.3)
+        radius = 0.45 + 1.1 * float(generator.random()) * float(generator.random())
+        radius += uniform(generator, 0.0, 0.35)
         style = dict(
             wall=0.25 + 0.2 * radius,
             lumen=BLOOD.echo,
@@ -90,12 +91,12 @@ def _grow(  # noqa: PLR0913
     branches: int,
     taper: bool = False,
 ) -> Iterator[Tube]:
-    """A tube that wanders from `start` (slice, lateral) along `heading`, and its branches.
+    """A tube that wanders from `start` (slice, lateral) along `heading`, after its branches: painted last, its lumen stays open.
 
     `share` says how deep: 0 at the skin, 1 at the top of the gland's zone, 2 at its bottom. With `taper` it comes up to the skin at its start.
     """
     nodes = 3 + int(uniform(generator, 20.0, 80.0 if branches else 35.0) / STEP)
-    turn = uniform(generator, 0.06, 0.16)
+    turn = uniform(generator, 0.02, 0.07) if taper else uniform(generator, 0.06, 0.16)
     bends = turn * smooth_noise(generator, (np.arange(nodes, dtype=float),), (9.0,)).astype(float)
     depths = share + 0.25 * smooth_noise(generator, (np.arange(nodes, dtype=float),), (11.0,)).astype(float)
     path, radii = [], []
@@ -107,14 +108,13 @@ def _grow(  # noqa: PLR0913
             s *= min(1.0, 0.35 + 0.12 * k)
         depth = skin + s * (gland - skin) if s < 1.0 else gland + (s - 1.0) * (bottom - gland)
         path.append((max(depth, skin + 1.2 + radius), z, x))
-        radii.append(radius * (1.0 - (0.65 if taper else 0.35) * k / nodes))
+        radii.append(radius * (1.0 - (0.65 if taper else 0.5) * k / nodes))
         heading += float(bends[k])
         z += STEP * round(float(np.sin(heading)), 6)
         x += STEP * round(float(np.cos(heading)), 6)
     # Depth follows the layers, whose maps end at the volume's border; a running mean keeps the path smooth.
     points = np.array(path)
     points[1:-1, 0] = (points[:-2, 0] + 2.0 * points[1:-1, 0] + points[2:, 0]) * 0.25
-    yield Tube(points, np.array(radii), **style)
     for _ in range(int(generator.integers(0, branches + 1)) if branches else 0):
         k = int(generator.integers(1, nodes - 1))
         ahead = points[k + 1] - points[k]
@@ -127,6 +127,7 @@ def _grow(  # noqa: PLR0913
             fade = np.maximum(1.0 - np.arange(len(tube.path)) / 4.0, 0.0)
             tube.path[:, 0] += fade * (points[k, 0] - tube.path[0, 0])
             yield tube
+    yield Tube(points, np.array(radii), **style)
 
 
 def _depths(grid: PhantomGrid, layers: Layers, z: float, x: float) -> tuple[float, float, float]:
