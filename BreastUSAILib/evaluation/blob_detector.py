@@ -17,6 +17,8 @@ import SimpleITK as sitk
 from ..phantom.truth import LesionTruth, Phantom
 from .metrics import sensitivity_at
 
+IOU = 0.3  # what TDSC-ABUS calls found
+
 _WORKING_MM = 1.0
 
 
@@ -156,20 +158,19 @@ def hits(volume: SmallVolume, centre: np.ndarray, size: np.ndarray, overlap: flo
     Parameters
     ----------
     centre, size : (N, 3), LPS mm.
-    overlap : intersection over union of the boxes that counts as found (TDSC-ABUS: 0.3); None: the candidate's centre lies
-        in the lesion's box, which is easier.
+    overlap : intersection over union of the boxes above which a lesion is found (TDSC-ABUS: 0.3); None: what is easier,
+        that the candidate's centre lies in the lesion's box, or IoU above 0.3.
     """
     found = [-1] * len(centre)
     for lesion in volume.lesions:
         low, high = (np.array(lesion.centre) + sign * np.array(lesion.size) / 2 for sign in (-1, 1))
         for i in range(len(centre)):
+            shared = np.minimum(high, centre[i] + size[i] / 2) - np.maximum(low, centre[i] - size[i] / 2)
+            common = float(np.prod(np.maximum(shared, 0)))
+            union = float(np.prod(size[i]) + np.prod(lesion.size)) - common
+            hit = common > (IOU if overlap is None else overlap) * union
             if overlap is None:
-                hit = bool(np.all((centre[i] >= low) & (centre[i] <= high)))
-            else:
-                shared = np.minimum(high, centre[i] + size[i] / 2) - np.maximum(low, centre[i] - size[i] / 2)
-                common = float(np.prod(np.maximum(shared, 0)))
-                union = float(np.prod(size[i]) + np.prod(lesion.size)) - common
-                hit = common > overlap * union
+                hit = hit or bool(np.all((centre[i] >= low) & (centre[i] <= high)))
             if hit:
                 found[i] = lesion.label
     return found
