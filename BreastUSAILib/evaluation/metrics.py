@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .bootstrap import LEVEL, SAMPLES, percentile_intervals
+
 
 def dice(found: np.ndarray, truth: np.ndarray) -> float:
     """2 |A and B| / (|A| + |B|) of two boolean masks of one shape; 1 when both are empty."""
@@ -39,46 +41,55 @@ def bootstrap_interval(
     groups: Sequence[str],
     statistic: Callable[[np.ndarray], float] = np.mean,
     *,
-    samples: int = 1000,
-    level: float = 0.95,
+    samples: int = SAMPLES,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a statistic, drawing whole groups (patients), as images of one are not independent.
 
     Returns (low, high); (nan, nan) for no values.
     """
-    if not len(values):
-        return float("nan"), float("nan")
     values = np.asarray(values, float)
     members: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
     indices = [np.array(m) for m in members.values()]
-    random = np.random.default_rng(seed)
-    drawn = [
-        statistic(values[np.concatenate([indices[k] for k in random.integers(0, len(indices), len(indices))])])
-        for _ in range(samples)
-    ]
-    tail = (1 - level) / 2
-    low, high = np.quantile(drawn, (tail, 1 - tail))
+    low, high = percentile_intervals(
+        len(indices),
+        lambda drawn: statistic(values[np.concatenate([indices[k] for k in drawn])]),
+        samples=samples,
+        level=level,
+        seed=seed,
+    )
     return float(low), float(high)
 
 
-def roc_auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
+def roc_auc(scores: Sequence[float], positive: Sequence[bool], weights: Sequence[float] | None = None) -> float:
     """Area under the ROC curve: how often a positive scores above a negative, equal scores counting half (Mann-Whitney).
 
-    NaN where there are no positives or no negatives.
+    `weights` says how often each counts, as a bootstrap draw does; None: once. NaN where there are no positives or no
+    negatives.
 
     >>> roc_auc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
     0.75
     """
-    from scipy.stats import rankdata
-
     positive = np.asarray(positive, bool)
-    n, m = int(positive.sum()), int((~positive).sum())
-    if not n or not m:
+    weights = np.ones(len(positive)) if weights is None else np.asarray(weights, float)
+    values, rank = np.unique(np.asarray(scores, float), return_inverse=True)
+    above = np.bincount(rank, weights * positive, len(values))
+    below = np.bincount(rank, weights * ~positive, len(values))
+    pairs = above.sum() * below.sum()
+    if not pairs:
         return float("nan")
-    return float((rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))
+    return float(above @ (np.cumsum(below) - below / 2) / pairs)
+
+
+def falling_steps(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How a curve over all thresholds takes in scores (n,): the order (n,) int by falling score, and in that order (n,)
+    bool which is the last of its value, as equal scores come in together."""
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    return order, np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)]
 
 
 def sensitivity_at(
