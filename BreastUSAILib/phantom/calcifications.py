@@ -21,7 +21,8 @@ class Dots:
     ----------
     centres : mm, depth, slice, lateral.
     radii : mm.
-    strengths : amplitude in the units of fat's echo.
+    strengths : amplitude x area across the beam, fat's echo x mm2, whatever the voxels: a beam is about 1 mm2 wide, so this is
+        about how far a dot stands out of fat.
     """
 
     centres: tuple[Vector, ...]
@@ -40,8 +41,9 @@ class Dots:
                 off = axis[window] - axis[n]
                 squares.append(off * off)
             ball = squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :] <= radius * radius
+            across = float(ball.any(axis=0).sum() * (axes[1][1] - axes[1][0]) * (axes[2][1] - axes[2][0]))
             here = specular[tuple(part)]
-            np.maximum(here, np.float32(strength) * ball, out=here)
+            np.maximum(here, np.float32(round(strength / across, 3)) * ball, out=here)
 
 
 @dataclass(frozen=True)
@@ -110,4 +112,4 @@ def draw_dots(kind: str, geometry: Geometry, duct: Duct | None, generator: np.ra
         bounds = (-1e9, -0.12 * geometry.radius) if kind == "in mass" else (1.0, 3.5)
         centres = _cluster(_voxels(geometry, *bounds), count, max(0.8 * geometry.radius, 2.0), generator)
     radii = tuple(uniform(generator, 0.1, 0.25) for _ in centres)
-    return Dots(tuple(centres), radii, tuple(uniform(generator, 6.0, 12.0) for _ in centres))
+    return Dots(tuple(centres), radii, tuple(uniform(generator, 4.0, 9.0) for _ in centres))

@@ -20,6 +20,8 @@ from .truth import Descriptors
 
 # Room around the mask in which the implicit function is kept: transitions and halo.
 _ROOM_MM = 4.0
+# Depth that no mass exceeds by design: the breast under an ABUS paddle is 3 to 5 cm thick.
+_DEEPEST_MM = 34.0
 # Fewer voxels hold no shape.
 LEAST_VOXELS = 30
 
@@ -106,14 +108,28 @@ def _design(descriptors: Descriptors, volume_ml: float, ratio: tuple[float, floa
         mask = field <= 0.0
         first, last = box_of(mask)
         size = (last - first + 1).astype(np.float64)
-        now = size[0] / size[2]
         grow = (wanted / int(np.count_nonzero(mask))) ** (1.0 / 3.0)
+        now = size[0] / size[2]
         stretch = min(max(now, ratio[0]), ratio[1]) / now
-        if abs(grow - 1.0) < 0.01 and abs(stretch - 1.0) < 0.01:
+        factors = _stretch(size * step, stretch, ratio[0])
+        if abs(grow - 1.0) < 0.01 and np.abs(factors - 1.0).max() < 0.01:
             break
-        scale = scale * grow * np.array([stretch ** (2 / 3), stretch ** (-1 / 3), stretch ** (-1 / 3)])
+        scale = scale * grow * factors
     low, high = line[first].astype(np.float64) - step, line[last].astype(np.float64) + step
     return _Design(body, parts, low, high)
+
+
+def _stretch(size: np.ndarray, stretch: float, least_ratio: float) -> np.ndarray:
+    """Factors along depth, slice, lateral that change depth over lateral by `stretch` and keep the volume and the depth's limit.
+
+    A mass that would be deeper than `_DEEPEST_MM` becomes longer along the slices instead, and no wider than its orientation allows.
+    """
+    depth, lateral = stretch ** (2.0 / 3.0), stretch ** (-1.0 / 3.0)
+    if size[0] * depth > _DEEPEST_MM:
+        depth = _DEEPEST_MM / size[0]
+        if least_ratio > 0.0:
+            lateral = min(lateral, _DEEPEST_MM / least_ratio / size[2])
+    return np.array([depth, 1.0 / (depth * lateral), lateral])
 
 
 def _generator(seed: int) -> np.random.Generator:

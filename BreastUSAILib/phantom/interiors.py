@@ -6,8 +6,6 @@ Levels are drawn from the descriptors alone, never from malignancy: malignant ma
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .noise import smoothstep, streams, uniform
@@ -46,7 +44,7 @@ def level_db(descriptors: Descriptors, generator: np.random.Generator) -> float:
         + 1.2 * (descriptors.halo == "present")
         + 1.0 * (descriptors.posterior_features in ("shadowing", "combined"))
     )
-    return max(_spread(generator, -7.5 - darker, 4.0), -17.0)
+    return max(_spread(generator, -8.5 - darker, 4.0), -18.0)
 
 
 def _textured(echo: np.ndarray, noise: Noise, axes: Axes, strength: float) -> np.ndarray:
@@ -89,8 +87,8 @@ def _cystic_spaces(
     solid: np.ndarray, field: np.ndarray, axes: Axes, radius: float, generator: np.random.Generator
 ) -> np.ndarray:
     """Cystic spaces divided by septa, with solid parts between: cells of random points; returns the share of cyst, 0..1."""
-    count = 5 + int(uniform(generator, 0.0, 5.0))
-    cystic = [generator.random() < 0.68 for _ in range(count)]
+    count = 4 + int(uniform(generator, 0.0, 4.0))
+    cystic = [generator.random() < 0.72 for _ in range(count)]
     cystic[0], cystic[1] = True, False
     nearest = np.full(solid.shape, 1e6, np.float32)
     second = nearest.copy()
@@ -108,8 +106,8 @@ def _cystic_spaces(
     # Distance to the wall between two cells, about; septa of half a millimetre to one.
     gap = np.sqrt(second) - np.sqrt(nearest)
     gap *= np.float32(0.5)
-    septum = max(0.08 * radius, 0.35) * uniform(generator, 0.7, 1.3)
-    wall = max(0.14 * radius, 0.5) * uniform(generator, 0.7, 1.5)
+    septum = max(0.05 * radius, 0.3) * uniform(generator, 0.7, 1.3)
+    wall = max(0.09 * radius, 0.4) * uniform(generator, 0.7, 1.5)
     soft = np.float32(1.0 / 0.3)
     open_ = smoothstep((gap - np.float32(septum)) * soft + np.float32(0.5))
     open_ *= smoothstep((-field - np.float32(wall)) * soft + np.float32(0.5))
@@ -171,7 +169,7 @@ def attenuation_levels(extent_mm: float, generator: np.random.Generator) -> tupl
     return min(max(shadow, 1.3), 5.0), max(bright, 0.02)
 
 
-def attenuation_map(
+def attenuation_line(
     descriptors: Descriptors, mask: np.ndarray, axes: Axes, generator: np.random.Generator
 ) -> np.ndarray:
     """The mass's attenuation, dB/cm/MHz: float32 (1, 1, lateral); it differs along the lateral axis alone."""
@@ -225,7 +223,3 @@ def beam_tangent_loss(mask: np.ndarray, axes: Axes, loss_db: float) -> np.ndarra
     loss[first:last] = (graze * (loss_db / (last - first))).astype(np.float32)
     return loss
 
-
-def decibels(ratio: float) -> float:
-    """20 log10 of an amplitude ratio, rounded to 0.01 dB."""
-    return round(20.0 * math.log10(max(ratio, 1e-6)), 2)

@@ -13,10 +13,10 @@ import numpy as np
 from .calcifications import Dots, Duct, draw_dots, draw_duct
 from .geometry import Geometry, box_of, make_geometry
 from .interiors import (
+    TISSUE_ATTENUATION,
     amplitude,
-    attenuation_map,
+    attenuation_line,
     beam_tangent_loss,
-    decibels,
     depth_flatness,
     fill,
 )
@@ -41,11 +41,10 @@ class LesionPatch:
     weight : float32 0..1, how far the lesion's tissue replaces the background: echo = background (1 - weight) + weight x background mean x `echo`.
         0.5 on the mask's border; beyond it lie soft margins, strands, halo and ducts.
     echo : float32, linear amplitude relative to the mean of the background.
-    attenuation : float32 dB/cm/MHz one way, absolute; to be blended by `weight`. May be a broadcast view.
-    specular : float32, amplitude of coherent reflectors in the units of fat's echo: capsule and cyst walls where horizontal, calcifications.
+    attenuation : float32 dB/cm/MHz one way, absolute; to be blended by `weight`.
+    specular : float32, amplitude of coherent reflectors, of a wide one in the units of fat's echo (may be a broadcast view, as `edge`): capsule and cyst walls where horizontal, calcifications.
     edge : float32, dB lost in crossing the voxel besides (there and back): refraction at the sides of smooth masses. Sum along depth for a beam.
     anchor : index (depth, slice, lateral) of the voxel at the middle of the mask's box.
-    contrast_db : mean echo in the mask against the surroundings, before any shadowing, dB.
     """
 
     mask: np.ndarray
@@ -55,7 +54,6 @@ class LesionPatch:
     specular: np.ndarray
     edge: np.ndarray
     anchor: tuple[int, int, int]
-    contrast_db: float
 
 
 def _transition_mm(descriptors: Descriptors, radius: float, generator: np.random.Generator) -> float:
@@ -150,25 +148,24 @@ def build_lesion(
     haloed = descriptors.halo == "present"
     if haloed:
         weight = _halo_weight(made.field, made.axes, radius, of_halo)
-        echo = np.full_like(core, amplitude(uniform(of_halo, 4.0, 7.0)))
+        echo = np.full_like(core, amplitude(uniform(of_halo, 6.0, 9.0)))
     weight, echo = canvas.spread(weight, 0.0), canvas.spread(echo, 1.0)
     if made.strands:
         # Dark strands cross an echogenic halo; without one they are dark or bright (desmoplastic) against the tissue.
         bright = not haloed and of_strands.random() < 0.5
-        strand_echo = amplitude(uniform(of_strands, 4.0, 6.5)) if bright else 1.15 * level
+        strand_echo = amplitude(uniform(of_strands, 5.5, 8.0)) if bright else 1.15 * level
         strands = strand_weight(made.strands, canvas.axes, canvas.shape, 0.5)
-        strands *= np.float32(0.85)
+        strands *= np.float32(0.9)
         weight, echo = _over(weight, echo, strands, np.float32(strand_echo))
     if duct is not None:
         lumen = strand_weight((duct.strand,), canvas.axes, canvas.shape, 0.5)
         weight, echo = _over(weight, echo, lumen, np.float32(duct.echo))
     weight[canvas.core], echo[canvas.core] = _over(weight[canvas.core], echo[canvas.core], core, inside)
 
-    attenuation = attenuation_map(descriptors, made.inside, made.axes, of_beam)
-    line = np.empty((1, 1, canvas.shape[2]), np.float32)
-    line[...] = attenuation[..., -1:]
-    line[..., : canvas.core[2].start] = attenuation[..., :1]
-    line[..., canvas.core[2]] = attenuation
+    # Halo, strands and ducts attenuate as tissue does; only the mass itself shadows or enhances.
+    attenuation = np.full(canvas.shape, TISSUE_ATTENUATION, np.float32)
+    own = attenuation_line(descriptors, made.inside, made.axes, of_beam) - np.float32(TISSUE_ATTENUATION)
+    attenuation[canvas.core] += own * (core / np.maximum(weight[canvas.core], np.float32(1e-6)))
 
     specular = edge = None
     if descriptors.margin == "circumscribed":
@@ -177,7 +174,7 @@ def build_lesion(
         flat = depth_flatness(made.field, made.axes)
         flat *= flat
         flat *= np.maximum(np.float32(1.0) - np.abs(made.field) * np.float32(1.0 / thick), np.float32(0.0))
-        flat *= np.float32(uniform(of_beam, 1.5, 3.0) if cyst else uniform(of_beam, 0.6, 1.8))
+        flat *= np.float32(uniform(of_beam, 3.0, 5.0) if cyst else uniform(of_beam, 1.5, 3.5))
         specular = canvas.spread(flat, 0.0)
         loss = uniform(of_beam, 3.0, 7.0) if cyst else uniform(of_beam, 1.5, 5.0)
         edge = canvas.spread(beam_tangent_loss(made.inside, made.axes, loss * min(radius / 4.0, 1.0)), 0.0)
@@ -185,7 +182,7 @@ def build_lesion(
     dots: Dots | None = None
     if descriptors.calcifications != "none":
         dots = draw_dots(descriptors.calcifications, made, duct, of_dots)
-    return _on_voxels(made, canvas, weight, echo, line, specular, edge, dots, by_axis)
+    return _on_voxels(made, canvas, weight, echo, attenuation, specular, edge, dots, by_axis)
 
 
 def _on_voxels(
@@ -193,7 +190,7 @@ def _on_voxels(
     canvas: _Canvas,
     weight: np.ndarray,
     echo: np.ndarray,
-    line: np.ndarray,
+    attenuation: np.ndarray,
     specular: np.ndarray | None,
     edge: np.ndarray | None,
     dots: Dots | None,
@@ -202,7 +199,7 @@ def _on_voxels(
     """Read the working grid's fields on the volume's voxels, crop to what is not empty, and set the dots."""
     up = Upsampling.onto(canvas.axes, made.working, spacing)
     shape = up.shape
-    fine = {"weight": up(weight), "echo": up(echo)}
+    fine = {"weight": up(weight), "echo": up(echo), "attenuation": up(attenuation)}
     fine["specular"] = up(specular) if specular is not None else None
     fine["edge"] = up(edge) if edge is not None else None
     mask = np.zeros(shape, bool)
@@ -218,9 +215,6 @@ def _on_voxels(
     zero = np.zeros((1, 1, 1), np.float32)
     mask = np.ascontiguousarray(mask[crop])
     arrays = {k: np.broadcast_to(zero, mask.shape) if v is None else np.ascontiguousarray(v[crop]) for k, v in fine.items()}
-    attenuation = np.broadcast_to(up.along_lateral(line)[..., crop[2]], mask.shape)
     low, high = box_of(mask)
-    inside = arrays["weight"][mask] * (arrays["echo"][mask] - np.float32(1.0))
-    contrast = decibels(1.0 + round(float(inside.mean(dtype=np.float64)), 6))
     anchor = tuple(int(v) for v in (low + high) // 2)
-    return LesionPatch(mask, attenuation=attenuation, anchor=anchor, contrast_db=contrast, **arrays)
+    return LesionPatch(mask, anchor=anchor, **arrays)

@@ -52,10 +52,6 @@ class Upsampling:
             values = _along(values, axis, factor)
         return values
 
-    def along_lateral(self, line: np.ndarray) -> np.ndarray:
-        """The same for values that depend on the lateral axis alone: (1, 1, lateral)."""
-        return _along(line, 2, self.factors[2])
-
 
 def _along(values: np.ndarray, axis: int, factor: int) -> np.ndarray:
     if factor == 1:

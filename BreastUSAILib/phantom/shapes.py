@@ -104,7 +104,7 @@ def _parts(descriptors: Descriptors, half_axes: Vector, generator: np.random.Gen
     angles = (uniform(generator, -0.2, 0.2), uniform(generator, -0.5, 0.5))
     if descriptors.shape != "irregular":
         if angular:
-            return [_facets(half_axes, 11, generator)]
+            return [_facets(half_axes, 15, generator)]
         parts: list[Solid] = [Ellipsoid((0.0, 0.0, 0.0), half_axes, rotation(angles))]
         if descriptors.shape == "oval":
             # Up to two gentle undulations still make an oval (ACR BI-RADS Atlas).
@@ -114,14 +114,14 @@ def _parts(descriptors: Descriptors, half_axes: Vector, generator: np.random.Gen
                 parts.append(Ellipsoid(centre, tuple(0.66 * a for a in half_axes), rotation(angles)))
         return parts
     # Irregular: a main body and others that stand out of it to one side and another.
-    main = tuple(0.72 * a for a in half_axes)
+    main = tuple(0.66 * a for a in half_axes)
     parts = [_facets(main, 9, generator) if angular else Ellipsoid((0.0, 0.0, 0.0), main, rotation(angles))]
     count = 2 + int(uniform(generator, 0.0, 2.0)) if angular else 3 + int(uniform(generator, 0.0, 3.0))
     for _ in range(count):
         way = _direction(generator)
-        out = uniform(generator, 0.5, 0.8)
+        out = uniform(generator, 0.62, 0.95)
         centre = tuple(out * w * a for w, a in zip(way, half_axes, strict=True))
-        size = uniform(generator, 0.38, 0.6)
+        size = uniform(generator, 0.34, 0.55)
         axes = tuple(size * a * uniform(generator, 0.75, 1.3) for a in half_axes)
         if angular:
             parts.append(_shifted(_facets(axes, 7, generator), centre))

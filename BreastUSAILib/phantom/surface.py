@@ -13,6 +13,8 @@ from .solids import Axes, Vector, columns, smooth_union
 
 # How much of a strand's length, from its root, belongs to the mass.
 ROOT_SHARE = 0.35
+# Strands are bands of fibrous tissue: this much wider along the slices than across, so that a slice shows them running rather than cut.
+_BAND = 1.8
 
 
 @dataclass(frozen=True)
@@ -121,17 +123,18 @@ class Strand:
 
         Parameters
         ----------
-        until : the share of the length, from the root, that is looked at.
+        until : the share of the length, from the root, that is looked at; less than 1: as a cone that ends there in a point.
         """
         reach = max(self.radii) + beyond
         end = [
             r + until * self.length * d + until * until * self.bend * s
             for r, d, s in zip(self.root, self.direction, self.side, strict=True)
         ]
+        reaches = (reach, _BAND * reach, reach)
         window = _window(
             axes,
-            [min(a, b) - reach for a, b in zip(self.root, end, strict=True)],
-            [max(a, b) + reach for a, b in zip(self.root, end, strict=True)],
+            [min(a, b) - r for a, b, r in zip(self.root, end, reaches, strict=True)],
+            [max(a, b) + r for a, b, r in zip(self.root, end, reaches, strict=True)],
         )
         if window is None:
             return None
@@ -145,33 +148,41 @@ class Strand:
         curve *= f32(self.bend / (self.length * self.length))
         # Squared distance to the nearest point of the centre line, one coordinate after the other.
         total = None
-        for coordinate, d, s in ((y, dy, sy), (z, dz, sz), (x, dx, sx)):
+        for coordinate, d, s, wide in ((y, dy, sy, 1.0), (z, dz, sz, _BAND), (x, dx, sx, 1.0)):
             off = coordinate - along * d
             off -= curve * s
+            if wide != 1.0:
+                off *= f32(1.0 / wide)
             off *= off
             total = off if total is None else np.add(total, off, out=total)
         np.sqrt(total, out=total)
-        along *= f32((self.radii[1] - self.radii[0]) / self.length)
-        along += f32(self.radii[0])
+        # Half width, from what is left of the way.
+        along *= f32(-1.0 / (until * self.length))
+        along += f32(1.0)
+        if until < 1.0:
+            along *= f32(self.radii[0])
+        else:
+            along *= f32(self.radii[0] - self.radii[1])
+            along += f32(self.radii[1])
         total -= along
         return window, total
 
 
 def draw_lobules(surface: SurfacePoints, radius: float, generator: np.random.Generator) -> tuple[Lobule, ...]:
     """Microlobules of 1 to 2 mm (up to 3 on large masses) over the whole surface; `radius` of the mass in mm."""
-    distance = min(max(0.15 * radius + 0.75, 1.1), 2.7)
+    distance = min(max(0.2 * radius + 0.7, 1.1), 3.0)
     lobules = []
     chosen = surface.scattered(distance, 700, generator)
     for point, normal in zip(chosen.points, chosen.normals, strict=True):
-        size = 0.62 * distance * uniform(generator, 0.75, 1.15)
-        lobules.append(Lobule(tuple(float(p - 0.15 * size * n) for p, n in zip(point, normal, strict=True)), size))
+        size = 0.6 * distance * uniform(generator, 0.75, 1.3)
+        lobules.append(Lobule(tuple(float(p - 0.1 * size * n) for p, n in zip(point, normal, strict=True)), size))
     return tuple(lobules)
 
 
 def draw_strands(surface: SurfacePoints, radius: float, generator: np.random.Generator) -> tuple[Strand, ...]:
     """Strands of a spiculated mass, 3 to 15 mm long, along the normals but for a random part, in clumps and gaps."""
     strands = []
-    chosen = surface.scattered(min(max(0.33 * radius, 1.1), 3.6), 110, generator)
+    chosen = surface.scattered(min(max(0.3 * radius, 1.1), 2.9), 160, generator)
     for point, normal in zip(chosen.points, chosen.normals, strict=True):
         if generator.random() < 0.2:
             continue
@@ -186,7 +197,7 @@ def draw_strands(surface: SurfacePoints, radius: float, generator: np.random.Gen
         spread = [a - dot * b for a, b in zip(spread, direction, strict=True)]
         norm = math.sqrt(sum(a * a for a in spread)) or 1.0
         length = min(max(radius * uniform(generator, 0.45, 1.5), 3.0), 15.0)
-        root = uniform(generator, 0.5, 0.85) * min(max(0.17 * radius, 0.6), 1.5)
+        root = uniform(generator, 0.6, 1.0) * min(max(0.19 * radius, 0.65), 1.9)
         strands.append(
             Strand(
                 tuple(float(p - 0.6 * n * root) for p, n in zip(point, normal, strict=True)),
@@ -194,7 +205,7 @@ def draw_strands(surface: SurfacePoints, radius: float, generator: np.random.Gen
                 tuple(a / norm for a in spread),
                 length * uniform(generator, 0.0, 0.2),
                 length,
-                (root, 0.28 * root),
+                (root, min(0.4 * root, 0.45)),
             )
         )
     return tuple(strands)
