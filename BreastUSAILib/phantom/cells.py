@@ -8,6 +8,8 @@ from .noise import Lattice, octaves
 
 COLOURS = 4
 FARTHEST = 1.6
+# How far from a seed its distance is worked out, in units of the cells' size: farther off, others are nearer.
+REACH = np.float64(1.3)
 
 
 def cell_distances(generator: np.random.Generator, lattice: Lattice, size: tuple[float, float, float]) -> np.ndarray:
@@ -38,16 +40,15 @@ def cell_distances(generator: np.random.Generator, lattice: Lattice, size: tuple
     jitter = generator.random(size=(*counts, 3), dtype=np.float32)
     colours = generator.integers(0, COLOURS, size=counts)
     squares = np.full((COLOURS, *(len(n) for n in nodes)), FARTHEST * FARTHEST, np.float32)
-    reach = 1.3
-    for index in np.ndindex(*counts):
-        seed = [np.float32(low[a] + index[a]) + jitter[index][a] for a in range(3)]
-        window = []
-        for axis in range(3):
-            first = np.searchsorted(nodes[axis], (float(seed[axis]) - reach) * size[axis])
-            last = np.searchsorted(nodes[axis], (float(seed[axis]) + reach) * size[axis])
-            window.append(slice(int(first), int(last)))
-        window = tuple(window)
-        target = squares[colours[index]][window]
+    grid_points = np.stack(np.meshgrid(*(np.arange(n) + a for n, a in zip(counts, low, strict=True)), indexing="ij"), -1)
+    seeds = (jitter + grid_points.astype(np.float32)).reshape(-1, 3)
+    first, last = (
+        np.stack([np.searchsorted(nodes[a], (seeds[:, a] + side) * size[a]) for a in range(3)], -1)
+        for side in (-REACH, REACH)
+    )
+    for seed, colour, begin, end in zip(seeds, colours.reshape(-1), first.tolist(), last.tolist(), strict=True):
+        window = tuple(slice(b, e) for b, e in zip(begin, end, strict=True))
+        target = squares[colour][window]
         if target.size == 0:
             continue
         square = warped[0][window] - seed[0]

@@ -141,8 +141,13 @@ def tube_stamp(grid: PhantomGrid, tube: Tube) -> Stamp | None:
     centres = ((np.arange(grid.size[1]) + 0.5) * grid.spacing[1], *voxel_centres(grid))
     soft = 0.5 * (grid.spacing[0] + grid.spacing[1])
     parts = []
-    for k in range(len(tube.path) - 1):
-        part = _segment(centres, tube, k, soft)
+    reach = np.maximum(tube.radius[:-1], tube.radius[1:]) + tube.wall + soft
+    low = np.minimum(tube.path[:-1], tube.path[1:]) - reach[:, None]
+    high = np.maximum(tube.path[:-1], tube.path[1:]) + reach[:, None]
+    first, last = (np.stack([np.searchsorted(centres[a], p[:, a]) for a in range(3)], -1) for p in (low, high))
+    for k in np.nonzero((first < last).all(axis=1))[0]:
+        window = tuple(slice(b, e) for b, e in zip(first[k].tolist(), last[k].tolist(), strict=True))
+        part = _segment(centres, window, tube, k, float(reach[k]))
         if part is not None:
             parts.append(part)
     if not parts:
@@ -162,16 +167,11 @@ def tube_stamp(grid: PhantomGrid, tube: Tube) -> Stamp | None:
     return Stamp((y, z, x), grid.size[0], weight, echo, specular, tube.attenuation)
 
 
-def _segment(centres: tuple[np.ndarray, ...], tube: Tube, k: int, soft: float) -> tuple[np.ndarray, ...] | None:
-    """Voxels near segment `k`: flat index, distance from the axis, lumen's radius there, how far the wall faces the probe."""
+def _segment(
+    centres: tuple[np.ndarray, ...], window: tuple[slice, ...], tube: Tube, k: int, reach: float
+) -> tuple[np.ndarray, ...] | None:
+    """Voxels of a window within `reach` mm of segment `k`: flat index, distance from the axis, lumen's radius there, how far the wall faces the probe."""
     start, end = tube.path[k], tube.path[k + 1]
-    reach = max(float(tube.radius[k]), float(tube.radius[k + 1])) + tube.wall + soft
-    window = []
-    for axis in range(3):
-        low, high = sorted((float(start[axis]), float(end[axis])))
-        window.append(slice(*(int(i) for i in np.searchsorted(centres[axis], (low - reach, high + reach)))))
-    if any(w.start >= w.stop for w in window):
-        return None
     offsets = []
     for axis in range(3):
         shape = [1, 1, 1]
