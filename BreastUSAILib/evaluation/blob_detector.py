@@ -158,7 +158,7 @@ def hits(volume: SmallVolume, centre: np.ndarray, size: np.ndarray, overlap: flo
     Parameters
     ----------
     centre, size : (N, 3), LPS mm.
-    overlap : intersection over union of the boxes above which a lesion is found (TDSC-ABUS: 0.3); None: what is easier,
+    overlap : intersection over union of the boxes above which a lesion is found (TDSC-ABUS: 0.3, the detection paper: 0); None: what is easier,
         that the candidate's centre lies in the lesion's box, or IoU above 0.3.
     """
     found = [-1] * len(centre)
