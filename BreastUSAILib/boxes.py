@@ -93,3 +93,24 @@ def decode(parameters: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
     anchor_centre, anchor_size = centres_and_sizes(anchors)
     scale = parameters[..., 3:].clamp(-_MOST_LOG_SCALE, _MOST_LOG_SCALE).exp()
     return from_centres(anchor_centre + parameters[..., :3] * anchor_size, anchor_size * scale)
+
+
+def vote(boxes: torch.Tensor, scores: torch.Tensor, kept: torch.Tensor, overlap: float, values: torch.Tensor) -> torch.Tensor:
+    """For each box that suppression kept, the mean of `values` over all boxes like it, weighted by their scores.
+
+    Neighbouring anchors see the same lesion from other places; their mean is steadier than what the surest says (Gidaris
+    & Komodakis 2015). Alike are boxes with an IoU of `overlap` or more, the box itself among them.
+
+    Parameters
+    ----------
+    boxes, scores : (n, 6) and (n,), all of them, scores above 0.
+    kept : (k,) indices, see `non_maximum_suppression`.
+    values : (n, v); the boxes themselves, say.
+
+    Returns
+    -------
+    (k, v).
+    """
+    weights = (iou_matrix(boxes[kept], boxes) >= overlap).to(scores.dtype) * scores
+    weights[torch.arange(len(kept)), kept] = scores[kept]
+    return weights @ values / weights.sum(1, keepdim=True)

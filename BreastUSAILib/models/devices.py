@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ..errors import UsageError
@@ -47,3 +48,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+
+
+def fast_bf16(name: str) -> bool:
+    """Whether a device computes in bfloat16 faster than in float32, rather than merely at all."""
+    import torch
+
+    if name == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if name != "cpu":
+        return False
+    try:
+        capabilities = torch.cpu.get_capabilities()
+    except AttributeError:  # PyTorch before 2.10
+        return any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile"))
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def autocast(name: str) -> AbstractContextManager:
+    """A context in which networks run in bfloat16 where the device is fast at it, and as they are elsewhere."""
+    import torch
+
+    return torch.autocast(name if name in ("cpu", "cuda") else "cpu", torch.bfloat16, enabled=fast_bf16(name))

@@ -19,7 +19,7 @@ from .folder import CONFIG
 if TYPE_CHECKING:
     from torch import nn
 
-NETWORKS = {"roi_cnn.RoiCnn"}
+NETWORKS = {"roi_cnn.RoiCnn", "detection.DetectionNetwork", "lesion_classifier.LesionClassifier"}
 """What a catalogue or a user's config.json may name; anything else is refused rather than imported."""
 
 
@@ -115,7 +115,9 @@ def load(name: str | Path = "", task: str = "segment", device: str = "auto") -> 
     except Exception as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"The weights {weights} do not fit the network {entry.network} of model {entry.id!r} ({first_line}).") from error
-    network = network.eval().to(chosen.name).to(memory_format=torch.channels_last)
+    volumes = entry.preprocessing.get("dimension") == 3
+    memory_format = torch.channels_last_3d if volumes else torch.channels_last
+    network = network.eval().to(chosen.name).to(memory_format=memory_format)
     return LoadedModel(entry, network.requires_grad_(False), chosen)
 
 

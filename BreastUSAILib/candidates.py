@@ -1,0 +1,169 @@
+"""The search of a volume by the detection network: windows, boxes, suppression. On the network's grid, without physical space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import boxes as b
+from .anchors import anchor_grid
+from .models.devices import autocast, is_out_of_memory
+from .volume_input import to_tensor
+
+_LEAST_SCORE = 1e-4  # below it there are only anchors that never heard of a lesion
+_LEAST_WINDOW = 64
+_AXIS_SLACK = 1.1
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a volume is searched; a model's `postprocessing` says what validation chose.
+
+    Attributes
+    ----------
+    window : (z, y, x) voxels of a window, for volumes that do not pass whole.
+    whole_voxels : volumes of up to so many voxels pass whole; 0: never.
+    shared : voxels that neighbouring windows have in common, at least: the largest lesion lies whole in one of them. An axis
+        that a window falls short of by a tenth or less is covered by longer windows, not by twice as many.
+    candidates : boxes of each window that suppression looks at, the surest.
+    boxes_a_window : of which so many are kept (paper: 3).
+    suppression_iou : see `boxes.non_maximum_suppression`.
+    vote_iou : see `boxes.vote`; None: no voting (paper).
+    least_mm, most_mm : boxes with a side below or above are no lesions.
+    maximum : boxes of a volume, the surest.
+    """
+
+    window: tuple[int, int, int] = (160, 96, 160)
+    whole_voxels: int = 8_000_000
+    shared: int = 56
+    candidates: int = 1500
+    boxes_a_window: int = 50
+    suppression_iou: float = 0.1
+    vote_iou: float | None = 0.5
+    least_mm: float = 1.5
+    most_mm: float = 80.0
+    maximum: int = 50
+
+    @classmethod
+    def of(cls, postprocessing: Mapping[str, Any]) -> Search:
+        """The search that a model's `postprocessing` describes; what it does not name is as above."""
+        known = {f.name for f in fields(cls)}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in postprocessing.items() if k in known}
+        return cls(**values)
+
+
+PAPER = Search(window=(320, 96, 320), whole_voxels=0, boxes_a_window=3, vote_iou=None)
+"""As published: 4 regular patches of 320 x 96 x 320 voxels of a volume of 400 x 100 x 400, 3 best boxes of each after suppression,
+boxes too small or too large removed, suppression once more. The limits and the IoU of suppression are not published."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Boxes found: `boxes` (n, 6) (z1, y1, x1, z2, y2, x2) voxels, `scores` and `malignancy` (n,) 0 to 1, numpy, by falling score."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    malignancy: np.ndarray
+
+
+def axis_windows(length: int, window: int, shared: int) -> list[tuple[int, int]]:
+    """First voxel and length of the regular windows that cover an axis."""
+    if length <= window * _AXIS_SLACK:
+        return [(0, length)]
+    shared = min(shared, window // 2)
+    number = math.ceil((length - shared) / (window - shared))
+    return [(round(i * (length - window) / (number - 1)), window) for i in range(number)]
+
+
+def find_candidates(
+    levels: np.ndarray,
+    spacing: Sequence[float],
+    network: nn.Module,
+    search: Search = Search(),
+    *,
+    device: str = "cpu",
+    progress: Callable[[float, str], None] | None = None,
+) -> tuple[Candidates, tuple[str, ...]]:
+    """Search a volume for lesions.
+
+    Parameters
+    ----------
+    levels : (z, y, x) uint8, see `volume_input.VolumeInput`.
+    spacing : mm along z, y, x.
+    network : a `networks.detection.DetectionNetwork` on `device`.
+    progress : called with a fraction 0 to 1 and what is being done.
+
+    Returns
+    -------
+    candidates : all there are, however low their score.
+    notes : sentences on how it was done (smaller windows because the memory was not enough).
+    """
+    whole = levels.size <= search.whole_voxels
+    window = levels.shape if whole else search.window
+    notes: tuple[str, ...] = ()
+    while True:
+        try:
+            return _search(levels, spacing, network, search, window, device, progress), notes
+        except RuntimeError as error:
+            smaller = tuple(max(_LEAST_WINDOW, math.ceil(w / 2)) if w > _LEAST_WINDOW else w for w in window)
+            if not is_out_of_memory(error) or smaller == tuple(window):
+                raise
+            window = smaller
+            size = " x ".join(map(str, window[::-1]))
+            notes = (f"the memory of the {device} device was not enough; the volume was searched in windows of {size} voxels",)
+
+
+def _search(levels, spacing, network, search: Search, window, device: str, progress) -> Candidates:
+    axes = [axis_windows(n, w, search.shared) for n, w in zip(levels.shape, window, strict=True)]
+    places = list(product(*axes))
+    found = []
+    for number, place in enumerate(places):
+        if progress is not None:
+            progress(number / len(places), f"looking for lesions ({number + 1} of {len(places)})" if len(places) > 1 else "looking for lesions")
+        part = levels[tuple(slice(start, start + length) for start, length in place)]
+        boxes, scores, malignancy = _in_window(part, network, search.candidates, device)
+        boxes = boxes + torch.tensor([start for start, _ in place] * 2, dtype=torch.float32)
+        found.append(_sift(boxes, scores, malignancy, levels.shape, spacing, search, search.boxes_a_window))
+    boxes, scores, malignancy = (torch.cat(parts) for parts in zip(*found, strict=True))
+    if len(places) > 1:
+        boxes, scores, malignancy = _sift(boxes, scores, malignancy, levels.shape, spacing, search, search.maximum)
+    return Candidates(*(values[: search.maximum].numpy() for values in (boxes, scores, malignancy)))
+
+
+def _in_window(part: np.ndarray, network: nn.Module, most: int, device: str):
+    """The surest anchors of a window, decoded: boxes (n, 6) in voxels of the window, scores and malignancy (n,); on the CPU."""
+    volume = to_tensor(part)[None, None].to(device, memory_format=torch.channels_last_3d)
+    with torch.inference_mode(), autocast(device):
+        logits, parameters, features = network(volume)
+    probability = logits[0].float().softmax(-1).cpu()
+    scores = 1 - probability[:, 0]
+    scores, index = scores.topk(min(most, len(scores)))
+    sure = scores > _LEAST_SCORE
+    scores, index = scores[sure], index[sure]
+    anchors = anchor_grid(features.shape[2:], network.scale, network.anchors)[index]
+    boxes = b.decode(parameters[0].float().cpu()[index], anchors)
+    lesion = probability[index, 1:]
+    malignancy = (lesion[:, -1] / lesion.sum(1)).clamp(0, 1)
+    # What the padding at the window's end came up with.
+    inside = (b.centres_and_sizes(boxes)[0] < torch.tensor(part.shape)).all(1)
+    return boxes[inside], scores[inside].clamp(0, 1), malignancy[inside]
+
+
+def _sift(boxes, scores, malignancy, shape, spacing, search: Search, most: int):
+    """Cut boxes off at the volume's edge, drop what is no lesion's size, suppress, vote."""
+    boxes = b.clip(boxes, shape)
+    sides = (boxes[:, 3:] - boxes[:, :3]) * torch.tensor([float(s) for s in spacing])
+    fits = ((sides >= search.least_mm) & (sides <= search.most_mm)).all(1)
+    boxes, scores, malignancy = boxes[fits], scores[fits], malignancy[fits]
+    kept = b.non_maximum_suppression(boxes, scores, search.suppression_iou, most)
+    if search.vote_iou is None or not len(kept):
+        return boxes[kept], scores[kept], malignancy[kept]
+    means = b.vote(boxes, scores, kept, search.vote_iou, torch.cat([boxes, malignancy[:, None]], dim=1))
+    return means[:, :6], scores[kept], means[:, 6].clamp(0, 1)

@@ -1,0 +1,162 @@
+"""Detect: an ABUS volume in, findings with boxes, scores and malignancy out.
+
+The two-stage system of Yu et al. 2020 (MICCAI, see `networks.detection`): the detection network says where lesions may
+be and how malignant each looks; a classification network looks at each of them again, and the two opinions are weighted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import SimpleITK as sitk
+
+from .errors import ImageError, UsageError
+from .findings import Finding
+from .image import as_2d
+
+if TYPE_CHECKING:
+    from .models.zoo import LoadedModel
+
+DEFAULT_THRESHOLD = 0.3
+_MOST_MM = 400.0  # no scanner's volume is longer
+_NOTHING_TO_SEE = "the volume has one value everywhere; there is nothing to look at"
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """The operating point.
+
+    Attributes
+    ----------
+    threshold : findings of a lower score are not reported, 0 to 1; None: the model's own, which validation chose. 0 reports every
+        candidate that the search kept, for a curve, or for a slider that hides and shows.
+    maximum : findings a volume, the surest, at most; None: as many as the model allows.
+    """
+
+    threshold: float | None = None
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 <= self.threshold < 1:
+            raise UsageError(f"The threshold is {self.threshold}; it must be 0 or more and below 1.")
+        if self.maximum is not None and self.maximum < 1:
+            raise UsageError(f"The number of findings is {self.maximum}; it must be 1 or more.")
+
+
+def detect(
+    image: sitk.Image,
+    model: LoadedModel,
+    options: DetectOptions = DetectOptions(),
+    *,
+    classifier: LoadedModel | None = None,
+    spacing_known: bool = True,
+    progress: Callable[[float, str], None] | None = None,
+) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """Find the lesions of a volume.
+
+    Parameters
+    ----------
+    image : 3D, scalar; any grid. Its axes are taken as lateral, depth (from the skin on), slice.
+    model : a detection network (`models.zoo.load(..., "detect")`).
+    options : see `DetectOptions`.
+    classifier : a lesion classifier (task "lesion-classifier") for the second opinion on malignancy; None: the detection
+        network's opinion alone.
+    spacing_known : whether the image's spacing is in millimetres; sizes are looked for in millimetres, so where it is not a note says
+        what that means.
+    progress : called with a fraction 0 to 1 and what is being done.
+
+    Returns
+    -------
+    findings : L1, L2, ... by falling score, with boxes in LPS mm along the image's axes; empty when there is no lesion.
+    notes : sentences about the image, and on how it was searched.
+
+    Raises
+    ------
+    ImageError : a 2D image or a single slice; a volume larger than a breast, as its spacing is wrong.
+    """
+    from .candidates import Search, find_candidates
+    from .volume_input import network_input
+
+    def tell(fraction: float, message: str) -> None:
+        if progress is not None:
+            progress(fraction, message)
+
+    notes = check_volume(image, spacing_known)
+    tell(0.0, "preparing the volume")
+    settings = model.entry.postprocessing
+    volume = network_input(image, model.entry.preprocessing["spacing"])
+    if volume.constant:
+        return (), (*notes, _NOTHING_TO_SEE)
+    search = Search.of(settings)
+    candidates, more = find_candidates(
+        volume.levels,
+        volume.spacing,
+        model.network,
+        search,
+        device=model.device.name,
+        progress=lambda fraction, message: tell(0.2 + 0.6 * fraction, message),
+    )
+    threshold = options.threshold if options.threshold is not None else settings.get("threshold", DEFAULT_THRESHOLD)
+    findings = tuple(
+        Finding(
+            id=f"L{number}",
+            box=volume.physical_box(image, box),
+            score=float(score),
+            malignancy=float(malignancy),
+            models={"detect": model.entry.id},
+        )
+        for number, (box, score, malignancy) in enumerate(
+            zip(candidates.boxes, candidates.scores, candidates.malignancy, strict=True), start=1
+        )
+        if score >= threshold
+    )[: options.maximum]
+    if classifier is not None and findings:
+        from .lesion_classification import classify
+
+        tell(0.8, "judging each lesion")
+        findings = classify(image, findings, classifier)
+    tell(1.0, "done")
+    return findings, (*notes, *more)
+
+
+def check_volume(image: sitk.Image, spacing_known: bool = True) -> tuple[str, ...]:
+    """Refuse what is no breast volume, and say what makes one suspicious.
+
+    Returns
+    -------
+    sentences for the reader.
+
+    Raises
+    ------
+    ImageError : see `detect`.
+    """
+    if as_2d(image) is not None:
+        raise ImageError("The image has a single slice; detection works on volumes: segment 2D images instead.")
+    extent = [n * s for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+    size = " x ".join(f"{e:.0f}" for e in extent)
+    if max(extent) > _MOST_MM:
+        raise ImageError(
+            f"The volume would measure {size} mm, more than any breast scan, so its spacing of "
+            f"{' x '.join(f'{s:g}' for s in image.GetSpacing())} mm is not the true one; give the true spacing."
+        )
+    notes = []
+    if not spacing_known:
+        notes.append("lesions are looked for by their size in mm and the volume does not say its spacing: do not rely on what was found")
+    lateral, depth, slices = extent
+    if depth > 1.5 * min(lateral, slices):
+        notes.append(
+            f"the second axis of the volume ({depth:.0f} of {size} mm), taken as depth from the skin, is longer than another; "
+            "if the axes are not lateral, depth, slice in this order, reorder them: the findings are wrong otherwise"
+        )
+    return tuple(notes)
+
+
+def at_operating_point(findings: tuple[Finding, ...], options: DetectOptions) -> tuple[Finding, ...]:
+    """Of findings that were made with threshold 0, those that these options report: the same as `detect` with them would.
+
+    `options.threshold` None keeps all.
+    """
+    kept = [f for f in findings if options.threshold is None or f.score >= options.threshold]
+    return tuple(kept[: options.maximum])

@@ -1,0 +1,125 @@
+"""The second opinion: a classification network looks at each candidate, from near.
+
+Second stage of Yu et al. 2020 (MICCAI, see `networks.lesion_classifier`): the final malignancy is a weighted mean of what the
+detection network and the classification network say; the weight is chosen on validation data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from .findings import Box, Finding
+from .grid import physical_to_index
+from .volume_input import MEAN_LEVEL, levels_of
+
+if TYPE_CHECKING:
+    from .models.zoo import LoadedModel
+
+DEFAULT_WEIGHT = 0.5
+_LEAST_MM = 12.0  # of a crop's side: a lesion of 4 mm is seen with what lies about it
+
+
+def crop_extent(size: Sequence[float], margin: float) -> tuple[float, float, float]:
+    """Sides in mm (x, y, z) of the crop about a lesion of this size: `margin` times as long, and 12 mm at least."""
+    return tuple(max(float(s) * margin, _LEAST_MM) for s in size)
+
+
+def lesion_crop(image: sitk.Image, box: Box, shape: Sequence[int], margin: float) -> np.ndarray:
+    """What the classifier sees of a lesion: the surroundings of its box, stretched to a fixed number of voxels.
+
+    Parameters
+    ----------
+    image : the whole volume, 3D, scalar.
+    box : LPS, mm.
+    shape : (z, y, x) voxels of the crop.
+    margin : see `crop_extent`.
+
+    Returns
+    -------
+    (z, y, x) uint8 levels (`volume_input.to_tensor`), standardised within the crop; the mean where the crop leaves the volume.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    extent = np.array(crop_extent(box.size, margin))
+    half = extent / image.GetSpacing() / 2
+    centre = physical_to_index(image, box.center) + 0.5  # measured in voxels from the volume's corner
+    first, last = np.floor(centre - half).astype(int), np.ceil(centre + half).astype(int)
+    low, high = np.maximum(first, 0), np.minimum(last, image.GetSize())
+    if np.any(high <= low):
+        return np.full(tuple(shape), MEAN_LEVEL, np.uint8)
+    region = tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))
+    part = sitk.GetArrayViewFromImage(image)[region]
+    levels = torch.from_numpy(levels_of(part)).float()
+    pad = [int(n) for before, after in zip(low - first, last - high, strict=True) for n in (before, after)]
+    levels = F.pad(levels, pad, value=float(MEAN_LEVEL))
+    # Whole voxels were cut out; sample the crop's exact extent from them. Averaged, where the crop has fewer voxels.
+    return _sampled(levels, (centre - half - first)[::-1], (2 * half)[::-1], shape).numpy()
+
+
+def _sampled(levels, start, length, shape):
+    """(z, y, x) uint8: a box of `length` voxels from `start` on, sampled at `shape` centres, each a mean over its surroundings."""
+    import torch
+
+    for axis in range(3):
+        n, step = int(shape[axis]), float(length[axis]) / int(shape[axis])
+        centres = start[axis] + (torch.arange(n, dtype=torch.float32) + 0.5) * step
+        places = torch.arange(levels.shape[axis], dtype=torch.float32) + 0.5
+        # A triangle as wide as a step, or as a voxel where these are wider: the weights of `volume_input`.
+        weights = (1 - (centres[:, None] - places[None]).abs() / max(step, 1.0)).clamp_min(0)
+        weights /= weights.sum(1, keepdim=True)
+        levels = torch.tensordot(levels, weights, dims=([axis], [1])).movedim(-1, axis)
+    return levels.round().clamp(0, 255).to(torch.uint8)
+
+
+def sizes_of(box: Box) -> np.ndarray:
+    """The lesion's size as the classifier is told it: logarithms of its sides (x, y, z) in centimetres, (3,) float32."""
+    return np.log(np.maximum(np.array(box.size, np.float32), 0.5) / 10)
+
+
+def malignancies(image: sitk.Image, boxes: Sequence[Box], classifier: LoadedModel) -> list[float]:
+    """The classification network's probability that each box holds a malignant lesion."""
+    import torch
+
+    from .models.devices import autocast
+    from .volume_input import to_tensor
+
+    preprocessing = classifier.entry.preprocessing
+    device = classifier.device.name
+    answers = []
+    for box in boxes:
+        crop = to_tensor(lesion_crop(image, box, preprocessing["shape"], preprocessing["margin"]))[None, None]
+        # The lesion and its mirror image, left to right.
+        pair = torch.cat([crop, crop.flip(-1)]).to(device, memory_format=torch.channels_last_3d)
+        sizes = torch.from_numpy(sizes_of(box)).expand(2, 3).to(device)
+        with torch.inference_mode(), autocast(device):
+            logits = classifier.network(pair, sizes)
+        answers.append(float(torch.sigmoid(logits.float().mean())))
+    return answers
+
+
+def combined(detection: float | None, classification: float, weight: float) -> float:
+    """The weighted malignancy: `weight` x what the detection network says + the rest x what the classifier says."""
+    if detection is None or not math.isfinite(detection):
+        return classification
+    return min(1.0, max(0.0, weight * detection + (1 - weight) * classification))
+
+
+def classify(image: sitk.Image, findings: Sequence[Finding], classifier: LoadedModel) -> tuple[Finding, ...]:
+    """The findings with the malignancy that both networks agree on; the order stays."""
+    weight = float(classifier.entry.postprocessing.get("detection_weight", DEFAULT_WEIGHT))
+    answers = malignancies(image, [f.box for f in findings], classifier)
+    return tuple(
+        replace(
+            finding,
+            malignancy=combined(finding.malignancy, answer, weight),
+            models={**finding.models, "lesion-classifier": classifier.entry.id},
+        )
+        for finding, answer in zip(findings, answers, strict=True)
+    )

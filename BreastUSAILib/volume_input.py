@@ -1,0 +1,144 @@
+"""From a 3D image to a network's volume: resampled to its spacing, standardised, as 8-bit levels, and positions back.
+
+Training and inference share these functions, so that a network sees at work what it was trained on. Arrays are in numpy
+order (z, y, x): slice, depth, lateral.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from .findings import Box
+from .grid import index_box, physical_to_index, spacing_vector
+
+if TYPE_CHECKING:
+    import torch
+
+# Level u stands for (u - 96) / 32 standard deviations above the mean: -3 to +5, in steps far below speckle.
+MEAN_LEVEL, LEVELS_A_DEVIATION = 96, 32.0
+_SLICES_AT_A_TIME = 16
+
+
+@dataclass(frozen=True)
+class VolumeInput:
+    """A volume as a network sees it.
+
+    Attributes
+    ----------
+    levels : (z, y, x) uint8; 96 is the mean of the volume and 32 levels are a standard deviation (`to_tensor`).
+    spacing : mm along z, y, x; a whole number of voxels fills the image exactly, so it is only nearly what was asked for.
+    scale : voxels of the image a voxel here, along z, y, x.
+    constant : whether all voxels of the image have one value; there is nothing to see then.
+    """
+
+    levels: np.ndarray
+    spacing: tuple[float, float, float]
+    scale: tuple[float, float, float]
+    constant: bool
+
+    def physical_box(self, image: sitk.Image, box: Sequence[float]) -> Box:
+        """A box (z1, y1, x1, z2, y2, x2) of this grid in millimetres (LPS), after the image that it was made from."""
+        edges = np.asarray(box, float).reshape(2, 3) * self.scale
+        first, last = edges[0, ::-1], edges[1, ::-1]
+        return index_box(image, first.tolist(), (last - first).tolist())
+
+    def grid_box(self, image: sitk.Image, box: Box) -> np.ndarray:
+        """A box in millimetres as (z1, y1, x1, z2, y2, x2) of this grid, (6,) float64; undoes `physical_box`."""
+        centre = physical_to_index(image, box.center) + 0.5
+        half = np.asarray(box.size) / image.GetSpacing() / 2
+        edges = np.stack([centre - half, centre + half])[:, ::-1] / self.scale
+        return edges.reshape(6)
+
+
+def network_input(image: sitk.Image, spacing: Sequence[float]) -> VolumeInput:
+    """Resample a volume to (nearly) a spacing, and standardise it.
+
+    Each voxel is a weighted mean over as wide a part of the image as a voxel here covers (linear interpolation where the image is the
+    coarser one): speckle is averaged, not sampled, so that scanners of other sampling look alike. Mean and deviation are
+    taken over the voxels above the lowest value, which is where the probe does not touch or the scanner masks. Values
+    that are not finite count as the lowest.
+
+    Parameters
+    ----------
+    image : 3D, scalar. Its axes are taken as lateral, depth, slice, whatever its direction.
+    spacing : mm along the image's axes (x, y, z).
+    """
+    wanted = spacing_vector(spacing, 3)[::-1]
+    old = np.array(image.GetSpacing()[::-1])
+    array = sitk.GetArrayViewFromImage(image)
+    size = np.maximum(1, np.rint(np.multiply(array.shape, old) / wanted)).astype(int)
+    values, constant = _resampled(array, size)
+    scale = np.divide(array.shape, size)
+    spacing = tuple((old * scale).tolist())
+    return VolumeInput(_standardised(values, constant), spacing, tuple(scale.tolist()), constant)
+
+
+def levels_of(array: np.ndarray) -> np.ndarray:
+    """An array (z, y, x) of any real type standardised as levels, as `network_input` does, without resampling."""
+    prepare, constant = _as_float32(array)
+    return _standardised(prepare(array), constant)
+
+
+def _standardised(values: np.ndarray, constant: bool) -> np.ndarray:
+    """Levels of float32 values, which are used up."""
+    lowest = float(values.min())
+    seen = values[values > lowest]
+    if constant or not seen.size:
+        return np.full(values.shape, MEAN_LEVEL, np.uint8)
+    deviation = max(float(seen.std(dtype=np.float64)), 1e-6 * (float(values.max()) - lowest))
+    values -= float(seen.mean(dtype=np.float64))
+    values *= LEVELS_A_DEVIATION / deviation
+    values += MEAN_LEVEL
+    return np.rint(values, out=values).clip(0, 255).astype(np.uint8)
+
+
+def _resampled(array: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, bool]:
+    """(z, y, x) float32 of this size, and whether the array is constant; in pieces, as volumes may be large."""
+    import torch
+    from torch.nn import functional as F
+
+    def resize(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return F.interpolate(planes, size=(int(height), int(width)), mode="bilinear", align_corners=False, antialias=True)
+
+    prepare, constant = _as_float32(array)
+    planes = torch.empty(array.shape[0], int(size[1]), int(size[2]))
+    for start in range(0, array.shape[0], _SLICES_AT_A_TIME):
+        part = torch.from_numpy(prepare(array[start : start + _SLICES_AT_A_TIME]))
+        planes[start : start + _SLICES_AT_A_TIME] = resize(part[:, None], size[1], size[2])[:, 0]
+    # Then along z, as the height of planes (z, x); x has its size already.
+    across = resize(planes.permute(1, 0, 2)[:, None], size[0], size[2])[:, 0]
+    return across.permute(1, 0, 2).contiguous().numpy(), constant
+
+
+def _as_float32(array: np.ndarray):
+    """A function that takes slices to float32, finite and of a size that can be added up; and whether the array is constant."""
+    if array.dtype.kind != "f":
+        lowest, constant = float(array.min()), bool(array.min() == array.max())
+        if array.dtype.itemsize <= 2:
+            return (lambda part: part.astype(np.float32)), constant
+        # Integers beyond 24 bits do not fit; their differences from the lowest nearly do.
+        return (lambda part: (part.astype(np.float64) - lowest).astype(np.float32)), constant
+    finite = np.isfinite(array)
+    if not finite.any():
+        return (lambda part: np.zeros(part.shape, np.float32)), True
+    lowest = float(array.min(where=finite, initial=np.inf))
+    highest = float(array.max(where=finite, initial=-np.inf))
+    span = highest / 2 - lowest / 2
+
+    def prepare(part: np.ndarray) -> np.ndarray:
+        clean = np.where(np.isfinite(part), part, lowest).astype(np.float64)
+        return ((clean / 2 - lowest / 2) / (span or 1.0)).astype(np.float32)
+
+    return prepare, span == 0
+
+
+def to_tensor(levels: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Levels as a network's input: float32, mean 0, deviation 1. Padding with 0 is padding with the mean."""
+    import torch
+
+    return (torch.as_tensor(levels).float() - MEAN_LEVEL) / LEVELS_A_DEVIATION
