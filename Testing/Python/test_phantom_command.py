@@ -116,3 +116,52 @@ def test_the_command_line_starts_without_the_generator():
         "sys.exit(bool({'scipy', 'torch', 'PIL', 'matplotlib', 'BreastUSAILib.phantom.volume'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# --------------------------------------------------------------------------------------------------- with real volumes
+
+
+@pytest.fixture(scope="module")
+def cubes(tmp_path_factory):
+    """Three real cubes of the test split, made by two processes, with pictures: folder and what was printed."""
+    folder = tmp_path_factory.mktemp("cubes")
+    command = [sys.executable, "-m", "BreastUSAILib", "phantom", "--n", "3", "--size", "cube", "--split", "test"]
+    command += ["--output", str(folder), "--jobs", "2", "--contact-sheet", "--lesions", "1"]
+    return folder, subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_real_volumes_have_the_truth_of_their_label_maps(cubes):
+    import numpy as np
+    import SimpleITK as sitk
+
+    folder, process = cubes
+    assert process.returncode == 0, process.stderr
+    assert "3 made" in process.stdout and f"Pictures: {folder / 'contact-sheet-01.png'}" in process.stdout
+    records = layouts.read_native(folder, ["test"])
+    assert [r.seed for r in records] == [2_000_000_000 + i for i in range(3)]
+    for record in records:
+        image, labels = sitk.ReadImage(str(record.image)), sitk.ReadImage(str(record.labels))
+        assert image.GetSize() == labels.GetSize() == (128, 64, 128)
+        assert len(np.unique(sitk.GetArrayViewFromImage(image))) > 50
+        (lesion,) = record.lesions
+        measured = hand_made_phantom.truth_of(labels, 1, lesion.malignant)
+        assert (measured.first, measured.last) == (lesion.first, lesion.last)
+        assert lesion.centre == pytest.approx(measured.centre) and lesion.size == pytest.approx(measured.size)
+        assert lesion.volume_ml == pytest.approx(measured.volume_ml)
+
+
+def test_real_volumes_are_the_same_from_python(cubes):
+    from BreastUSAILib import phantom as package
+    from BreastUSAILib.phantom.records import voxel_sum
+
+    record = layouts.read_native(cubes[0])[1]
+    again = package.generate(record.seed, package.PhantomSpec(grid="cube", lesions=1))
+    assert {"image": voxel_sum(again.image), "labels": voxel_sum(again.labels)} == record.sha256
+    assert again.lesions == record.lesions and again.facts == record.facts
+
+
+def test_the_contact_sheet_is_a_picture(cubes):
+    from PIL import Image
+
+    with Image.open(cubes[0] / "contact-sheet-01.png") as sheet:
+        assert sheet.size[0] > 800 and sheet.size[1] > 1200 and sheet.format == "PNG"
