@@ -44,7 +44,7 @@ def level_db(descriptors: Descriptors, generator: np.random.Generator) -> float:
         + 1.2 * (descriptors.halo == "present")
         + 1.0 * (descriptors.posterior_features in ("shadowing", "combined"))
     )
-    return max(_spread(generator, -8.5 - darker, 4.0), -18.0)
+    return min(max(_spread(generator, -8.5 - darker, 5.0), -18.0), -4.0)
 
 
 def _textured(echo: np.ndarray, noise: Noise, axes: Axes, strength: float) -> np.ndarray:
