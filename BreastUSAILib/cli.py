@@ -37,6 +37,7 @@ _LAZY = {
     "train": {"roi-cnn": ("BreastUSAILib.training.roi_cnn", "the lesion segmentation of 2D images")},
     "evaluate": {
         "segment": ("BreastUSAILib.evaluation.segment", "Dice and distances on annotated 2D images"),
+        "detect": ("BreastUSAILib.evaluation.detect", "sensitivity, false positives, FROC and malignancy on annotated volumes"),
         "phantom": ("BreastUSAILib.evaluation.phantom_baselines", "how far simple methods come on synthetic volumes"),
     },
 }

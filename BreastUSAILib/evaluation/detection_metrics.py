@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -59,12 +60,12 @@ class Hits:
     def lesions(self) -> int:
         return len(self.lesion_volume)
 
-    @property
+    @cached_property
     def lesion_scores(self) -> np.ndarray:
         """(m,) The highest score that hits each lesion; -inf where none does."""
         return self._best(self.scores, -np.inf)
 
-    @property
+    @cached_property
     def lesion_iou(self) -> np.ndarray:
         """(m,) The largest IoU with which each lesion is hit; 0 where it is not."""
         return self._best(self.iou, 0.0)

@@ -1,0 +1,302 @@
+"""The protocol for detection in volumes: ``breastusai evaluate detect --data DIR... --output DIR``.
+
+Every volume goes through the same code as in a workup, and all its candidates are kept for the FROC curve; what is
+reported to a user is measured apart, at the operating point. `detection_summary.figures` says what each figure is. Any
+detector can be measured: a model, a function, or the candidates that another program wrote as the challenge's CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..atomic import write_text
+from ..errors import DataError, UsageError
+from ..findings import Finding
+from ..phantom.seeds import SPLITS
+from . import detection_metrics as dm
+from . import tdsc_submission
+from .bootstrap import SAMPLES
+from .detection_summary import MALIGNANT_FROM, Measured, OperatingPoint, VolumeResult, summarise
+from .volume_data import VolumeCase, read_volumes
+
+Detector = Callable[[sitk.Image, VolumeCase], Sequence[Finding]]
+"""From a volume to findings with boxes in LPS mm and scores: all candidates, whatever would be reported of them."""
+
+CANDIDATE_COLUMNS = ("data", "volume", "finding", "score", "malignancy", "reported", "iou", "lesion")
+LESION_COLUMNS = (
+    *("data", "volume", "lesion", "malignant", "volume_ml", "posterior"),
+    *("found", "iou", "score", "judged_malignancy", "score_iou_0.3"),
+)
+
+
+def evaluate_case(case: VolumeCase, detector: Detector) -> tuple[VolumeResult, sitk.Image]:
+    """Read one volume, detect, and bring both boxes into the volume's own axes; the time is that of detecting alone."""
+    image, lesions = case.read()
+    start = time.perf_counter()
+    findings = tuple(detector(image, case))
+    seconds = time.perf_counter() - start
+    direction = image.GetDirection()
+    boxes = dm.VolumeBoxes(
+        lesions=dm.extents([lesion.box for lesion in lesions], direction),
+        candidates=dm.extents([f.box for f in findings], direction),
+        scores=np.array([f.score for f in findings], float),
+    )
+    return VolumeResult(case, lesions, findings, boxes, seconds), image
+
+
+def evaluate(
+    cases: Iterable[VolumeCase],
+    detector: Detector,
+    each: Callable[[VolumeResult, sitk.Image], None] = lambda result, image: None,
+) -> list[VolumeResult]:
+    """The results of all volumes, one after the other; `each` is called after every one, with its voxels.
+
+    Raises
+    ------
+    DataError : there are no volumes.
+    """
+    results = []
+    for case in cases:
+        result, image = evaluate_case(case, detector)
+        each(result, image)
+        results.append(result)
+    if not results:
+        raise DataError("There are no volumes to measure on; choose other data or another split.")
+    return results
+
+
+def by_data_set(results: Sequence[VolumeResult]) -> dict[str, list[VolumeResult]]:
+    """The results of each data set and, where there are several, of all together."""
+    sources = list(dict.fromkeys(r.case.source for r in results))
+    parts = {source: [r for r in results if r.case.source == source] for source in sources}
+    return parts if len(sources) == 1 else {**parts, "all": list(results)}
+
+
+# ----------------------------------------------------------------------------------------------------------- output
+
+
+def as_markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """One table a data set."""
+    text = []
+    for name, summary in summaries.items():
+        text.append(
+            f"## {name}\n\n{summary['volumes']} volumes ({summary['healthy_volumes']} healthy), {summary['lesions']} lesions "
+            f"({summary['malignant']} malignant); {summary['reported']} findings reported, {summary['lesions_found']} lesions "
+            f"found, {summary['false_positives']} false positives.\n\n| figure | value | 95 % interval |\n|---|---|---|"
+        )
+        for figure, stated in summary["figures"].items():
+            lesions = summary["lesions_by_group"].get(figure.removeprefix("sensitivity: "))
+            label = figure.replace("_", " ") + (f" (n = {lesions})" if lesions is not None else "")
+            text.append(f"| {label} | {_number(stated['value'])} | {_number(stated['low'])} to {_number(stated['high'])} |")
+        text.append("")
+    return "\n".join(text)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def candidate_rows(results: Sequence[VolumeResult], measured: Measured, point: OperatingPoint) -> list[dict[str, Any]]:
+    """One row a candidate; `lesion` counts within the volume from 1, empty for a false positive (no overlap at all)."""
+    rows, place, first = [], 0, 0
+    for r in results:
+        keep = dm.reported(r.boxes, point.least_score, point.most)
+        for finding, kept in zip(r.findings, keep, strict=True):
+            hit = int(measured.anywhere.lesion[place])
+            values = (finding.id, finding.score, finding.malignancy, int(kept), measured.anywhere.iou[place])
+            lesion = hit - first + 1 if hit >= 0 else None
+            rows.append(dict(zip(CANDIDATE_COLUMNS, (r.case.source, r.case.id, *values, lesion), strict=True)))
+            place += 1
+        first += len(r.lesions)
+    return rows
+
+
+def lesion_rows(results: Sequence[VolumeResult], measured: Measured) -> list[dict[str, Any]]:
+    """One row a lesion: what is true, whether it was found as reported, and the score with which it can be found."""
+    rows, place = [], 0
+    for r in results:
+        for number, lesion in enumerate(r.lesions, 1):
+            score, strict = measured.anywhere.lesion_scores[place], measured.challenge.lesion_scores[place]
+            judged = measured.judged[place]
+            values = (
+                *(r.case.source, r.case.id, number, int(lesion.malignant), lesion.volume_ml, lesion.posterior),
+                int(measured.paper.lesion_scores[place] > -np.inf),
+                measured.paper.lesion_iou[place],
+                None if score == -np.inf else score,
+                None if np.isnan(judged) else judged,
+                None if strict == -np.inf else strict,
+            )
+            rows.append({**dict(zip(LESION_COLUMNS, values, strict=True)), **lesion.descriptors})
+            place += 1
+    return rows
+
+
+def write(
+    folder: Path,
+    results: Sequence[VolumeResult],
+    point: OperatingPoint,
+    about: Mapping[str, Any],
+    malignant_from: float = MALIGNANT_FROM,
+    samples: int = SAMPLES,
+) -> dict[str, dict[str, Any]]:
+    """figures.json, figures.md, candidates.csv, lesions.csv and the pictures in `folder`; returns the figures by data set.
+
+    Raises
+    ------
+    OutputError : a file cannot be written.
+    """
+    from .detection_figures import draw
+
+    summaries, measured = {}, None
+    for name, part in by_data_set(results).items():  # the last holds all results
+        summaries[name], measured = summarise(part, point, malignant_from, samples)
+    last = list(summaries.values())[-1]
+    write_text(folder / "candidates.csv", _csv(CANDIDATE_COLUMNS, candidate_rows(results, measured, point)))
+    rows = lesion_rows(results, measured)
+    write_text(folder / "lesions.csv", _csv(list(dict.fromkeys([*LESION_COLUMNS, *(k for r in rows for k in r)])), rows))
+    draw(folder, last, measured)
+    write_text(folder / "figures.md", as_markdown(summaries))
+    write_text(folder / "figures.json", json.dumps({**about, "data_sets": summaries}, indent=2, allow_nan=False) + "\n")
+    return summaries
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    return stream.getvalue()
+
+
+class Submission:
+    """Gathers what the challenge's scorers read, volume by volume (its rows are in voxels, so they need the image)."""
+
+    def __init__(self) -> None:
+        self.detections: list[list[str]] = []
+        self.classes: list[list[str]] = []
+        self._judged = False
+
+    def add(self, result: VolumeResult, image: sitk.Image) -> None:
+        self.detections += tdsc_submission.detection_rows(result.case.id, result.findings, image)
+        self.classes.append(tdsc_submission.classification_row(result.case.id, result.findings))
+        self._judged |= any(f.malignancy is not None for f in result.findings)
+
+    def write(self, folder: Path) -> list[Path]:
+        """detection.csv, and classification.csv where malignancy was judged. Raises `OutputError`."""
+        return tdsc_submission.write_submission(folder, self.detections, self.classes if self._judged else [])
+
+
+# ---------------------------------------------------------------------------------------------------------- command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", nargs="+", required=True, type=Path, metavar="DIR", help="phantoms, or TDSC-ABUS (Train/, Validation/, Test/)"
+    )
+    parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
+    parser.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own")
+    parser.add_argument("--classifier", default="", metavar="ID|DIR", help="a lesion classifier for the second opinion")
+    parser.add_argument("--detections", type=Path, metavar="CSV", help="measure these candidates (TDSC-ABUS form), no model")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--least-score", type=float, metavar="P", help="reported from this score on (default: the model's own)")
+    parser.add_argument("--most", type=int, metavar="N", help="findings reported a volume (default: the model's own)")
+    parser.add_argument(
+        "--malignant-from", type=float, default=MALIGNANT_FROM, metavar="P", help="called malignant from here on (default: 0.5)"
+    )
+    parser.add_argument(
+        "--spacing", nargs=3, type=float, metavar=("X", "Y", "Z"), help="mm of TDSC-ABUS voxels, lateral, depth, slice"
+    )
+    parser.add_argument("--bootstrap", type=int, default=SAMPLES, metavar="N", help="draws for the intervals (default: 1000)")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N volumes of each data set only")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="for figures, tables, pictures and submission/ (TDSC-ABUS)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    _check(args)
+    cases = [case for folder in args.data for case in read_volumes(folder, [args.split], args.spacing)[: args.limit]]
+    if args.detections is not None:
+        detections = tdsc_submission.read_detections(args.detections)
+        detector, point, models = _detector_of_file(detections, cases, args.detections), OperatingPoint(), []
+    else:
+        detector, point, models = _detector_of_model(args)
+    point = OperatingPoint(
+        point.least_score if args.least_score is None else args.least_score, point.most if args.most is None else args.most
+    )
+    submission = Submission()
+    with tqdm(total=len(cases), unit="volume") as bar:
+
+        def each(result: VolumeResult, image: sitk.Image) -> None:
+            submission.add(result, image)
+            bar.update()
+
+        results = evaluate(cases, detector, each)
+    about = {
+        "models": models,
+        "detections": None if args.detections is None else str(args.detections),
+        "data": [str(d) for d in args.data],
+        "split": args.split,
+        "limit": args.limit,
+        "operating_point": {"least_score": point.least_score, "most": point.most},
+        "malignant_from": args.malignant_from,
+    }
+    summaries = write(args.output, results, point, about, args.malignant_from, args.bootstrap)
+    if len(args.data) == 1:  # volumes of several data sets may share their ids
+        submission.write(args.output / "submission")
+    print(as_markdown(summaries))
+    print(f"Figures, tables and pictures are in {args.output}.")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises `UsageError` for options that have no meaning."""
+    if args.detections is not None and (args.model or args.classifier):
+        raise UsageError("a model and --detections cannot be given together; choose what is to be measured.")
+    for option, value in (("--least-score", args.least_score), ("--malignant-from", args.malignant_from)):
+        if value is not None and not 0 <= value <= 1:
+            raise UsageError(f"{option} is {value}; it must lie between 0 and 1.")
+    for option, value in (("--most", args.most), ("--limit", args.limit), ("--bootstrap", args.bootstrap)):
+        if value is not None and value < 1:
+            raise UsageError(f"{option} is {value}; it must be 1 or more.")
+    if args.spacing is not None and not all(0 < s < 100 for s in args.spacing):
+        raise UsageError(f"--spacing is {args.spacing}; each must be a positive number of mm.")
+    names = [folder.resolve().name for folder in args.data]
+    if len(set(names)) < len(names):
+        raise UsageError(f"the data sets {', '.join(names)} cannot be told apart; give folders with different names.")
+
+
+def _detector_of_file(detections: Mapping[str, list], cases: Sequence[VolumeCase], path: Path) -> Detector:
+    """A detector that says what a file says. Raises `DataError` where the file is about none of the volumes."""
+    known = {tdsc_submission.public_id(case.id) for case in cases}
+    if detections and not known & set(detections):
+        raise DataError(f"{path} names none of these volumes; its public_id must be like {min(known, default='100')}.")
+    return lambda image, case: tdsc_submission.findings_of(case.id, detections, image)
+
+
+def _detector_of_model(args: argparse.Namespace) -> tuple[Detector, OperatingPoint, list[dict[str, str]]]:
+    """A detector that gives all candidates of a model, the model's own operating point, and the record of what was used."""
+    from ..detect import DEFAULT_THRESHOLD, DetectOptions, detect
+    from ..models.zoo import load
+
+    model = load(args.model, "detect", args.device)
+    classifier = load(args.classifier, "lesion-classifier", args.device) if args.classifier else None
+
+    def detector(image: sitk.Image, case: VolumeCase) -> Sequence[Finding]:
+        findings, _ = detect(image, model, DetectOptions(threshold=0.0), classifier=classifier)
+        return findings
+
+    point = OperatingPoint(float(model.entry.postprocessing.get("threshold", DEFAULT_THRESHOLD)))
+    return detector, point, [m.provenance() for m in (model, classifier) if m is not None]

@@ -1,0 +1,130 @@
+"""Annotated volumes to measure a detector on: phantoms (``breastusai phantom``) and data in the layout of TDSC-ABUS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import DataError
+from ..findings import Box
+from ..phantom.layouts import read_native
+from ..phantom.records import VolumeRecord, read_records
+from ..phantom.seeds import SPLITS
+from ..phantom.spec import DESCRIPTORS
+from ..phantom.tdsc_abus import FOLDERS, TdscCase, read_tdsc_abus
+
+
+@dataclass(frozen=True)
+class TrueLesion:
+    """What is known of one lesion.
+
+    Attributes
+    ----------
+    box : LPS mm on the grid of the volume as `VolumeCase.read` gives it.
+    malignant : or benign.
+    volume_ml : cm3; None until the mask was counted, see `VolumeCase.read`.
+    posterior : of phantoms, the probability of malignancy that a perfect reader would state; None elsewhere.
+    descriptors : of phantoms, BI-RADS descriptors by name, and "category".
+    """
+
+    box: Box
+    malignant: bool
+    volume_ml: float | None = None
+    posterior: float | None = None
+    descriptors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VolumeCase:
+    """One annotated volume, without its voxels.
+
+    Attributes
+    ----------
+    id : its name in the data set; `source` is the data set's folder, `split` "train", "validation" or "test".
+    image : the file.
+    lesions : none in a healthy volume.
+    challenge : the case in the layout of TDSC-ABUS, None for a phantom in the native layout.
+    """
+
+    id: str
+    source: str
+    split: str
+    image: Path
+    lesions: tuple[TrueLesion, ...]
+    challenge: TdscCase | None = None
+
+    def read(self) -> tuple[sitk.Image, tuple[TrueLesion, ...]]:
+        """The volume on its true grid, and its lesions with their volumes.
+
+        Raises
+        ------
+        ImageError, DataError : a file cannot be read, or the mask does not fit its volume.
+        """
+        if self.challenge is None:
+            from ..image import read_image
+
+            return read_image(self.image).image, self.lesions
+        image, mask = self.challenge.read()
+        counted = int(np.count_nonzero(sitk.GetArrayViewFromImage(mask)))
+        volume = counted * float(np.prod(image.GetSpacing())) / 1000
+        return image, tuple(replace(lesion, volume_ml=volume) for lesion in self.lesions)
+
+
+def read_volumes(
+    folder: Path | str, splits: Sequence[str] = SPLITS, spacing_mm: Sequence[float] | None = None
+) -> list[VolumeCase]:
+    """The annotated volumes of a data set, phantoms in either layout or the challenge's own data, told apart by its folders.
+
+    Parameters
+    ----------
+    folder : of the data set.
+    splits : which of "train", "validation", "test".
+    spacing_mm : true spacing along lateral, depth, slice of data in the challenge's layout; None: see `read_tdsc_abus`.
+
+    Raises
+    ------
+    DataError : see `phantom.layouts.read_native` and `phantom.tdsc_abus.read_tdsc_abus`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; give one that breastusai phantom made, or TDSC-ABUS.")
+    if any((folder / part).is_dir() for part in FOLDERS.values()):
+        records = {int(r.name): r for r in read_records(folder, leave_out_damaged=True) if r.name.isdigit()}
+        cases = read_tdsc_abus(folder, splits, spacing_mm)
+        return [_challenge_case(folder, case, records.get(case.case_id)) for case in cases]
+    if spacing_mm is not None:
+        raise DataError(f"{folder} is not in the layout of TDSC-ABUS; its files say their spacing, leave --spacing out.")
+    return [_phantom_case(folder, record) for record in read_native(folder, splits)]
+
+
+def _phantom_case(folder: Path, record: VolumeRecord) -> VolumeCase:
+    lesions = tuple(
+        TrueLesion(
+            box=Box(lesion.centre, lesion.size),
+            malignant=lesion.malignant,
+            volume_ml=lesion.volume_ml,
+            posterior=lesion.posterior,
+            descriptors=_descriptors(lesion),
+        )
+        for lesion in record.lesions
+    )
+    return VolumeCase(record.name, folder.name, record.split, record.image, lesions)
+
+
+def _challenge_case(folder: Path, case: TdscCase, record: VolumeRecord | None) -> VolumeCase:
+    known = record.lesions[0] if record is not None and len(record.lesions) == 1 else None
+    lesion = TrueLesion(
+        box=Box(case.centre_mm, case.size_mm),
+        malignant=case.malignant,
+        posterior=None if known is None else known.posterior,
+        descriptors={} if known is None else _descriptors(known),
+    )
+    return VolumeCase(f"{case.case_id:03d}", folder.name, case.split, case.image, (lesion,), case)
+
+
+def _descriptors(lesion) -> dict[str, str]:
+    return {name: getattr(lesion.descriptors, name) for name in DESCRIPTORS} | {"category": lesion.category}

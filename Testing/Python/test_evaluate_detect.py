@@ -1,0 +1,372 @@
+"""The protocol of detection: data sets in both layouts, any detector, the files that are written, the challenge's form."""
+
+import csv
+import json
+import types
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hand_made_phantom import generate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from BreastUSAILib import cli
+from BreastUSAILib.errors import DataError
+from BreastUSAILib.evaluation import detect as protocol
+from BreastUSAILib.evaluation import detection_metrics as dm
+from BreastUSAILib.evaluation import detection_summary, tdsc_submission
+from BreastUSAILib.evaluation.detection_summary import OperatingPoint, groups, measure
+from BreastUSAILib.evaluation.volume_data import read_volumes
+from BreastUSAILib.findings import Box, Finding
+from BreastUSAILib.phantom.grids import PhantomGrid
+from BreastUSAILib.phantom.layouts import write_phantom, write_tables
+from BreastUSAILib.phantom.seeds import volume_seed
+from BreastUSAILib.phantom.spec import PhantomSpec
+
+FEW = 40  # bootstrap draws: enough to see that there are intervals
+GRID = PhantomGrid((48, 24, 32), (0.8, 0.9, 1.1), top=2.0, whole=False)
+
+
+def make(folder, layout, lesions, split="test"):
+    """A data set of hand-made phantoms: one volume for each number of lesions."""
+    for index, number in enumerate(lesions):
+        spec = PhantomSpec(grid=GRID, lesions=number)
+        name = f"{130 + index:03d}" if layout == "tdsc-abus" else f"phantom-{split}-{index:010d}"
+        write_phantom(layout, folder, name, split, spec, generate(volume_seed(split, index=index), spec))
+    write_tables(layout, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("data") / "native", "native", [1, 2, 0, 1])
+
+
+@pytest.fixture(scope="module")
+def challenge(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("data") / "challenge", "tdsc-abus", [1, 1, 1])
+
+
+def summarise(results, point):
+    return detection_summary.summarise(results, point, samples=FEW)
+
+
+def perfect(image, case):
+    """Finds every lesion a little off, judges it right, and adds one false alarm of low score."""
+    found = [
+        Finding(f"L{i}", Box(tuple(np.add(x.box.center, (0.4, 0, 0))), x.box.size), 0.9 - i / 100, 0.9 if x.malignant else 0.1)
+        for i, x in enumerate(case.lesions, 1)
+    ]
+    corner = image.TransformContinuousIndexToPhysicalPoint((2.0, 2.0, 2.0))
+    return [*found, Finding("L9", Box(corner, (3, 3, 3)), 0.2, 0.5)]
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["native", "challenge"])
+def test_boxes_and_volumes_are_those_of_the_mask(layout, request):
+    folder = request.getfixturevalue(layout)
+    cases = read_volumes(folder, ["test"])
+    assert len(cases) == (4 if layout == "native" else 3)
+    from BreastUSAILib.grid import box_of_mask
+
+    for case in cases:
+        image, lesions = case.read()
+        assert image.GetSpacing() == pytest.approx(GRID.spacing) and image.GetSize() == GRID.size
+        path = case.image.parents[1] / "labels" / case.image.name if case.challenge is None else case.challenge.mask
+        labels = sitk.ReadImage(str(path))
+        labels.CopyInformation(image)
+        for number, lesion in enumerate(lesions, 1):
+            mask = labels == number if case.challenge is None else labels != 0
+            expected = box_of_mask(mask)
+            assert lesion.box.center == pytest.approx(expected.center) and lesion.box.size == pytest.approx(expected.size)
+            voxels = int(sitk.GetArrayViewFromImage(mask).sum())
+            assert lesion.volume_ml == pytest.approx(voxels * np.prod(GRID.spacing) / 1000)
+            assert lesion.posterior == (0.9 if lesion.malignant else 0.05) and lesion.descriptors["echo_pattern"] == "hypoechoic"
+
+
+def test_data_that_are_not_there_are_told(native, tmp_path):
+    with pytest.raises(DataError, match="is not a folder"):
+        read_volumes(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="holds no phantoms for validation"):
+        read_volumes(native, ["validation"])
+    with pytest.raises(DataError, match="leave --spacing out"):
+        read_volumes(native, ["test"], (1, 1, 1))
+
+
+def test_axes_in_another_order_are_told(challenge, tmp_path):
+    import shutil
+
+    copy = tmp_path / "swapped"
+    shutil.copytree(challenge, copy)
+    table = copy / "Test" / "bbx_labels.csv"
+    with table.open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    # A lesion at the far end of the lateral axis, written as x, y, z: there are not so many slices.
+    rows[1] = [rows[1][0], str(GRID.size[0] - 6), rows[1][2], rows[1][1], *rows[1][:3:-1]]
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    with pytest.raises(DataError, match="with its columns in the order x, y, z"):
+        read_volumes(copy, ["test"])
+
+
+# --- the figures -----------------------------------------------------------------------------------------------------
+
+
+def test_a_near_perfect_detector(native):
+    results = protocol.evaluate(read_volumes(native, ["test"]), perfect)
+    summary, _ = summarise(results, OperatingPoint(least_score=0.5))
+    assert (summary["volumes"], summary["healthy_volumes"], summary["lesions"], summary["candidates"]) == (4, 1, 4, 8)
+    assert (summary["lesions_found"], summary["false_positives"], summary["reported"]) == (4, 0, 4)
+    value = {name: f["value"] for name, f in summary["figures"].items()}
+    assert value["sensitivity"] == value["froc_mean"] == value["malignancy_auc_found"] == 1
+    assert value["malignancy_best_auc_found"] == value["malignancy_accuracy_all"] == 1 and value["false_positives"] == 0
+    expected = [(x.box.size[0] - 0.4) / (x.box.size[0] + 0.4) for r in results for x in r.lesions]
+    assert value["mean_iou"] == pytest.approx(np.mean(expected))
+    assert summary["figures"]["mean_iou"]["low"] <= value["mean_iou"] <= summary["figures"]["mean_iou"]["high"]
+    everything, _ = summarise(results, OperatingPoint())
+    assert everything["figures"]["false_positives"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    only_one, _ = summarise(results, OperatingPoint(most=1))
+    assert only_one["figures"]["sensitivity"]["value"] == 0.75 and only_one["false_positives"] == 1
+
+
+def test_missed_lesions_count_against_all_lesions_only(native):
+    def half(image, case):
+        return perfect(image, case)[: 1 if case.lesions else 0]
+
+    cases = read_volumes(native, ["test"])
+    summary, measured = summarise(protocol.evaluate(cases, half), OperatingPoint())
+    truth = [x.malignant for c in cases for x in c.lesions]
+    assert np.isnan(measured.judged).tolist() == [False, False, True, False]
+    judged = [0.9 if m else 0.1 for m in truth]
+    judged[2] = 0.0  # the second lesion of the second volume
+    value = {name: f["value"] for name, f in summary["figures"].items()}
+    assert value["sensitivity"] == 0.75 and value["malignancy_auc_found"] == 1
+    pairs = [(judged[i] > judged[j]) + 0.5 * (judged[i] == judged[j]) for i in range(4) for j in range(4) if truth[i] and not truth[j]]
+    assert value["malignancy_auc_all"] == pytest.approx(np.mean(pairs))
+    assert value["malignancy_accuracy_all"] == (0.75 if truth[2] else 1.0)
+
+
+def test_nothing_found_and_no_judgement_are_ordinary_results(native):
+    cases = read_volumes(native, ["test"])
+    summary, _ = summarise(protocol.evaluate(cases, lambda image, case: []), OperatingPoint())
+    value = {name: f["value"] for name, f in summary["figures"].items()}
+    assert value["sensitivity"] == value["froc_mean"] == value["false_positives"] == 0 and value["mean_iou"] is None
+    assert not any(name.startswith("malignancy") for name in value)
+    with pytest.raises(DataError, match="no volumes"):
+        protocol.evaluate([], perfect)
+
+
+def test_lesions_are_told_apart_by_volume_and_echo(native):
+    lesions = [types.SimpleNamespace(volume_ml=v, descriptors=d) for v, d in [
+        (0.1, {"echo_pattern": "isoechoic"}), (0.3, {}), (2.9, {"echo_pattern": "isoechoic"}), (None, {}), (5.0, {}),
+    ]]  # fmt: skip
+    found = {name: np.flatnonzero(among).tolist() for name, among in groups(lesions).items()}
+    assert found == {
+        "below 0.3 cm3": [0], "0.3 to 1 cm3": [1], "1 to 3 cm3": [2], "3 cm3 and more": [4], "isoechoic": [0, 2],
+    }  # fmt: skip
+
+
+def test_oblique_volumes_are_measured_along_their_own_axes(native):
+    """The same finding in a turned volume gives the same IoU: physical boxes are compared along the image's axes."""
+    case = read_volumes(native, ["test"])[0]
+    straight, image = protocol.evaluate_case(case, perfect)
+    turn = np.array([[0.36, 0.48, -0.8], [-0.8, 0.60, 0.0], [0.48, 0.64, 0.60]])
+
+    class Turned:
+        source, id = case.source, case.id
+        lesions = tuple(
+            types.SimpleNamespace(**{**vars(x), "box": Box(tuple(turn @ x.box.center), x.box.size)}) for x in case.lesions
+        )
+
+        def read(self):
+            moved = sitk.Image(image)
+            moved.SetDirection(turn.ravel())
+            moved.SetOrigin(turn @ image.GetOrigin())
+            return moved, self.lesions
+
+    def moved(image, case_):
+        return [Finding(f.id, Box(tuple(turn @ f.box.center), f.box.size), f.score) for f in perfect(straight_image, case)]
+
+    straight_image = image
+    turned, _ = protocol.evaluate_case(Turned(), moved)
+    iou = [measure([r], OperatingPoint()).challenge.iou for r in (straight, turned)]
+    np.testing.assert_allclose(iou[0], iou[1])
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written(native, tmp_path):
+    results = protocol.evaluate(read_volumes(native, ["test"]), perfect)
+    protocol.write(tmp_path, results, OperatingPoint(least_score=0.5), {"split": "test"}, samples=FEW)
+    record = json.loads((tmp_path / "figures.json").read_text())
+    assert record["split"] == "test" and record["data_sets"]["native"]["figures"]["sensitivity"]["value"] == 1
+    with (tmp_path / "candidates.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(r["reported"], r["lesion"]) for r in rows] == [
+        ("1", "1"), ("0", ""), ("1", "1"), ("1", "2"), ("0", ""), ("0", ""), ("1", "1"), ("0", ""),
+    ]  # fmt: skip
+    with (tmp_path / "lesions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(r["lesion"], r["found"]) for r in rows] == [("1", "1"), ("1", "1"), ("2", "1"), ("1", "1")]
+    assert {r["echo_pattern"] for r in rows} == {"hypoechoic"} and all(float(r["iou"]) > 0.5 for r in rows)
+    assert "| sensitivity | 1.000 | 1.000 to 1.000 |" in (tmp_path / "figures.md").read_text()
+    for name in ("froc", "sensitivity", "roc"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_data_sets_are_told_apart_and_together(native, challenge, tmp_path):
+    cases = [*read_volumes(native, ["test"]), *read_volumes(challenge, ["test"])]
+    summaries = protocol.write(tmp_path, protocol.evaluate(cases, perfect), OperatingPoint(), {}, samples=FEW)
+    assert {name: s["lesions"] for name, s in summaries.items()} == {"native": 4, "challenge": 3, "all": 7}
+
+
+# --- the challenge's form --------------------------------------------------------------------------------------------
+
+
+def test_the_boxes_of_the_labels_are_written_as_the_labels_have_them(challenge):
+    """A box that is exactly right gives exactly the numbers of bbx_labels.csv: the scorer compares these two."""
+    with (challenge / "Test" / "bbx_labels.csv").open(newline="") as stream:
+        truth = {row["id"]: [float(v) for k, v in row.items() if k != "id"] for row in csv.DictReader(stream)}
+    for case in read_volumes(challenge, ["test"]):
+        image, lesions = case.read()
+        (row,) = tdsc_submission.detection_rows(case.id, [Finding("L1", lesions[0].box, 0.8)], image)
+        assert [float(v) for v in row[1:7]] == pytest.approx(truth[row[0]], abs=1e-4)
+        assert float(row[7]) == pytest.approx(0.8 * 0.99)
+
+
+positive = st.floats(0.3, 2.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(positive, positive, positive), st.tuples(*[st.floats(-20, 20)] * 3), st.tuples(*[st.floats(2, 30)] * 3))
+def test_boxes_come_back_from_the_challenges_form(spacing, centre, size):
+    image = sitk.Image(10, 12, 14, sitk.sitkUInt8)
+    image.SetSpacing(spacing)
+    image.SetOrigin((1.0, -2.0, 3.0))
+    image.SetDirection((0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60))
+    back = tdsc_submission.voxels_to_box(tdsc_submission.box_to_voxels(Box(centre, size), image), image)
+    assert back.center == pytest.approx(centre, abs=1e-6) and back.size == pytest.approx(size, abs=1e-6)
+
+
+def test_the_submission_measures_the_same_when_it_is_read_back(challenge, tmp_path):
+    cases = read_volumes(challenge, ["test"])
+    submission = protocol.Submission()
+    results = protocol.evaluate(cases, perfect, submission.add)
+    written = submission.write(tmp_path)
+    assert [p.name for p in written] == ["detection.csv", "classification.csv"]
+    assert written[0].read_text().splitlines()[0] == "public_id,coordX,coordY,coordZ,x_length,y_length,z_length,probability"
+    with written[1].open(newline="") as stream:
+        classes = {row["case"]: float(row["prob"]) for row in csv.DictReader(stream)}
+    assert classes == {str(int(c.id)): 0.9 if c.lesions[0].malignant else 0.1 for c in cases}
+    code = cli.main(
+        ["evaluate", "detect", "--data", str(challenge), "--detections", str(written[0]), "--output", str(tmp_path / "again")]
+        + ["--bootstrap", str(FEW)]
+    )
+    assert code == 0
+    again = json.loads((tmp_path / "again" / "figures.json").read_text())["data_sets"]["challenge"]["figures"]
+    direct, _ = summarise(results, OperatingPoint())
+    for name in ("sensitivity", "false_positives", "mean_iou", "froc_mean", "froc_any_overlap_0.5"):
+        assert again[name]["value"] == pytest.approx(direct["figures"][name]["value"], abs=1e-5)
+    assert (tmp_path / "again" / "submission" / "detection.csv").is_file()
+    assert not (tmp_path / "again" / "submission" / "classification.csv").exists()
+
+
+def test_nothing_found_is_benign_and_has_no_row(challenge, tmp_path):
+    submission = protocol.Submission()
+    protocol.evaluate(read_volumes(challenge, ["test"])[:2], lambda i, c: perfect(i, c) if c.id == "130" else [], submission.add)
+    submission.write(tmp_path)
+    assert [line.split(",")[0] for line in (tmp_path / "detection.csv").read_text().splitlines()] == ["public_id", "130", "130"]
+    assert (tmp_path / "classification.csv").read_text().splitlines()[2] == "131,0.000000"
+
+
+def scorer(truth, rows):
+    """What the challenge's scorer does, from its description alone: voxel boxes c +- len / 2, thresholds 0.005 apart, a
+    candidate counts for the box that it overlaps most when the IoU is above 0.3, linear interpolation."""
+
+    def iou(a, b):
+        common, sizes = 1.0, [1.0, 1.0]
+        for axis in range(3):
+            low = max(a[axis] - a[axis + 3] / 2, b[axis] - b[axis + 3] / 2)
+            high = min(a[axis] + a[axis + 3] / 2, b[axis] + b[axis + 3] / 2)
+            common *= max(0.0, high - low)
+            sizes = [sizes[0] * a[axis + 3], sizes[1] * b[axis + 3]]
+        return common / (sum(sizes) - common)
+
+    points = []
+    for threshold in np.arange(0, 1, 0.005):
+        hit, alarms = set(), 0
+        for public_id, *numbers, probability in rows:
+            if probability < threshold:
+                continue
+            if iou(numbers, truth[public_id]) > 0.3:
+                hit.add(public_id)
+            else:
+                alarms += 1
+        points.append((alarms / len(truth), len(hit) / len(truth)))
+
+    def recall_at(key):
+        before = max(p for p in points if p[0] <= key)
+        after = min((p for p in points if p[0] >= key), default=None)
+        if after is None or after[0] == before[0]:
+            return before[1]
+        return before[1] + (after[1] - before[1]) * (key - before[0]) / (after[0] - before[0])
+
+    return np.mean([recall_at(k) for k in dm.FALSE_POSITIVES])
+
+
+def test_the_challenges_scorer_agrees_with_our_figure(challenge, tmp_path):
+    random = np.random.default_rng(5)
+
+    def unsure(image, case):
+        (lesion,) = case.lesions
+        return [
+            Finding(f"L{i}", Box(tuple(np.add(lesion.box.center, random.normal(0, 2.0, 3))), lesion.box.size), float(score))
+            for i, score in enumerate(random.permutation(np.arange(0.02, 1.0, 0.07)))
+        ]
+
+    submission = protocol.Submission()
+    results = protocol.evaluate(read_volumes(challenge, ["test"]), unsure, submission.add)
+    path = submission.write(tmp_path)[0]
+    with path.open(newline="") as stream:
+        rows = [(r[0], *map(float, r[1:])) for r in list(csv.reader(stream))[1:]]
+    with (challenge / "Test" / "bbx_labels.csv").open(newline="") as stream:
+        truth = {r["id"]: [float(v) for k, v in r.items() if k != "id"] for r in csv.DictReader(stream)}
+    # On the very boxes of both files, which are a voxel shorter than what was found: len is last - first.
+    boxes = {public_id: dm.VolumeBoxes(edges([numbers]), edges([]), np.zeros(0)) for public_id, numbers in truth.items()}
+    volumes = [
+        dm.VolumeBoxes(box.lesions, edges([r[1:7] for r in rows if r[0] == i]), np.array([r[7] for r in rows if r[0] == i]))
+        for i, box in boxes.items()
+    ]
+    expected = scorer(truth, rows)
+    assert 0.2 < expected < 1 and dm.froc(dm.match(volumes, dm.CHALLENGE_IOU)).score == pytest.approx(expected)
+    # In millimetres, from edge to edge, the figure is the same but for candidates right at the limit.
+    ours = measure(results, OperatingPoint()).challenge
+    assert (ours.lesion >= 0).sum() == pytest.approx((dm.match(volumes, dm.CHALLENGE_IOU).lesion >= 0).sum(), rel=0.2)
+
+
+def edges(rows):
+    """Centres and lengths as low and high edges."""
+    rows = np.array(rows, float).reshape(-1, 6)
+    return np.c_[rows[:, :3] - rows[:, 3:] / 2, rows[:, :3] + rows[:, 3:] / 2]
+
+
+def test_detections_that_cannot_be_meant_are_told(challenge, tmp_path, capsys):
+    def run(text, *more):
+        (tmp_path / "d.csv").write_text(text)
+        command = ["evaluate", "detect", "--data", str(challenge), "--detections", str(tmp_path / "d.csv"), "--bootstrap", str(FEW)]
+        code = cli.main([*command, "--output", str(tmp_path / "out"), *more])
+        return code, capsys.readouterr().err
+
+    title = ",".join(tdsc_submission.COLUMNS)
+    assert run("a,b\n1,2\n")[1].rstrip().endswith("lacks the columns " + ", ".join(tdsc_submission.COLUMNS) + ".")
+    for row, words in (("130,1,2,3,4,5,x,0.5", "line 2"), ("130,1,2,3,4,5,6,1.5", "line 2"), ("7,1,2,3,4,5,6,0.5", "names none")):
+        code, said = run(f"{title}\n{row}\n")
+        assert code == 1 and words in said
+    assert run(title + "\n")[0] == 0  # a detector that found nothing
+    for more in (["--model", "x"], ["--most", "0"], ["--least-score", "2"], ["--spacing", "0", "1", "1"], ["--limit", "0"]):
+        assert run(title + "\n", *more)[0] == 2
+    assert not [p for p in tmp_path.rglob("*") if ".tmp" in p.name]
