@@ -20,6 +20,8 @@ from .truth import LesionTruth
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from .bmode import BModeImage, SliceTruth
+
 SHEETS_OF, MOST = 4, 24  # volumes a sheet, and in all
 LONGEST_PLANE = 380  # pixels of the longer side of a volume's widest plane
 _BACKGROUND, _TEXT = (16, 16, 18), (235, 235, 235)
@@ -62,11 +64,28 @@ def lesion_picture(
     return _with_caption(sheet(rows, columns=len(_PLANES)), caption(lesion).split("; "))
 
 
-def caption(lesion: LesionTruth) -> str:
+def slice_picture(made: BModeImage, longest: int = 240) -> Image:
+    """A B-mode image, plain and outlined, with what its lesion is."""
+    from PIL import Image
+
+    from ..pictures import polygons
+
+    pixels, mask = (sitk.GetArrayViewFromImage(volume) for volume in (made.image, made.mask))
+    scale = longest / max(pixels.shape)
+    size = round(pixels.shape[1] * scale), round(pixels.shape[0] * scale)
+    plain = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    outlined = plain.copy()
+    if made.lesion is not None:
+        _draw(outlined, polygons(mask), (scale, scale), made.lesion.malignant)
+    return _with_caption(sheet([plain, outlined], columns=2), caption(made.lesion).split("; ") if made.lesion else ["no lesion"])
+
+
+def caption(lesion: LesionTruth | SliceTruth) -> str:
     """What a lesion is, in one line."""
     d = lesion.descriptors
+    label = f"{lesion.label}: " if hasattr(lesion, "label") else ""
     words = [
-        f"{lesion.label}: {'malignant' if lesion.malignant else 'benign'}, BI-RADS {lesion.category} "
+        f"{label}{'malignant' if lesion.malignant else 'benign'}, BI-RADS {lesion.category} "
         f"(P = {lesion.posterior:.2f}), {lesion.volume_ml:.2f} cm3",
         f"{d.shape}, {d.orientation}, {d.margin}, {d.echo_pattern}",
         f"posterior {d.posterior_features}, calcifications {d.calcifications}, halo {d.halo}",
@@ -147,7 +166,7 @@ def _plane(
     scale: float,
     outlined: bool,
 ) -> Image:
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     from ..pictures import polygons
 
@@ -162,12 +181,19 @@ def _plane(
     size = max(1, round(pixels.shape[1] * step[0])), max(1, round(pixels.shape[0] * step[1]))
     picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BICUBIC).convert("RGB")
     if outlined:
-        draw = ImageDraw.Draw(picture)
         for lesion in lesions:
-            for polygon in polygons(marks == lesion.label):
-                points = [(float(x * step[0]), float(y * step[1])) for x, y in polygon]
-                draw.line([*points, points[0]], fill=_COLOURS[lesion.malignant])
+            _draw(picture, polygons(marks == lesion.label), step, lesion.malignant)
     return picture
+
+
+def _draw(picture: Image, outlines: Sequence[np.ndarray], step: tuple[float, float], malignant: bool) -> None:
+    """Outlines in pixels of the slice, drawn on it enlarged by `step`."""
+    from PIL import ImageDraw
+
+    draw = ImageDraw.Draw(picture)
+    for outline in outlines:
+        points = [(float(x * step[0]), float(y * step[1])) for x, y in outline]
+        draw.line([*points, points[0]], fill=_COLOURS[malignant])
 
 
 def _with_caption(picture: Image, lines: Sequence[str]) -> Image:
