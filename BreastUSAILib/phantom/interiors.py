@@ -34,7 +34,7 @@ def level_db(descriptors: Descriptors, generator: np.random.Generator) -> float:
     if pattern == "isoechoic":
         return _spread(generator, 0.0, 1.8)
     if pattern == "heterogeneous":
-        return _spread(generator, -4.5, 3.0)
+        return _spread(generator, -6.5, 3.0)
     if pattern == "complex cystic and solid":
         return _spread(generator, -6.0, 3.0)
     darker = (

@@ -129,18 +129,31 @@ def build_lesion(
     ------
     PhantomError : the voxels are too large for the lesion.
     """
-    descriptors = spec.descriptors
     by_axis = (spacing[1], spacing[2], spacing[0])
-    of_form, of_inside, of_border, of_halo, of_strands, of_beam, of_dots = streams(generator, 7)
-    made = make_geometry(descriptors, spec.volume_ml, by_axis, _WORKING_MM, of_form)
-    radius = made.radius
+    of_form, of_tissue, of_dots = streams(generator, 3)
+    made = make_geometry(spec.descriptors, spec.volume_ml, by_axis, _WORKING_MM, of_form)
+    kind = spec.descriptors.calcifications
+    duct = draw_duct(made, of_dots) if kind == "intraductal" else None
+    dots = draw_dots(kind, made, duct, of_dots) if kind != "none" else None
+    axes, painted = _paint(spec.descriptors, made, duct, by_axis, of_tissue)
+    return _on_voxels(made, axes, painted, dots, by_axis)
 
-    duct: Duct | None = draw_duct(made, of_dots) if descriptors.calcifications == "intraductal" else None
+
+def _paint(
+    descriptors: Descriptors,
+    made: Geometry,
+    duct: Duct | None,
+    spacing: tuple[float, float, float],
+    generator: np.random.Generator,
+) -> tuple[Axes, dict[str, np.ndarray]]:
+    """The patch's arrays but for mask and dots, on the working grid; those that are zero throughout are left out."""
+    of_inside, of_border, of_halo, of_strands, of_beam = streams(generator, 5)
+    radius = made.radius
     tips = [s.tip() for s in made.strands] + ([duct.strand.tip()] if duct else [])
     canvas = _Canvas(made, tips)
 
     inside = fill(descriptors, made.field, made.inside, made.axes, radius, of_inside)
-    transition = max(_transition_mm(descriptors, radius, of_border), 0.6 * max(by_axis))
+    transition = max(_transition_mm(descriptors, radius, of_border), 0.6 * max(spacing))
     core = smoothstep(np.float32(0.5) - made.field * np.float32(1.0 / transition))
     level = float(np.median(inside[made.inside]))
 
@@ -167,54 +180,55 @@ def build_lesion(
     own = attenuation_line(descriptors, made.inside, made.axes, of_beam) - np.float32(TISSUE_ATTENUATION)
     attenuation[canvas.core] += own * (core / np.maximum(weight[canvas.core], np.float32(1e-6)))
 
-    specular = edge = None
+    painted = {"weight": weight, "echo": echo, "attenuation": attenuation}
     if descriptors.margin == "circumscribed":
         cyst = descriptors.echo_pattern == "anechoic"
-        thick = max(0.35, 0.7 * by_axis[0])
+        thick = max(0.35, 0.7 * spacing[0])
         flat = depth_flatness(made.field, made.axes)
         flat *= flat
         flat *= np.maximum(np.float32(1.0) - np.abs(made.field) * np.float32(1.0 / thick), np.float32(0.0))
         flat *= np.float32(uniform(of_beam, 3.0, 5.0) if cyst else uniform(of_beam, 1.5, 3.5))
-        specular = canvas.spread(flat, 0.0)
+        painted["specular"] = canvas.spread(flat, 0.0)
         loss = uniform(of_beam, 3.0, 7.0) if cyst else uniform(of_beam, 1.5, 5.0)
-        edge = canvas.spread(beam_tangent_loss(made.inside, made.axes, loss * min(radius / 4.0, 1.0)), 0.0)
-
-    dots: Dots | None = None
-    if descriptors.calcifications != "none":
-        dots = draw_dots(descriptors.calcifications, made, duct, of_dots)
-    return _on_voxels(made, canvas, weight, echo, attenuation, specular, edge, dots, by_axis)
+        loss = beam_tangent_loss(made.inside, made.axes, loss * min(radius / 4.0, 1.0)) / np.float32(made.working[0])
+        painted["edge"] = canvas.spread(loss, 0.0)
+    return canvas.axes, painted
 
 
 def _on_voxels(
     made: Geometry,
-    canvas: _Canvas,
-    weight: np.ndarray,
-    echo: np.ndarray,
-    attenuation: np.ndarray,
-    specular: np.ndarray | None,
-    edge: np.ndarray | None,
+    axes: Axes,
+    painted: dict[str, np.ndarray],
     dots: Dots | None,
     spacing: tuple[float, float, float],
 ) -> LesionPatch:
-    """Read the working grid's fields on the volume's voxels, crop to what is not empty, and set the dots."""
-    up = Upsampling.onto(canvas.axes, made.working, spacing)
-    shape = up.shape
-    fine = {"weight": up(weight), "echo": up(echo), "attenuation": up(attenuation)}
-    fine["specular"] = up(specular) if specular is not None else None
-    fine["edge"] = up(edge) if edge is not None else None
-    mask = np.zeros(shape, bool)
-    offset = [int(round(float(a[0]) / s)) - f for a, s, f in zip(made.mask_axes, spacing, up.first, strict=True)]
+    """Read the working grid's fields on the volume's voxels, as far as they are not empty, and set the dots."""
+    # All of the mask's voxels, and the nodes around all that has weight.
+    some = painted["weight"] > np.float32(0.004)
+    first, last = box_of(some)
+    crop = []
+    for axis, mask_axis, low, high in zip(axes, made.mask_axes, first, last, strict=True):
+        low = min(max(int(low) - 1, 0), max(int(np.searchsorted(axis, mask_axis[0], side="right")) - 1, 0))
+        high = max(min(int(high) + 1, len(axis) - 1), min(int(np.searchsorted(axis, mask_axis[-1])), len(axis) - 1))
+        crop.append(slice(low, high + 1))
+    up = Upsampling.onto(tuple(a[c] for a, c in zip(axes, crop, strict=True)), made.working, spacing)
+    fine = {}
+    for name in tuple(painted):  # each is let go once it is read: on the finest grids memory counts
+        fine[name] = up(painted.pop(name)[tuple(crop)])
+    mask = np.zeros(up.shape, bool)
+    offset = [round(float(a[0]) / s) - f for a, s, f in zip(made.mask_axes, spacing, up.first, strict=True)]
     mask[tuple(slice(o, o + n) for o, n in zip(offset, made.mask.shape, strict=True))] = made.mask
     if dots is not None:
-        if fine["specular"] is None:
-            fine["specular"] = np.zeros(shape, np.float32)
+        fine.setdefault("specular", np.zeros(up.shape, np.float32))
         dots.paint(fine["specular"], up.axes)
-
-    first, last = box_of((fine["weight"] > 0.004) | mask)
-    crop = tuple(slice(int(f), int(n) + 1) for f, n in zip(first, last, strict=True))
-    zero = np.zeros((1, 1, 1), np.float32)
-    mask = np.ascontiguousarray(mask[crop])
-    arrays = {k: np.broadcast_to(zero, mask.shape) if v is None else np.ascontiguousarray(v[crop]) for k, v in fine.items()}
+    nothing = np.broadcast_to(np.zeros((1, 1, 1), np.float32), up.shape)
     low, high = box_of(mask)
-    anchor = tuple(int(v) for v in (low + high) // 2)
-    return LesionPatch(mask, anchor=anchor, **arrays)
+    return LesionPatch(
+        mask=mask,
+        weight=fine["weight"],
+        echo=fine["echo"],
+        attenuation=fine["attenuation"],
+        specular=fine.get("specular", nothing),
+        edge=fine.get("edge", nothing),
+        anchor=tuple(int(v) for v in (low + high) // 2),
+    )

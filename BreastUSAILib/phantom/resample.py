@@ -48,8 +48,9 @@ class Upsampling:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Values on the coarse grid, read on the fine voxels: float32."""
-        for axis, factor in enumerate(self.factors):
-            values = _along(values, axis, factor)
+        # The axis that grows most goes last: what lies between stays small.
+        for axis in sorted(range(3), key=lambda a: self.factors[a]):
+            values = _along(values, axis, self.factors[axis])
         return values
 
 

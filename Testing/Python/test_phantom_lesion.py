@@ -127,7 +127,6 @@ def test_margins_are_geometry():
         solid[margin] = np.mean([solidity(m) for m in masks])
         lost[margin] = np.mean([opened_away(m, 1.5, 0.35) for m in masks])
         faces[margin] = np.mean([opened_away(m, 4.0, 0.35) for m in masks])
-    print(solid, lost, faces)
     assert solid["circumscribed"] > 0.90 and solid["angular"] > 0.88
     assert solid["circumscribed"] > solid["indistinct"] > solid["spiculated"]
     assert solid["circumscribed"] > solid["microlobulated"] > solid["spiculated"]
