@@ -53,6 +53,12 @@ class Batch:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(self.output).absolute())
+        try:
+            str(self.output).encode()
+        except UnicodeEncodeError:  # ITK would end the whole process
+            raise PhantomError(
+                f"--output is {str(self.output)!r}, whose name is not valid UTF-8; choose another folder."
+            ) from None
         if self.jobs < 1:
             raise PhantomError(f"The number of jobs is {self.jobs}; it must be 1 or more.")
         if any(number < 0 for number in self.numbers.values()) or not sum(self.numbers.values()):

@@ -426,6 +426,12 @@ def test_a_full_disk_ends_the_run_with_one_sentence(tmp_path):
     assert len(make(tmp_path, numbers={"train": 9}).records) == 9
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names of files are text there")
+def test_a_folder_whose_name_is_no_text_is_told(tmp_path):
+    with pytest.raises(PhantomError, match="not valid UTF-8"):
+        Batch(tmp_path / os.fsdecode(b"\xff"), {"train": 1})
+
+
 def test_a_damaged_phantom_json_is_told(tmp_path):
     make(tmp_path)
     (tmp_path / "phantom.json").write_text("{")
