@@ -18,10 +18,12 @@ from .transmission import Transmission
 # Mean of fat's echo, as a share of the dynamic range above black.
 _FAT_LEVEL = 0.42
 # The time gain stops rising where noise would come this close to the echo of fat (amplitude, dB).
-_NOISE_CEILING_DB = -9.0
+_NOISE_CEILING_DB = -15.0
 # How fast clutter of the near field fades, dB a mm, and how much of it comes in bands.
 _CLUTTER_FADE_DB_MM = 2.2
 _CLUTTER_BANDS = 0.6
+# How much stronger it is where the probe has no contact and the sound goes to and fro in the gel.
+_CLUTTER_IN_GEL = 4.0
 # Noise below this amplitude (fat = 1) is not made: it lies under the darkest grey level of any dynamic range.
 _INAUDIBLE = 1e-4
 # Real and imaginary part have half of the power each.
@@ -141,7 +143,7 @@ def _formed_rows(
     axial = point_spread.axial
     radius = len(axial) - 1
     weights = look_weights(acquisition.looks)
-    lines = _Lines(acquisition, grid, point_spread, generator)
+    lines = _Lines(acquisition, grid, point_spread, contact, generator)
     ring = np.empty((2 * radius + 1, len(weights), 2, nz, nx), np.float32)
     total, work = np.empty((2, nz, nx), np.float32), np.empty((2, nz, nx), np.float32)
     result = np.empty((nz, nx), np.float32)
@@ -205,8 +207,14 @@ class _Lines:
     """Makes rows of complex echoes, convolved laterally and elevationally, attenuated, with noise."""
 
     def __init__(
-        self, acquisition: Acquisition, grid: PhantomGrid, point_spread: _PointSpread, generator: np.random.Generator
+        self,
+        acquisition: Acquisition,
+        grid: PhantomGrid,
+        point_spread: _PointSpread,
+        contact: np.ndarray,
+        generator: np.random.Generator,
     ) -> None:
+        self._clutter_map = np.float32(1.0 + _CLUTTER_IN_GEL) - np.float32(_CLUTTER_IN_GEL) * contact
         self._acquisition, self._grid, self._point_spread = acquisition, grid, point_spread
         self._scatterers = Scatterers(generator)
         _, nz, nx = grid.shape
@@ -243,25 +251,33 @@ class _Lines:
         elevational = point_spread.elevational[row] * _QUADRATURE
         convolve(wide, elevational, 1, self._narrow, self._narrow_work)
         convolve(self._narrow, point_spread.lateral[row], 2, out, self._work)
-        noise, ceiling = self._noise(row, tgc_db)
+        noise, ceiling = self._noise(tgc_db)
+        clutter = self._clutter(row)
         if ceiling < 1.0:
             amplitude = amplitude * np.float32(ceiling)
         out *= amplitude
-        if noise > _INAUDIBLE:
+        if clutter > _INAUDIBLE:
+            self._scatterers.fill(self._work)
+            self._work *= self._clutter_map * np.float32(clutter * _QUADRATURE) + np.float32(noise * _QUADRATURE)
+            out += self._work
+        elif noise > _INAUDIBLE:
             self._scatterers.fill(self._work)
             self._work *= np.float32(noise * _QUADRATURE)
             out += self._work
 
-    def _noise(self, row: int, tgc_db: float) -> tuple[float, float]:
-        """Amplitude of noise and clutter (fat at the skin = 1), and the factor by which the time gain is held back."""
-        scan = self._acquisition
-        electronic = 10.0 ** ((scan.noise_db + tgc_db) / 20.0)
+    def _noise(self, tgc_db: float) -> tuple[float, float]:
+        """Amplitude of electronic noise (fat at the skin = 1), and the factor by which the time gain is held back."""
+        electronic = 10.0 ** ((self._acquisition.noise_db + tgc_db) / 20.0)
         ceiling = min(1.0, 10.0 ** (_NOISE_CEILING_DB / 20.0) / electronic)
+        # Rounded, as the last bit of these functions depends on the machine.
+        return round(electronic * ceiling, 7), round(ceiling, 7)
+
+    def _clutter(self, row: int) -> float:
+        """Amplitude of the clutter at a row where there is contact."""
+        scan = self._acquisition
         depth = self._grid.top + (row + 0.5) * self._grid.spacing[1]
         bands = 1.0 + _CLUTTER_BANDS * math.cos(2.0 * math.pi * depth / scan.reverberation_mm)
-        clutter = 10.0 ** ((scan.clutter_db - _CLUTTER_FADE_DB_MM * depth) / 20.0) * bands
-        # Rounded, as the last bit of these functions depends on the machine.
-        return round(math.hypot(electronic * ceiling, clutter), 7), round(ceiling, 7)
+        return round(10.0 ** ((scan.clutter_db - _CLUTTER_FADE_DB_MM * depth) / 20.0) * bands, 7)
 
 
 def _smoothed(rows: Iterator[np.ndarray], weight: np.float32) -> Iterator[np.ndarray]:

@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import PhantomError, UsageError
 from .acoustics import render
 from .acquisition import draw_handheld
-from .anatomy import build_anatomy
+from .anatomy import Anatomy, build_anatomy
 from .grids import PhantomGrid
-from .lesion import LesionPatch, build_lesion
-from .lexicon import LesionSpec, draw_lesion
-from .placement import bounding_box, find_place, fits
+from .lesion import LesionPatch
+from .lexicon import LesionSpec
+from .placement import bounding_box, find_place, fits, visibility
 from .randomness import Stream, open_stream
 from .scene import Placed, Scene, contrast_db
 from .spec import DENSITIES, LesionRequest
 from .truth import Descriptors
-from .volume import DENSITY_SHARES, choose
+from .volume import DENSITY_SHARES, choose, draw_fitting
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
 # The slab around the image plane, from which the beam's thickness is filled: slices and mm between them.
 _SLICES, _SLICE_MM = 16, 0.5
-_REDRAWS = 60
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,20 @@ def bmode_slice(
     plane = _SLICES // 2
     lesion, placed = None, []
     if not healthy:
-        lesion, patch = _lesion(request, malignant_share, grid, open_stream(seed, Stream.LESIONS))
-        placed = [_place(patch, anatomy.lesion_zone, plane, grid, open_stream(seed, Stream.PLACEMENT))]
+        drawn = draw_fitting(
+            open_stream(seed, Stream.LESIONS),
+            malignant_share,
+            request,
+            grid,
+            lambda size: fits((size[0], 1, size[2]), grid),
+        )
+        if drawn is None:
+            raise PhantomError(
+                f"The lesion that is asked for does not fit in an image of {size[0] * spacing_mm:g} x "
+                f"{size[1] * spacing_mm:g} mm; ask for a smaller volume_ml or a larger size."
+            )
+        lesion, patch = drawn
+        placed = [_place(patch, anatomy, plane, grid, open_stream(seed, Stream.PLACEMENT))]
     scene = Scene(anatomy, placed, grid)
     pixels = render(scene, anatomy.contact, scan, grid, open_stream(seed, Stream.SPECKLE))[:, plane]
     mask = np.zeros(pixels.shape, np.uint8)
@@ -120,31 +131,16 @@ def bmode_slice(
     return BModeImage(int(seed), _image(pixels, spacing_mm), _image(mask, spacing_mm), truth, facts)
 
 
-def _lesion(
-    request: LesionRequest | None, malignant_share: float, grid: PhantomGrid, generator: np.random.Generator
-) -> tuple[LesionSpec, LesionPatch]:
-    """Draw and build a lesion whose section fits into the image."""
-    for _ in range(_REDRAWS):
-        lesion = draw_lesion(generator, malignant_share, request)
-        patch = build_lesion(lesion, grid.spacing, generator)
-        height, _, width = bounding_box(patch.mask)[1]
-        if fits((height, 1, width), grid):
-            break
-    # One that never fits is refused, with the reason, when a place is looked for.
-    return lesion, patch
-
-
 def _place(
     patch: LesionPatch,
-    zone: tuple[np.ndarray, np.ndarray],
+    anatomy: Anatomy,
     plane: int,
     grid: PhantomGrid,
     generator: np.random.Generator,
 ) -> Placed:
     """Near the image's middle, cut through the middle half of the lesion's thickness."""
     (top, near, left), (height, thickness, width) = bounding_box(patch.mask)
-    contact = np.ones(grid.shape[1:], np.float32)
-    first, _ = find_place((height, 1, width), (), zone, contact, grid, generator)
+    first, _ = find_place((height, 1, width), (), anatomy.lesion_zone, visibility(anatomy, grid), grid, generator)
     cut = near + int((0.25 + 0.5 * float(generator.random())) * thickness)
     return Placed(patch, (first[0] - top, plane - cut, first[2] - left))
 

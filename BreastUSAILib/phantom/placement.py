@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import PhantomError
 from .grids import PhantomGrid
+from .layers import voxel_centres
+
+if TYPE_CHECKING:
+    from .anatomy import Anatomy
 
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]  # first voxel and number of voxels along depth, slice, lateral
 
@@ -16,8 +21,9 @@ _GAP_MM = 3.0
 _MARGIN_MM = 3.0
 # Nothing lies higher than this: skin, and what the membrane presses flat.
 _SKIN_MM = 2.5
-_LEAST_CONTACT = 0.6
-_ATTEMPTS = 400
+# A lesion of which less is seen, behind the nipple or where the probe has no contact, is put elsewhere if there is room.
+_SEEN, _HIDDEN_MM = 0.9, 1000.0
+_ATTEMPTS = 150
 
 
 def bounding_box(mask: np.ndarray) -> Box:
@@ -66,26 +72,32 @@ def at_centre(size: Sequence[int], centre: Sequence[float], grid: PhantomGrid) -
     return first, tuple(size)
 
 
+def visibility(anatomy: Anatomy, grid: PhantomGrid) -> np.ndarray:
+    """How well the tissue under each column of voxels is seen, 0 to 1: contact of the probe, and nothing under the nipple."""
+    beside_nipple = anatomy.nipple.distance(*voxel_centres(grid)) > anatomy.nipple.radius
+    return anatomy.contact * beside_nipple
+
+
 def find_place(
     size: Sequence[int],
     others: Iterable[Box],
     zone: tuple[np.ndarray, np.ndarray],
-    contact: np.ndarray,
+    visible: np.ndarray,
     grid: PhantomGrid,
     generator: np.random.Generator,
 ) -> Box:
     """A place for one more lesion.
 
-    In whole scans anywhere under good contact, in pieces near the middle. Its depth is drawn within the zone; a lesion
-    that is thicker than the zone is centred there and pushes its borders, as masses do, but stays below the skin and in the
-    volume. Thick zones are preferred to thin ones only in so far as the lesion fits there.
+    In whole scans anywhere where it is seen, in pieces near the middle. Its depth is drawn within the zone. A lesion that
+    fits into it nowhere is put where it fits best, centred on the zone, and pushes its borders, as masses do; it stays below
+    the skin and in the volume.
 
     Parameters
     ----------
     size : voxels of the lesion's bounding box along depth, slice, lateral.
     others : boxes that are taken.
     zone : depth maps (slice, lateral) of the zone's top and bottom, mm from the first voxel's corner.
-    contact : (slice, lateral), 0 to 1.
+    visible : from `visibility`.
     grid : the volume's.
     generator : the stream.
 
@@ -100,10 +112,14 @@ def find_place(
             f"A lesion of {size[2] * dx:.1f} x {size[0] * dy:.1f} x {size[1] * dz:.1f} mm cannot fit in a volume of "
             f"{' x '.join(f'{e:g}' for e in grid.extent)} mm; ask for a smaller volume_ml or a larger grid."
         )
-    for attempt in range(_ATTEMPTS):
-        box = _candidate(size, zone, contact, grid, generator, strict=attempt < _ATTEMPTS // 2)
-        if box is not None and all(apart(box, other, grid) for other in others):
-            return box
+    best, least = None, float("inf")
+    for attempt in range(2 * _ATTEMPTS):
+        box, excess = _candidate(size, zone, visible, grid, generator)
+        if excess < least and all(apart(box, other, grid) for other in others):
+            best, least = box, excess
+        # The first place where all of it lies in the zone; after a while, the best that was seen.
+        if best is not None and (least <= 0.0 or attempt >= _ATTEMPTS):
+            return best
     raise PhantomError(
         f"There is no room for lesion {len(others) + 1} beside the others; ask for fewer or smaller lesions or a larger grid."
     )
@@ -112,12 +128,11 @@ def find_place(
 def _candidate(
     size: Sequence[int],
     zone: tuple[np.ndarray, np.ndarray],
-    contact: np.ndarray,
+    visible: np.ndarray,
     grid: PhantomGrid,
     generator: np.random.Generator,
-    strict: bool,
-) -> Box | None:
-    """One try; None where the tissue there does not suit. Three numbers are drawn whatever comes of it."""
+) -> tuple[Box, float]:
+    """One try, and by how many mm it exceeds the zone (more, the less is seen there); 0: it lies within."""
     along_z, along_x, along_y = (float(u) for u in generator.random(3))
     dx, dy, dz = grid.spacing
     first_z = _lateral(size[1], grid.shape[1], dz, along_z, grid.whole)
@@ -126,15 +141,17 @@ def _candidate(
     footprint = slice(first_z, first_z + size[1]), slice(first_x, first_x + size[2])
     top, bottom = (float(depth[middle]) for depth in zone)
     height = size[0] * dy
-    if strict and (bottom - top < height or contact[footprint].min() < _LEAST_CONTACT):
-        return None
+    excess = max(height - (bottom - top), 0.0)
+    seen = round(float(np.mean(visible[footprint], dtype=np.float64)), 4)
+    if seen < _SEEN:
+        excess += _HIDDEN_MM * (1.0 - seen)
     room = max(bottom - top - height, 0.0)
     upper = (top + bottom - height - room) / 2.0 + room * along_y
     ceiling = max(_SKIN_MM - grid.top, dy)
     floor = grid.extent[1] - height - dy
     upper = max(min(upper, floor - min(_MARGIN_MM, max(floor - ceiling, 0.0) / 2.0)), ceiling)
     first_y = min(int(upper / dy + 0.5), grid.shape[0] - size[0])
-    return (first_y, first_z, first_x), tuple(size)
+    return ((first_y, first_z, first_x), tuple(size)), excess
 
 
 def _lateral(size: int, voxels: int, spacing: float, share: float, whole: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from .anatomy import Anatomy, build_anatomy
 from .grids import PhantomGrid
 from .lesion import LesionPatch, build_lesion
 from .lexicon import LesionSpec, draw_lesion
-from .placement import Box, apart, at_centre, bounding_box, find_place, fits
+from .placement import Box, apart, at_centre, bounding_box, find_place, fits, visibility
 from .randomness import Stream, open_stream
 from .scene import Placed, Scene, contrast_db
 from .spec import DENSITIES, LesionRequest, PhantomSpec
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 DENSITY_SHARES = (0.1, 0.4, 0.4, 0.1)
 # Shares of whole volumes with no, one, two and three lesions; a fifth are healthy.
 LESION_SHARES = (0.2, 0.45, 0.22, 0.13)
-# A drawn lesion that does not fit the volume (a large one in a small piece) is drawn again, so often at most.
-_REDRAWS = 60
+# A drawn lesion that does not fit the volume (a large one in a small piece) is drawn again, and built
+# again, so often at most.
+_REDRAWS, _REBUILDS = 200, 12
 
 
 def generate(
@@ -83,7 +85,7 @@ def generate(
         grid,
         open_stream(seed, Stream.SPECKLE),
         out=voxels.transpose(1, 0, 2),
-        progress=lambda fraction, message: progress(0.15 + 0.8 * fraction, message),
+        progress=lambda fraction, message: progress(0.15 + 0.79 * fraction, message),
     )
     image = _image(voxels, grid)
     del voxels
@@ -121,22 +123,40 @@ def _requests(spec: PhantomSpec, grid: PhantomGrid, draw: float) -> tuple[Lesion
 def _lesion(
     request: LesionRequest, spec: PhantomSpec, grid: PhantomGrid, generator: np.random.Generator
 ) -> tuple[LesionSpec, LesionPatch]:
-    """Draw and build a lesion that fits into the volume.
+    """Draw and build a lesion that fits into the volume."""
+    drawn = draw_fitting(generator, spec.malignant_share, request, grid, lambda size: fits(size, grid))
+    if drawn is None:
+        raise PhantomError(
+            f"The lesion that is asked for does not fit in a volume of {' x '.join(f'{e:g}' for e in grid.extent)} mm; ask "
+            "for a smaller volume_ml or a larger grid."
+        )
+    return drawn
+
+
+def draw_fitting(
+    generator: np.random.Generator,
+    malignant_share: float,
+    request: LesionRequest | None,
+    grid: PhantomGrid,
+    fitting: Callable[[tuple[int, int, int]], bool],
+) -> tuple[LesionSpec, LesionPatch] | None:
+    """Draw lesions until the box of one (voxels along depth, slice, lateral) is `fitting`; None where none is.
 
     Whether it fits depends on its descriptors and volume alone, so drawing again leaves the posterior as it is.
     """
+    built = 0
     for _ in range(_REDRAWS):
-        lesion = draw_lesion(generator, spec.malignant_share, request)
-        # What could not fit as a cube of its volume is not built at all.
-        edge = (1000.0 * lesion.volume_ml) ** (1 / 3)
-        if edge < min(grid.extent):
-            patch = build_lesion(lesion, grid.spacing, generator)
-            if fits(bounding_box(patch.mask)[1], grid):
-                return lesion, patch
-    raise PhantomError(
-        f"The lesion that is asked for does not fit in a volume of {' x '.join(f'{e:g}' for e in grid.extent)} mm; ask for a "
-        "smaller volume_ml or a larger grid."
-    )
+        lesion = draw_lesion(generator, malignant_share, request)
+        diameter = (6000.0 * lesion.volume_ml / math.pi) ** (1.0 / 3.0)
+        if diameter / 2.0 > grid.extent[1]:  # no mass is flatter than that; not worth building
+            continue
+        patch = build_lesion(lesion, grid.spacing, generator)
+        if fitting(bounding_box(patch.mask)[1]):
+            return lesion, patch
+        built += 1
+        if built == _REBUILDS:
+            break
+    return None
 
 
 def _place(
@@ -155,11 +175,10 @@ def _place(
             if not all(apart(place, other, grid) for other in places.values()):
                 raise PhantomError(f"Lesion {number + 1} would lie within 3 mm of another; move its centre.")
             places[number] = place
+    visible = visibility(anatomy, grid)
     free = [n for n in range(len(patches)) if n not in places]
     for number in sorted(free, key=lambda n: -int(np.prod(boxes[n][1]))):
-        places[number] = find_place(
-            boxes[number][1], places.values(), anatomy.lesion_zone, anatomy.contact, grid, generator
-        )
+        places[number] = find_place(boxes[number][1], places.values(), anatomy.lesion_zone, visible, grid, generator)
     return [
         Placed(patch, tuple(p - b for p, b in zip(places[n][0], boxes[n][0], strict=True)))
         for n, patch in enumerate(patches)
