@@ -234,14 +234,14 @@ def _detections(
             yield score, None if named[i] < 0 else (volume.seed, named[i])
 
 
-# What `tune` tries: 2 x 2 x 5 ways to cut a volume into pieces, 144 ways to choose among them.
+# What `tune` tries: 54 ways to cut a volume into pieces, 324 ways to choose among them.
 SEARCH: dict[str, Sequence[float]] = {
-    "smoothing_mm": (1.0, 2.0),
-    "surroundings_mm": (16.0, 30.0),
-    "threshold": (0.6, 0.9, 1.2, 1.6, 2.0),
-    "smallest_ml": (0.03, 0.08, 0.2),
-    "compactness": (0.2, 0.4, 0.6),
-    "shallowest_mm": (3.0, 6.0),
-    "deepest_mm": (22.0, 28.0, 40.0),
+    "smoothing_mm": (1.0, 2.0, 3.0),
+    "surroundings_mm": (16.0, 30.0, 50.0),
+    "threshold": (0.8, 1.2, 1.6, 2.0, 2.5, 3.0),
+    "smallest_ml": (0.05, 0.15, 0.4),
+    "compactness": (0.1, 0.2, 0.4, 0.6),
+    "shallowest_mm": (3.0, 6.0, 9.0),
+    "deepest_mm": (18.0, 23.0, 30.0),
     "ranking": (0.0, 1.0, 2.0),
 }
