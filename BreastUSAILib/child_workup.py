@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
@@ -181,21 +181,23 @@ class ChildWorkup:
     Parameters
     ----------
     pixels : the image.
-    options : of the workup.
+    options : of the workup, as `arguments` takes them.
     on_progress, on_log : called from `poll`, see `ChildRun`.
     command : the program before its arguments; ``python -m BreastUSAILib.cli`` by default.
 
     Raises
     ------
-    ImageError : the volume is not a 2D image.
+    ImageError : the volume cannot be analysed, see `VolumePixels.reason_against`.
     OutputError : no temporary file can be written.
     ChildError : the program cannot be started.
     """
 
+    arguments: Callable[[Path, Path, Any], list[str]] = staticmethod(cli_arguments)
+
     def __init__(
         self,
         pixels: VolumePixels,
-        options: WorkupOptions,
+        options: Any,
         on_progress: Callable[[float, str], None] | None = None,
         on_log: Callable[[str], None] | None = None,
         command: Sequence[str] | None = None,
@@ -207,7 +209,7 @@ class ChildWorkup:
             self._source = source = write_input(pixels, Path(self._folder.name))
             command = [python_executable(), "-m", _CLI] if command is None else list(command)
             self._child = ChildRun(
-                [*command, *cli_arguments(source, self._output, options)], on_progress, self._without_folder(on_log)
+                [*command, *self.arguments(source, self._output, options)], on_progress, self._without_folder(on_log)
             )
         except BaseException:
             self._folder.cleanup()

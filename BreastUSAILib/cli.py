@@ -1,4 +1,4 @@
-"""The command line: ``breastusai run``, ``models``, ``phantom``, ``train``, ``evaluate``.
+"""The command line: ``breastusai run``, ``detect``, ``models``, ``phantom``, ``train``, ``evaluate``.
 
 Exit codes: 0 all was done, 1 something failed (the other inputs were done), 2 wrong usage, 130 cancelled. What is
 imported here is light, so that ``--help`` answers at once; each command imports what it needs.
@@ -34,7 +34,11 @@ OK, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 
 # Command -> its sub-commands: name, module with add_arguments(parser) and main(args), and what it does.
 _LAZY = {
-    "train": {"roi-cnn": ("BreastUSAILib.training.roi_cnn", "the lesion segmentation of 2D images")},
+    "train": {
+        "roi-cnn": ("BreastUSAILib.training.roi_cnn", "the lesion segmentation of 2D images"),
+        "detect": ("BreastUSAILib.training.detect", "the detection of lesions in ABUS volumes"),
+        "lesion-classifier": ("BreastUSAILib.training.lesion_classifier", "the second opinion on detected lesions"),
+    },
     "evaluate": {
         "segment": ("BreastUSAILib.evaluation.segment", "Dice and distances on annotated 2D images"),
         "detect": ("BreastUSAILib.evaluation.detect", "sensitivity, false positives, FROC and malignancy on annotated volumes"),
@@ -42,7 +46,10 @@ _LAZY = {
     },
 }
 # Commands without sub-commands: the same.
-_PLAIN = {"phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth")}
+_PLAIN = {
+    "detect": ("BreastUSAILib.detect_command", "find lesions in an ABUS volume"),
+    "phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth"),
+}
 _EXTRA = ("monai", "matplotlib")  # what the extra `train` brings
 _NEEDED = {"train": (), "evaluate": _EXTRA}  # without which a command cannot come to its end
 _TABLE_ROWS = 20

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
 SPACING_KNOWN = "BreastUSAI.SpacingKnown"  # attribute of a volume: "1", "0", or "user" where a person said it
 FINDING = "BreastUSAI.Finding"  # attribute of an ROI, tag of a segment: the finding's id
-STUDY = "BreastUSAI.Study"  # attribute of a segmentation: the study's JSON
+STUDY = "BreastUSAI.Study"  # attribute of a segmentation, or of the table of a study without masks: the study's JSON
 BELONGS_TO = "BreastUSAISegmentation"  # node reference from ROI, points and table to the segmentation
+SHOWN_WITH = "BreastUSAITable"  # where there is no segmentation: from ROI and points to the table
+ABOUT = "BreastUSAIVolume"  # node reference from such a table to the volume that was analysed
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Pictures state a resolution for printing, if any: 72 or 96 dots an inch, whatever is seen in them.
@@ -63,6 +65,16 @@ class StudyNodes:
 
     volume: vtkMRMLScalarVolumeNode
     segmentation: vtkMRMLSegmentationNode
+    boxes: tuple[vtkMRMLMarkupsROINode, ...]
+    points: vtkMRMLMarkupsFiducialNode | None
+    table: vtkMRMLTableNode
+
+
+@dataclass(frozen=True)
+class DetectionNodes:
+    """The nodes that show a study without masks; `points` is None when nothing was found."""
+
+    volume: vtkMRMLScalarVolumeNode
     boxes: tuple[vtkMRMLMarkupsROINode, ...]
     points: vtkMRMLMarkupsFiducialNode | None
     table: vtkMRMLTableNode
@@ -344,12 +356,22 @@ def add_points(
     return node
 
 
-def add_table(scene: vtkMRMLScene, study: Study, volume_node: vtkMRMLScalarVolumeNode) -> vtkMRMLTableNode:
-    """One row a finding: id, probabilities and measurements, with units; what nobody computed has no column."""
+def add_table(
+    scene: vtkMRMLScene,
+    study: Study,
+    volume_node: vtkMRMLScalarVolumeNode,
+    node: vtkMRMLTableNode | None = None,
+) -> vtkMRMLTableNode:
+    """One row a finding: id, probabilities and measurements, with units; what nobody computed has no column.
+
+    `node` is a table whose content is replaced; None makes a new one.
+    """
     import vtk
 
-    name = scene.GenerateUniqueName(f"{volume_node.GetName()} findings")
-    node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    if node is None:
+        name = scene.GenerateUniqueName(f"{volume_node.GetName()} findings")
+        node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    node.RemoveAllColumns()
     node.SetUseColumnTitleAsColumnHeader(True)
     ids = vtk.vtkStringArray()
     ids.SetName("id")
@@ -406,6 +428,93 @@ def show_study(
         if node is not None:
             node.SetNodeReferenceID(BELONGS_TO, segmentation.GetID())
     return StudyNodes(volume_node, segmentation, boxes, points, table)
+
+
+def show_detections(
+    scene: vtkMRMLScene,
+    study: Study,
+    volume_node: vtkMRMLScalarVolumeNode,
+    table_node: vtkMRMLTableNode | None = None,
+) -> DetectionNodes:
+    """Boxes, centres and a table of a study without masks, beside the volume in the data tree and under its transform.
+
+    Undo state is saved first. The table also keeps the study itself, and what belongs to it refers to it.
+
+    Parameters
+    ----------
+    table_node : None for a new one. One that is given is replaced, and with it the boxes and points that it had.
+
+    Raises
+    ------
+    DataError : the study is about an image of another size than the volume; nothing was changed then.
+    """
+    _Frame.of(study.image, volume_node)
+    _save_undo_state(scene)
+    for old in _nodes_of(table_node, SHOWN_WITH) if table_node is not None else ():
+        scene.RemoveNode(old)
+    table = add_table(scene, study, volume_node, table_node)
+    table.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
+    table.SetNodeReferenceID(ABOUT, volume_node.GetID())
+    boxes, points = add_boxes(scene, study, volume_node), add_points(scene, study, volume_node)
+    for node in (*boxes, points):
+        if node is not None:
+            node.SetNodeReferenceID(SHOWN_WITH, table.GetID())
+    return DetectionNodes(volume_node, boxes, points, table)
+
+
+def holds_other_detections(table_node: vtkMRMLTableNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a table holds anything but what `show_detections` found in this very volume; an empty one holds nothing."""
+    if table_node.GetAttribute(STUDY) is None:
+        return table_node.GetNumberOfColumns() > 0
+    return table_node.GetNodeReferenceID(ABOUT) != volume_node.GetID()
+
+
+def detected_in(table_node: vtkMRMLTableNode) -> Study | None:
+    """The study that `show_detections` showed with this table, without changes that were made in the scene; None where the
+    table is another one. Raises `DataError` where it does not read."""
+    text = table_node.GetAttribute(STUDY)
+    return None if text is None else Study.from_json(text, source=f"the table {table_node.GetName()}")
+
+
+def show_from_score(table_node: vtkMRMLTableNode, least_score: float) -> tuple[bool, ...]:
+    """Show the boxes and points of findings with at least this score and hide the others; nothing is computed or removed.
+
+    Returns
+    -------
+    for each row of the table, which finding is shown; empty where the table is not one of `show_detections`.
+    """
+    study = detected_in(table_node)
+    if study is None:
+        return ()
+    shown = {finding.id: finding.score >= least_score for finding in study.findings}
+    for node in _nodes_of(table_node, SHOWN_WITH):
+        if node.IsA("vtkMRMLMarkupsROINode"):
+            display = node.GetDisplayNode()
+            if display is not None:
+                display.SetVisibility(shown.get(node.GetAttribute(FINDING), True))
+            continue
+        for index in range(node.GetNumberOfControlPoints()):
+            node.SetNthControlPointVisibility(index, shown.get(node.GetNthControlPointLabel(index), True))
+    return tuple(shown.values())
+
+
+def jump_to_finding(table_node: vtkMRMLTableNode, row: int) -> tuple[float, float, float] | None:
+    """Let all slice views show the finding in a row of the table, wherever its box and its transforms are now.
+
+    Returns
+    -------
+    where they jump to, world RAS mm; None where the box was deleted.
+    """
+    slicer = import_slicer()
+    finding = table_node.GetCellText(row, 0)
+    for node in _nodes_of(table_node, SHOWN_WITH):
+        if node.IsA("vtkMRMLMarkupsROINode") and node.GetAttribute(FINDING) == finding:
+            center = [0.0, 0.0, 0.0]
+            node.GetCenterWorld(center)
+            jump = slicer.vtkMRMLSliceNode.CenteredJumpSlice
+            slicer.vtkMRMLSliceNode.JumpAllSlices(table_node.GetScene(), *center, jump)
+            return tuple(center)
+    return None
 
 
 def study_from_nodes(volume_node: vtkMRMLScalarVolumeNode, segmentation_node: vtkMRMLSegmentationNode) -> Study:
@@ -779,13 +888,13 @@ def _segments_by_finding(segmentation_node: Any) -> dict[str, str]:
     return found
 
 
-def _nodes_of(segmentation_node: Any) -> list[Any]:
-    """The boxes, points and tables that were made with a segmentation."""
-    scene = segmentation_node.GetScene()
+def _nodes_of(shown: Any, role: str = BELONGS_TO) -> list[Any]:
+    """The boxes, points and tables that were made with a segmentation, or with a table (role `SHOWN_WITH`)."""
+    scene = shown.GetScene()
     found = []
     for kind in ("vtkMRMLMarkupsROINode", "vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode"):
         nodes = [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]
-        found += [n for n in nodes if n.GetNodeReferenceID(BELONGS_TO) == segmentation_node.GetID()]
+        found += [n for n in nodes if n.GetNodeReferenceID(role) == shown.GetID()]
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import BreastUSAIError
-from .findings import ImageInfo, Study
+from .findings import Finding, ImageInfo, Study
+from .progress import Progress
 from .segment import SegmentOptions, segment_2d
 
 if TYPE_CHECKING:
     from .image import LoadedImage
-    from .models.zoo import ModelCache
+    from .models.zoo import LoadedModel, ModelCache
 
+Found = tuple[tuple[Finding, ...], tuple[str, ...]]  # findings, and notes for the reader
 SOFTWARE = ("torch", "SimpleITK", "numpy", "scikit-image", "slicer-core")
 
 
@@ -43,6 +45,25 @@ class WorkupOptions:
         return SegmentOptions(self.refine, self.lesions, self.threshold, self.minimum_score)
 
 
+@dataclass(frozen=True)
+class DetectionOptions:
+    """Choices of the user for the detection in a volume.
+
+    Attributes
+    ----------
+    model : detection model: an id of the catalogue, a model folder, or "" for the default.
+    classifier : the second opinion on malignancy: the same; "" is the one that ships, or none where none does.
+    device : "auto", "cpu", "cuda" or "mps".
+    threshold, maximum : see `detect.DetectOptions`.
+    """
+
+    model: str = ""
+    classifier: str = ""
+    device: str = "auto"
+    threshold: float | None = None
+    maximum: int | None = None
+
+
 def software_versions() -> dict[str, str]:
     """BreastUSAI's version and those of the packages that the result depends on, as far as they are installed."""
     versions = {"breastusai": __version__}
@@ -57,7 +78,7 @@ def software_versions() -> dict[str, str]:
 def run_workup(
     loaded: LoadedImage,
     options: WorkupOptions = WorkupOptions(),
-    progress: Callable[[float, str], None] | None = None,
+    progress: Progress | None = None,
     cache: ModelCache | None = None,
 ) -> Study:
     """Find, outline and measure the lesions of one image.
@@ -73,6 +94,59 @@ def run_workup(
     ------
     ImageError, ModelError, UsageError : see `segment.segment_2d` and `models.zoo.load`; the file is named.
     """
+    segment_options = options.segment()
+
+    def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
+        return segment_2d(
+            loaded.image,
+            models["segment"],
+            segment_options,
+            spacing_known=loaded.spacing_known,
+            area=loaded.area,
+            progress=tell,
+        )
+
+    return _analyse(loaded, options, {"segment": options.model}, work, progress, cache)
+
+
+def run_detection(
+    loaded: LoadedImage,
+    options: DetectionOptions = DetectionOptions(),
+    progress: Progress | None = None,
+    cache: ModelCache | None = None,
+) -> Study:
+    """Find the lesions of one volume; parameters and errors as of `run_workup`, see `detect.detect`."""
+    from .detect import DetectOptions, detect
+    from .models import catalog
+
+    detect_options = DetectOptions(options.threshold, options.maximum)
+    names = {"detect": options.model}
+    if options.classifier or any(entry.task == "lesion-classifier" for entry in catalog.entries()):
+        names["lesion-classifier"] = options.classifier
+
+    def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
+        return detect(
+            loaded.image,
+            models["detect"],
+            detect_options,
+            classifier=models.get("lesion-classifier"),
+            spacing_known=loaded.spacing_known,
+            progress=tell,
+        )
+
+    return _analyse(loaded, options, names, work, progress, cache)
+
+
+def _analyse(
+    loaded: LoadedImage,
+    options: WorkupOptions | DetectionOptions,
+    names: Mapping[str, str],
+    work: Callable[[Mapping[str, LoadedModel], Progress], Found],
+    progress: Progress | None,
+    cache: ModelCache | None,
+) -> Study:
+    """Load the models (task -> name; the first task is the one at hand), do the work, on the CPU where a device's memory
+    is not enough, and keep the record."""
     from .models.devices import is_out_of_memory
     from .models.zoo import ModelCache
 
@@ -80,46 +154,43 @@ def run_workup(
         if progress is not None:
             progress(fraction, message)
 
-    segment_options = options.segment()
-    cache = cache if cache is not None else ModelCache()
-    seconds: dict[str, float] = {}
+    def load(device: str) -> dict[str, LoadedModel]:
+        return {task: cache.get(name, task, device) for task, name in names.items()}
 
+    cache = cache if cache is not None else ModelCache()
+    task = next(iter(names))
+    seconds: dict[str, float] = {}
     tell(0.0, "loading the model")
     start = time.perf_counter()
-    model = cache.get(options.model, "segment", options.device)
+    models = load(options.device)
     seconds["load_model"] = round(time.perf_counter() - start, 4)
-
-    def segment():
-        return segment_2d(
-            loaded.image,
-            model,
-            segment_options,
-            spacing_known=loaded.spacing_known,
-            area=loaded.area,
-            progress=lambda fraction, message: tell(0.1 + 0.9 * fraction, message),
-        )
 
     notes = list(loaded.notes)
     start = time.perf_counter()
+
+    def at_work() -> Found:
+        return work(models, lambda fraction, message: tell(0.1 + 0.9 * fraction, message))
+
     try:
         try:
-            findings, more = segment()
+            findings, more = at_work()
         except RuntimeError as error:
-            if model.device.name == "cpu" or not is_out_of_memory(error):
+            device = models[task].device.name
+            if device == "cpu" or not is_out_of_memory(error):
                 raise
-            notes.append(f"the memory of the {model.device.name} device was not enough; the CPU was used")
+            notes.append(f"the memory of the {device} device was not enough; the CPU was used")
             tell(0.1, notes[-1])
-            model = cache.get(options.model, "segment", "cpu")
-            findings, more = segment()
+            models = load("cpu")
+            findings, more = at_work()
     except BreastUSAIError as error:
         raise type(error)(f"{loaded.path}: {error}") from error
-    seconds["segment"] = round(time.perf_counter() - start, 4)
+    seconds[task] = round(time.perf_counter() - start, 4)
 
     provenance = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "software": software_versions(),
-        "models": [model.provenance()],
-        "device": asdict(model.device),
+        "models": [model.provenance() for model in models.values()],
+        "device": asdict(models[task].device),
         "options": asdict(options),
         "seconds": seconds,
         "notes": [*notes, *more],

@@ -11,6 +11,8 @@ from .entry import ModelEntry
 FOLDER = Path(__file__).parent
 CATALOG = FOLDER / "catalog.json"
 WEIGHTS = FOLDER / "weights"
+# Tasks that may be without a model here: what it is called, and the recipe that trains one.
+_NOT_SHIPPED = {"detect": ("detection", "detect"), "lesion-classifier": ("lesion classification", "lesion-classifier")}
 
 
 def entries() -> list[ModelEntry]:
@@ -37,4 +39,12 @@ def default_for(task: str) -> ModelEntry:
     for candidate in entries():
         if candidate.task == task:
             return candidate
+    if task in _NOT_SHIPPED:
+        raise ModelError(no_model(task))
     raise ModelError(f"The model catalogue {CATALOG} has no model for the task {task!r}; install BreastUSAI again.")
+
+
+def no_model(task: str) -> str:
+    """What to tell a user where no model of a task is installed."""
+    name, recipe = _NOT_SHIPPED[task]
+    return f"No {name} model is installed; train one with breastusai train {recipe}, or choose a model folder."
