@@ -121,24 +121,42 @@ def find_candidates(
 
 
 def _search(levels, spacing, network, search: Search, window, device: str, progress) -> Candidates:
+    return choose_boxes(look(levels, network, search, window, device, progress), levels.shape, spacing, search)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The surest anchors of a window, decoded: `boxes` (n, 6) in voxels of the volume, `scores`, `malignancy` (n,); tensors on the CPU."""
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    malignancy: torch.Tensor
+
+
+def look(
+    levels: np.ndarray,
+    network: nn.Module,
+    search: Search = Search(),
+    window: Sequence[int] | None = None,
+    device: str = "cpu",
+    progress: Callable[[float, str], None] | None = None,
+) -> list[Seen]:
+    """What the network says, window by window; `window` None: as `search` has it. The part of `find_candidates` that takes time."""
+    if window is None:
+        window = levels.shape if levels.size <= search.whole_voxels else search.window
     axes = [axis_windows(n, w, search.shared) for n, w in zip(levels.shape, window, strict=True)]
     places = list(product(*axes))
-    found = []
+    seen = []
     for number, place in enumerate(places):
         if progress is not None:
-            progress(number / len(places), f"looking for lesions ({number + 1} of {len(places)})" if len(places) > 1 else "looking for lesions")
+            of = f" ({number + 1} of {len(places)})" if len(places) > 1 else ""
+            progress(number / len(places), f"looking for lesions{of}")
         part = levels[tuple(slice(start, start + length) for start, length in place)]
-        boxes, scores, malignancy = _in_window(part, network, search.candidates, device)
-        boxes = boxes + torch.tensor([start for start, _ in place] * 2, dtype=torch.float32)
-        found.append(_sift(boxes, scores, malignancy, levels.shape, spacing, search, search.boxes_a_window))
-    boxes, scores, malignancy = (torch.cat(parts) for parts in zip(*found, strict=True))
-    if len(places) > 1:
-        boxes, scores, malignancy = _sift(boxes, scores, malignancy, levels.shape, spacing, search, search.maximum)
-    return Candidates(*(values[: search.maximum].numpy() for values in (boxes, scores, malignancy)))
+        seen.append(_in_window(part, [start for start, _ in place], network, search.candidates, device))
+    return seen
 
 
-def _in_window(part: np.ndarray, network: nn.Module, most: int, device: str):
-    """The surest anchors of a window, decoded: boxes (n, 6) in voxels of the window, scores and malignancy (n,); on the CPU."""
+def _in_window(part: np.ndarray, start: Sequence[int], network: nn.Module, most: int, device: str) -> Seen:
     volume = to_tensor(part)[None, None].to(device, memory_format=torch.channels_last_3d)
     with torch.inference_mode(), autocast(device):
         logits, parameters, features = network(volume)
@@ -151,9 +169,19 @@ def _in_window(part: np.ndarray, network: nn.Module, most: int, device: str):
     boxes = b.decode(parameters[0].float().cpu()[index], anchors)
     lesion = probability[index, 1:]
     malignancy = (lesion[:, -1] / lesion.sum(1)).clamp(0, 1)
-    # What the padding at the window's end came up with.
+    # What the padding at the window's end came up with is none.
     inside = (b.centres_and_sizes(boxes)[0] < torch.tensor(part.shape)).all(1)
-    return boxes[inside], scores[inside].clamp(0, 1), malignancy[inside]
+    shift = torch.tensor([*start, *start], dtype=torch.float32)
+    return Seen(boxes[inside] + shift, scores[inside].clamp(0, 1), malignancy[inside])
+
+
+def choose_boxes(seen: Sequence[Seen], shape: Sequence[int], spacing: Sequence[float], search: Search) -> Candidates:
+    """From what the network says in each window to one set of boxes; see `find_candidates`."""
+    windows = [_sift(s.boxes, s.scores, s.malignancy, shape, spacing, search, search.boxes_a_window) for s in seen]
+    boxes, scores, malignancy = (torch.cat(parts) for parts in zip(*windows, strict=True))
+    if len(windows) > 1:
+        boxes, scores, malignancy = _sift(boxes, scores, malignancy, shape, spacing, search, search.maximum)
+    return Candidates(*(values[: search.maximum].numpy() for values in (boxes, scores, malignancy)))
 
 
 def _sift(boxes, scores, malignancy, shape, spacing, search: Search, most: int):

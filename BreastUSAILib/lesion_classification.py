@@ -19,18 +19,20 @@ from .grid import physical_to_index
 from .volume_input import MEAN_LEVEL, levels_of
 
 if TYPE_CHECKING:
+    import torch
+
     from .models.zoo import LoadedModel
 
 DEFAULT_WEIGHT = 0.5
 _LEAST_MM = 12.0  # of a crop's side: a lesion of 4 mm is seen with what lies about it
 
 
-def crop_extent(size: Sequence[float], margin: float) -> tuple[float, float, float]:
-    """Sides in mm (x, y, z) of the crop about a lesion of this size: `margin` times as long, and 12 mm at least."""
-    return tuple(max(float(s) * margin, _LEAST_MM) for s in size)
+def crop_extent(size: np.ndarray, margin: float) -> np.ndarray:
+    """Sides in mm of the crop about a lesion of this size, (..., 3) along x, y, z: `margin` times as long, and 12 mm at least."""
+    return np.maximum(np.asarray(size, float) * margin, _LEAST_MM)
 
 
-def lesion_crop(image: sitk.Image, box: Box, shape: Sequence[int], margin: float) -> np.ndarray:
+def lesion_crop(image: sitk.Image, box: Box, shape: Sequence[int], margin: float, spare: float = 1.0) -> np.ndarray:
     """What the classifier sees of a lesion: the surroundings of its box, stretched to a fixed number of voxels.
 
     Parameters
@@ -39,15 +41,16 @@ def lesion_crop(image: sitk.Image, box: Box, shape: Sequence[int], margin: float
     box : LPS, mm.
     shape : (z, y, x) voxels of the crop.
     margin : see `crop_extent`.
+    spare : the crop is so much larger on each side; training takes parts of it.
 
     Returns
     -------
-    (z, y, x) uint8 levels (`volume_input.to_tensor`), standardised within the crop; the mean where the crop leaves the volume.
+    (z, y, x) uint8 levels (`volume_input`), standardised within the crop; the mean where the crop leaves the volume.
     """
     import torch
     from torch.nn import functional as F
 
-    extent = np.array(crop_extent(box.size, margin))
+    extent = crop_extent(box.size, margin) * spare
     half = extent / image.GetSpacing() / 2
     centre = physical_to_index(image, box.center) + 0.5  # measured in voxels from the volume's corner
     first, last = np.floor(centre - half).astype(int), np.ceil(centre + half).astype(int)
@@ -78,6 +81,13 @@ def _sampled(levels, start, length, shape):
     return levels.round().clamp(0, 255).to(torch.uint8)
 
 
+def classifier_input(levels: torch.Tensor) -> torch.Tensor:
+    """Levels (n, z, y, x) of crops as the network takes them, (n, 1, z, y, x) float32, each with mean 0 and deviation 1."""
+    values = levels.float()[:, None]
+    mean, deviation = (f((1, 2, 3, 4), keepdim=True) for f in (values.mean, values.std))
+    return (values - mean) / deviation.clamp_min(1.0)
+
+
 def sizes_of(box: Box) -> np.ndarray:
     """The lesion's size as the classifier is told it: logarithms of its sides (x, y, z) in centimetres, (3,) float32."""
     return np.log(np.maximum(np.array(box.size, np.float32), 0.5) / 10)
@@ -88,13 +98,13 @@ def malignancies(image: sitk.Image, boxes: Sequence[Box], classifier: LoadedMode
     import torch
 
     from .models.devices import autocast
-    from .volume_input import to_tensor
 
     preprocessing = classifier.entry.preprocessing
     device = classifier.device.name
     answers = []
     for box in boxes:
-        crop = to_tensor(lesion_crop(image, box, preprocessing["shape"], preprocessing["margin"]))[None, None]
+        levels = lesion_crop(image, box, preprocessing["shape"], preprocessing["margin"])
+        crop = classifier_input(torch.from_numpy(levels)[None])
         # The lesion and its mirror image, left to right.
         pair = torch.cat([crop, crop.flip(-1)]).to(device, memory_format=torch.channels_last_3d)
         sizes = torch.from_numpy(sizes_of(box)).expand(2, 3).to(device)

@@ -141,4 +141,6 @@ def to_tensor(levels: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Levels as a network's input: float32, mean 0, deviation 1. Padding with 0 is padding with the mean."""
     import torch
 
-    return (torch.as_tensor(levels).float() - MEAN_LEVEL) / LEVELS_A_DEVIATION
+    if isinstance(levels, np.ndarray):  # a copy: what is mapped from disk is not torch's to write to
+        levels = torch.from_numpy(levels.astype(np.float32))
+    return (levels.float() - MEAN_LEVEL) / LEVELS_A_DEVIATION

@@ -54,6 +54,7 @@ def fast_bf16(name: str) -> bool:
     """Whether a device computes in bfloat16 faster than in float32, rather than merely at all."""
     import torch
 
+    name = name.partition(":")[0]
     if name == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if name != "cpu":
@@ -69,4 +70,5 @@ def autocast(name: str) -> AbstractContextManager:
     """A context in which networks run in bfloat16 where the device is fast at it, and as they are elsewhere."""
     import torch
 
-    return torch.autocast(name if name in ("cpu", "cuda") else "cpu", torch.bfloat16, enabled=fast_bf16(name))
+    kind = name.partition(":")[0]
+    return torch.autocast(kind if kind in ("cpu", "cuda") else "cpu", torch.bfloat16, enabled=fast_bf16(name))

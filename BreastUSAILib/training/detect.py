@@ -1,0 +1,335 @@
+"""The recipe of the detection network: ``breastusai train detect --data DIR --output DIR``.
+
+The paper crops 400 x 98 x 360 voxels about a lesion and gives the network 320 x 96 x 320 of them. The compact network takes
+crops of 96 x 48 x 96 mm, most of them about a lesion, at 1 mm, which two CPU cores can pay for. Volumes for
+training and validation are the data sets' own splits; the test split is never read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..atomic import output_error, write_text
+from ..errors import DataError, UsageError
+
+VARIANTS = ("rpn", "rpn-iou", "rpn-iou-sim")
+
+
+@dataclass(frozen=True)
+class DetectRecipe:
+    """Settings of a training run.
+
+    Attributes
+    ----------
+    configuration : "compact" or "paper" (see `networks.detection`).
+    variant : the paper's ablations: "rpn" (plain cross-entropy), "rpn-iou" (IoU-balanced), "rpn-iou-sim" (and similarity).
+    spacing : mm along x, y, z of the network's grid.
+    crop : (z, y, x) voxels.
+    epochs, crops : how many epochs, of how many crops each; a checkpoint is written after each.
+    batch : crops a step, over all processes.
+    rate, weight_decay : of AdamW; the rate is the highest of a cosine.
+    loss : fields of `detection_losses.DetectionLoss` that differ from the published loss, besides those of the variant.
+    best : see `anchors.AnchorRule`.
+    lesion_share, small_weight, isoechoic_weight, zoom, vary : see `detection_crops.CropRecipe`.
+    search : fields of `candidates.Search` that the model shall have; None: the paper's.
+    decay : of the averaged weights.
+    seed : fixes initial weights and crops; other thread counts, CPUs or numbers of processes still round otherwise.
+    """
+
+    configuration: str = "compact"
+    variant: str = "rpn-iou-sim"
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    crop: tuple[int, int, int] = (96, 48, 96)
+    epochs: int = 40
+    crops: int = 800
+    batch: int = 4
+    rate: float = 2e-3
+    weight_decay: float = 0.01
+    loss: dict[str, Any] = field(default_factory=lambda: {"negatives": "hardest", "beta": 1 / 9})
+    best: int = 6
+    lesion_share: float = 0.75
+    small_weight: float = 2.0
+    isoechoic_weight: float = 1.5
+    zoom: float = 1.25
+    vary: bool = True
+    search: dict[str, Any] | None = field(default_factory=dict)
+    decay: float = 0.998
+    seed: int = 1
+
+
+PAPER = DetectRecipe(
+    configuration="paper",
+    spacing=(0.384, 0.5, 0.425),
+    crop=(320, 96, 320),
+    epochs=100,
+    crops=400,
+    batch=1,
+    rate=1e-3,
+    loss={},
+    best=1,
+    lesion_share=1.0,
+    small_weight=1.0,
+    isoechoic_weight=1.0,
+    zoom=1.0,
+    search=None,
+)
+"""The published system as far as the paper says: its network, anchors, loss with every negative, and crops about a lesion. The spacing makes
+400 x 100 x 400 voxels of 154 x 50 x 170 mm. The paper does not state optimiser, rate or number of epochs; these were chosen."""
+
+
+def build_network(configuration: str):
+    """A fresh DetectionNetwork of a named configuration, and its arguments."""
+    from ..networks import detection
+
+    try:
+        arguments = {"compact": detection.COMPACT, "paper": detection.PAPER}[configuration]
+    except KeyError:
+        raise UsageError(f"configuration {configuration!r} is unknown; choose compact or paper.") from None
+    return detection.DetectionNetwork(**arguments), arguments
+
+
+def train(
+    data: Sequence[Path | str],
+    output: Path | str,
+    recipe: DetectRecipe = DetectRecipe(),
+    *,
+    cache: Path | str | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    resume: bool = True,
+    validate_every: int = 2,
+    device: str = "auto",
+    workers: int = 0,
+    watch: Callable[[int, Any], None] | None = None,
+) -> Path:
+    """Train the detection network and leave a model folder (config.json, model.safetensors, log.jsonl, checkpoint.pt) in `output`.
+
+    A run that was killed goes on at its last finished epoch when called again. Under torchrun the processes share each batch.
+
+    Parameters
+    ----------
+    data : data sets with the splits train and validation: phantoms, or the layout of TDSC-ABUS.
+    cache : where prepared volumes are kept; None: ``cache`` in `output`.
+    spacing_mm : true spacing of data in the layout of TDSC-ABUS, where it is another than the challenge's.
+    workers : processes that prepare crops while the network computes; 0: none.
+    watch : called after each epoch, in every process, with its number and the network.
+
+    Raises
+    ------
+    DataError : a data set's layout is wrong, or a split is empty or has no lesion.
+    UsageError : unknown configuration, variant or device; a batch that the processes cannot share; a checkpoint of another recipe.
+    OutputError : `output` or `cache` cannot be written.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    from ..anchors import AnchorRule
+    from ..candidates import PAPER as PAPER_SEARCH
+    from ..candidates import Search
+    from ..models.devices import autocast, choose_device
+    from ..models.folder import save_model
+    from . import detection_choice, detection_data
+    from .detection_crops import CropRecipe, CropSet, collate, crop_anchors, generator_of
+    from .detection_losses import VARIANTS as LOSSES
+    from .detection_losses import DetectionLoss, detection_loss
+    from .loop import ExponentialAverage, Journal, cosine_rate, load_checkpoint, save_checkpoint
+    from .parallel import team
+
+    if recipe.variant not in LOSSES:
+        raise UsageError(f"variant {recipe.variant!r} is unknown; choose one of {', '.join(LOSSES)}.")
+    # The variant comes last: that of an ablation is not to be changed by anything else.
+    rule = DetectionLoss(**{**recipe.loss, **LOSSES[recipe.variant]})
+    search = PAPER_SEARCH if recipe.search is None else Search(**recipe.search)
+    output = Path(output)
+    cache = Path(cache) if cache is not None else output / "cache"
+    with team(choose_device(device).name) as group:
+        device = group.device
+        if recipe.batch % group.size or recipe.crops < recipe.batch:
+            raise UsageError(
+                f"a batch of {recipe.batch} crops cannot be shared by {group.size} processes, or is more than the {recipe.crops} crops "
+                "of an epoch; choose another --batch."
+            )
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(output, error) from error
+        cases = [detection_data.read_split(data, split, spacing_mm) for split in ("train", "validation")]
+        for split in cases:
+            detection_data.prepare(split[group.rank :: group.size], cache, recipe.spacing, _tell(group.first))
+        group.wait()
+        training, validation = (detection_data.load(split, cache, recipe.spacing) for split in cases)
+        for name, volumes in (("train", training), ("validation", validation)):
+            if not any(len(volume.boxes) for volume in volumes):
+                raise DataError(f"the split {name} of {', '.join(map(str, data))} has no lesion; make more volumes.")
+
+        checkpoint_path = output / "checkpoint.pt"
+        settings = f"{recipe!r} on {detection_data.fingerprint(training)}"
+        state = load_checkpoint(checkpoint_path) if resume else None
+        if state is not None and state["recipe"] != settings:
+            raise UsageError(f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it.")
+
+        torch.manual_seed(recipe.seed)
+        network, arguments = build_network(recipe.configuration)
+        network = network.to(device).to(memory_format=torch.channels_last_3d)
+        average = ExponentialAverage(network, recipe.decay)
+        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+        first = 0
+        if state is not None:
+            network.load_state_dict(state["network"])
+            average.network.load_state_dict(state["average"])
+            average.steps = state["steps"]
+            optimiser.load_state_dict(state["optimiser"])
+            first = state["epoch"] + 1
+            if group.first:
+                print(f"resuming after epoch {first} of {recipe.epochs}", flush=True)
+        group.wait()  # before the first writes a new checkpoint
+
+        anchors = crop_anchors(network, recipe.crop)
+        crops = CropSet(training, _crop_recipe(recipe, CropRecipe), anchors, AnchorRule(best=recipe.best), recipe.crops, recipe.seed)
+        steps = recipe.crops // recipe.batch
+        mine = [list(range(s * recipe.batch, (s + 1) * recipe.batch))[group.rank :: group.size] for s in range(steps)]
+        loader = DataLoader(crops, batch_sampler=mine, collate_fn=collate, num_workers=workers)
+        journal = Journal(output) if group.first else None
+        for epoch in range(first, recipe.epochs):
+            crops.epoch = epoch
+            network.train()
+            totals = torch.zeros(4)
+            for step, (volumes, lesions, labels) in enumerate(loader):
+                rate = cosine_rate((epoch + step / steps) / recipe.epochs, recipe.rate)
+                for parameters in optimiser.param_groups:
+                    parameters["lr"] = rate
+                volumes = volumes.to(device, memory_format=torch.channels_last_3d)
+                with autocast(device):
+                    predictions = network(volumes)
+                generator = generator_of(recipe.seed, epoch, step, group.rank, 1)
+                losses = detection_loss(network, predictions, anchors, labels, lesions, rule, generator)
+                optimiser.zero_grad(set_to_none=True)
+                losses["total"].backward()
+                totals += group.average(network, torch.stack([v.detach() for v in losses.values()]).float().cpu())
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+                optimiser.step()
+                average.update(network)
+            if watch is not None:
+                watch(epoch, network)
+            if not group.first:
+                continue
+            names = ("loss", "regression", "classification", "similarity")
+            record = {"epoch": epoch + 1, "of": recipe.epochs, **dict(zip(names, (totals / steps).tolist(), strict=True))}
+            last = epoch + 1 == recipe.epochs
+            if (epoch + 1) % validate_every == 0 or last:
+                seen = detection_choice.see(validation, average.network, search, device)
+                record |= detection_choice.figures(validation, detection_choice.candidates_of(validation, seen, search))
+            if last:
+                choice, tried = detection_choice.choose(validation, seen, search, published=recipe.search is None)
+                write_text(output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
+                config = _config(recipe, arguments, cases[0], choice, tried["figures"])
+                save_model(output, average.network, config)
+            journal.write(**record)
+            save_checkpoint(
+                checkpoint_path,
+                recipe=settings,
+                epoch=epoch,
+                network=network.state_dict(),
+                average=average.network.state_dict(),
+                steps=average.steps,
+                optimiser=optimiser.state_dict(),
+            )
+        group.wait()
+    return output
+
+
+def _crop_recipe(recipe: DetectRecipe, kind):
+    names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary")
+    stretch = {"stretch": 1.0} if recipe.zoom == 1 else {}
+    return kind(shape=recipe.crop, **{name: getattr(recipe, name) for name in names}, **stretch)
+
+
+def _tell(first: bool) -> Callable[[float, str], None] | None:
+    """Words on the screen, a line every hundredth volume or so, of the first process only."""
+    if not first:
+        return None
+    told = [-1]
+
+    def tell(fraction: float, message: str) -> None:
+        if int(fraction * 20) != told[0]:
+            told[0] = int(fraction * 20)
+            print(message, flush=True)
+
+    return tell
+
+
+def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:
+    sources = sorted({case.source for case in cases})
+    return {
+        "id": f"detection-{recipe.configuration}",
+        "task": "detect",
+        "version": "1.0.0",
+        "network": "detection.DetectionNetwork",
+        "arguments": json.loads(json.dumps(arguments)),
+        "preprocessing": {"dimension": 3, "spacing": list(recipe.spacing), "intensity": "standardised above the lowest value, 8-bit levels"},
+        "postprocessing": choice,
+        "trained_on": f"{len(cases)} volumes of {', '.join(sources)} (split train)",
+        "licence": "unspecified",
+        "measured": {"validation": measured},
+        "recipe": asdict(recipe),
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR", help="phantoms, or data in the layout of TDSC-ABUS")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes; a killed run resumes there")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where prepared volumes are kept (default: cache in --output)")
+    parser.add_argument("--prepare-only", action="store_true", help="fill the cache and stop")
+    parser.add_argument("--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network")
+    parser.add_argument("--variant", choices=VARIANTS, default=DetectRecipe.variant, help="the paper's ablations (default: the whole)")
+    parser.add_argument("--epochs", type=int, help=f"default: {DetectRecipe.epochs}; paper: {PAPER.epochs}")
+    parser.add_argument("--crops", type=int, metavar="N", help=f"crops an epoch (default: {DetectRecipe.crops}; paper: {PAPER.crops})")
+    parser.add_argument("--batch", type=int, help=f"crops a step (default: {DetectRecipe.batch}; paper: {PAPER.batch})")
+    parser.add_argument("--rate", type=float, help=f"highest learning rate (default: {DetectRecipe.rate}; paper: {PAPER.rate})")
+    parser.add_argument("--negatives", choices=("all", "hardest", "focal"), help="background anchors that count (default: hardest; paper: all)")
+    parser.add_argument("--seed", type=int, default=DetectRecipe.seed)
+    parser.add_argument("--spacing", type=float, nargs=3, metavar="MM", help="true spacing (lateral, depth, slice) of data in the layout of TDSC-ABUS")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare crops (default: 0)")
+    parser.add_argument("--validate-every", type=int, default=2, metavar="N", help="epochs between looks at the validation volumes")
+    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
+
+
+def recipe_of(args: argparse.Namespace) -> DetectRecipe:
+    """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
+    recipe = PAPER if args.configuration == "paper" else DetectRecipe()
+    changes = {name: value for name in ("epochs", "crops", "batch", "rate") if (value := getattr(args, name)) is not None}
+    if any(value <= 0 for value in changes.values()):
+        raise UsageError("--epochs, --crops, --batch and --rate must be above 0.")
+    if args.negatives:
+        changes["loss"] = {**recipe.loss, "negatives": args.negatives}
+    return replace(recipe, variant=args.variant, seed=args.seed, **changes)
+
+
+def main(args: argparse.Namespace) -> int:
+    recipe = recipe_of(args)
+    if args.prepare_only:
+        from .detection_data import prepare, read_split
+
+        cache = args.cache or args.output / "cache"
+        for split in ("train", "validation"):
+            prepare(read_split(args.data, split, args.spacing), cache, recipe.spacing, _tell(True))
+        print(f"The volumes are in {cache}.")
+        return 0
+    folder = train(
+        args.data,
+        args.output,
+        recipe,
+        cache=args.cache,
+        spacing_mm=args.spacing,
+        resume=not args.restart,
+        validate_every=max(1, args.validate_every),
+        device=args.device,
+        workers=args.workers,
+    )
+    print(f"The model is in {folder}; measure it with: breastusai evaluate detect --model {folder}")
+    return 0

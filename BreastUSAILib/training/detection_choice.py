@@ -1,0 +1,94 @@
+"""What follows the detection network, chosen on validation volumes: suppression, voting, the threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ..candidates import Candidates, Search, Seen, choose_boxes, look
+from ..evaluation.detection_metrics import (
+    CHALLENGE_IOU,
+    PAPER_IOU,
+    VolumeBoxes,
+    at_operating_point,
+    froc,
+    match,
+    mean_iou,
+)
+from .detection_data import TrainingVolume
+
+SUPPRESSION = (0.02, 0.1, 0.2)
+VOTES = (None, 0.4, 0.6)
+FALSE_POSITIVES = 1.0
+"""A volume, at the threshold: a little below the paper's 1.24."""
+
+
+def see(volumes: Sequence[TrainingVolume], network: nn.Module, search: Search, device: str) -> list[list[Seen]]:
+    """What the network says of each volume, before any choice."""
+    return [look(np.asarray(volume.levels), network, search, device=device) for volume in volumes]
+
+
+def candidates_of(volumes: Sequence[TrainingVolume], seen: Sequence[Sequence[Seen]], search: Search) -> list[Candidates]:
+    return [choose_boxes(s, v.levels.shape, v.spacing, search) for v, s in zip(volumes, seen, strict=True)]
+
+
+def scored(volumes: Sequence[TrainingVolume], found: Sequence[Candidates]) -> list[VolumeBoxes]:
+    """For the metrics: boxes in mm, so that a match is the same on every grid."""
+
+    def in_mm(boxes: np.ndarray, volume: TrainingVolume) -> np.ndarray:
+        return np.asarray(boxes, float).reshape(-1, 6) * np.tile(volume.spacing, 2)
+
+    return [
+        VolumeBoxes(in_mm(v.boxes, v), in_mm(f.boxes, v), np.asarray(f.scores, float))
+        for v, f in zip(volumes, found, strict=True)
+    ]
+
+
+def figures(volumes: Sequence[TrainingVolume], found: Sequence[Candidates]) -> dict[str, float]:
+    """Sensitivity at 1 and 2 false positives a volume (the paper's definitions), the challenge's score, mean IoU of what is hit."""
+    boxes = scored(volumes, found)
+    curve = froc(match(boxes, PAPER_IOU))
+    at_one = [at_operating_point(v, threshold_at(boxes)) for v in boxes]
+    return {
+        "sensitivity_at_1_fp": float(curve.at(1.0)),
+        "sensitivity_at_2_fp": float(curve.at(2.0)),
+        "froc_iou_0.3": froc(match(boxes, CHALLENGE_IOU)).score,
+        "mean_iou": float(np.nan_to_num(mean_iou(match(at_one, PAPER_IOU)))),
+    }
+
+
+def threshold_at(boxes: Sequence[VolumeBoxes], false_positives: float = FALSE_POSITIVES) -> float:
+    """The least score with which there are no more than so many false positives a volume, midway to the score that would be too low."""
+    curve = froc(match(boxes, PAPER_IOU))
+    last = int(np.flatnonzero(curve.false_positives <= false_positives)[-1])
+    steps = np.append(np.minimum(curve.thresholds, 1.0), 0.0)
+    return float(np.clip((steps[last] + steps[last + 1]) / 2, 1e-4, 0.999))
+
+
+def choose(
+    volumes: Sequence[TrainingVolume], seen: Sequence[Sequence[Seen]], search: Search, *, published: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The choices for the model's `postprocessing`, and the table of what was tried.
+
+    Suppression and voting by the mean of sensitivity at 1 and 2 false positives and half the mean IoU; the
+    threshold by `threshold_at`. With `published` the search stays as the paper has it, and only the threshold is chosen.
+    """
+    tries = [search]
+    if not published:
+        tries = [replace(search, suppression_iou=s, vote_iou=v) for s, v in product(SUPPRESSION, VOTES)]
+    table = []
+    for tried in tries:
+        table.append(figures(volumes, candidates_of(volumes, seen, tried)))
+    merits = [(t["sensitivity_at_1_fp"] + t["sensitivity_at_2_fp"]) / 2 + t["mean_iou"] / 2 for t in table]
+    best = int(np.argmax(merits))
+    chosen = tries[best]
+    threshold = threshold_at(scored(volumes, candidates_of(volumes, seen, chosen)))
+    rows = [{"suppression_iou": t.suppression_iou, "vote_iou": t.vote_iou, **row} for t, row in zip(tries, table, strict=True)]
+    record = {"volumes": len(volumes), "lesions": sum(len(v.boxes) for v in volumes), "tried": rows}
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(chosen).items()}
+    return {**values, "threshold": threshold}, {**record, "figures": table[best]}

@@ -1,0 +1,355 @@
+"""The recipes of the detection system on hand-made phantoms: what is learnt from, what is learnt, and how a run survives."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hand_made_phantom import generate
+
+from BreastUSAILib import boxes as b
+from BreastUSAILib.anchors import AnchorRule
+from BreastUSAILib.detect import DetectOptions, detect
+from BreastUSAILib.errors import DataError, UsageError
+from BreastUSAILib.evaluation.volume_data import read_volumes
+from BreastUSAILib.models import zoo
+from BreastUSAILib.networks import detection as networks
+from BreastUSAILib.networks import lesion_classifier as classifiers
+from BreastUSAILib.phantom.grids import PhantomGrid
+from BreastUSAILib.phantom.layouts import write_phantom, write_tables
+from BreastUSAILib.phantom.seeds import volume_seed
+from BreastUSAILib.phantom.spec import PhantomSpec
+from BreastUSAILib.training import detect as recipe_module
+from BreastUSAILib.training import detection_crops as crops
+from BreastUSAILib.training import detection_data as data
+from BreastUSAILib.training import lesion_classifier
+from BreastUSAILib.training.detect import DetectRecipe
+
+GRID = PhantomGrid((40, 20, 36), (0.8, 1.0, 0.9), top=2.0, whole=False)
+SMALL = {
+    "stem_channels": 8, "stem_stride": 2, "channels": (8, 8, 8, 8, 8), "strides": (1, 2, 1, 2, 1), "top_down": 2,
+    "head_channels": 8, "head_convolutions": 1, "anchors": ((6.0, 6.0, 6.0),), "embedding": 4,
+}  # fmt: skip
+RECIPE = DetectRecipe(crop=(24, 16, 24), epochs=4, crops=48, batch=4, rate=1e-2, best=2, decay=0.9)
+CLASSIFIER = {"stem_channels": 4, "stem_stride": 2, "channels": (4, 8, 8, 8, 8), "strides": (2, 1, 1, 1, 1), "dropout": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    """What is tested here is the training, so the networks are ones that learn a ball in seconds."""
+    monkeypatch.setattr(networks, "COMPACT", SMALL)
+    monkeypatch.setattr(classifiers, "COMPACT", CLASSIFIER)
+
+
+def make(folder, numbers, split):
+    for index, number in enumerate(numbers):
+        spec = PhantomSpec(grid=GRID, lesions=number)
+        write_phantom("native", folder, f"phantom-{split}-{index:010d}", split, spec, generate(volume_seed(split, index=index), spec))
+    write_tables("native", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantoms")
+    make(folder, [1, 2, 0, 2], "train")
+    return make(folder, [2, 1], "validation")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory, phantoms):
+    folder = tmp_path_factory.mktemp("cache")
+    for split in ("train", "validation"):
+        data.prepare(data.read_split([phantoms], split), folder, RECIPE.spacing)
+    return folder
+
+
+@pytest.fixture
+def volumes(phantoms, cache):
+    return data.load(data.read_split([phantoms], "train"), cache, RECIPE.spacing)
+
+
+# --- the volumes -----------------------------------------------------------------------------------------------------
+
+
+def test_prepared_boxes_lie_on_the_lesions(volumes):
+    assert [len(v.boxes) for v in volumes] == [1, 2, 0, 2]
+    for volume in volumes:
+        assert volume.levels.shape == (32, 20, 32) and volume.spacing == pytest.approx((32.4 / 32, 1.0, 1.0))
+        dark = np.asarray(volume.levels) < 5
+        outside = dark.copy()
+        for z1, y1, x1, z2, y2, x2 in volume.boxes:
+            inside = tuple(slice(int(np.floor(a)), int(np.ceil(z))) for a, z in ((z1, z2), (y1, y2), (x1, x2)))
+            # A ball fills pi / 6 of its box.
+            assert 0.3 < dark[inside].mean() < 0.7
+            outside[inside] = False
+        assert outside.sum() == 0
+
+
+def test_the_cache_is_used_and_made_anew_when_a_file_changes(phantoms, cache, monkeypatch):
+    cases = data.read_split([phantoms], "train")
+    before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    data.prepare(cases, cache, RECIPE.spacing)
+    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
+    assert data.cache_name(cases[0], RECIPE.spacing) != data.cache_name(cases[0], (2.0, 1.0, 1.0))
+    assert data.cache_name(cases[0], RECIPE.spacing) != data.cache_name(replace(cases[0], lesions=()), RECIPE.spacing)
+
+
+def test_what_is_wrong_with_data_is_told(phantoms, cache, tmp_path):
+    with pytest.raises(DataError, match="is not a folder"):
+        data.read_split([tmp_path / "nothing"], "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no phantoms"):
+        data.read_split([phantoms, tmp_path / "empty"], "train")
+    make(tmp_path / "other", [1], "validation")
+    assert len(data.read_split([phantoms, tmp_path / "other"], "train")) == 4
+    with pytest.raises(DataError, match="no phantoms for train"):
+        data.read_split([tmp_path / "other"], "train")
+    case = read_volumes(phantoms, ("train",))[0]
+    lesion = case.lesions[0]
+    far = replace(case, lesions=(replace(lesion, box=replace(lesion.box, center=(0.0, 0.0, 99.0))),))
+    with pytest.raises(DataError, match=f"{case.image.name}.*outside the volume"):
+        data.prepare([far], tmp_path / "cache", RECIPE.spacing)
+    data.prepare([case], tmp_path / "cache", RECIPE.spacing)
+    next((tmp_path / "cache").glob("*.npy")).write_bytes(b"half")
+    with pytest.raises(DataError, match="damaged.*delete the cache"):
+        data.load([case], tmp_path / "cache", RECIPE.spacing)
+
+
+# --- the crops -------------------------------------------------------------------------------------------------------
+
+
+def _crop(volumes, recipe, seed):
+    return crops.draw_crop(volumes, *crops.lesion_weights(volumes, recipe), recipe, crops.generator_of(seed))
+
+
+def test_crops_about_lesions_hold_one_and_its_box_fits(volumes):
+    recipe = crops.CropRecipe(shape=(24, 16, 24), lesion_share=1.0)
+    plain = replace(recipe, vary=False)
+    for seed in range(20):
+        crop = _crop(volumes, recipe, seed)
+        assert crop.volume.shape == (1, 24, 16, 24) and torch.isfinite(crop.volume).all()
+        assert len(crop.lesions) >= 1 and set(crop.classes.tolist()) <= {1, 2}
+        crop = _crop(volumes, plain, seed)
+        for z1, y1, x1, z2, y2, x2 in crop.lesions.round().int().tolist():
+            assert (crop.volume[0, z1:z2, y1:y2, x1:x2] < -2).float().mean() > 0.3
+
+
+def test_magnified_and_mirrored_crops_have_their_boxes_on_the_lesions(volumes, monkeypatch):
+    monkeypatch.setattr(crops, "vary_intensities", lambda levels, generator: levels)
+    recipe = crops.CropRecipe(shape=(24, 16, 24), lesion_share=1.0, shown=1.0, zoom=1.5)
+    sizes = set()
+    for seed in range(30):
+        crop = _crop(volumes, recipe, seed)
+        dark = crop.volume[0] < -2
+        for z1, y1, x1, z2, y2, x2 in crop.lesions.tolist():
+            sizes.add(round(x2 - x1))
+            found = torch.nonzero(dark[int(z1) : int(z2) + 1, int(y1) : int(y2) + 1, int(x1) : int(x2) + 1]).float()
+            middle = (found.min(0).values + found.max(0).values) / 2 + torch.tensor([int(z1), int(y1), int(x1)]) + 0.5
+            true = torch.tensor([z1 + z2, y1 + y2, x1 + x2]) / 2
+            assert (middle - true).abs().max() < 1.1
+    assert max(sizes) - min(sizes) > 2
+
+
+def test_a_crop_is_its_number_alone(volumes):
+    recipe = crops.CropRecipe(shape=(24, 16, 24))
+    first, again, other = (_crop(volumes, recipe, seed) for seed in (5, 5, 6))
+    assert torch.equal(first.volume, again.volume) and torch.equal(first.lesions, again.lesions)
+    assert not torch.equal(first.volume, other.volume)
+
+
+def test_volumes_smaller_than_a_crop_are_padded(volumes):
+    recipe = crops.CropRecipe(shape=(48, 32, 48), lesion_share=1.0, vary=False)
+    starts = set()
+    for seed in range(10):
+        crop = _crop(volumes, recipe, seed)
+        inside = torch.nonzero(crop.volume[0])
+        extent = inside.max(0).values - inside.min(0).values + 1
+        assert extent[0] <= 32 and extent[1] <= 20 and extent[2] <= 32
+        assert not len(crop.unsure)
+        starts.add(tuple(inside.min(0).values.tolist()))
+    assert len(starts) > 5
+
+
+def test_what_a_crop_cuts_through_is_neither_lesion_nor_background(volumes):
+    volume = volumes[0]
+    z1, y1, x1, z2, y2, x2 = volume.boxes[0]
+    # All crops of 8 voxels about the lesion's edge: learnt from half of it on.
+    recipe = crops.CropRecipe(shape=(8, 8, 8), lesion_share=0.0, vary=False)
+    learnt = unsure = 0
+    for seed in range(300):
+        crop = _crop([volume], recipe, seed)
+        learnt, unsure = learnt + len(crop.lesions), unsure + len(crop.unsure)
+        assert len(crop.lesions) + len(crop.unsure) <= 1
+        if len(crop.lesions):
+            share = float(b.volumes(crop.lesions)[0]) / float((z2 - z1) * (y2 - y1) * (x2 - x1))
+            assert share >= 0.5 - 1e-4
+    assert learnt and unsure
+
+
+def test_small_and_isoechoic_lesions_come_more_often(volumes):
+    changed = [replace(v, volume_ml=np.where(np.arange(len(v.boxes)) == 0, 0.1, 1.0), isoechoic=np.arange(len(v.boxes)) == 0) for v in volumes]
+    weights, places = crops.lesion_weights(changed, crops.CropRecipe(small_weight=2.0, isoechoic_weight=1.5))
+    assert weights.tolist() == [3.0, 3.0, 1.0, 3.0, 1.0]
+    assert places.tolist() == [[0, 0], [1, 0], [1, 1], [3, 0], [3, 1]]
+
+
+def test_an_epochs_crops_are_labelled(volumes):
+    network = networks.DetectionNetwork(**SMALL)
+    anchors = crops.crop_anchors(network, RECIPE.crop)
+    assert len(anchors) == 6 * 4 * 6
+    epoch = crops.CropSet(volumes, crops.CropRecipe(shape=RECIPE.crop, lesion_share=1.0), anchors, AnchorRule(best=2), 3, 7)
+    volumes_, lesions, labels = crops.collate([epoch[i] for i in range(len(epoch))])
+    assert volumes_.shape == (3, 1, 24, 16, 24)
+    assert all(int((each.state > 0).sum()) >= 1 and len(boxes) for each, boxes in zip(labels, lesions, strict=True))
+
+
+# --- learning --------------------------------------------------------------------------------------------------------
+
+
+def _weights(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, cache, tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setattr(networks, "COMPACT", SMALL)
+    try:
+        output = tmp_path_factory.mktemp("detector")
+        return recipe_module.train([phantoms], output, RECIPE, cache=cache, device="cpu")
+    finally:
+        patch.undo()
+
+
+def test_dark_balls_are_learnt_in_seconds(trained, phantoms):
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < log[0]["loss"] and log[-1]["sensitivity_at_1_fp"] == 1.0
+    config = json.loads((trained / "config.json").read_text())
+    assert config["task"] == "detect" and 0 < config["postprocessing"]["threshold"] < 1
+    assert config["measured"]["validation"]["sensitivity_at_1_fp"] == 1.0
+    model = zoo.load(trained, "detect", "cpu")
+    for case in read_volumes(phantoms, ("validation",)):
+        image, lesions = case.read()
+        findings, _ = detect(image, model, DetectOptions(maximum=len(lesions)))
+        assert len(findings) == len(lesions)
+        for lesion in lesions:
+            offs = [np.abs(np.subtract(f.box.center, lesion.box.center)).max() for f in findings]
+            assert min(offs) < 2.5
+
+
+@pytest.mark.parametrize("variant", ["rpn", "rpn-iou"])
+def test_ablations_leave_their_losses_out(variant, phantoms, cache, tmp_path):
+    recipe = replace(RECIPE, variant=variant, epochs=1, crops=8)
+    log = recipe_module.train([phantoms], tmp_path, recipe, cache=cache, device="cpu") / "log.jsonl"
+    assert json.loads(log.read_text())["similarity"] == 0
+
+
+def test_a_killed_run_goes_on_to_the_same_result(phantoms, cache, tmp_path, trained):
+    class Killed(Exception):
+        pass
+
+    def kill(epoch, network):
+        if epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        recipe_module.train([phantoms], tmp_path, RECIPE, cache=cache, device="cpu", watch=kill)
+    done = [json.loads(line)["epoch"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert done == [1, 2] and not (tmp_path / "model.safetensors").exists()
+    recipe_module.train([phantoms], tmp_path, RECIPE, cache=cache, device="cpu")
+    for name, value in _weights(trained).items():
+        torch.testing.assert_close(_weights(tmp_path)[name], value, rtol=1e-5, atol=1e-6)
+    with pytest.raises(UsageError, match="another recipe"):
+        recipe_module.train([phantoms], tmp_path, replace(RECIPE, rate=1e-3), cache=cache, device="cpu")
+
+
+SCRIPT = """
+import sys, torch
+from BreastUSAILib.networks import detection as networks
+import test_detection_training as t
+from dataclasses import replace
+networks.COMPACT = t.SMALL
+torch.set_num_threads(1)
+phantoms, cache, output = sys.argv[1:]
+def watch(epoch, network):
+    torch.save(network.state_dict(), f"{output}/rank{torch.distributed.get_rank()}.pt")
+t.recipe_module.train([phantoms], output, replace(t.RECIPE, epochs=2, crops=16), cache=cache, device="cpu", watch=watch)
+"""
+
+
+def test_two_processes_train_in_step(phantoms, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    here = Path(__file__).parent
+    output, cache = tmp_path / "model", tmp_path / "cache"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(phantoms), str(cache), str(output)]
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (torch.load(output / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert len(list(cache.glob("*.npy"))) == 6
+    # One process wrote the log and the model, and the same volumes were learnt from.
+    assert len((output / "log.jsonl").read_text().splitlines()) == 2
+    assert zoo.load(output, "detect", "cpu").entry.trained_on.startswith("4 volumes")
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(phantoms, cache, tmp_path):
+    with pytest.raises(UsageError, match="choose another --batch"):
+        recipe_module.train([phantoms], tmp_path, replace(RECIPE, crops=2), cache=cache, device="cpu")
+    with pytest.raises(UsageError, match="variant"):
+        recipe_module.train([phantoms], tmp_path, replace(RECIPE, variant="rpn-sim"), cache=cache, device="cpu")
+    with pytest.raises(UsageError, match="configuration"):
+        recipe_module.train([phantoms], tmp_path, replace(RECIPE, configuration="large"), cache=cache, device="cpu")
+
+
+def test_healthy_volumes_alone_are_refused(tmp_path):
+    make(tmp_path / "healthy", [0, 0], "train")
+    make(tmp_path / "healthy", [0], "validation")
+    with pytest.raises(DataError, match="split train .* has no lesion"):
+        recipe_module.train([tmp_path / "healthy"], tmp_path / "model", RECIPE, device="cpu")
+
+
+# --- the second opinion ----------------------------------------------------------------------------------------------
+
+
+def test_the_classifier_learns_resumes_and_weighs_opinions(phantoms, trained, tmp_path):
+    recipe = lesion_classifier.LesionClassifierRecipe(shape=(16, 16, 16), epochs=2, batch=4)
+    make(tmp_path / "more", [2, 2], "train")
+    folders = [phantoms, tmp_path / "more"]
+    output = lesion_classifier.train(folders, tmp_path / "model", recipe, detector=trained, device="cpu")
+    config = json.loads((output / "config.json").read_text())
+    assert config["task"] == "lesion-classifier" and 0 <= config["postprocessing"]["detection_weight"] <= 1
+    tried = json.loads((output / "postprocessing.json").read_text())
+    assert tried["lesions"] == 3 and len(tried["detection_weight"]) == 11
+    # Going on after the last epoch trains nothing.
+    before = (output / "model.safetensors").read_bytes()
+    lesion_classifier.train(folders, output, recipe, detector=trained, device="cpu")
+    assert (output / "model.safetensors").read_bytes() == before
+
+    model, classifier = zoo.load(trained, "detect", "cpu"), zoo.load(output, "lesion-classifier", "cpu")
+    image, _ = read_volumes(phantoms, ("validation",))[0].read()
+    alone, _ = detect(image, model)
+    both, _ = detect(image, model, classifier=classifier)
+    from BreastUSAILib.lesion_classification import malignancies
+
+    weight = config["postprocessing"]["detection_weight"]
+    second = malignancies(image, [f.box for f in alone], classifier)
+    for one, two, answer in zip(alone, both, second, strict=True):
+        assert two.malignancy == pytest.approx(weight * one.malignancy + (1 - weight) * answer, abs=1e-5)
+        assert (two.box, two.score) == (one.box, one.score) and set(two.models) == {"detect", "lesion-classifier"}
+
+
+def test_lesions_of_one_kind_alone_are_refused(tmp_path):
+    make(tmp_path / "one", [1], "train")
+    make(tmp_path / "one", [1], "validation")
+    with pytest.raises(DataError, match="benign and malignant"):
+        lesion_classifier.train([tmp_path / "one"], tmp_path / "model", device="cpu")
