@@ -26,6 +26,8 @@ _CLUTTER_BANDS = 0.6
 _CLUTTER_IN_GEL = 4.0
 # Noise below this amplitude (fat = 1) is not made: it lies under the darkest grey level of any dynamic range.
 _INAUDIBLE = 1e-4
+# Reflectors are rough: beside their coherent echo they scatter, with this share of its amplitude.
+ROUGHNESS = 0.45
 # Real and imaginary part have half of the power each.
 _QUADRATURE = math.sqrt(0.5)
 
@@ -168,9 +170,12 @@ def _formed_rows(
     for row, tissue, amplitude, tgc_db in _insonified(scene, contact, acquisition, grid, block_mm):
         repeats = (radius if row == 0 else 0) + 1 + (radius if row == depth - 1 else 0)
         first = row - (radius if row == 0 else 0)
+        echo, specular = tissue
+        scattered = specular * np.float32(ROUGHNESS)
+        scattered += echo
         for made in range(first, first + repeats):
             for look in range(len(weights)):
-                lines.make(row, tissue, amplitude, tgc_db, ring[made % len(ring), look])
+                lines.make(row, (scattered, specular), amplitude, tgc_db, ring[made % len(ring), look])
             if made >= radius:
                 yield formed(made - radius)
 
@@ -226,7 +231,7 @@ class _Lines:
     def make(
         self, row: int, tissue: tuple[np.ndarray, np.ndarray], amplitude: np.ndarray, tgc_db: float, out: np.ndarray
     ) -> None:
-        """One look's echoes of a row: float32 (real and imaginary, slice, lateral) in `out`."""
+        """One look's echoes of a row of tissue (scatterers, reflectors): float32 (real and imaginary, slice, lateral) in `out`."""
         echo, specular = tissue
         point_spread = self._point_spread
         rz, rx = point_spread.reach
@@ -244,7 +249,7 @@ class _Lines:
                 if rx:
                     beyond[:, :, :rx] *= border[:, :1]
                     beyond[:, :, rx + nx :] *= border[:, -1:]
-        # Reflectors are coherent: in the real part alone, and a wide one comes out as strong as it is given.
+        # Their coherent echo: in the real part alone, and a wide one comes out as strong as it is given.
         scale = np.float32(1.0 / (_QUADRATURE * point_spread.sheet_gain(row)))
         np.multiply(specular, scale, out=self._work[0])
         inside[0, :, rx : rx + nx] += self._work[0]

@@ -140,7 +140,7 @@ def draw_acquisition(generator: np.random.Generator, overrides: Mapping[str, flo
     """
     frequency = generator.uniform(8.0, 14.0)
     # The depth at which noise would reach the echo of fat: what limits an ABUS scan; shallower at higher frequency.
-    penetration_mm = generator.uniform(45.0, 75.0) * (10.0 / frequency) ** 0.5
+    penetration_mm = generator.uniform(55.0, 85.0) * (10.0 / frequency) ** 0.5
     drawn = Acquisition(
         frequency_mhz=frequency,
         bandwidth=generator.uniform(0.5, 0.7),
