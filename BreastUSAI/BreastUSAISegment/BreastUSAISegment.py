@@ -11,29 +11,20 @@ import unittest
 from pathlib import Path
 from typing import Annotated
 
-import qt
 import slicer
-import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from BreastUSAILib import RESEARCH_USE, child_workup, mrml
-from BreastUSAILib.errors import BreastUSAIError, Cancelled, ImageError
-
-POLL_MS = 100
+from BreastUSAILib.errors import ImageError
+from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
 
 
 class BreastUSAISegment(ScriptedLoadableModule):
@@ -68,18 +59,6 @@ class Lesions(enum.Enum):
         return {"central": _("the one closest to the centre"), "all": _("all")}[self.value]
 
 
-class Device(enum.Enum):
-    """What computes."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-    def label(self):
-        return {"auto": _("automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA GPU"), "mps": _("Apple GPU")}[self.value]
-
-
 @parameterNodeWrapper
 class BreastUSAISegmentParameterNode:
     """The panel's state, kept in the scene.
@@ -104,211 +83,53 @@ class BreastUSAISegmentParameterNode:
     modelFolder: str = ""
 
 
-class BreastUSAISegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class BreastUSAISegmentWidget(AnalysisPanel):
     """The panel."""
 
+    applyToolTip = _("Find and outline the lesion.")
+
     def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
-        self._job = None
-        self._jobNodeIDs = ("", "")
+        AnalysisPanel.__init__(self, parent)
+        self._jobSegmentationID = ""
         self._jobSpacing = None  # what the volume gets with the result; None: nothing
         self._spacingOf = None  # id of the volume that the panel's pixel spacing is about
-        self._timer = None
-        self._reason = None  # why Apply is not possible, as shown last
 
-    def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/BreastUSAISegment.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
-        self.ui.researchUseLabel.text = RESEARCH_USE
-        self.logic = BreastUSAISegmentLogic()
-        for modelId, description in self.logic.models():
-            self.ui.modelComboBox.addItem(modelId)
-            self.ui.modelComboBox.toolTip = description
+    def makeLogic(self):
+        return BreastUSAISegmentLogic()
 
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
-        self.ui.cancelButton.connect("clicked(bool)", self.onCancelButton)
-        self.ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChanged)
-        self.ui.modelFolderEdit.connect("currentPathChanged(QString)", self.onModelFolderChanged)
-        self._timer = qt.QTimer()
-        self._timer.interval = POLL_MS
-        self._timer.connect("timeout()", self.onPoll)
-        self.initializeParameterNode()
-
-    def cleanup(self):
-        self.cancelJob()
-        if self._timer is not None:
-            self._timer.disconnect("timeout()", self.onPoll)
-            self._timer = None
-        self.setParameterNode(None)
-        self.removeObservers()
-
-    def enter(self):
-        self.initializeParameterNode()
-
-    def exit(self):
-        # The analysis goes on; only the panel stops following the scene.
-        self.setParameterNode(None)
-
-    def onReload(self):
-        """For developers: take up changes in the library, too."""
-        for name in [n for n in sys.modules if n.split(".")[0] == "BreastUSAILib"]:
-            del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
-
-    def onSceneStartClose(self, caller, event):
-        self.cancelJob()
-        self.setParameterNode(None)
-        self.ui.resultsTableView.setMRMLTableNode(None)
-
-    def onSceneEndClose(self, caller, event):
-        if getattr(self.parent, "isEntered", True):  # a panel outside the module panel is always shown
-            self.initializeParameterNode()
-
-    def initializeParameterNode(self):
-        self.setParameterNode(self.logic.getParameterNode())
-        if not self._parameterNode.inputVolume:
-            self._parameterNode.inputVolume = self.logic.firstImage()
-
-    def setParameterNode(self, parameterNode):
-        """Follow this parameter node (None: none)."""
-        if self._parameterNode is not None:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self._parameterNodeGuiTag = None
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updatePanel)
-        self._parameterNode = parameterNode
-        if parameterNode is not None:
-            # connectGui returns no tag in the Slicers at hand, though disconnectGui wants one. Each wrapper is connected
-            # once, so its tag is the first, 0; without it the panel would go on writing to scenes that were closed.
-            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui) or 0
-            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.updatePanel)
-            self.updatePanel()
-
-    def updatePanel(self, caller=None, event=None):
-        """What follows from the parameters: two widgets that connectGui does not know, and what is enabled."""
+    def updatePanel(self):
+        AnalysisPanel.updatePanel(self)
         if self._parameterNode is None:
             return
-        combo, model = self.ui.modelComboBox, self._parameterNode.model
-        if model and combo.findText(model) < 0:
-            combo.addItem(model)  # from a scene of another version; Apply will say that it is not there
-        combo.setCurrentIndex(max(combo.findText(model), 0))
-        combo.enabled = not self._parameterNode.modelFolder
-        if self.ui.modelFolderEdit.currentPath != self._parameterNode.modelFolder:
-            self.ui.modelFolderEdit.currentPath = self._parameterNode.modelFolder
         volume = self._parameterNode.inputVolume
         volumeID = volume.GetID() if volume is not None else ""
         if self._spacingOf != volumeID:
             self._spacingOf = volumeID
             self._parameterNode.pixelSpacing = mrml.spacing_by_user(volume) if volume is not None else 0.0
         self.ui.pixelSpacingSpinBox.enabled = volume is not None and self.logic.asksForSpacing(volume)
-        reason = self.logic.reasonAgainst(volume)
-        self.ui.applyButton.enabled = not reason and self._job is None
-        self.ui.applyButton.toolTip = reason or _("Find and outline the lesion.")
-        self.ui.cancelButton.enabled = self._job is not None
-        if self._job is None and self._reason != reason:
-            self._reason = reason
-            self.showStatus(reason if volume is not None else "")
 
-    def onModelChanged(self, index):
-        if self._parameterNode is not None:
-            # The first is the default, which may be another one in the next version.
-            self._parameterNode.model = self.ui.modelComboBox.currentText if index > 0 else ""
+    def beginJob(self, volume):
+        segmentation = self._parameterNode.outputSegmentation
+        self._jobSegmentationID = segmentation.GetID() if segmentation is not None else ""
+        self._jobSpacing = self._parameterNode.pixelSpacing if self.logic.asksForSpacing(volume) else None
+        return self.logic.start(
+            volume,
+            self.logic.options(self._parameterNode),
+            self.onProgress,
+            self.ui.logTextEdit.appendPlainText,
+            self._jobSpacing,
+        )
 
-    def onModelFolderChanged(self, path):
-        if self._parameterNode is not None:
-            self._parameterNode.modelFolder = path
-
-    def onApplyButton(self, checked=False):
-        volume, segmentation = self._parameterNode.inputVolume, self._parameterNode.outputSegmentation
-        try:
-            self.logic.ensureDependencies(
-                lambda text: slicer.util.confirmOkCancelDisplay(text, _("BreastUSAI: install packages"))
-            )
-            spacing = self._parameterNode.pixelSpacing if self.logic.asksForSpacing(volume) else None
-            self.ui.logTextEdit.clear()
-            self._job = self.logic.start(
-                volume,
-                self.logic.options(self._parameterNode),
-                self.onProgress,
-                self.ui.logTextEdit.appendPlainText,
-                spacing,
-            )
-        except BreastUSAIError as error:
-            self.showError(str(error))
-            return
-        self._jobSpacing = spacing
-        self._jobNodeIDs = (volume.GetID(), segmentation.GetID() if segmentation is not None else "")
-        self.onProgress(0.0, _("starting"))
-        self.updatePanel()
-        self._timer.start()
-
-    def onCancelButton(self, checked=False):
-        self.cancelJob()
-        self.showStatus(_("Cancelled."))
-
-    def cancelJob(self):
-        """End the analysis, if one runs; nothing is changed in the scene."""
-        if self._job is None:
-            return
-        self._timer.stop()
-        self._job.cancel()
-        self._endJob()
-
-    def onProgress(self, fraction, message):
-        self.ui.progressBar.value = round(100 * fraction)
-        self.showStatus(message)
-
-    def onPoll(self):
-        if self._job is None or not self._job.poll():
-            return
-        self._timer.stop()
-        job = self._job
-        self._endJob()
-        try:
-            study = job.result()
-            volumeID, segmentationID = self._jobNodeIDs
-            volume = slicer.mrmlScene.GetNodeByID(volumeID)
-            if volume is None:
-                raise ImageError(_("the image was removed from the scene while it was analysed; load it again."))
-            segmentation = slicer.mrmlScene.GetNodeByID(segmentationID) if segmentationID else None
-            self.showResult(self.logic.show(study, volume, segmentation, self._jobSpacing), study)
-        except Cancelled:
-            self.showStatus(_("Cancelled."))
-        except BreastUSAIError as error:
-            self.showError(str(error))
-
-    def showResult(self, nodes, study):
-        self.ui.resultsTableView.setMRMLTableNode(nodes.table)
-        self.ui.progressBar.value = 100
+    def finishJob(self, study, volume):
+        segmentation = slicer.mrmlScene.GetNodeByID(self._jobSegmentationID) if self._jobSegmentationID else None
+        nodes = self.logic.show(study, volume, segmentation, self._jobSpacing)
         if self._parameterNode is not None:
             # Another run on this image replaces this result instead of adding a second one.
             self._parameterNode.outputSegmentation = nodes.segmentation
-        notes = " ".join(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in study.provenance.get("notes", ()))
-        self.showStatus(f"{study.summary} {notes}".strip())
-
-    def showStatus(self, text):
-        self.ui.statusLabel.text = text
-
-    def showError(self, text):
-        self.showStatus(text)
-        slicer.util.errorDisplay(text)
-
-    def _endJob(self):
-        self._job = None
-        self.ui.progressBar.value = 0
-        self.ui.cancelButton.enabled = False
-        self.updatePanel()
+        self.showTable(nodes.table, study)
 
 
-class BreastUSAISegmentLogic(ScriptedLoadableModuleLogic):
+class BreastUSAISegmentLogic(AnalysisLogic):
     """From nodes to the library and back. No GUI: it runs in a Slicer without window as well.
 
     Parameters
@@ -317,35 +138,20 @@ class BreastUSAISegmentLogic(ScriptedLoadableModuleLogic):
     childWorkup : makes the job that `start` returns; `BreastUSAILib.child_workup.ChildWorkup` by default.
     """
 
+    task = "segment"
+    noImage = _("Choose an ultrasound image.")
+
     def __init__(self, runner=None, childWorkup=None):
-        ScriptedLoadableModuleLogic.__init__(self)
+        AnalysisLogic.__init__(self)
         self._runner = runner
         self._childWorkup = childWorkup or child_workup.ChildWorkup
 
     def getParameterNode(self):
         return BreastUSAISegmentParameterNode(super().getParameterNode())
 
-    def models(self):
-        """(id, description) of each model that segments; the first is the default."""
-        from BreastUSAILib.models import catalog
-
-        return [(entry.id, entry.description) for entry in catalog.entries() if entry.task == "segment"]
-
-    def firstImage(self):
-        """The first volume of the scene that may be an image; None when there is none."""
-        count = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-        volumes = (slicer.mrmlScene.GetNthNodeByClass(i, "vtkMRMLScalarVolumeNode") for i in range(count))
-        return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode")), None)
-
     def asksForSpacing(self, volume):
         """Whether the user may say what a pixel measures: the image does not, or the user said it before."""
         return not mrml.spacing_known(volume) or mrml.spacing_by_user(volume) > 0
-
-    def ensureDependencies(self, confirm):
-        """Install what is missing after `confirm(text)` said yes; DependencyError otherwise."""
-        from BreastUSAILib import slicer_install
-
-        slicer_install.ensure_dependencies(confirm)
 
     def options(self, parameterNode):
         """The workup's options that the parameters mean."""
@@ -359,12 +165,8 @@ class BreastUSAISegmentLogic(ScriptedLoadableModuleLogic):
             threshold=parameterNode.threshold or None,
         )
 
-    def reasonAgainst(self, volume):
-        """Why this volume cannot be analysed, with the cure; "" when it can. Looks at no voxel."""
-        if volume is None:
-            return _("Choose an ultrasound image.")
-        data = volume.GetImageData()
-        return child_workup.reason_against_size(data.GetDimensions() if data is not None else (), volume.GetName())
+    def reasonAgainstSize(self, size, volume):
+        return child_workup.reason_against_size(size, volume.GetName())
 
     def pixels(self, volume, pixelSpacing=None):
         """The volume as the library takes it. ImageError when it is not a 2D image.

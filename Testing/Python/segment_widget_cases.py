@@ -6,23 +6,17 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
-import unittest
-from pathlib import Path
 
 import BreastUSAISegment as module
 import numpy as np
-import qt
+import panel_cases
 import SimpleITK as sitk
 import slicer
+from panel_cases import STANDIN_CLI, count
 
 from BreastUSAILib import mrml
-from BreastUSAILib.child_process import python_executable
 from BreastUSAILib.child_workup import ChildWorkup
 from BreastUSAILib.errors import DependencyError
-
-HERE = Path(__file__).resolve().parent
-STANDIN_CLI = [python_executable(), str(HERE / "standin_cli.py")]
 
 
 def image(slices: int = 1, size=(80, 60), known: bool = True, name: str = "case 1"):
@@ -35,50 +29,14 @@ def image(slices: int = 1, size=(80, 60), known: bool = True, name: str = "case 
     return mrml.add_volume(slicer.mrmlScene, picture, name, known), int(dark.sum())
 
 
-def count(kind: str) -> int:
-    return slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{kind}Node")
-
-
-class PanelCase(unittest.TestCase):
-    def setUp(self):
-        slicer.mrmlScene.Clear(False)
-        self.errors = []
-        self._errorDisplay = slicer.util.errorDisplay
-        slicer.util.errorDisplay = lambda text, *_, **__: self.errors.append(text)
-        self.panel = self.openPanel()
-
-    def tearDown(self):
-        slicer.util.errorDisplay = self._errorDisplay
-        self.closePanel(self.panel)
-        slicer.mrmlScene.Clear(False)
-
-    def openPanel(self):
-        parent = slicer.qMRMLWidget()
-        parent.setLayout(qt.QVBoxLayout())
+class PanelCase(panel_cases.PanelCase):
+    def makePanel(self, parent):
         panel = module.BreastUSAISegmentWidget(parent)
         panel.setup()
         panel.logic = module.BreastUSAISegmentLogic(
             childWorkup=functools.partial(ChildWorkup, command=STANDIN_CLI)
         )
-        panel.logic.ensureDependencies = lambda confirm: None
         return panel
-
-    def closePanel(self, panel):
-        slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", panel._onModuleAboutToBeUnloaded)
-        panel.cleanup()
-        panel.parent.deleteLater()
-
-    def until(self, condition, timeout=30.0):
-        end = time.monotonic() + timeout
-        while not condition():
-            self.assertLess(time.monotonic(), end, "it never happened")
-            slicer.app.processEvents()
-            time.sleep(0.01)
-
-    def apply(self, wait=True):
-        self.panel.ui.applyButton.click()
-        if wait:
-            self.until(lambda: self.panel._job is None)
 
 
 class Binding(PanelCase):
@@ -407,17 +365,10 @@ class Life(PanelCase):
     def test_parameters_survive_saving_and_opening_the_scene(self):
         parameters = self.panel._parameterNode
         parameters.inputVolume, parameters.threshold, parameters.lesions = image()[0], 0.25, module.Lesions.ALL
-        slicer.mrmlScene.SetSaveToXMLString(True)
-        slicer.mrmlScene.Commit()
-        text = slicer.mrmlScene.GetSceneXMLString()
-        slicer.mrmlScene.SetSaveToXMLString(False)
-        slicer.mrmlScene.Clear(False)
-        self.panel._parameterNode.threshold = 0.9
-        slicer.mrmlScene.SetLoadFromXMLString(True)
-        slicer.mrmlScene.SetSceneXMLString(text)
-        slicer.mrmlScene.Import()
-        slicer.mrmlScene.SetLoadFromXMLString(False)
-        self.panel.enter()
+        def elsewhere():
+            self.panel._parameterNode.threshold = 0.9
+
+        self.saveAndOpenScene(elsewhere)
         self.assertAlmostEqual(self.panel.ui.thresholdSpinBox.value, 0.25)
         self.assertEqual(self.panel._parameterNode.lesions, module.Lesions.ALL)
         self.assertEqual(self.panel.ui.inputSelector.currentNode().GetName(), "case 1")

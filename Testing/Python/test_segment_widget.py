@@ -8,10 +8,10 @@ import importlib
 import os
 import subprocess
 import sys
-import unittest
 from pathlib import Path
 
 import pytest
+from panel_on_standin import case_names, picture, run_case
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
@@ -19,17 +19,6 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed")
 HERE = Path(__file__).resolve().parent
 MODULE = HERE.parents[1] / "BreastUSAI" / "BreastUSAISegment" / "BreastUSAISegment.py"
 CASES = "segment_widget_cases"
-
-
-def case_names() -> list[str]:
-    """Read from the source: the cases can be imported only where there is a Slicer or its stand-in."""
-    import ast
-
-    names = []
-    for node in ast.parse((HERE / f"{CASES}.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef):
-            names += [f"{node.name}.{f.name}" for f in node.body if getattr(f, "name", "").startswith("test_")]
-    return names
 
 
 @pytest.fixture(scope="module")
@@ -41,30 +30,21 @@ def standin():
     sys.modules.pop(CASES, None)
 
 
-@pytest.mark.parametrize("name", case_names())
+@pytest.mark.parametrize("name", case_names(CASES))
 def test_on_the_standin(standin, name):
     _slicer, cases = standin
-    result = unittest.TestResult()
-    unittest.defaultTestLoader.loadTestsFromName(name, cases).run(result)
-    assert result.testsRun == 1
-    problems = [text for _, text in result.failures + result.errors]
-    assert not problems, problems[0]
+    run_case(cases, name)
 
 
 def test_a_picture_of_the_panel(standin, tmp_path):
-    """Renders the panel after a run; BREASTUSAI_SCREENSHOT names a file to keep it."""
+    """Renders the panel after a run; BREASTUSAI_SCREENSHOTS names a folder to keep it."""
     slicer, cases = standin
     case = cases.PanelCase()
     case.setUp()
     try:
         case.panel._parameterNode.inputVolume = cases.image()[0]
         case.apply()
-        case.panel.parent.resize(460, 900)
-        case.panel.parent.show()
-        slicer.app.processEvents()
-        file = Path(os.environ.get("BREASTUSAI_SCREENSHOT", tmp_path / "panel.png"))
-        assert case.panel.parent.grab().save(str(file))
-        assert file.stat().st_size > 5000
+        picture(case.panel, slicer, "BreastUSAISegment", tmp_path)
     finally:
         case.tearDown()
 
@@ -74,7 +54,8 @@ def test_a_picture_of_the_panel(standin, tmp_path):
 )
 def test_in_a_real_slicer():
     command = [os.environ["SLICER_EXECUTABLE"], "--no-splash", "--no-main-window", "--testing", "--python-script"]
-    paths = ["--additional-module-paths", str(MODULE.parent)]
+    modules = MODULE.parents[1]
+    paths = ["--additional-module-paths", str(modules / "BreastUSAISegment"), str(modules / "BreastUSAIDetect")]
     done = subprocess.run(
         [*command, str(HERE / "run_in_slicer.py"), *paths], capture_output=True, text=True, timeout=1200
     )

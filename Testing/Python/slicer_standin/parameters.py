@@ -13,6 +13,7 @@ import slicer
 import vtk
 
 from . import qt
+from . import widgets as ctk
 
 
 @dataclass
@@ -124,7 +125,7 @@ def _access(widget, parameter):
     """(read, write, signal) of a widget for a parameter."""
     if type(widget) is qt.QCheckBox and parameter.type is bool:
         return lambda: widget.checked, widget.setChecked, widget.toggled
-    if type(widget) is qt.QDoubleSpinBox and parameter.type is float:
+    if type(widget) in (qt.QDoubleSpinBox, ctk.ctkSliderWidget) and parameter.type is float:
         widget.setRange(parameter.range.minimum, parameter.range.maximum)
         return lambda: widget.value, widget.setValue, widget.valueChanged
     if type(widget) is slicer.qMRMLNodeComboBox and parameter.isNode:

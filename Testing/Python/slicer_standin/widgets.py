@@ -98,6 +98,34 @@ class qMRMLTableView(qt.QTableView):
         return getattr(self, "_node", None)
 
 
+qt._connections(qMRMLTableView)
+
+
+class ctkSliderWidget(qt.QWidget):
+    valueChanged = Signal(float)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._value, self._range, self._step = 0.0, (0.0, 1.0), 0.01
+        self._slider = qt.QSlider(qt.Qt.Orientation.Horizontal, self)
+        self._slider.setRange(0, 1000)
+        qt.QHBoxLayout(self).addWidget(self._slider)
+
+    def setRange(self, minimum, maximum):
+        self._range = (minimum, maximum)
+
+    def setValue(self, value):
+        value = min(max(value, self._range[0]), self._range[1])
+        if value != self._value:
+            self._value = value
+            self._slider.setValue(round(1000 * (value - self._range[0]) / (self._range[1] - self._range[0])))
+            self.valueChanged.emit(value)
+
+    value = Property(float, lambda s: s._value, setValue)
+    singleStep = Property(float, lambda s: s._step, lambda s, v: setattr(s, "_step", v))
+    maximum = Property(float, lambda s: s._range[1], lambda s, v: s.setRange(s._range[0], v))
+
+
 class ctkCollapsibleButton(qt.QGroupBox):
     text = Property(str, lambda s: s.title(), lambda s, v: s.setTitle(v))
     collapsed = Property(bool, lambda s: getattr(s, "_collapsed", False), lambda s, v: setattr(s, "_collapsed", v))

@@ -1,0 +1,301 @@
+"""What the panels and Logics of BreastUSAI's modules have in common: an image, a model, a child process, a result.
+
+Imported by the Slicer modules only: it needs Slicer's Qt. A module adds its parameters, its own widgets and the nodes in
+which its result is shown.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from . import RESEARCH_USE
+from .errors import BreastUSAIError, Cancelled, ImageError
+
+POLL_MS = 100
+
+
+class Device(enum.Enum):
+    """What computes."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+    def label(self):
+        return {"auto": _("automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA GPU"), "mps": _("Apple GPU")}[self.value]
+
+
+class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """A panel: choose an image, press Apply, see the result; the work is a child process that can be cancelled.
+
+    A module says with `makeLogic`, `beginJob` and `finishJob` what is done, and may add to `setup`, `updatePanel` and
+    `onSceneStartClose`. Its .ui has inputSelector, modelComboBox, modelFolderEdit, applyButton, cancelButton,
+    progressBar, statusLabel, logTextEdit, researchUseLabel and resultsTableView; its parameter node has inputVolume,
+    model and modelFolder.
+    """
+
+    applyToolTip = ""
+    folders = ("modelFolder",)  # parameters that are folders; the widget of each has its name and "Edit"
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._parameterNodeGuiTag = None
+        self._job = None
+        self._jobVolumeID = ""
+        self._timer = None
+        self._reason = None  # why Apply is not possible, as shown last
+
+    # --- what a module says
+
+    def makeLogic(self):
+        raise NotImplementedError
+
+    def beginJob(self, volume):
+        """Start the analysis of a volume and return its job; what `finishJob` needs later is kept."""
+        raise NotImplementedError
+
+    def finishJob(self, study, volume):
+        """Show a study that the job found in a volume."""
+        raise NotImplementedError
+
+    # --- life
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.ui.researchUseLabel.text = RESEARCH_USE
+        self.logic = self.makeLogic()
+        for modelId, description in self.logic.models():
+            self.ui.modelComboBox.addItem(modelId)
+            self.ui.modelComboBox.toolTip = description
+
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
+        self.ui.cancelButton.connect("clicked(bool)", self.onCancelButton)
+        self.ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChanged)
+        for name in self.folders:
+            self._folderEdit(name).connect(
+                "currentPathChanged(QString)", lambda path, name=name: self.onFolderChanged(name, path)
+            )
+        self._timer = qt.QTimer()
+        self._timer.interval = POLL_MS
+        self._timer.connect("timeout()", self.onPoll)
+        self.initializeParameterNode()
+
+    def cleanup(self):
+        self.cancelJob()
+        if self._timer is not None:
+            self._timer.disconnect("timeout()", self.onPoll)
+            self._timer = None
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self):
+        self.initializeParameterNode()
+
+    def exit(self):
+        # The analysis goes on; only the panel stops following the scene.
+        self.setParameterNode(None)
+
+    def onReload(self):
+        """For developers: take up changes in the library, too."""
+        for name in [n for n in sys.modules if n.split(".")[0] == "BreastUSAILib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def onSceneStartClose(self, caller, event):
+        self.cancelJob()
+        self.setParameterNode(None)
+        self.ui.resultsTableView.setMRMLTableNode(None)
+
+    def onSceneEndClose(self, caller, event):
+        if getattr(self.parent, "isEntered", True):  # a panel outside the module panel is always shown
+            self.initializeParameterNode()
+
+    # --- parameters
+
+    def initializeParameterNode(self):
+        self.setParameterNode(self.logic.getParameterNode())
+        if not self._parameterNode.inputVolume:
+            self._parameterNode.inputVolume = self.logic.firstImage()
+
+    def setParameterNode(self, parameterNode):
+        """Follow this parameter node (None: none)."""
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._parameterNodeGuiTag = None
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self._parameterNode = parameterNode
+        if parameterNode is not None:
+            # connectGui returns no tag in the Slicers at hand, though disconnectGui wants one. Each wrapper is connected
+            # once, so its tag is the first, 0; without it the panel would go on writing to scenes that were closed.
+            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui) or 0
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.updatePanel()
+
+    def onParametersModified(self, caller, event):
+        self.updatePanel()
+
+    def updatePanel(self):
+        """What follows from the parameters: the widgets that connectGui does not know, and what is enabled."""
+        if self._parameterNode is None:
+            return
+        combo, model = self.ui.modelComboBox, self._parameterNode.model
+        if model and combo.findText(model) < 0:
+            combo.addItem(model)  # from a scene of another version; Apply will say that it is not there
+        combo.setCurrentIndex(max(combo.findText(model), 0))
+        combo.enabled = not self._parameterNode.modelFolder
+        for name in self.folders:
+            folder = getattr(self._parameterNode, name)
+            if self._folderEdit(name).currentPath != folder:
+                self._folderEdit(name).currentPath = folder
+        volume = self._parameterNode.inputVolume
+        reason = self.logic.reasonAgainst(volume, self._parameterNode)
+        self.ui.applyButton.enabled = not reason and self._job is None
+        self.ui.applyButton.toolTip = reason or self.applyToolTip
+        self.ui.cancelButton.enabled = self._job is not None
+        if self._job is None and self._reason != reason:
+            self._reason = reason
+            self.showStatus(reason if self.logic.isWorthSaying(volume, self._parameterNode) else "")
+
+    def onModelChanged(self, index):
+        if self._parameterNode is not None:
+            # The first is the default, which may be another one in the next version.
+            self._parameterNode.model = self.ui.modelComboBox.currentText if index > 0 else ""
+
+    def onFolderChanged(self, name, path):
+        if self._parameterNode is not None:
+            setattr(self._parameterNode, name, path)
+
+    def _folderEdit(self, name):
+        return getattr(self.ui, f"{name}Edit")
+
+    # --- the analysis
+
+    def onApplyButton(self, checked=False):
+        volume = self._parameterNode.inputVolume
+        try:
+            self.logic.ensureDependencies(
+                lambda text: slicer.util.confirmOkCancelDisplay(text, _("BreastUSAI: install packages"))
+            )
+            self.ui.logTextEdit.clear()
+            self._job = self.beginJob(volume)
+        except BreastUSAIError as error:
+            self.showError(str(error))
+            return
+        self._jobVolumeID = volume.GetID()
+        self.onProgress(0.0, _("starting"))
+        self.updatePanel()
+        self._timer.start()
+
+    def onCancelButton(self, checked=False):
+        self.cancelJob()
+        self.showStatus(_("Cancelled."))
+
+    def cancelJob(self):
+        """End the analysis, if one runs; nothing is changed in the scene."""
+        if self._job is None:
+            return
+        self._timer.stop()
+        self._job.cancel()
+        self._endJob()
+
+    def onProgress(self, fraction, message):
+        self.ui.progressBar.value = round(100 * fraction)
+        self.showStatus(message)
+
+    def onPoll(self):
+        if self._job is None or not self._job.poll():
+            return
+        self._timer.stop()
+        job = self._job
+        self._endJob()
+        try:
+            study = job.result()
+            volume = slicer.mrmlScene.GetNodeByID(self._jobVolumeID)
+            if volume is None:
+                raise ImageError(_("the image was removed from the scene while it was analysed; load it again."))
+            self.finishJob(study, volume)
+        except Cancelled:
+            self.showStatus(_("Cancelled."))
+        except BreastUSAIError as error:
+            self.showError(str(error))
+
+    def showTable(self, table, study):
+        """The end of `finishJob`: the table below, and what was found in words."""
+        self.ui.resultsTableView.setMRMLTableNode(table)
+        self.ui.progressBar.value = 100
+        notes = " ".join(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in study.provenance.get("notes", ()))
+        self.showStatus(f"{study.summary} {notes}".strip())
+
+    def showStatus(self, text):
+        self.ui.statusLabel.text = text
+
+    def showError(self, text):
+        self.showStatus(text)
+        slicer.util.errorDisplay(text)
+
+    def _endJob(self):
+        self._job = None
+        self.ui.progressBar.value = 0
+        self.ui.cancelButton.enabled = False
+        self.updatePanel()
+
+
+class AnalysisLogic(ScriptedLoadableModuleLogic):
+    """From nodes to the library and back. No GUI: it runs in a Slicer without window as well.
+
+    `task` is what its models do; `noImage` what to say where none is chosen.
+    """
+
+    task = ""
+    noImage = ""
+
+    def models(self):
+        """(id, description) of each model that ships for the task; the first is the default."""
+        from .models import catalog
+
+        return [(entry.id, entry.description) for entry in catalog.entries() if entry.task == self.task]
+
+    def firstImage(self):
+        """The first volume of the scene that may be an image; None when there is none."""
+        count = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+        volumes = (slicer.mrmlScene.GetNthNodeByClass(i, "vtkMRMLScalarVolumeNode") for i in range(count))
+        return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode")), None)
+
+    def ensureDependencies(self, confirm):
+        """Install what is missing after `confirm(text)` said yes; DependencyError otherwise."""
+        from . import slicer_install
+
+        slicer_install.ensure_dependencies(confirm)
+
+    def reasonAgainst(self, volume, parameterNode=None):
+        """Why this volume cannot be analysed (with these parameters), with the cure; "" when it can. Looks at no voxel."""
+        if volume is None:
+            return self.noImage
+        data = volume.GetImageData()
+        return self.reasonAgainstSize(data.GetDimensions() if data is not None else (), volume)
+
+    def reasonAgainstSize(self, size, volume):
+        """The same of a volume of so many voxels along each axis."""
+        raise NotImplementedError
+
+    def isWorthSaying(self, volume, parameterNode):
+        """Whether the status shall show the reason against an analysis; that none is chosen is plain to see."""
+        return volume is not None

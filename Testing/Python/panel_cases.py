@@ -1,0 +1,81 @@
+"""What the cases of all panels share, on the stand-in and in a real Slicer: a panel with a fake child process, and waiting."""
+
+from __future__ import annotations
+
+import sys
+import time
+import unittest
+from pathlib import Path
+
+import qt
+import slicer
+
+from BreastUSAILib.child_process import python_executable
+
+STANDIN_CLI = [python_executable(), str(Path(__file__).resolve().parent / "standin_cli.py")]
+
+
+def count(kind: str) -> int:
+    return slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{kind}Node")
+
+
+class PanelCase(unittest.TestCase):
+    """Cases of one panel; `makePanel` says which."""
+
+    def makePanel(self, parent):
+        """A panel after its setup(), with a Logic whose child process is `STANDIN_CLI`."""
+        raise NotImplementedError
+
+    def setUp(self):
+        slicer.mrmlScene.Clear(False)
+        self.errors = []
+        self._errorDisplay = slicer.util.errorDisplay
+        slicer.util.errorDisplay = lambda text, *_, **__: self.errors.append(text)
+        self.panel = self.openPanel()
+
+    def tearDown(self):
+        slicer.util.errorDisplay = self._errorDisplay
+        self.closePanel(self.panel)
+        slicer.mrmlScene.Clear(False)
+
+    def openPanel(self):
+        parent = slicer.qMRMLWidget()
+        parent.setLayout(qt.QVBoxLayout())
+        panel = self.makePanel(parent)
+        panel.logic.ensureDependencies = lambda confirm: None
+        return panel
+
+    def closePanel(self, panel):
+        slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", panel._onModuleAboutToBeUnloaded)
+        panel.cleanup()
+        panel.parent.deleteLater()
+
+    def until(self, condition, timeout=30.0):
+        end = time.monotonic() + timeout
+        while not condition():
+            self.assertLess(time.monotonic(), end, "it never happened")
+            slicer.app.processEvents()
+            time.sleep(0.01)
+
+    def apply(self, wait=True):
+        self.panel.ui.applyButton.click()
+        if wait:
+            self.until(lambda: self.panel._job is None)
+
+    def saveAndOpenScene(self, meanwhile=lambda: None):
+        """The scene as text, closed, and read again."""
+        slicer.mrmlScene.SetSaveToXMLString(True)
+        slicer.mrmlScene.Commit()
+        text = slicer.mrmlScene.GetSceneXMLString()
+        slicer.mrmlScene.SetSaveToXMLString(False)
+        slicer.mrmlScene.Clear(False)
+        meanwhile()
+        slicer.mrmlScene.SetLoadFromXMLString(True)
+        slicer.mrmlScene.SetSceneXMLString(text)
+        slicer.mrmlScene.Import()
+        slicer.mrmlScene.SetLoadFromXMLString(False)
+        self.panel.enter()
+
+
+if __name__ == "__main__":
+    sys.exit("run by the tests of the panels, or by run_in_slicer.py")
