@@ -39,10 +39,10 @@ PAPER: dict = {
 COMPACT: dict = {
     "stem_channels": 16,
     "stem_stride": 2,
-    "channels": (16, 32, 48, 64, 64),
+    "channels": (16, 32, 48, 80, 80),
     "strides": (1, 2, 1, 2, 1),
     "top_down": 2,
-    "head_channels": 48,
+    "head_channels": 32,
     "head_convolutions": 2,
     # mm on its grid of 1 mm, (z, y, x): five scales, as long as deep and lying flat, as most lesions do.
     # Lesions of 3 to 45 mm, from 1.4 times as deep as long to half as deep, overlap one of them by a quarter or more.

@@ -12,11 +12,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
 
+if TYPE_CHECKING:
+    from .parallel import Team
+
+CHECKPOINT = "checkpoint.pt"
 VARIANTS = ("rpn", "rpn-iou", "rpn-iou-sim")
 
 
@@ -124,35 +128,14 @@ def train(
     UsageError : unknown configuration, variant or device; a batch that the processes cannot share; a checkpoint of another recipe.
     OutputError : `output` or `cache` cannot be written.
     """
-    import torch
-    from torch.utils.data import DataLoader
-
-    from ..anchors import AnchorRule
-    from ..candidates import PAPER as PAPER_SEARCH
-    from ..candidates import Search
-    from ..models.devices import autocast, choose_device
-    from ..models.folder import save_model
-    from . import detection_choice, detection_data
-    from .detection_crops import CropRecipe, CropSet, collate, crop_anchors, generator_of
-    from .detection_losses import VARIANTS as LOSSES
-    from .detection_losses import DetectionLoss, detection_loss
-    from .loop import ExponentialAverage, Journal, cosine_rate, load_checkpoint, save_checkpoint
+    from ..models.devices import choose_device
+    from . import detection_data
     from .parallel import team
 
-    if recipe.variant not in LOSSES:
-        raise UsageError(f"variant {recipe.variant!r} is unknown; choose one of {', '.join(LOSSES)}.")
-    # The variant comes last: that of an ablation is not to be changed by anything else.
-    rule = DetectionLoss(**{**recipe.loss, **LOSSES[recipe.variant]})
-    search = PAPER_SEARCH if recipe.search is None else Search(**recipe.search)
     output = Path(output)
     cache = Path(cache) if cache is not None else output / "cache"
     with team(choose_device(device).name) as group:
-        device = group.device
-        if recipe.batch % group.size or recipe.crops < recipe.batch:
-            raise UsageError(
-                f"a batch of {recipe.batch} crops cannot be shared by {group.size} processes, or is more than the {recipe.crops} crops "
-                "of an epoch; choose another --batch."
-            )
+        _check(recipe, group.size)
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -165,91 +148,153 @@ def train(
         for name, volumes in (("train", training), ("validation", validation)):
             if not any(len(volume.boxes) for volume in volumes):
                 raise DataError(f"the split {name} of {', '.join(map(str, data))} has no lesion; make more volumes.")
-
-        checkpoint_path = output / "checkpoint.pt"
-        settings = f"{recipe!r} on {detection_data.fingerprint(training)}"
-        state = load_checkpoint(checkpoint_path) if resume else None
-        if state is not None and state["recipe"] != settings:
-            raise UsageError(f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it.")
-
-        torch.manual_seed(recipe.seed)
-        network, arguments = build_network(recipe.configuration)
-        network = network.to(device).to(memory_format=torch.channels_last_3d)
-        average = ExponentialAverage(network, recipe.decay)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-        first = 0
-        if state is not None:
-            network.load_state_dict(state["network"])
-            average.network.load_state_dict(state["average"])
-            average.steps = state["steps"]
-            optimiser.load_state_dict(state["optimiser"])
-            first = state["epoch"] + 1
-            if group.first:
-                print(f"resuming after epoch {first} of {recipe.epochs}", flush=True)
+        run = _Run(output, recipe, training, group, workers, resume)
         group.wait()  # before the first writes a new checkpoint
-
-        anchors = crop_anchors(network, recipe.crop)
-        crops = CropSet(training, _crop_recipe(recipe, CropRecipe), anchors, AnchorRule(best=recipe.best), recipe.crops, recipe.seed)
-        steps = recipe.crops // recipe.batch
-        mine = [list(range(s * recipe.batch, (s + 1) * recipe.batch))[group.rank :: group.size] for s in range(steps)]
-        loader = DataLoader(crops, batch_sampler=mine, collate_fn=collate, num_workers=workers)
-        journal = Journal(output) if group.first else None
-        for epoch in range(first, recipe.epochs):
-            crops.epoch = epoch
-            network.train()
-            totals = torch.zeros(4)
-            for step, (volumes, lesions, labels) in enumerate(loader):
-                rate = cosine_rate((epoch + step / steps) / recipe.epochs, recipe.rate)
-                for parameters in optimiser.param_groups:
-                    parameters["lr"] = rate
-                volumes = volumes.to(device, memory_format=torch.channels_last_3d)
-                with autocast(device):
-                    predictions = network(volumes)
-                generator = generator_of(recipe.seed, epoch, step, group.rank, 1)
-                losses = detection_loss(network, predictions, anchors, labels, lesions, rule, generator)
-                optimiser.zero_grad(set_to_none=True)
-                losses["total"].backward()
-                totals += group.average(network, torch.stack([v.detach() for v in losses.values()]).float().cpu())
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-                optimiser.step()
-                average.update(network)
+        for epoch in range(run.first_epoch, recipe.epochs):
+            record = run.epoch(epoch)
             if watch is not None:
-                watch(epoch, network)
+                watch(epoch, run.network)
             if not group.first:
                 continue
-            names = ("loss", "regression", "classification", "similarity")
-            record = {"epoch": epoch + 1, "of": recipe.epochs, **dict(zip(names, (totals / steps).tolist(), strict=True))}
             last = epoch + 1 == recipe.epochs
             if (epoch + 1) % validate_every == 0 or last:
-                seen = detection_choice.see(validation, average.network, search, device)
-                record |= detection_choice.figures(validation, detection_choice.candidates_of(validation, seen, search))
+                record |= run.validate(validation)
             if last:
-                choice, tried = detection_choice.choose(validation, seen, search, published=recipe.search is None)
-                write_text(output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
-                config = _config(recipe, arguments, cases[0], choice, tried["figures"])
-                save_model(output, average.network, config)
-            journal.write(**record)
-            save_checkpoint(
-                checkpoint_path,
-                recipe=settings,
-                epoch=epoch,
-                network=network.state_dict(),
-                average=average.network.state_dict(),
-                steps=average.steps,
-                optimiser=optimiser.state_dict(),
-            )
+                run.save(cases[0], validation)
+            run.journal.write(**record)
+            run.checkpoint(epoch)
         group.wait()
     return output
 
 
-def _crop_recipe(recipe: DetectRecipe, kind):
-    names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary")
-    stretch = {"stretch": 1.0} if recipe.zoom == 1 else {}
-    return kind(shape=recipe.crop, **{name: getattr(recipe, name) for name in names}, **stretch)
+def _check(recipe: DetectRecipe, processes: int) -> None:
+    """Refuse what cannot be trained, before any work is done."""
+    if recipe.variant not in VARIANTS:
+        raise UsageError(f"variant {recipe.variant!r} is unknown; choose one of {', '.join(VARIANTS)}.")
+    if recipe.batch % processes or recipe.crops < recipe.batch:
+        raise UsageError(
+            f"a batch of {recipe.batch} crops cannot be shared by {processes} processes, or is more than the {recipe.crops} crops "
+            "of an epoch; choose another --batch."
+        )
+
+
+class _Run:
+    """A training run: the network, its average and its optimiser, begun or taken up again at a checkpoint."""
+
+    def __init__(self, output: Path, recipe: DetectRecipe, training: Sequence, group: Team, workers: int, resume: bool) -> None:
+        import torch
+        from torch.utils.data import DataLoader
+
+        from ..anchors import AnchorRule
+        from ..candidates import PAPER as PAPER_SEARCH
+        from ..candidates import Search
+        from .detection_crops import CropRecipe, CropSet, collate, crop_anchors
+        from .detection_data import fingerprint
+        from .detection_losses import VARIANTS as LOSSES
+        from .detection_losses import DetectionLoss
+        from .loop import ExponentialAverage, Journal, load_checkpoint
+
+        self.output, self.recipe, self.group = output, recipe, group
+        # The variant comes last: that of an ablation is not to be changed by anything else.
+        self.rule = DetectionLoss(**{**recipe.loss, **LOSSES[recipe.variant]})
+        self.search = PAPER_SEARCH if recipe.search is None else Search(**recipe.search)
+        self.settings = f"{recipe!r} on {fingerprint(training)}"
+        path = output / CHECKPOINT
+        state = load_checkpoint(path) if resume else None
+        if state is not None and state["recipe"] != self.settings:
+            raise UsageError(f"{path} belongs to another recipe or other data; choose another --output or delete it.")
+
+        torch.manual_seed(recipe.seed)
+        network, self.arguments = build_network(recipe.configuration)
+        self.network = network.to(group.device).to(memory_format=torch.channels_last_3d)
+        self.average = ExponentialAverage(self.network, recipe.decay)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+        self.first_epoch = 0
+        if state is not None:
+            self.network.load_state_dict(state["network"])
+            self.average.network.load_state_dict(state["average"])
+            self.average.steps = state["steps"]
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.first_epoch = state["epoch"] + 1
+            if group.first:
+                print(f"resuming after epoch {self.first_epoch} of {recipe.epochs}", flush=True)
+
+        self.anchors = crop_anchors(self.network, recipe.crop)
+        stretch = {"stretch": 1.0} if recipe.zoom == 1 else {}
+        names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary")
+        crops = CropRecipe(shape=recipe.crop, **{name: getattr(recipe, name) for name in names}, **stretch)
+        self.crops = CropSet(training, crops, self.anchors, AnchorRule(best=recipe.best), recipe.crops, recipe.seed)
+        starts = range(0, recipe.crops - recipe.batch + 1, recipe.batch)
+        mine = [list(range(start, start + recipe.batch))[group.rank :: group.size] for start in starts]
+        self.loader = DataLoader(self.crops, batch_sampler=mine, collate_fn=collate, num_workers=workers)
+        self.journal = Journal(output) if group.first else None
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """Train one epoch; returns its losses, the means over all processes."""
+        import torch
+
+        from ..models.devices import autocast
+        from .detection_crops import generator_of
+        from .detection_losses import detection_loss
+        from .loop import cosine_rate
+
+        recipe, network, device = self.recipe, self.network, self.group.device
+        self.crops.epoch = epoch
+        network.train()
+        totals, steps = torch.zeros(4), len(self.loader)
+        for step, (volumes, lesions, labels) in enumerate(self.loader):
+            rate = cosine_rate((epoch + step / steps) / recipe.epochs, recipe.rate)
+            for parameters in self.optimiser.param_groups:
+                parameters["lr"] = rate
+            with autocast(device):
+                predictions = network(volumes.to(device, memory_format=torch.channels_last_3d))
+            generator = generator_of(recipe.seed, epoch, step, self.group.rank, 1)
+            losses = detection_loss(network, predictions, self.anchors, labels, lesions, self.rule, generator)
+            self.optimiser.zero_grad(set_to_none=True)
+            losses["total"].backward()
+            totals += self.group.average(network, torch.stack([v.detach() for v in losses.values()]).float().cpu())
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            self.optimiser.step()
+            self.average.update(network)
+        values = dict(zip(("loss", "regression", "classification", "similarity"), (totals / steps).tolist(), strict=True))
+        return {"epoch": epoch + 1, "of": recipe.epochs, **values}
+
+    def validate(self, validation: Sequence) -> dict[str, float]:
+        """Figures of the averaged network on the validation volumes, with the search as the recipe has it."""
+        from .detection_choice import candidates_of, figures, see
+
+        seen = see(validation, self.average.network, self.search, self.group.device)
+        return figures(validation, candidates_of(validation, seen, self.search))
+
+    def save(self, cases: Sequence, validation: Sequence) -> None:
+        """Choose what follows the network, and leave the model.
+
+        It is the averaged network of the last epoch, not the one that happened to validate best.
+        """
+        from ..models.folder import save_model
+        from .detection_choice import choose, see
+
+        seen = see(validation, self.average.network, self.search, self.group.device)
+        choice, tried = choose(validation, seen, self.search, published=self.recipe.search is None)
+        write_text(self.output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
+        save_model(self.output, self.average.network, _config(self.recipe, self.arguments, cases, choice, tried["figures"]))
+
+    def checkpoint(self, epoch: int) -> None:
+        from .loop import save_checkpoint
+
+        save_checkpoint(
+            self.output / CHECKPOINT,
+            recipe=self.settings,
+            epoch=epoch,
+            network=self.network.state_dict(),
+            average=self.average.network.state_dict(),
+            steps=self.average.steps,
+            optimiser=self.optimiser.state_dict(),
+        )
 
 
 def _tell(first: bool) -> Callable[[float, str], None] | None:
-    """Words on the screen, a line every hundredth volume or so, of the first process only."""
+    """Words on the screen, twenty lines in all, of the first process only."""
     if not first:
         return None
     told = [-1]
