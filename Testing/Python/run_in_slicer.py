@@ -1,6 +1,7 @@
-"""Runs the panel's cases and the module's self-test in a real Slicer:
+"""Runs the panels' cases and the modules' self-tests in a real Slicer:
 
-    Slicer --testing --python-script Testing/Python/run_in_slicer.py --additional-module-paths BreastUSAI/BreastUSAISegment
+    Slicer --testing --python-script Testing/Python/run_in_slicer.py \\
+        --additional-module-paths BreastUSAI/BreastUSAISegment BreastUSAI/BreastUSAIDetect
 
 Ends Slicer with 0 when all passed and 1 otherwise. The self-test needs the packages of requirements-slicer.txt and PyTorch
 in that Slicer; without them it is skipped, and said so.
@@ -14,16 +15,21 @@ from pathlib import Path
 import slicer
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parents[1] / "BreastUSAI" / "BreastUSAISegment")]
+MODULES = ("BreastUSAISegment", "BreastUSAIDetect")
+sys.path[:0] = [str(HERE), str(HERE.parents[1]), *(str(HERE.parents[1] / "BreastUSAI" / name) for name in MODULES)]
 
 
 def main() -> int:
+    import BreastUSAIDetect
     import BreastUSAISegment
+    import detect_widget_cases
     import segment_widget_cases
 
     from BreastUSAILib import slicer_install
 
-    suite = unittest.defaultTestLoader.loadTestsFromModule(segment_widget_cases)
+    load = unittest.defaultTestLoader.loadTestsFromModule
+    suite = unittest.TestSuite([load(segment_widget_cases), load(detect_widget_cases)])
+    BreastUSAIDetect.BreastUSAIDetectTest().runTest()
     passed = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite).wasSuccessful()
     missing = slicer_install.missing()
     if missing:

@@ -370,3 +370,35 @@ def test_detections_that_cannot_be_meant_are_told(challenge, tmp_path, capsys):
     for more in (["--model", "x"], ["--most", "0"], ["--least-score", "2"], ["--spacing", "0", "1", "1"], ["--limit", "0"]):
         assert run(title + "\n", *more)[0] == 2
     assert not [p for p in tmp_path.rglob("*") if ".tmp" in p.name]
+
+
+def test_a_model_folder_goes_through_the_command(native, tmp_path, capsys):
+    """The real network with the weights that training begins with: it finds little, but every step is the real one."""
+    torch = pytest.importorskip("torch")
+    from BreastUSAILib.models.folder import save_model
+    from BreastUSAILib.networks.detection import COMPACT, DetectionNetwork
+
+    torch.manual_seed(0)
+    config = {"id": "untrained", "version": "1", "task": "detect", "network": "detection.DetectionNetwork"}
+    config |= {"arguments": COMPACT, "preprocessing": {"dimension": 3, "spacing": [1.0, 1.0, 1.0]}}
+    model = save_model(tmp_path / "model", DetectionNetwork(**COMPACT), {**config, "postprocessing": {"threshold": 0.6}})
+    command = ["evaluate", "detect", "--data", str(native), "--model", str(model), "--device", "cpu"]
+    assert cli.main([*command, "--output", str(tmp_path / "out"), "--bootstrap", str(FEW), "--limit", "2"]) == 0
+    record = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert record["operating_point"] == {"least_score": 0.6, "most": None} and record["models"][0]["id"] == "untrained"
+    summary = record["data_sets"]["native"]
+    assert (summary["volumes"], summary["lesions"], summary["reported"]) == (2, 3, 0) and summary["candidates"] > 0
+    assert "| sensitivity | 0.000 |" in capsys.readouterr().out
+    code = cli.main([*command, "--output", str(tmp_path / "more"), "--bootstrap", str(FEW), "--limit", "2", "--least-score", "0"])
+    assert code == 0
+    record = json.loads((tmp_path / "more" / "figures.json").read_text())
+    assert record["data_sets"]["native"]["reported"] == record["data_sets"]["native"]["candidates"] == summary["candidates"]
+
+
+def test_without_a_model_the_command_says_what_to_do(native, tmp_path, capsys):
+    from BreastUSAILib.models import catalog
+
+    if any(entry.task == "detect" for entry in catalog.entries()):
+        pytest.skip("a detection model is installed")
+    assert cli.main(["evaluate", "detect", "--data", str(native), "--output", str(tmp_path)]) == 1
+    assert "No detection model is installed; train one" in capsys.readouterr().err

@@ -20,6 +20,9 @@ ROOT = HERE.parents[1]
 LIBRARY = ROOT / "BreastUSAILib"
 MODULES = ROOT / "BreastUSAI"
 NOT_SHIPPED = {"CMakeLists.txt"}
+# Modules that work but have no model of their own yet: in the source tree, not in the extension.
+NOT_YET = {"BreastUSAIDetect"}
+PANELS = sorted(p.parent.name for p in MODULES.glob("*/Resources"))
 
 
 def _shipped_files() -> list[Path]:
@@ -57,10 +60,10 @@ def test_every_file_of_the_library_is_packaged(build):
 
 
 def test_every_module_has_its_script_panel_icon_and_self_test(build):
-    modules = sorted(p.parent for p in MODULES.glob("*/Resources"))
-    assert [m.name for m in modules] == ["BreastUSAISegment"]
-    for module in modules:
-        name = module.name
+    shipped = sorted(set(PANELS) - NOT_YET)
+    assert shipped == ["BreastUSAISegment"]
+    for name in shipped:
+        module = MODULES / name
         for file in (p for p in module.rglob("*") if p.is_file() and p.name != "CMakeLists.txt"):
             if "__pycache__" not in file.parts:
                 assert (build / file.relative_to(module)).read_bytes() == file.read_bytes()
@@ -152,11 +155,12 @@ def test_requirements_name_nothing_that_slicer_bundles():
 BLOCKED = ("torch", "monai", "skimage", "scipy", "safetensors", "pydicom", "PIL", "tqdm", "matplotlib")
 
 
-def test_modules_import_and_open_without_heavy_packages():
+@pytest.mark.parametrize("name", PANELS)
+def test_modules_import_and_open_without_heavy_packages(name):
     """Slicer loads every module at its start; there, none of these is installed or may be loaded. On the stand-in."""
     pytest.importorskip("slicer", reason="slicer-core is not installed")
     pytest.importorskip("PySide6", reason="PySide6 is not installed")
-    module = MODULES / "BreastUSAISegment" / "BreastUSAISegment.py"
+    module = MODULES / name / f"{name}.py"
     code = f"""
 import sys
 sys.path[:0] = [{str(HERE)!r}]
@@ -168,12 +172,12 @@ sys.path.append({str(ROOT)!r})
 from slicer_standin import slicer_application
 with slicer_application(pathlib.Path({str(module)!r})) as slicer:
     import qt
-    import BreastUSAISegment as m
+    import {name} as m
     parent = slicer.qMRMLWidget(); parent.setLayout(qt.QVBoxLayout())
-    description = m.BreastUSAISegment(type("Parent", (), {{"path": {str(module)!r}}})())
+    description = m.{name}(type("Parent", (), {{"path": {str(module)!r}}})())
     assert description.parent.categories == ["Ultrasound"]
     assert "not a medical device" in description.parent.helpText
-    panel = m.BreastUSAISegmentWidget(parent); panel.setup(); panel.enter()
+    panel = m.{name}Widget(parent); panel.setup(); panel.enter()
     panel.cleanup()
 print("fine")
 """
@@ -199,11 +203,15 @@ def test_logic_has_no_gui():
     import ast
 
     gui = re.compile(r"\b(layoutManager|\w+Display\(|QMessageBox|mainWindow)\b")
-    source = (MODULES / "BreastUSAISegment" / "BreastUSAISegment.py").read_text(encoding="utf-8")
-    logic = next(n for n in ast.parse(source).body if getattr(n, "name", "") == "BreastUSAISegmentLogic")
-    text = ast.get_source_segment(source, logic)
-    assert not gui.search(text) and "qt." not in text
+    logics = {MODULES / name / f"{name}.py": f"{name}Logic" for name in PANELS}
+    for file, name in {**logics, LIBRARY / "slicer_panel.py": "AnalysisLogic"}.items():
+        source = file.read_text(encoding="utf-8")
+        logic = next(n for n in ast.parse(source).body if getattr(n, "name", "") == name)
+        text = ast.get_source_segment(source, logic)
+        assert not gui.search(text) and "qt." not in text
     for file in LIBRARY.rglob("*.py"):
+        if file.name == "slicer_panel.py":  # what the modules' panels share; imported by them alone
+            continue
         body = file.read_text(encoding="utf-8")
         assert not re.search(r"^\s*(import|from) (qt|ctk)\b", body, re.MULTILINE), file
         if file.name not in ("mrml.py", "slicer_runtime.py", "slicer_install.py"):
