@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from .findings import Box, Finding
 from .grid import physical_to_index
-from .volume_input import MEAN_LEVEL, levels_of
+from .volume_input import MEAN_LEVEL, averaging, levels_of
 
 if TYPE_CHECKING:
     import torch
@@ -62,23 +62,12 @@ def lesion_crop(image: sitk.Image, box: Box, shape: Sequence[int], margin: float
     levels = torch.from_numpy(levels_of(part)).float()
     pad = [int(n) for before, after in zip(low - first, last - high, strict=True) for n in (before, after)]
     levels = F.pad(levels, pad, value=float(MEAN_LEVEL))
-    # Whole voxels were cut out; sample the crop's exact extent from them. Averaged, where the crop has fewer voxels.
-    return _sampled(levels, (centre - half - first)[::-1], (2 * half)[::-1], shape).numpy()
-
-
-def _sampled(levels, start, length, shape):
-    """(z, y, x) uint8: a box of `length` voxels from `start` on, sampled at `shape` centres, each a mean over its surroundings."""
-    import torch
-
+    # Whole voxels were cut out; sample the crop's exact extent from them, with the weights that `volume_input` has.
     for axis in range(3):
-        n, step = int(shape[axis]), float(length[axis]) / int(shape[axis])
-        centres = start[axis] + (torch.arange(n, dtype=torch.float32) + 0.5) * step
-        places = torch.arange(levels.shape[axis], dtype=torch.float32) + 0.5
-        # A triangle as wide as a step, or as a voxel where these are wider: the weights of `volume_input`.
-        weights = (1 - (centres[:, None] - places[None]).abs() / max(step, 1.0)).clamp_min(0)
-        weights /= weights.sum(1, keepdim=True)
+        start, length = float((centre - half - first)[2 - axis]), float(2 * half[2 - axis])
+        weights = averaging(levels.shape[axis], start, length, int(shape[axis]))
         levels = torch.tensordot(levels, weights, dims=([axis], [1])).movedim(-1, axis)
-    return levels.round().clamp(0, 255).to(torch.uint8)
+    return levels.round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def classifier_input(levels: torch.Tensor) -> torch.Tensor:

@@ -97,22 +97,34 @@ def _standardised(values: np.ndarray, constant: bool) -> np.ndarray:
     return np.rint(values, out=values).clip(0, 255).astype(np.uint8)
 
 
+def averaging(voxels: int, start: float, length: float, size: int) -> torch.Tensor:
+    """The matrix (size, voxels) that takes an axis to `size` samples of the part that begins at `start` and is `length` voxels long.
+
+    Each sample is a mean with triangular weights over twice the distance between samples, or between voxels where that is the larger (linear
+    interpolation, then). At the ends the weights that are left are scaled to 1.
+    """
+    import torch
+
+    step = length / size
+    centres = start + (torch.arange(size, dtype=torch.float64) + 0.5) * step
+    places = torch.arange(voxels, dtype=torch.float64) + 0.5
+    # Half a voxel beyond the ends there is still the last voxel.
+    centres = centres.clamp(0.5, voxels - 0.5) if step <= 1 else centres
+    weights = (1 - (centres[:, None] - places[None]).abs() / max(step, 1.0)).clamp_min(0)
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
 def _resampled(array: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, bool]:
     """(z, y, x) float32 of this size, and whether the array is constant; in pieces, as volumes may be large."""
     import torch
-    from torch.nn import functional as F
-
-    def resize(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        return F.interpolate(planes, size=(int(height), int(width)), mode="bilinear", align_corners=False, antialias=True)
 
     prepare, constant = _as_float32(array)
+    along_z, along_y, along_x = (averaging(n, 0.0, n, int(k)) for n, k in zip(array.shape, size, strict=True))
     planes = torch.empty(array.shape[0], int(size[1]), int(size[2]))
-    for start in range(0, array.shape[0], _SLICES_AT_A_TIME):
-        part = torch.from_numpy(prepare(array[start : start + _SLICES_AT_A_TIME]))
-        planes[start : start + _SLICES_AT_A_TIME] = resize(part[:, None], size[1], size[2])[:, 0]
-    # Then along z, as the height of planes (z, x); x has its size already.
-    across = resize(planes.permute(1, 0, 2)[:, None], size[0], size[2])[:, 0]
-    return across.permute(1, 0, 2).contiguous().numpy(), constant
+    for first in range(0, array.shape[0], _SLICES_AT_A_TIME):
+        part = torch.from_numpy(prepare(array[first : first + _SLICES_AT_A_TIME]))
+        planes[first : first + _SLICES_AT_A_TIME] = along_y @ part @ along_x.T
+    return (along_z @ planes.flatten(1)).reshape(tuple(size.tolist())).numpy(), constant
 
 
 def _as_float32(array: np.ndarray):

@@ -211,7 +211,7 @@ def vary_intensities(levels: torch.Tensor, generator: torch.Generator) -> torch.
         levels = unit ** between(0.65, 1.5)
         levels = (levels - levels.mean()) / levels.std().clamp_min(1e-3) * between(0.8, 1.2)
     if chance(0.5):
-        levels = levels * between(0.75, 1.3) + between(-0.35, 0.35)
+        levels = levels * between(0.7, 1.45) + between(-0.4, 0.4)
     if chance(0.4):  # brightness that changes from place to place
         coarse = torch.randn((1, 1, 4, 3, 4), generator=generator) * between(0.1, 0.5)
         levels = levels + F.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)[0, 0]
