@@ -151,12 +151,3 @@ def check_volume(image: sitk.Image, spacing_known: bool = True) -> tuple[str, ..
             "if the axes are not lateral, depth, slice in this order, reorder them: the findings are wrong otherwise"
         )
     return tuple(notes)
-
-
-def at_operating_point(findings: tuple[Finding, ...], options: DetectOptions) -> tuple[Finding, ...]:
-    """Of findings that were made with threshold 0, those that these options report: the same as `detect` with them would.
-
-    `options.threshold` None keeps all.
-    """
-    kept = [f for f in findings if options.threshold is None or f.score >= options.threshold]
-    return tuple(kept[: options.maximum])

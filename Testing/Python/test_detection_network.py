@@ -117,3 +117,15 @@ def test_wrong_configurations_are_refused():
         DetectionNetwork(**{**TINY, "top_down": 5})
     with pytest.raises(ValueError, match="one number a block"):
         ResidualTrunk(1, 4, 2, (4, 4), (1,))
+
+
+def test_bfloat16_is_for_processors_that_are_fast_at_it(tiny, monkeypatch):
+    from BreastUSAILib.models.devices import autocast, fast_bf16
+
+    volume = torch.randn(1, 1, 16, 16, 16)
+    for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda fast=fast: {"avx2": True, "amx_bf16": fast}, raising=False)
+        assert fast_bf16("cpu") is fast
+        with torch.no_grad(), autocast("cpu"):
+            assert tiny(volume).logits.dtype is dtype
+    assert not fast_bf16("mps")

@@ -302,6 +302,38 @@ def test_two_processes_train_in_step(phantoms, tmp_path):
     assert zoo.load(output, "detect", "cpu").entry.trained_on.startswith("4 volumes")
 
 
+def test_the_published_recipe(phantoms, tmp_path, monkeypatch):
+    # Its rules and its search with a network of its kind, whose widths and number of anchors this machine can pay for.
+    few = {**SMALL, "stem_stride": 1, "strides": (2, 2, 2, 1, 1), "top_down": None, "anchors": ((8, 8, 8), (16, 8, 16))}
+    monkeypatch.setattr(networks, "PAPER", few)
+    recipe = replace(recipe_module.PAPER, spacing=(1.0, 1.0, 1.0), crop=(24, 16, 24), epochs=1, crops=3)
+    output = recipe_module.train([phantoms], tmp_path, recipe, device="cpu")
+    model = zoo.load(output, "detect", "cpu")
+    chosen = model.entry.postprocessing
+    assert (chosen["boxes_a_window"], chosen["vote_iou"], chosen["window"]) == (3, None, [320, 96, 320])
+    assert model.network.scale == 8 and json.loads((output / "log.jsonl").read_text())["similarity"] >= 0
+    tried = json.loads((output / "postprocessing.json").read_text())["tried"]
+    assert len(tried["tried"]) == 1  # nothing but the threshold is chosen
+
+
+def test_the_command_line_says_what_the_recipe_is(phantoms, tmp_path, capsys):
+    from BreastUSAILib import cli
+
+    common = ["train", "detect", "--data", str(phantoms), "--output", str(tmp_path / "model")]
+    parse = cli.build_parser(common).parse_args
+    assert recipe_module.recipe_of(parse(common)) == DetectRecipe()
+    changed = recipe_module.recipe_of(parse([*common, "--variant", "rpn", "--epochs", "3", "--negatives", "focal", "--seed", "5"]))
+    assert (changed.variant, changed.epochs, changed.seed, changed.loss["negatives"]) == ("rpn", 3, 5, "focal")
+    assert recipe_module.recipe_of(parse([*common, "--configuration", "paper"])) == recipe_module.PAPER
+    with pytest.raises(UsageError, match="above 0"):
+        recipe_module.recipe_of(parse([*common, "--epochs", "0"]))
+    assert cli.main([*common, "--prepare-only", "--cache", str(tmp_path / "cache")]) == 0
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 6 and "The volumes are in" in capsys.readouterr().out
+    assert not (tmp_path / "model").exists()
+    second = ["train", "lesion-classifier", "--data", str(phantoms), "--output", str(tmp_path / "model"), "--epochs", "7"]
+    assert lesion_classifier.recipe_of(cli.build_parser(second).parse_args(second)) == lesion_classifier.LesionClassifierRecipe(epochs=7)
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(phantoms, cache, tmp_path):
     with pytest.raises(UsageError, match="choose another --batch"):
         recipe_module.train([phantoms], tmp_path, replace(RECIPE, crops=2), cache=cache, device="cpu")
