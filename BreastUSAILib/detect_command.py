@@ -29,6 +29,7 @@ def main(args: argparse.Namespace) -> int:
     from .detect import DetectOptions
     from .files import write_study
     from .image import read_image
+    from .inputs import Source, name_folders
     from .models.zoo import read_verified, resolve
     from .workup import DetectionOptions, run_detection
 
@@ -44,7 +45,8 @@ def main(args: argparse.Namespace) -> int:
         progress(0.0, "reading")
         loaded = read_image(args.input, spacing_mm=args.spacing)
         study = run_detection(loaded, options, lambda fraction, message: progress(0.05 + 0.9 * fraction, message))
-        folder = args.output / args.input.name.split(".")[0]
+        source = Source(args.input.absolute(), str(args.input), Path(args.input.name))
+        folder = args.output / name_folders([source], {})[source.path]
         write_study(study, folder)
         progress(1.0, "done")
         for finding in study.findings:

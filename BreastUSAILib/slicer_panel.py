@@ -237,12 +237,12 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except BreastUSAIError as error:
             self.showError(str(error))
 
-    def showTable(self, table, study):
-        """The end of `finishJob`: the table below, and what was found in words."""
+    def showTable(self, table, study, summary):
+        """The end of `finishJob`: the table below, and what was found in words: `summary`, then the study's notes."""
         self.ui.resultsTableView.setMRMLTableNode(table)
         self.ui.progressBar.value = 100
         notes = " ".join(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in study.provenance.get("notes", ()))
-        self.showStatus(f"{study.summary} {notes}".strip())
+        self.showStatus(f"{summary} {notes}".strip())
 
     def showStatus(self, text):
         self.ui.statusLabel.text = text

@@ -6,6 +6,7 @@ The work is BreastUSAILib's; here are the panel, and the logic that carries node
 import importlib.util
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -134,14 +135,14 @@ class BreastUSAIDetectWidget(AnalysisPanel):
         table = slicer.mrmlScene.GetNodeByID(self._jobTableID) if self._jobTableID else None
         nodes = self.logic.show(study, volume, table)
         self._shown = None  # a table that was chosen before has new rows
-        self.showTable(nodes.table, study)
         parameters = self._parameterNode if self._parameterNode is not None else self.logic.getParameterNode()
         modelId, threshold = self._jobModel
         if parameters.minimumScoreOf != modelId:
             parameters.minimumScoreOf, parameters.minimumScore = modelId, threshold
         # Another run on this volume replaces this result instead of adding a second one.
         parameters.outputTable = nodes.table
-        self.logic.showFromScore(nodes.table, parameters.minimumScore)
+        shown = self.logic.showFromScore(nodes.table, parameters.minimumScore)
+        self.showTable(nodes.table, study, self.logic.summary(study, shown))
         self.updatePanel()
 
 
@@ -246,6 +247,14 @@ class BreastUSAIDetectLogic(AnalysisLogic):
         nodes = mrml.show_detections(volume.GetScene(), study, volume, table)
         logging.info("BreastUSAI Detect, %s: %s", volume.GetName(), study.summary)
         return nodes
+
+    def summary(self, study, shown):
+        """What was found, in words: the findings that are shown (a bool for each); how many are hidden is said apart."""
+        kept = replace(study, findings=tuple(f for f, s in zip(study.findings, shown, strict=True) if s))
+        hidden = len(shown) - sum(shown)
+        return kept.summary if not hidden else _("{summary} Hidden below, for their lower score: {hidden}.").format(
+            summary=kept.summary, hidden=hidden
+        )
 
     def isOurs(self, table):
         """Whether a table was made by `show`."""

@@ -126,7 +126,7 @@ class BreastUSAISegmentWidget(AnalysisPanel):
         if self._parameterNode is not None:
             # Another run on this image replaces this result instead of adding a second one.
             self._parameterNode.outputSegmentation = nodes.segmentation
-        self.showTable(nodes.table, study)
+        self.showTable(nodes.table, study, study.summary)
 
 
 class BreastUSAISegmentLogic(AnalysisLogic):

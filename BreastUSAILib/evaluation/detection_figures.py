@@ -32,7 +32,7 @@ def _save(path: Path, paint, *arguments) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     paint(axes, *arguments)
@@ -42,15 +42,16 @@ def _save(path: Path, paint, *arguments) -> Path:
 
 
 def _froc(axes, figures: Mapping[str, Any], measured: Measured) -> None:
-    for prefix, hits, colour, label in (
-        ("froc_any_overlap", measured.anywhere, _ORANGE, "any overlap"),
-        ("froc", measured.challenge, _BLUE, "IoU above 0.3 (TDSC-ABUS)"),
+    for prefix, hits, colour, label, aside in (  # the bars of the two curves stand beside each other
+        ("froc_any_overlap", measured.anywhere, _ORANGE, "any overlap", 0.97),
+        ("froc", measured.challenge, _BLUE, "IoU above 0.3 (TDSC-ABUS)", 1.03),
     ):
         curve = dm.froc(hits)
         x = np.geomspace(dm.FALSE_POSITIVES[0], dm.FALSE_POSITIVES[-1], 400)
         axes.plot(x, curve.at(x), color=colour, label=f"{label}: mean {curve.score:.3f}")
         points = [figures[f"{prefix}_{fps:g}"] for fps in dm.FALSE_POSITIVES]
-        axes.errorbar(dm.FALSE_POSITIVES, *_bars(points), fmt="o", ms=4, capsize=3, lw=1, color=colour)
+        places = aside * np.array(dm.FALSE_POSITIVES)
+        axes.errorbar(places, *_bars(points), fmt="o", ms=4, capsize=3, lw=1, color=colour)
     rate, share = figures["false_positives"]["value"], figures["sensitivity"]["value"]
     # An operating point with fewer false positives than the axis begins with stands at its edge.
     axes.plot(
@@ -95,7 +96,7 @@ def _roc(axes, figures: Mapping[str, Any], measured: Measured) -> None:
     axes.set(xlabel="1 - specificity", ylabel="sensitivity to malignant lesions", xlim=(0, 1), ylim=(0, 1.02))
     axes.set_aspect("equal", adjustable="box")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
 
 
 def _bars(points) -> tuple[np.ndarray, np.ndarray]:

@@ -64,13 +64,10 @@ class PanelCase(panel_cases.PanelCase):
         super().tearDown()
         shutil.rmtree(self.folder)
 
-    def makePanel(self, parent):
-        panel = module.BreastUSAIDetectWidget(parent)
-        panel.setup()
-        panel.logic = module.BreastUSAIDetectLogic(
-            childDetection=functools.partial(ChildDetection, command=STANDIN_CLI)
-        )
-        return panel
+    widget = module.BreastUSAIDetectWidget
+
+    def logic(self):
+        return module.BreastUSAIDetectLogic(childDetection=functools.partial(ChildDetection, command=STANDIN_CLI))
 
     def model(self, behaviour="mine", threshold=0.5):
         """A model folder as far as a panel looks at it; its name chooses what the stand-in for the command line does."""
@@ -193,7 +190,9 @@ class Running(PanelCase):
         self.assertTrue(self.panel.ui.cancelButton.enabled)
         self.until(lambda: self.panel._job is None)
         self.assertEqual(self.errors, [])
-        self.assertTrue(self.panel.ui.statusLabel.text.startswith("2 lesions found. Searched in one piece."))
+        self.assertEqual(
+            self.panel.ui.statusLabel.text, "1 lesion found. Hidden below, for their lower score: 1. Searched in one piece."
+        )
         table = self.panel._parameterNode.outputTable
         self.assertIs(self.panel.ui.resultsTableView.mrmlTableNode(), table)
         self.assertEqual([table.GetCellText(row, 0) for row in (0, 1)], ["L1", "L2"])

@@ -20,10 +20,12 @@ def count(kind: str) -> int:
 
 
 class PanelCase(unittest.TestCase):
-    """Cases of one panel; `makePanel` says which."""
+    """Cases of one panel, of the class `widget`."""
 
-    def makePanel(self, parent):
-        """A panel after its setup(), with a Logic whose child process is `STANDIN_CLI`."""
+    widget = None
+
+    def logic(self):
+        """A Logic whose child process is `STANDIN_CLI`."""
         raise NotImplementedError
 
     def setUp(self):
@@ -41,7 +43,9 @@ class PanelCase(unittest.TestCase):
     def openPanel(self):
         parent = slicer.qMRMLWidget()
         parent.setLayout(qt.QVBoxLayout())
-        panel = self.makePanel(parent)
+        panel = self.widget(parent)
+        panel.setup()
+        panel.logic = self.logic()
         panel.logic.ensureDependencies = lambda confirm: None
         return panel
 

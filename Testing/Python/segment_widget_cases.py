@@ -30,13 +30,10 @@ def image(slices: int = 1, size=(80, 60), known: bool = True, name: str = "case 
 
 
 class PanelCase(panel_cases.PanelCase):
-    def makePanel(self, parent):
-        panel = module.BreastUSAISegmentWidget(parent)
-        panel.setup()
-        panel.logic = module.BreastUSAISegmentLogic(
-            childWorkup=functools.partial(ChildWorkup, command=STANDIN_CLI)
-        )
-        return panel
+    widget = module.BreastUSAISegmentWidget
+
+    def logic(self):
+        return module.BreastUSAISegmentLogic(childWorkup=functools.partial(ChildWorkup, command=STANDIN_CLI))
 
 
 class Binding(PanelCase):
