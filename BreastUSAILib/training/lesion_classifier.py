@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -166,6 +167,8 @@ def train(
     from .detection_data import read_split
     from .loop import ExponentialAverage, Journal, cosine_rate, load_checkpoint, save_checkpoint
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("the lesion classifier trains in one process, in minutes; start it without torchrun.")
     judge = None if detector is None else load(detector, "detect", device)
     device = choose_device(device).name
     output = Path(output)

@@ -380,6 +380,12 @@ def test_the_classifier_learns_resumes_and_weighs_opinions(phantoms, trained, tm
         assert (two.box, two.score) == (one.box, one.score) and set(two.models) == {"detect", "lesion-classifier"}
 
 
+def test_the_classifier_is_not_for_torchrun(phantoms, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="without torchrun"):
+        lesion_classifier.train([phantoms], tmp_path / "model", device="cpu")
+
+
 def test_lesions_of_one_kind_alone_are_refused(tmp_path):
     make(tmp_path / "one", [1], "train")
     make(tmp_path / "one", [1], "validation")
