@@ -17,7 +17,9 @@ from .transmission import Transmission
 
 # Mean of fat's echo, as a share of the dynamic range above black.
 _FAT_LEVEL = 0.42
-# The time gain stops rising where noise would come this close to the echo of fat (amplitude, dB).
+# The time gain stops rising where noise would be shown brighter than this: share of the dynamic range above black.
+_NOISE_LEVEL = 0.09
+# And in any case where noise would come this close to the echo of fat (amplitude, dB).
 _NOISE_CEILING_DB = -15.0
 # How fast clutter of the near field fades, dB a mm, and how much of it comes in bands.
 _CLUTTER_FADE_DB_MM = 2.2
@@ -221,6 +223,8 @@ class _Lines:
     ) -> None:
         self._clutter_map = np.float32(1.0 + _CLUTTER_IN_GEL) - np.float32(_CLUTTER_IN_GEL) * contact
         self._acquisition, self._grid, self._point_spread = acquisition, grid, point_spread
+        shown_db = (_NOISE_LEVEL - _FAT_LEVEL) * acquisition.dynamic_range_db - acquisition.gain_db
+        self._noise_ceiling = 10.0 ** (min(shown_db, _NOISE_CEILING_DB) / 20.0)
         self._scatterers = Scatterers(generator)
         _, nz, nx = grid.shape
         rz, rx = point_spread.reach
@@ -273,7 +277,7 @@ class _Lines:
     def _noise(self, tgc_db: float) -> tuple[float, float]:
         """Amplitude of electronic noise (fat at the skin = 1), and the factor by which the time gain is held back."""
         electronic = 10.0 ** ((self._acquisition.noise_db + tgc_db) / 20.0)
-        ceiling = min(1.0, 10.0 ** (_NOISE_CEILING_DB / 20.0) / electronic)
+        ceiling = (1.0 + (electronic / self._noise_ceiling) ** 4) ** -0.25  # bends into the limit, no corner
         # Rounded, as the last bit of these functions depends on the machine.
         return round(electronic * ceiling, 7), round(ceiling, 7)
 

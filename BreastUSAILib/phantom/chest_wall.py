@@ -11,6 +11,8 @@ from .strip import Strip
 from .tissue import BONE, CARTILAGE, LUNG
 
 NOWHERE = np.float32(1e3)
+# The outer share of a rib's half width over which it thins out.
+_FLANK = 0.3
 
 
 class Ribs:
@@ -24,6 +26,7 @@ class Ribs:
     front, back : depth of both surfaces.
     bone : 1 bone, 0 cartilage.
     facing : how far the front faces the probe, 0 to 1.
+    cover : how much of the beam a rib meets: 1 in its middle, 0 at its flanks.
     """
 
     def __init__(self, grid: PhantomGrid, wall: np.ndarray, generator: np.random.Generator):
@@ -31,6 +34,7 @@ class Ribs:
         shape = (len(z), len(x))
         self.front, self.back = np.full(shape, NOWHERE, np.float32), np.full(shape, NOWHERE, np.float32)
         self.bone, self.facing = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+        self.cover = np.zeros(shape, np.float32)
         tilt, bow = uniform(generator, -0.22, 0.22), uniform(generator, -0.0012, 0.0012)
         sternum = 1.0 if generator.random() < 0.5 else -1.0
         junction = uniform(generator, 0.45, 0.95) if generator.random() < 0.55 else 2.0
@@ -43,7 +47,7 @@ class Ribs:
             half_width = uniform(generator, 4.6, 7.6) * (1.0 + 0.10 * smooth_noise(generator, (x,), (30.0,)))
             half_depth = uniform(generator, 2.6, 4.2) * (1.0 + 0.10 * smooth_noise(generator, (x,), (35.0,)))
             sunk = uniform(generator, -0.6, 2.2) + 0.7 * smooth_noise(generator, (x,), (60.0,))
-            round_share = uniform(generator, 0.45, 1.0)
+            round_share = uniform(generator, 0.75, 1.0)
             here = (junction + uniform(generator, -0.12, 0.12)) * x[-1]
             self._add(z, along, half_width, half_depth, wall, sunk, round_share)
             bone = smoothstep((here - (x if sternum > 0 else x[-1] - x)) * 0.25 + 0.5).astype(np.float32)
@@ -65,6 +69,8 @@ class Ribs:
             steep[1:] = (front[1:] - front[:-1]) / np.float32(z[1] - z[0])
         facing = 1.0 / np.sqrt(1.0 + steep * steep)
         nearer = inside & (front < self.front)
+        cover = smoothstep((np.float32(1.0) - np.sqrt(t)) * np.float32(1.0 / _FLANK))
+        self.cover = np.where(nearer, cover, self.cover)
         self.facing = np.where(nearer, facing, self.facing)
         self.back = np.where(nearer, centre + np.float32(0.9) * depth * height, self.back)
         self.front = np.where(nearer, front, self.front)
@@ -82,14 +88,16 @@ class ChestWallPainter:
         self.bright = np.clip(patchy, 0.1, 2.0)
         dim = np.clip(np.float32(0.8) + np.float32(0.6) * octaves(air, (z, x), (18.0, 18.0), (1.0, 0.8)), 0.1, 1.6)
         facing = self.ribs.facing * self.ribs.facing
+        facing *= self.ribs.facing
+        facing *= self.ribs.cover
         self.cortex = (np.float32(5.0) + np.float32(uniform(sheets, 6.0, 12.0)) * self.ribs.bone) * facing * self.bright
         self.rib_attenuation = np.float32(CARTILAGE.attenuation) + self.ribs.bone * np.float32(BONE.attenuation - CARTILAGE.attenuation)
         breaks = np.clip(np.float32(0.5) + np.float32(0.7) * smooth_noise(sheets, (z, x), (18.0, 25.0)), 0.0, 1.4)
         self.wall_bright = breaks * np.float32(uniform(sheets, 1.2, 3.0))
         self.pleura_bright = dim * np.float32(uniform(sheets, 3.5, 7.5))
         self.spacing = uniform(air, 1.8, 4.0)
-        comets = np.clip(np.float32(0.7) + np.float32(0.5) * octaves(air, (z, x), (5.0, 5.0), (1.0, 0.7)), 0.05, 2.5)
-        self.haze = comets * np.float32(LUNG.echo * uniform(air, 1.2, 2.6))
+        comets = np.clip(np.float32(0.6) + np.float32(0.6) * octaves(air, (z, x), (9.0, 7.0), (1.0, 0.9, 0.8)), 0.05, 2.5)
+        self.haze = comets * np.float32(LUNG.echo * uniform(air, 1.2, 3.6))
         self.first = min(float(self.wall.min()), float(self.ribs.front.min())) - 1.0
 
     def paint(self, strip: Strip) -> None:
@@ -111,6 +119,7 @@ class ChestWallPainter:
             strip.below(back, 0.5, value)
             share -= value
             np.maximum(share, 0.0, out=share)
+            share *= self.ribs.cover[part]
             for target, to in ((strip.echo, np.float32(BONE.echo)), (strip.attenuation, self.rib_attenuation[part]), (strip.specular, 0.0)):
                 np.subtract(to, target, out=spare)
                 spare *= share
@@ -134,5 +143,5 @@ class ChestWallPainter:
             np.add(pleura, np.float32(k * self.spacing), out=spare)
             strip.line(spare, 0.5 + 0.4 * k, share)
             share *= self.pleura_bright[strip.slices]
-            share *= np.float32(0.22**k)
+            share *= np.float32(0.25**k)
             strip.specular += share

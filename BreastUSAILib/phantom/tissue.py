@@ -33,7 +33,7 @@ class Medium:
 
 # Fat: 0.73 +- 0.23 dB/cm/MHz, PMC4618705. Parenchyma 0.75, muscle 0.96 across its fibres and 1.40 along them, bone 15, lung 40, connective
 # tissue 1.57 dB/cm at 1 MHz: PMC10001275, table 4; parenchyma is taken denser here, as breasts that attenuate 1.0 to 1.3 dB/cm/MHz in
-# all were measured (in vivo, Ultrasound Med Biol 2012). Echo levels: glandular tissue 8 to 14 dB above fat, muscle near fat.
+# all were measured (in vivo, Ultrasound Med Biol 2012). What is seen of the lung is sound that goes to and fro above it, and fades slower than in lung. Echo levels: glandular tissue 8 to 14 dB above fat, muscle near fat.
 FAT = Medium(1.0, 0.68)
 GLAND = Medium(3.3, 0.92)
 LIGAMENT = Medium(3.4, 1.4)
@@ -41,7 +41,7 @@ SKIN = Medium(3.6, 1.5)
 MUSCLE = Medium(0.8, 1.0)
 BONE = Medium(0.25, 15.0)
 CARTILAGE = Medium(0.42, 2.6)
-LUNG = Medium(0.5, 2.5)
+LUNG = Medium(0.5, 1.7)
 BLOOD = Medium(0.056, 0.15)
 NIPPLE = Medium(0.9, 3.2)
 NODE_CORTEX = Medium(0.45, 0.8)

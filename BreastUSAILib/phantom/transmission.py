@@ -22,10 +22,13 @@ from .grids import PhantomGrid
 _BEAMS = 7
 _COARSE_MM = 0.8
 _STEP_MM = 0.5
-# Attenuation (dB/cm/MHz) above which a voxel does not count for the time gain: ribs and the nipple are not "tissue".
-_TISSUE_LIMIT = np.float32(1.6)
+# Attenuation (dB/cm/MHz) above which a voxel does not count for the time gain: ribs, lung and the nipple are no soft tissue, and
+# count as if they were usual tissue.
+_TISSUE_LIMIT, _USUAL_TISSUE = np.float32(1.6), np.float32(0.8)
 # The scanner's time gain follows the mean attenuation over about this depth.
-_TGC_MEMORY_MM = 4.0
+_TGC_MEMORY_MM = 6.0
+# The elevational aperture as a share of the lateral one.
+_ELEVATIONAL_APERTURE = 0.5
 
 
 def exponential(x: np.ndarray) -> np.ndarray:
@@ -141,9 +144,9 @@ class Transmission:
         middle = (np.arange(self.coarse.shape[1]) + 0.5) / self.coarse.shape[1] * 2.0 - 1.0
         shifts = []
         for share in np.linspace(-1.0, 1.0, _BEAMS):
-            # The elevational aperture is small; the fan of directions lies in the image plane but for a little.
+            # The elevational aperture is smaller: the fan of directions lies more in the image plane than across it.
             slope_x = scan.aperture * share + scan.divergence * middle + scan.tilt_x
-            slope_z = 0.25 * scan.aperture * (1.0 - 2.0 * abs(share)) + scan.tilt_z
+            slope_z = _ELEVATIONAL_APERTURE * scan.aperture * (1.0 - 2.0 * abs(share)) + scan.tilt_z
             cells_x = slope_x * step_mm / (fx * grid.spacing[0])
             cells_z = slope_z * step_mm / (fz * grid.spacing[2])
             shifts.append(tuple(np.float32(np.maximum(v, 0.0)) for v in (cells_x, -cells_x, cells_z, -cells_z)))
@@ -210,6 +213,7 @@ def _shift(beam: np.ndarray, from_lower: np.ndarray, from_upper: np.ndarray, axi
 
 
 def tissue_attenuation(attenuation: np.ndarray) -> float:
-    """Mean attenuation of a sample of voxels without bone, dB/cm/MHz, rounded so that the order of summation is no matter."""
-    sample = np.minimum(attenuation[..., ::8, ::8], _TISSUE_LIMIT)
+    """Mean attenuation of a sample of soft tissue's voxels, dB/cm/MHz, rounded so that the order of summation is no matter."""
+    sample = attenuation[..., ::8, ::8]
+    sample = np.where(sample > _TISSUE_LIMIT, _USUAL_TISSUE, sample)
     return round(float(np.mean(sample, dtype=np.float64)), 5)
