@@ -517,8 +517,10 @@ def jump_to_finding(table_node: vtkMRMLTableNode, row: int) -> tuple[float, floa
     return None
 
 
-def study_from_nodes(volume_node: vtkMRMLScalarVolumeNode, segmentation_node: vtkMRMLSegmentationNode) -> Study:
-    """The study that `show_study` showed, with the boxes and masks as they are in the scene now.
+def study_from_nodes(
+    volume_node: vtkMRMLScalarVolumeNode, shown: vtkMRMLSegmentationNode | vtkMRMLTableNode
+) -> Study:
+    """The study that `show_study` (its segmentation) or `show_detections` (its table) showed, as it is in the scene now.
 
     A finding whose box and segment were both deleted is left out; without its segment it has no mask. A box that was
     turned is replaced by the smallest box along the image's axes that holds it. Segments that a person added are no
@@ -526,21 +528,24 @@ def study_from_nodes(volume_node: vtkMRMLScalarVolumeNode, segmentation_node: vt
 
     Raises
     ------
-    DataError : the segmentation does not hold a study, or is about another image.
+    DataError : the node does not hold a study, or is about another image.
     """
-    text = segmentation_node.GetAttribute(STUDY)
+    is_table = shown.IsA("vtkMRMLTableNode")
+    kind = "table" if is_table else "segmentation"
+    text = shown.GetAttribute(STUDY)
     if text is None:
-        raise DataError(f"the segmentation {segmentation_node.GetName()} was not made by BreastUSAI; choose another one.")
-    study = Study.from_json(text, source=f"the segmentation {segmentation_node.GetName()}")
+        raise DataError(f"the {kind} {shown.GetName()} was not made by BreastUSAI; choose another one.")
+    study = Study.from_json(text, source=f"the {kind} {shown.GetName()}")
     frame = _Frame.of(study.image, volume_node)
-    boxes = {n.GetAttribute(FINDING): n for n in _nodes_of(segmentation_node) if n.IsA("vtkMRMLMarkupsROINode")}
-    segments = _segments_by_finding(segmentation_node)
+    nodes = _nodes_of(shown, SHOWN_WITH if is_table else BELONGS_TO)
+    boxes = {n.GetAttribute(FINDING): n for n in nodes if n.IsA("vtkMRMLMarkupsROINode")}
+    segments = {} if is_table else _segments_by_finding(shown)
     findings = []
     for finding in study.findings:
         roi, segment_id = boxes.get(finding.id), segments.get(finding.id)
         if roi is None and segment_id is None:
             continue
-        mask = None if segment_id is None else _mask(segmentation_node, segment_id, frame, study.image)
+        mask = None if segment_id is None else _mask(shown, segment_id, frame, study.image)
         findings.append(
             replace(
                 finding,

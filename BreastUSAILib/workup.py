@@ -121,7 +121,7 @@ def run_detection(
 
     detect_options = DetectOptions(options.threshold, options.maximum)
     names = {"detect": options.model}
-    if options.classifier or any(entry.task == "lesion-classifier" for entry in catalog.entries()):
+    if options.classifier or catalog.ships("lesion-classifier"):
         names["lesion-classifier"] = options.classifier
 
     def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:

@@ -289,10 +289,12 @@ def _detector_of_file(detections: Mapping[str, list], cases: Sequence[VolumeCase
 def _detector_of_model(args: argparse.Namespace) -> tuple[Detector, OperatingPoint, list[dict[str, str]]]:
     """A detector that gives all candidates of a model, the model's own operating point, and the record of what was used."""
     from ..detect import DEFAULT_THRESHOLD, DetectOptions, detect
+    from ..models import catalog
     from ..models.zoo import load
 
     model = load(args.model, "detect", args.device)
-    classifier = load(args.classifier, "lesion-classifier", args.device) if args.classifier else None
+    second = args.classifier or catalog.ships("lesion-classifier")
+    classifier = load(args.classifier, "lesion-classifier", args.device) if second else None
 
     def detector(image: sitk.Image, case: VolumeCase) -> Sequence[Finding]:
         findings, _ = detect(image, model, DetectOptions(threshold=0.0), classifier=classifier)

@@ -44,6 +44,11 @@ def default_for(task: str) -> ModelEntry:
     raise ModelError(f"The model catalogue {CATALOG} has no model for the task {task!r}; install BreastUSAI again.")
 
 
+def ships(task: str) -> bool:
+    """Whether the catalogue has a model for a task."""
+    return any(candidate.task == task for candidate in entries())
+
+
 def no_model(task: str) -> str:
     """What to tell a user where no model of a task is installed."""
     name, recipe = _NOT_SHIPPED[task]

@@ -127,6 +127,24 @@ def test_boxes_and_jumps_follow_oblique_grids_and_parent_transforms(scene):
     assert len({tree.GetItemParent(item) for item in items}) == 1
 
 
+def test_boxes_that_a_person_moved_or_deleted_come_back_so(scene):
+    from BreastUSAILib import mrml
+
+    image, study = _study()
+    volume = mrml.add_volume(scene, image, "oblique")
+    nodes = mrml.show_detections(scene, study, volume)
+    back = mrml.study_from_nodes(volume, nodes.table)
+    for found, made in zip(back.findings, study.findings, strict=True):
+        assert found.box.center == pytest.approx(made.box.center) and found.box.size == pytest.approx(made.box.size)
+    x, y, z = study.findings[1].box.center
+    nodes.boxes[1].SetCenter(-(x + 2.0), -y, z - 3.0)
+    scene.RemoveNode(nodes.boxes[0])
+    (moved,) = mrml.study_from_nodes(volume, nodes.table).findings
+    assert moved.id == "L2" and moved.score == 0.3 and moved.box.center == pytest.approx((x + 2.0, y, z - 3.0))
+    with pytest.raises(DataError, match="the table other was not made by BreastUSAI"):
+        mrml.study_from_nodes(volume, scene.AddNewNodeByClass("vtkMRMLTableNode", "other"))
+
+
 def test_a_study_of_another_image_is_refused_before_anything_changes(scene):
     from BreastUSAILib import mrml
 
