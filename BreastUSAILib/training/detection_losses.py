@@ -34,6 +34,8 @@ class DetectionLoss:
     negatives : which background anchors L_cls counts. "all" (paper): each. "hardest": the `ratio` x positives that are
         most wrong, and `least` an image in any case: the few that look like lesions are not drowned by the many that do not.
         "focal": each, weighted by p**2 of its wrong answer (Lin et al. 2017).
+    lesion_iou, pair_iou : L_sim asks that anchors with more IoU than this with their lesion, and with each other, resemble one another.
+    most_embeddings : anchors of an image that L_sim looks at; of more, as many are drawn.
     """
 
     eta: float = 1.5
