@@ -13,6 +13,8 @@ from .solids import Axes, Noise, columns
 from .transmission import exponential
 from .truth import Descriptors
 
+_NEPERS_A_DB = 0.115129
+
 
 def amplitude(db: float) -> float:
     """Amplitude ratio of so many decibels, rounded so that the last bits of the power do not matter."""
@@ -56,15 +58,29 @@ def _textured(echo: np.ndarray, noise: Noise, axes: Axes, strength: float) -> np
     return echo
 
 
-def _solid(level: float, descriptors: Descriptors, axes: Axes, radius: float, generator: np.random.Generator) -> np.ndarray:
-    """Tissue with a faint texture, or with patches where the pattern is heterogeneous."""
+def _solid(
+    level: float, descriptors: Descriptors, field: np.ndarray, axes: Axes, radius: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Tissue with a faint texture, or with patches where the pattern is heterogeneous; at the border it grows more like its surroundings."""
     shape = tuple(len(a) for a in axes)
     echo = np.full(shape, amplitude(level), np.float32)
     reach = float(max(abs(a[i]) for a in axes for i in (0, -1)))
     if descriptors.echo_pattern == "heterogeneous":
         _textured(echo, Noise(generator, min(max(0.8 * radius, 2.0), 7.0), reach), axes, 0.6)
         return _textured(echo, Noise(generator, min(max(0.3 * radius, 1.2), 2.5), reach), axes, 0.3)
-    return _textured(echo, Noise(generator, min(max(0.5 * radius, 1.5), 4.0), reach), axes, 0.14)
+    if descriptors.echo_pattern == "anechoic":
+        return _textured(echo, Noise(generator, min(max(0.5 * radius, 1.5), 4.0), reach), axes, 0.14)
+    _textured(echo, Noise(generator, min(max(0.8 * radius, 1.5), 6.0), reach), axes, 0.16)
+    _textured(echo, Noise(generator, min(max(0.3 * radius, 1.2), 2.5), reach), axes, 0.12)
+    # The outer third: up to 45 % of the contrast in dB is lost, here more and there less.
+    outer = np.clip(np.float32(1.0) + field * np.float32(3.0 / radius), np.float32(0.0), np.float32(1.0))
+    uneven = Noise(generator, min(max(0.7 * radius, 1.5), 5.0), reach).field(axes)
+    uneven *= np.float32(0.6)
+    uneven += np.float32(0.4)
+    outer *= np.clip(uneven, np.float32(0.0), np.float32(1.0), out=uneven)
+    outer *= np.float32(-0.45 * level * _NEPERS_A_DB)
+    echo *= exponential(outer)
+    return echo
 
 
 def _reverberation(echo: np.ndarray, mask: np.ndarray, axes: Axes, generator: np.random.Generator) -> np.ndarray:
@@ -138,7 +154,7 @@ def fill(
     """
     of_level, of_texture, of_spaces, of_haze = streams(generator, 4)
     level = level_db(descriptors, of_level)
-    echo = _solid(level, descriptors, axes, radius, of_texture)
+    echo = _solid(level, descriptors, field, axes, radius, of_texture)
     if descriptors.echo_pattern == "anechoic":
         _reverberation(echo, mask, axes, of_haze)
     elif descriptors.echo_pattern == "complex cystic and solid":

@@ -63,18 +63,38 @@ def _transition_mm(descriptors: Descriptors, radius: float, generator: np.random
     return {"circumscribed": 0.3, "angular": 0.4, "microlobulated": 0.35, "spiculated": 0.6}[descriptors.margin]
 
 
-def _halo_weight(field: np.ndarray, axes: Axes, radius: float, generator: np.random.Generator) -> np.ndarray:
-    """The echogenic rim: 1 to 3 mm wide, thick here and missing there; float32 0..1."""
-    thickness = min(uniform(generator, 1.6, 3.0), 0.25 + 0.5 * radius)
+def _border(field: np.ndarray, axes: Axes, radius: float, transition: float, generator: np.random.Generator) -> np.ndarray:
+    """Share of the mass across its border, `transition` mm wide on the whole, sharper here and softer there; float32, 0.5 on the surface."""
     reach = float(max(abs(a[i]) for a in axes for i in (0, -1)))
-    width = Noise(generator, min(max(0.9 * radius, 2.5), 8.0), reach).field(axes)
-    width *= np.float32(0.4)
-    width += np.float32(0.85)
-    np.clip(width, np.float32(0.1), np.float32(1.5), out=width)
-    width *= np.float32(thickness)
-    rim = smoothstep((width - field) * np.float32(1.0 / 0.8) + np.float32(0.5))
-    rim *= np.float32(0.85)
-    return rim
+    sharpness = Noise(generator, min(max(radius, 2.5), 8.0), reach).field(axes)
+    sharpness *= np.float32(0.4)
+    sharpness += np.float32(1.0)
+    np.clip(sharpness, np.float32(0.45), np.float32(1.6), out=sharpness)
+    sharpness *= field
+    sharpness *= np.float32(-1.0 / transition)
+    sharpness += np.float32(0.5)
+    return smoothstep(sharpness)
+
+
+def _halo_weight(field: np.ndarray, axes: Axes, radius: float, generator: np.random.Generator) -> np.ndarray:
+    """The echogenic rim: brightest at the mass, fading outward over 1 to 4 mm, in patches, missing on parts; float32 0..1."""
+    thickness = min(uniform(generator, 1.8, 3.2), 0.4 + 0.55 * radius)
+    reach = float(max(abs(a[i]) for a in axes for i in (0, -1)))
+    width = Noise(generator, min(max(1.1 * radius, 2.5), 10.0), reach).field(axes)
+    width *= np.float32(0.5)
+    width += np.float32(0.8)
+    np.clip(width, np.float32(0.05), np.float32(1.5), out=width)
+    rim = np.maximum(field, np.float32(0.0)) / (width * np.float32(thickness))
+    np.subtract(np.float32(1.0), rim, out=rim)
+    np.maximum(rim, np.float32(0.0), out=rim)
+    # Strands of fibrous tissue, some denser than others.
+    patches = Noise(generator, min(max(0.35 * radius, 1.6), 3.5), reach).field(axes)
+    patches *= np.float32(0.35)
+    patches += np.float32(0.85)
+    rim *= np.clip(patches, np.float32(0.15), np.float32(1.3), out=patches)
+    # Where the rim is narrow it is faint as well.
+    rim *= np.minimum(width * np.float32(1.3), np.float32(1.0))
+    return np.minimum(rim, np.float32(0.9), out=rim)
 
 
 def _over(weight: np.ndarray, echo: np.ndarray, above: np.ndarray, above_echo: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
@@ -154,14 +174,17 @@ def _paint(
 
     inside = fill(descriptors, made.field, made.inside, made.axes, radius, of_inside)
     transition = max(_transition_mm(descriptors, radius, of_border), 0.6 * max(spacing))
-    core = smoothstep(np.float32(0.5) - made.field * np.float32(1.0 / transition))
+    if descriptors.margin in ("circumscribed", "indistinct"):  # abrupt, or soft, all around
+        core = smoothstep(np.float32(0.5) - made.field * np.float32(1.0 / transition))
+    else:
+        core = _border(made.field, made.axes, radius, transition, of_border)
     level = float(np.median(inside[made.inside]))
 
     weight, echo = np.zeros_like(core), np.ones_like(core)
     haloed = descriptors.halo == "present"
     if haloed:
         weight = _halo_weight(made.field, made.axes, radius, of_halo)
-        echo = np.full_like(core, amplitude(uniform(of_halo, 6.0, 9.0)))
+        echo = np.full_like(core, amplitude(uniform(of_halo, 5.0, 8.5)))
     weight, echo = canvas.spread(weight, 0.0), canvas.spread(echo, 1.0)
     if made.strands:
         # Dark strands cross an echogenic halo; without one they are dark or bright (desmoplastic) against the tissue.

@@ -7,6 +7,7 @@ its box lies on the right side of parallel.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,7 +25,7 @@ _ROUND_DESIGN = (1.05, 1.12)
 _ROUGHNESS = {
     "circumscribed": ((1.4, 0.02),),
     "indistinct": ((0.7, 0.055), (0.3, 0.03)),
-    "angular": ((1.2, 0.015),),
+    "angular": ((0.9, 0.025), (0.35, 0.01)),  # facets bulge and dip, and none is smooth
     "microlobulated": ((1.2, 0.02),),
     "spiculated": ((0.6, 0.05),),
 }
@@ -71,7 +72,11 @@ def _direction(generator: np.random.Generator) -> Vector:
 
 
 def _facets(half_axes: Vector, faces: int, generator: np.random.Generator) -> Polyhedron:
-    """A polyhedron around an ellipsoid: faces spread evenly over the sphere, each moved at random, tangent or a little nearer."""
+    """A polyhedron around an ellipsoid: faces spread evenly over the sphere, each moved at random, tangent or a little nearer.
+
+    Corners are blunt below the millimetre.
+    """
+    blunt = min(0.14 * (half_axes[0] + half_axes[1] + half_axes[2]) / 3.0, 0.9)
     normals, offsets = [], []
     turn = uniform(generator, 0.0, 2.0 * math.pi)
     for k in range(faces):
@@ -87,7 +92,7 @@ def _facets(half_axes: Vector, faces: int, generator: np.random.Generator) -> Po
         support = math.sqrt(sum((n * a) ** 2 for n, a in zip(normal, half_axes, strict=True)))
         normals.append(normal)
         offsets.append(support * uniform(generator, 0.75, 1.0))
-    return Polyhedron(tuple(normals), tuple(offsets))
+    return Polyhedron(tuple(normals), tuple(offsets), blunt)
 
 
 def _shifted(polyhedron: Polyhedron, by: Vector) -> Polyhedron:
@@ -95,7 +100,7 @@ def _shifted(polyhedron: Polyhedron, by: Vector) -> Polyhedron:
         o + sum(n * b for n, b in zip(normal, by, strict=True))
         for o, normal in zip(polyhedron.offsets, polyhedron.normals, strict=True)
     )
-    return Polyhedron(polyhedron.normals, offsets)
+    return replace(polyhedron, offsets=offsets)
 
 
 def _parts(descriptors: Descriptors, half_axes: Vector, generator: np.random.Generator) -> list[Solid]:
@@ -135,7 +140,10 @@ def draw_body(descriptors: Descriptors, volume_ml: float, generator: np.random.G
     radius = radius_of(volume_ml)
     half_axes = tuple(radius * a for a in _proportions(descriptors, volume_ml, generator))
     parts = _parts(descriptors, half_axes, generator)
-    blend = 0.0 if descriptors.margin == "angular" else 0.25 * radius if descriptors.shape == "oval" else 0.18 * radius
+    if descriptors.margin == "angular":
+        blend = min(0.06 * radius, 0.6)
+    else:
+        blend = (0.25 if descriptors.shape == "oval" else 0.18) * radius
     noises = []
     for wavelength, amplitude in _ROUGHNESS[descriptors.margin]:
         # Ragged on the scale of millimetres, however large the mass.

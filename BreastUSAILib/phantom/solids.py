@@ -76,19 +76,21 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Polyhedron:
-    """Half-spaces' intersection: sharp edges and corners.
+    """Half-spaces' intersection, its edges and corners a little blunt.
 
     Attributes
     ----------
     normals : outward unit vectors (depth, slice, lateral).
     offsets : distance of each face from the origin, mm.
+    blunt : how far edges are rounded, mm; 0 leaves them sharp.
     """
 
     normals: tuple[Vector, ...]
     offsets: tuple[float, ...]
+    blunt: float = 0.0
 
     def field(self, axes: Axes) -> np.ndarray:
-        """The largest signed distance to the faces' planes."""
+        """The largest signed distance to the faces' planes, smoothly where two are nearly the same."""
         y, z, x = columns(axes)
         result = work = None
         for (ny, nz, nx), offset in zip(self.normals, self.offsets, strict=True):
@@ -98,8 +100,23 @@ class Polyhedron:
                 work = np.empty_like(result)
             else:
                 np.add(np.float32(ny) * y, plane, out=work)
-                np.maximum(result, work, out=result)
+                _intersect(result, work, self.blunt)
         return result
+
+
+def _intersect(a: np.ndarray, b: np.ndarray, blend: float) -> None:
+    """Maximum of two implicit functions into `a`, the edge rounded over `blend` mm; overwrites both."""
+    if blend <= 0.0:
+        np.maximum(a, b, out=a)
+        return
+    b -= a
+    a += np.maximum(b, np.float32(0))
+    np.abs(b, out=b)
+    np.subtract(np.float32(blend), b, out=b)
+    np.maximum(b, np.float32(0), out=b)
+    b *= b
+    b *= np.float32(0.25 / blend)
+    a += b
 
 
 def smooth_union(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
