@@ -25,6 +25,8 @@ from .tubes import draw_ducts, draw_vessels, tube_stamp
 # Voxels that are painted at a time: about a dozen buffers of them stay in the processor's cache.
 STRIP_VOXELS = 12_000
 SCRATCH = 8
+# A mass presses the muscle to 0.4 of its thickness, and not below this, mm.
+_PRESSED_MUSCLE_MM = 2.0
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Anatomy:
     contact: np.ndarray
     gland_fraction: np.ndarray
     _painters: list[Painter]
+    _chest: tuple[MusclePainter, ChestWallPainter]
     _stamps: list[Stamp]
     _buffers: dict = field(default_factory=dict)
 
@@ -58,6 +61,23 @@ class Anatomy:
         top = np.maximum(self.layers.skin + np.float32(1.0), np.float32(0.0))
         bottom = np.minimum(self.layers.retromammary, np.float32(self.grid.extent[1]))
         return top, np.maximum(bottom, top)
+
+    def give_way(self, push: np.ndarray) -> None:
+        """Move the muscle's fascia down by `push` (mm, float32 (slice, lateral)), and what lies below it as far as it must.
+
+        The muscle is pressed thinner first; then wall, ribs and pleura move with it. The layers' maps change in place.
+        """
+        layers = self.layers
+        muscle = layers.wall - layers.fascia
+        deeper = push - np.maximum(muscle - np.maximum(np.float32(0.4) * muscle, np.float32(_PRESSED_MUSCLE_MM)), np.float32(0.0))
+        np.maximum(deeper, np.float32(0.0), out=deeper)
+        for layer in (layers.retromammary, layers.fascia):
+            layer += push
+        for layer in (layers.wall, layers.pleura):
+            layer += deeper
+        muscle_painter, wall_painter = self._chest
+        muscle_painter.follow()
+        wall_painter.give_way(deeper)
 
     def rows(self, first: int, last: int) -> Tissue:
         """Tissue of the depth rows `first` to `last` (not included).
@@ -119,11 +139,11 @@ def build_anatomy(grid: PhantomGrid, density: str, hard_negatives: bool, generat
     layers = draw_layers(grid, density, nipple, seeds[1])
     z, x = voxel_centres(grid)
     gland = GlandPainter(grid, layers, density, nipple, seeds[2])
+    chest = MusclePainter(grid, layers, seeds[4]), ChestWallPainter(grid, layers, seeds[5])
     painters = [
         FatPainter(grid, layers, hard_negatives, seeds[3]),
         gland,
-        MusclePainter(grid, layers, seeds[4]),
-        ChestWallPainter(grid, layers, seeds[5]),
+        *chest,
         SkinPainter(grid, layers, hard_negatives, seeds[6]),
         NipplePainter(grid, nipple, z, x, seeds[7]),
     ]
@@ -141,5 +161,6 @@ def build_anatomy(grid: PhantomGrid, density: str, hard_negatives: bool, generat
         contact=draw_contact(grid, hard_negatives, seeds[11]),
         gland_fraction=gland.fraction,
         _painters=painters,
+        _chest=chest,
         _stamps=[stamp for stamp in stamps if stamp is not None],
     )

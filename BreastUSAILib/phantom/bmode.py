@@ -15,6 +15,7 @@ from .anatomy import Anatomy, build_anatomy
 from .grids import PhantomGrid
 from .lesion import LesionPatch
 from .lexicon import LesionSpec
+from .mass_effect import make_room
 from .placement import bounding_box, find_place, fits, visibility
 from .randomness import Stream, open_stream
 from .scene import Placed, Scene, contrast_db
@@ -119,6 +120,7 @@ def bmode_slice(
             )
         lesion, patch = drawn
         placed = [_place(patch, anatomy, plane, grid, open_stream(seed, Stream.PLACEMENT))]
+    make_room(anatomy, placed, grid)
     scene = Scene(anatomy, placed, grid)
     pixels = render(scene, anatomy.contact, scan, grid, open_stream(seed, Stream.SPECKLE))[:, plane]
     mask = np.zeros(pixels.shape, np.uint8)

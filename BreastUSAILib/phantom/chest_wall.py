@@ -100,6 +100,11 @@ class ChestWallPainter:
         self.haze = comets * np.float32(LUNG.echo * uniform(air, 1.2, 3.6))
         self.first = min(float(self.wall.min()), float(self.ribs.front.min())) - 1.0
 
+    def give_way(self, deeper: np.ndarray) -> None:
+        """Move the ribs down by `deeper` mm (slice, lateral); wall and pleura are the layers' own maps."""
+        self.ribs.front += deeper
+        self.ribs.back += deeper
+
     def paint(self, strip: Strip) -> None:
         if strip.depth < self.first:
             return

@@ -39,9 +39,14 @@ class MusclePainter:
         self.bright = np.clip(np.float32(1.0) + np.float32(0.45) * patchy, 0.15, 2.0) * np.float32(uniform(sheets, 4.0, 7.5))
         # Deep fascia of the pectoralis major over the minor, or of one of its heads: it comes and goes.
         part = np.float32(uniform(sheets, 0.35, 0.7)) + np.float32(0.12) * smooth_noise(sheets, (z, x), (35.0, 35.0))
-        self.sheet = self.fascia + part * (self.wall - self.fascia)
+        self.part = part
+        self.follow()
         seen = smooth_noise(sheets, (z, x), (30.0, 40.0)) + np.float32(uniform(sheets, -0.8, 0.8))
         self.sheet_bright = np.clip(seen, 0.0, 1.0) * np.float32(3.5)
+
+    def follow(self) -> None:
+        """Lie between fascia and wall as they are now."""
+        self.sheet = self.fascia + self.part * (self.wall - self.fascia)
 
     def paint(self, strip: Strip) -> None:
         fascia = self.fascia[strip.slices]

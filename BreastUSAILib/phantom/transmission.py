@@ -83,6 +83,11 @@ class CoarseGrid:
         result *= np.float32(1.0 / (fz * fx))
         return result
 
+    def greatest(self, fine: np.ndarray) -> np.ndarray:
+        """The blocks' greatest values, float32."""
+        starts = [np.arange(0, n, f) for n, f in zip(self.fine, self.factor, strict=True)]
+        return np.maximum.reduceat(np.maximum.reduceat(fine, starts[0], axis=0), starts[1], axis=1)
+
     def up(self, coarse: np.ndarray) -> np.ndarray:
         """Linear interpolation between the blocks' middles, float32 (slice, lateral) of the voxels."""
         result = coarse

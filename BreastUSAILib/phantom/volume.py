@@ -16,6 +16,7 @@ from .anatomy import Anatomy, build_anatomy
 from .grids import PhantomGrid
 from .lesion import LesionPatch, build_lesion
 from .lexicon import LesionSpec, draw_lesion
+from .mass_effect import make_room
 from .placement import Box, apart, at_centre, bounding_box, find_place, fits, visibility
 from .randomness import Stream, open_stream
 from .scene import Placed, Scene, contrast_db
@@ -73,6 +74,7 @@ def generate(
     ]
     placing = open_stream(seed, Stream.PLACEMENT)
     placed = _place([patch for _, patch in lesions], requests, anatomy, grid, placing)
+    make_room(anatomy, placed, grid)
     scene = Scene(anatomy, placed, grid)
 
     # Made in the order of the image (slice, depth, lateral), so that no transposed copy is needed.
