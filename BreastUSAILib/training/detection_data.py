@@ -72,7 +72,7 @@ def cache_name(case: VolumeCase, spacing: Sequence[float]) -> str:
     status = case.image.stat()
     lesions = [(lesion.box.center, lesion.box.size, lesion.malignant) for lesion in case.lesions]
     given = None if case.challenge is None else case.challenge.spacing
-    facts = (_VERSION, str(case.image.resolve()), status.st_size, status.st_mtime_ns, tuple(spacing), lesions, given)
+    facts = (_VERSION, str(case.image.resolve()), status.st_size, status.st_mtime_ns, tuple(float(s) for s in spacing), lesions, given)
     return f"{case.source}-{case.id}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
 
 
@@ -140,7 +140,7 @@ def _load(target: Path) -> TrainingVolume:
             raise ValueError(f"{levels.dtype} in {levels.ndim} dimensions")
         return TrainingVolume(record["name"], levels, tuple(record["spacing"]), boxes, flags[0], volume_ml, flags[1])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{target}.npy or .json is damaged ({error}); delete the cache folder, it is made again.") from error
+        raise DataError(f"{target}.npy or .json is missing or damaged ({error}); delete the cache folder, it is made again.") from error
 
 
 def fingerprint(volumes: Sequence[TrainingVolume]) -> str:
