@@ -216,20 +216,34 @@ def depth_flatness(field: np.ndarray, axes: Axes) -> np.ndarray:
     return np.minimum(slope, np.float32(1.0), out=slope)
 
 
+def _distance_to(where: np.ndarray, spacing: tuple[float, float], reach: float) -> np.ndarray:
+    """Distance in mm to the nearest true element of a plane, as far as it is below `reach`; `reach` elsewhere. float64."""
+    distance = np.full(where.shape, reach)
+    nz, nx = (min(int(reach / s), n - 1) for s, n in zip(spacing, where.shape, strict=True))
+    for z in range(-nz, nz + 1):
+        for x in range(-nx, nx + 1):
+            away = ((z * spacing[0]) ** 2 + (x * spacing[1]) ** 2) ** 0.5
+            if away < reach:
+                (here_z, there_z), (here_x, there_x) = (
+                    (slice(max(-k, 0), n - max(k, 0)), slice(max(k, 0), n - max(-k, 0)))
+                    for k, n in zip((z, x), where.shape, strict=True)
+                )
+                here = distance[here_z, here_x]
+                np.minimum(here, np.where(where[there_z, there_x], away, reach), out=here)
+    return distance
+
+
 def beam_tangent_loss(mask: np.ndarray, axes: Axes, loss_db: float) -> np.ndarray:
     """Refraction at the sides of a smooth mass: dB lost in crossing each voxel, float32; a beam that grazes the side loses `loss_db`.
 
     Beams are taken as vertical; what they lose is spent over a millimetre or two where the mass is widest.
     """
-    from scipy import ndimage
-
     dz, dx = (float(a[1] - a[0]) for a in axes[1:])
     dy = float(axes[0][1] - axes[0][0])
     silhouette = mask.any(axis=0)
-    inner = ndimage.distance_transform_edt(silhouette, sampling=(dz, dx))
-    outer = ndimage.distance_transform_edt(~silhouette, sampling=(dz, dx))
-    off = np.where(silhouette, inner - 0.5 * dx, outer - 0.5 * dx)
-    graze = np.maximum(1.0 - np.abs(off) / max(0.9, 1.2 * dx), 0.0)
+    width = max(0.9, 1.2 * dx)
+    off = np.where(silhouette, *(_distance_to(w, (dz, dx), width + 0.5 * dx) for w in (~silhouette, silhouette))) - 0.5 * dx
+    graze = np.maximum(1.0 - np.abs(off) / width, 0.0)
     rows = np.flatnonzero(mask.any(axis=(1, 2)))
     counts = [int(np.count_nonzero(mask[r])) for r in rows]
     widest = int(rows[int(np.argmax(counts))])
