@@ -1,8 +1,7 @@
 """ROI-CNN: the network that finds the region of the lesion in a 2D breast ultrasound image.
 
 Huang Y, Han L, Dou H, et al. Two-stage CNNs for computerized BI-RADS categorization in breast ultrasound images.
-BioMed Eng OnLine 2019;18:8, section "ROI-CNN"; trunk: Simonyan & Zisserman 2015 (VGG-16, configuration D);
-upsampling: Long, Shelhamer & Darrell 2015 (FCN-16s).
+BioMed Eng OnLine 2019;18:8, section "ROI-CNN"; upsampling: Long, Shelhamer & Darrell 2015 (FCN-16s).
 """
 
 from __future__ import annotations
@@ -13,7 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .efficientnet_lite import EfficientNetLite0
+from .vgg import Vgg
+
 PAPER: dict = {
+    "trunk": "vgg",
     "channels": (64, 128, 256, 512, 512),
     "convolutions": (2, 2, 3, 3, 3),
     "context_channels": 512,
@@ -23,13 +26,15 @@ PAPER: dict = {
 """The published configuration: VGG-16 trunk, stride 16, 18 x 18 features of a 288 x 288 input, one x16 upsampling."""
 
 COMPACT: dict = {
-    "channels": (16, 32, 64, 128, 192),
-    "convolutions": (1, 2, 2, 2, 2),
+    "trunk": "efficientnet-lite0",
+    "channels": (),
+    "convolutions": (),
     "context_channels": 128,
-    "decoder_channels": (96, 64, 32),
+    "decoder_channels": (96, 64, 48, 32),
     "batch_norm": True,
 }
-"""The configuration that ships: narrower, batch-normalised, and FCN's fusion of finer stages carried on to stride 2."""
+"""The configuration that ships. The paper's trunk brings what ImageNet taught it; that of VGG-16 alone would be 29 MB. This one keeps
+the idea at a fifth of that: an ImageNet-trained EfficientNet-Lite0, and FCN's fusion of finer stages carried on to stride 2."""
 
 
 def _convolution(inputs: int, outputs: int, batch_norm: bool, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
@@ -58,31 +63,35 @@ def _bilinear_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
 class RoiCnn(nn.Module):
     """Fully convolutional network: image in, one map of lesion logits out.
 
-    The VGG trunk with four poolings ends at stride 16. Its last features are seen twice: by a 1 x 1 *transitional*
-    convolution (the trunk's own receptive field) and by a 3 x 3 *atrous* convolution of rate 2 (a wider one); the two
-    are concatenated and upsampled to the input's size. The paper names these parts and does not draw the order of the
-    two; side by side was chosen, as only then are two receptive fields there to be concatenated.
+    The trunk's last features are seen twice: by a 1 x 1 *transitional* convolution (the trunk's own receptive field) and by a
+    3 x 3 *atrous* convolution of rate 2 (a wider one); the two are concatenated and upsampled to the input's size. The
+    paper names these parts and does not draw the order of the two; side by side was chosen, as only then are two
+    receptive fields there to be concatenated.
 
     Parameters
     ----------
     in_channels : image channels (1: luminance).
-    channels : width of the five VGG blocks; a 2 x 2 max pooling stands after each of the first four.
-    convolutions : number of 3 x 3 convolutions in each block.
+    trunk : "vgg" (paper: four poolings, features at stride 16) or "efficientnet-lite0" (features at stride 32).
+    channels, convolutions, batch_norm : of the VGG trunk (see `vgg.Vgg`); `batch_norm` also of the layers after any
+        trunk. Not in the paper: a VGG without ImageNet weights does not train without it.
     context_channels : filters of the atrous and of the transitional convolution (paper: 512).
-    decoder_channels : empty for the paper's single upsampling by 16. Otherwise the widths of up to four stages that
-        upsample by 2 and fuse the trunk's features of strides 8, 4, 2, 1 as FCN-8s does for one more stage; what is
+    decoder_channels : empty for the paper's single upsampling by the trunk's stride. Otherwise the widths of up to four
+        stages that upsample by 2 and fuse the trunk's finer features as FCN-8s does for one more stage; what is
         left to the input's size is interpolated. This is ours, not the paper's: contours at stride 16 are too coarse
         to measure a lesion from.
-    batch_norm : batch normalisation after each convolution (not in the paper; a trunk without ImageNet weights
-        does not train without it).
 
-    Input: (N, in_channels, H, W) float, any H, W >= 16; sides that 16 does not divide are padded by replication
-    and cropped back. Output: (N, 1, H, W) logits; ``sigmoid`` gives the probability map.
+    Input: (N, in_channels, H, W) float, any H, W >= the trunk's stride (16 or 32); sides that it does not divide are padded by
+    replication and cropped back. Output: (N, 1, H, W) logits; ``sigmoid`` gives the probability map.
+
+    Raises
+    ------
+    ValueError : an unknown trunk, or numbers that do not describe one.
     """
 
     def __init__(
         self,
         in_channels: int = 1,
+        trunk: str = PAPER["trunk"],
         channels: Sequence[int] = PAPER["channels"],
         convolutions: Sequence[int] = PAPER["convolutions"],
         context_channels: int = PAPER["context_channels"],
@@ -90,24 +99,21 @@ class RoiCnn(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        if len(channels) != 5 or len(convolutions) != 5:
-            raise ValueError("ROI-CNN has five blocks: `channels` and `convolutions` need five numbers each.")
         if len(decoder_channels) > 4:
-            raise ValueError("`decoder_channels` can name at most four stages (strides 8, 4, 2, 1).")
-        blocks = []
-        previous = in_channels
-        for width, count in zip(channels, convolutions, strict=True):
-            layers = [_convolution(previous if i == 0 else width, width, batch_norm) for i in range(count)]
-            blocks.append(nn.Sequential(*layers))
-            previous = width
-        self.blocks = nn.ModuleList(blocks)
-        self.pool = nn.MaxPool2d(2)
-        self.atrous = _convolution(channels[-1], context_channels, batch_norm, dilation=2)
-        self.transitional = _convolution(channels[-1], context_channels, batch_norm, kernel=1)
+            raise ValueError("`decoder_channels` can name at most four stages, one for each of the trunk's finer features.")
+        if trunk == "vgg":
+            self.trunk = Vgg(in_channels, channels, convolutions, batch_norm)
+        elif trunk == "efficientnet-lite0":
+            self.trunk = EfficientNetLite0(in_channels)
+        else:
+            raise ValueError(f"trunk {trunk!r} is unknown; choose vgg or efficientnet-lite0.")
+        last = self.trunk.channels[-1]
+        self.atrous = _convolution(last, context_channels, batch_norm, dilation=2)
+        self.transitional = _convolution(last, context_channels, batch_norm, kernel=1)
 
         self.fusions = nn.ModuleList()
         previous = 2 * context_channels
-        for width, skip in zip(decoder_channels, reversed(channels[:4]), strict=False):
+        for width, skip in zip(decoder_channels, reversed(self.trunk.channels[:4]), strict=False):
             self.fusions.append(
                 nn.ModuleDict(
                     {
@@ -118,12 +124,13 @@ class RoiCnn(nn.Module):
             )
             previous = width
         self.score = nn.Conv2d(previous, 1, 1)
-        self.upsampling = _bilinear_upsampling(1, 16) if not decoder_channels else None
+        self.upsampling = None if decoder_channels else _bilinear_upsampling(1, self.trunk.strides[-1])
         self._initialise()
 
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
+                # Each filter of a depthwise convolution sees one channel only, which "fan in" takes into account.
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -133,18 +140,13 @@ class RoiCnn(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[-2:]
-        pad = (-width % 16, -height % 16)
+        stride = self.trunk.strides[-1]
+        pad = (-width % stride, -height % stride)
         if any(pad):
             image = F.pad(image, (0, pad[0], 0, pad[1]), mode="replicate")
-        features = image
-        skips = []
-        for index, block in enumerate(self.blocks):
-            if index:
-                features = self.pool(features)
-            features = block(features)
-            skips.append(features)
+        *skips, features = self.trunk(image)
         features = torch.cat([self.transitional(features), self.atrous(features)], dim=1)
-        for fusion, skip in zip(self.fusions, reversed(skips[:4]), strict=False):
+        for fusion, skip in zip(self.fusions, reversed(skips), strict=False):
             # The 1 x 1 reduction commutes with the interpolation and is four times cheaper before it.
             features = F.interpolate(fusion["reduce"](features), scale_factor=2, mode="bilinear", align_corners=False)
             features = fusion["fuse"](torch.cat([features, skip], dim=1))

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,23 @@ class ExponentialAverage:
                 value.lerp_(source[name], 1 - decay)
             else:
                 value.copy_(source[name])
+
+
+@dataclass(frozen=True)
+class WeightMean:
+    """The mean of several weights of one network (batch-normalisation statistics too); `mean` is empty before the first."""
+
+    mean: dict[str, torch.Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    def with_weights(self, weights: Mapping[str, torch.Tensor]) -> WeightMean:
+        """The mean of one more; counters are the last one's."""
+        share = 1 / (self.count + 1)
+        mean = {
+            name: torch.lerp(self.mean[name], value, share) if self.count and value.is_floating_point() else value.clone()
+            for name, value in weights.items()
+        }
+        return WeightMean(mean, self.count + 1)
 
 
 def cosine_rate(progress: float, peak: float, warm_up: float = 0.03, last: float = 0.01) -> float:

@@ -1,9 +1,10 @@
 """The recipe of ROI-CNN: ``breastusai train roi-cnn --data DIR --output DIR``.
 
-The paper trains at 288 x 288 with Dice loss from ImageNet weights. From scratch, on two CPU cores and a thousand
-images, three things of ours make it work: sizes that grow during training (most steps are cheap), strong
-augmentation, and averaged weights. A second cycle widens the augmentation towards scanners that are
-not in the data. Folds 2, 3 and 4 train; fold 1 shows the progress and chooses what follows the network
+The paper trains at 288 x 288 with Dice loss from ImageNet weights. So does this, with a smaller trunk, and with what two
+CPU cores and a thousand images ask for: sizes that grow during training (most steps are cheap), strong
+augmentation, and averaged weights. Later cycles widen the augmentation towards scanners that are not in the data, in turn
+with the usual one, and the weights that they end with are averaged (Izmailov et al. 2018, "Averaging weights leads to wider optima and
+better generalization"; for data of other origin: Cha et al. 2021, "SWAD"). Folds 2, 3 and 4 train; fold 1 shows the progress and chooses what follows the network
 (`postprocessing`); fold 0 is never read.
 """
 
@@ -23,35 +24,62 @@ CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so t
 
 
 @dataclass(frozen=True)
+class Cycle:
+    """One fall of the learning rate, from its peak to nearly nothing.
+
+    Attributes
+    ----------
+    stages : (input size in pixels, epochs) one after the other.
+    rate : the peak.
+    wide : whether augmentation is for scanners that are not in the data (`augment.augment`), and small data sets are seen more often.
+    """
+
+    stages: tuple[tuple[int, int], ...]
+    rate: float = 1e-3
+    wide: bool = False
+
+    @property
+    def epochs(self) -> int:
+        return sum(epochs for _, epochs in self.stages)
+
+
+_FINE = ((160, 8), (192, 8))
+
+
+@dataclass(frozen=True)
 class RoiCnnRecipe:
     """Settings of a training run.
 
     Attributes
     ----------
     configuration : "compact" or "paper" (see `networks.roi_cnn`).
-    stages : (input size in pixels, epochs) one after the other.
-    wide_stages : the same for a second cycle, at half the learning rate, with augmentation for scanners that are not in the
-        data (`augment.augment`) and small data sets seen more often; empty for none. The last size of all is the one the model works at.
+    cycles : one after the other. The model has the mean of the weights that all but the first end with; those of the first where
+        it is the only one. The last size of all is the one the model works at.
     loss : "dice" (paper) or "dice+ce".
     seed : fixes initial weights, order and augmentation; other thread counts or CPUs still round otherwise.
-    balance : how often a data set's images are seen relative to its size, by folder name (others: 1), in the first and in
-        the second cycle.
+    imagenet : whether the compact trunk starts from ImageNet weights (`pretrained`) or from nothing.
+    balance : how often a data set's images are seen relative to its size, by folder name (others: 1), in usual and in
+        wide cycles.
     """
 
     configuration: str = "compact"
-    stages: tuple[tuple[int, int], ...] = ((128, 40), (160, 22), (192, 14))
-    wide_stages: tuple[tuple[int, int], ...] = ((160, 14), (192, 10))
+    cycles: tuple[Cycle, ...] = (
+        Cycle(((160, 24),)),
+        Cycle(((160, 10), (192, 10)), 5e-4, wide=True),
+        Cycle(_FINE, 5e-4),
+        Cycle(_FINE, 5e-4, wide=True),
+    )
     batch: int = 16
-    rate: float = 2e-3
     weight_decay: float = 0.01
     loss: str = "dice+ce"
     seed: int = 1
     train_folds: tuple[int, ...] = (2, 3, 4)
     validation_fold: int = VALIDATION_FOLD
     balance: tuple[tuple[str, float, float], ...] = (("breast", 2.0, 4.0),)
+    imagenet: bool = True
 
 
-PAPER = RoiCnnRecipe(configuration="paper", stages=((288, 100),), wide_stages=(), loss="dice")
+PAPER = RoiCnnRecipe(configuration="paper", cycles=(Cycle(((288, 100),)),), loss="dice", imagenet=False)
 """The published network as published, as far as the paper says: 288 x 288, Dice loss, plain Chan-Vese. The paper does not state
 the number of epochs; 100 was chosen. It starts from ImageNet weights, this from nothing."""
 
@@ -131,8 +159,9 @@ def train(
     from ..models.folder import save_model
     from . import losses
     from .augment import augment
-    from .loop import ExponentialAverage, Journal, cosine_rate, load_checkpoint, save_checkpoint
+    from .loop import ExponentialAverage, Journal, WeightMean, cosine_rate, load_checkpoint, save_checkpoint
     from .postprocessing import choose_and_record
+    from .pretrained import imagenet_efficientnet_lite0
 
     criteria = {"dice": losses.soft_dice_loss, "dice+ce": losses.dice_cross_entropy_loss}
     if recipe.loss not in criteria:
@@ -151,37 +180,41 @@ def train(
         raise output_error(output, error) from error
     device = choose_device(device).name
 
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    network, arguments = build_network(recipe.configuration)
-    network = network.to(device).to(memory_format=torch.channels_last)
-    average = ExponentialAverage(network)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-    cycles = (recipe.stages, recipe.wide_stages)
-    # One row an epoch: which cycle, how far into it, at what size.
-    plan = [
-        (cycle, index, size)
-        for cycle, stages in enumerate(cycles)
-        for index, size in enumerate(size for size, epochs in stages for _ in range(epochs))
-    ]
-    lengths = [sum(epochs for _, epochs in stages) for stages in cycles]
-    weights = [
-        torch.tensor([{name: values[cycle] for name, *values in recipe.balance}.get(case.source, 1.0) for case in training])
-        for cycle in (0, 1)
-    ]
-    first = 0
-
     checkpoint_path = output / "checkpoint.pt"
     settings = f"{recipe!r} on {fingerprint(training)}"
     state = load_checkpoint(checkpoint_path) if resume else None
+    if state is not None and state["recipe"] != settings:
+        raise UsageError(f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it.")
+
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    network, arguments = build_network(recipe.configuration)
+    if recipe.imagenet and state is None:
+        published = imagenet_efficientnet_lite0()
+        network.trunk.load_imagenet(published)
+    network = network.to(device).to(memory_format=torch.channels_last)
+    average = ExponentialAverage(network)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.cycles[0].rate, weight_decay=recipe.weight_decay)
+    # One row an epoch: its cycle, how far into it, at what size.
+    plan = [
+        (cycle, index, size)
+        for cycle in recipe.cycles
+        for index, size in enumerate(size for size, epochs in cycle.stages for _ in range(epochs))
+    ]
+    weights = [
+        torch.tensor([{name: values[wide] for name, *values in recipe.balance}.get(case.source, 1.0) for case in training])
+        for wide in (0, 1)
+    ]
+    ends = WeightMean()
+    first = 0
+
     if state is not None:
-        if state["recipe"] != settings:
-            raise UsageError(f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it.")
         network.load_state_dict(state["network"])
         average.network.load_state_dict(state["average"])
         average.steps = state["steps"]
         optimiser.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
+        ends = WeightMean(state["ends"], state["ended"])
         first = state["epoch"] + 1
         print(f"resuming after epoch {state['epoch'] + 1} of {len(plan)}", flush=True)
 
@@ -193,15 +226,16 @@ def train(
             cached_size = size
             cache, validation_cache = _Cache(training, round(size * CACHE_RATIO)), _Cache(validation, size)
         network.train()
-        uneven = bool((weights[cycle] != weights[cycle][0]).any())
-        order = torch.multinomial(weights[cycle], len(training), replacement=uneven, generator=generator)
+        seen = weights[cycle.wide]
+        uneven = bool((seen != seen[0]).any())
+        order = torch.multinomial(seen, len(training), replacement=uneven, generator=generator)
         batches = order.split(recipe.batch)
         total = 0.0
         for step, indices in enumerate(batches):
-            rate = cosine_rate((index + step / len(batches)) / lengths[cycle], recipe.rate / (1 + cycle))
+            rate = cosine_rate((index + step / len(batches)) / cycle.epochs, cycle.rate)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            images, masks, valid = augment(*cache.batch(indices), size, generator, wide=cycle == 1)
+            images, masks, valid = augment(*cache.batch(indices), size, generator, wide=cycle.wide)
             inputs = standardise(images, valid).contiguous(memory_format=torch.channels_last)
             loss = criterion(network(inputs.to(device)), masks.to(device))
             optimiser.zero_grad(set_to_none=True)
@@ -212,12 +246,17 @@ def train(
             total += float(loss.detach()) * len(indices)
         record = {"epoch": epoch + 1, "of": len(plan), "size": size, "loss": total / len(training)}
         last = epoch + 1 == len(plan)
-        if (epoch + 1) % validate_every == 0 or last:
+        if (epoch + 1) % validate_every == 0:
             mean, median = _validate(average.network, validation_cache, recipe.batch, device)
             record |= {"dice": mean, "median": median}
+        if index + 1 == cycle.epochs and (cycle is not recipe.cycles[0] or last):
+            ends = ends.with_weights(average.network.state_dict())
         if last:
-            # The averaged weights of the last epoch, not those of the epoch that happened to validate best: the choice
+            # The averaged weights, not those of the epoch that happened to validate best: the choice
             # would lean towards the scanners of the validation fold, and the model is for others.
+            average.network.load_state_dict(ends.mean)
+            mean, median = _validate(average.network, validation_cache, recipe.batch, device)
+            record |= {"dice": mean, "median": median}
             save_model(output, average.network, _config(recipe, arguments, size, training, mean, median))
         journal.write(**record)
         save_checkpoint(
@@ -229,6 +268,8 @@ def train(
             steps=average.steps,
             optimiser=optimiser.state_dict(),
             generator=generator.get_state(),
+            ends=ends.mean,
+            ended=ends.count,
         )
     if recipe.configuration != "paper":
         print("choosing sizes, threshold and refiner on the validation fold", flush=True)
@@ -263,11 +304,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR", help="folders with images/, masks/, labels.csv")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes; a killed run resumes there")
     parser.add_argument("--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network")
-    parser.add_argument("--stages", default=None, metavar="SIZE:EPOCHS,...", help="input sizes and epochs, e.g. 128:40,192:14")
-    parser.add_argument("--wide-stages", default=None, metavar="SIZE:EPOCHS,...", help="the same for the second cycle, for unseen scanners; none: leave it out")
+    parser.add_argument("--stages", default=None, metavar="SIZE:EPOCHS,...", help="input sizes and epochs of a single cycle, e.g. 128:40,192:14")
+    parser.add_argument("--wide-stages", default=None, metavar="SIZE:EPOCHS,...", help="the same for a second cycle, at half the rate, for unseen scanners")
     parser.add_argument("--batch", type=int, default=None, help=f"images a step (default: {RoiCnnRecipe.batch})")
-    parser.add_argument("--rate", type=float, default=None, help=f"peak learning rate (default: {RoiCnnRecipe.rate})")
+    parser.add_argument("--rate", type=float, default=None, help="peak learning rate of --stages (default: 0.001)")
     parser.add_argument("--loss", choices=("dice", "dice+ce"), default=None, help="default: dice+ce; paper: dice")
+    parser.add_argument("--from-scratch", action="store_true", help="do not start from ImageNet weights")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--seed", type=int, default=RoiCnnRecipe.seed)
     parser.add_argument("--train-folds", type=int, nargs="+", default=list(RoiCnnRecipe.train_folds), metavar="FOLD")
@@ -289,12 +331,17 @@ def parse_stages(text: str) -> tuple[tuple[int, int], ...]:
 def recipe_of(args: argparse.Namespace) -> RoiCnnRecipe:
     """The configuration's recipe with what the command line says otherwise."""
     recipe = PAPER if args.configuration == "paper" else RoiCnnRecipe()
-    changes = {name: value for name in ("batch", "rate", "loss") if (value := getattr(args, name)) is not None}
+    changes = {name: value for name in ("batch", "loss") if (value := getattr(args, name)) is not None}
+    if (args.wide_stages or args.rate is not None) and not args.stages:
+        raise UsageError("--wide-stages and --rate go with --stages, which says what the first cycle is.")
     if args.stages:
-        # Stages of one's own stand alone unless a second cycle is asked for as well.
-        changes |= {"stages": parse_stages(args.stages), "wide_stages": ()}
-    if args.wide_stages:
-        changes["wide_stages"] = () if args.wide_stages == "none" else parse_stages(args.wide_stages)
+        rate = args.rate if args.rate is not None else Cycle.rate
+        cycles = [Cycle(parse_stages(args.stages), rate)]
+        if args.wide_stages:
+            cycles.append(Cycle(parse_stages(args.wide_stages), rate / 2, wide=True))
+        changes["cycles"] = tuple(cycles)
+    if args.from_scratch:
+        changes["imagenet"] = False
     folds = {"train_folds": tuple(args.train_folds), "validation_fold": args.validation_fold}
     return replace(recipe, seed=args.seed, **folds, **changes)
 

@@ -1,6 +1,7 @@
 """What follows the network is chosen by what it does to the Dice of validation images, and by nothing else."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ from BreastUSAILib.evaluation.segmentation_data import read_cases
 from BreastUSAILib.models.folder import CONFIG, save_model
 from BreastUSAILib.models.zoo import load
 from BreastUSAILib.networks.roi_cnn import RoiCnn
-from BreastUSAILib.training.postprocessing import REFINERS, Seen, choose, choose_and_record, size_choices
+from BreastUSAILib.training.postprocessing import (
+    REFINERS,
+    Seen,
+    choose,
+    choose_and_record,
+    size_choices,
+    standard_error,
+)
 
 SIZE = 192
 SMALL, LARGE = 160, 224
@@ -38,6 +46,28 @@ def test_the_size_that_sees_best_is_chosen(good, expected):
     choice, tried = choose([_seen(0.9, good)] * 3, SIZE)
     assert choice["sizes"] == expected
     assert tried["sizes"][str(expected[0])] == 1.0
+
+
+def test_of_sizes_within_a_standard_error_the_most_are_taken():
+    # Three images on which all sizes see the lesion, one on which only SIZE sees anything, beside it.
+    clear = _seen(0.9)
+    clear = [replace(clear, maps=dict.fromkeys(clear.maps, clear.maps[SIZE]))] * 3
+    hard = _seen(0.9, LARGE)
+    hard = replace(hard, maps=hard.maps | dict.fromkeys((SMALL, LARGE), np.full_like(hard.maps[SIZE], 0.05)))
+    low = _dice_of_shifted()
+    choice, tried = choose([*clear, hard], SIZE)
+    error = np.std([1, 1, 1, low], ddof=1) / 2
+    assert tried["sizes_standard_error"] == pytest.approx(error)
+    assert max(tried["sizes"].values()) == tried["sizes"][str(SIZE)] == pytest.approx((3 + low) / 4)
+    assert choice["sizes"] == ([SMALL, SIZE, LARGE] if low / 4 < error else [SIZE])
+    assert len(choose([*clear, *clear, *clear, hard], SIZE)[0]["sizes"]) == 3
+
+
+def test_standard_error_of_the_mean_of_groups():
+    # Variances 1 and 4 of two values each: sqrt(1/2 + 4/2) / 2.
+    groups = [np.array([0.0, 2**0.5]), np.array([0.0, 2 * 2**0.5])]
+    assert standard_error(groups) == pytest.approx((0.5 + 2.0) ** 0.5 / 2)
+    assert standard_error([np.array([3.0])]) == 0
 
 
 def test_the_threshold_fits_what_the_network_says():

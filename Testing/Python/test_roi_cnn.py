@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from BreastUSAILib.networks.efficientnet_lite import EfficientNetLite0
 from BreastUSAILib.networks.roi_cnn import COMPACT, PAPER, RoiCnn, _bilinear_upsampling
 
 
@@ -19,7 +20,7 @@ def paper():
 
 def test_paper_trunk_is_vgg16(paper):
     # The 13 convolutions of VGG-16 (configuration D) have 14,714,688 parameters: torchvision's `vgg16().features`.
-    assert _parameters(paper.blocks) == 14_714_688
+    assert _parameters(paper.trunk.blocks) == 14_714_688
 
 
 def test_paper_head(paper):
@@ -58,12 +59,12 @@ def test_any_size_comes_back_at_its_own_size(size):
 
 def test_gradient_reaches_every_parameter():
     network = RoiCnn(**COMPACT)
-    network(torch.randn(2, 1, 64, 64)).square().mean().backward()
+    network(torch.randn(2, 1, 128, 128)).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters() if p.ndim > 1)
 
 
 def test_compact_is_small_and_the_same_class():
-    assert _parameters(RoiCnn(**COMPACT)) < 3e6
+    assert _parameters(RoiCnn(**COMPACT)) < 4e6
     assert set(COMPACT) == set(PAPER)
 
 
@@ -72,3 +73,61 @@ def test_wrong_configurations_are_refused():
         RoiCnn(channels=(8, 8))
     with pytest.raises(ValueError, match="at most four"):
         RoiCnn(decoder_channels=(8,) * 5)
+    with pytest.raises(ValueError, match="choose vgg or efficientnet-lite0"):
+        RoiCnn(trunk="resnet")
+
+
+def test_efficientnet_lite0_has_the_published_size():
+    # tensorflow/tpu states 4.7 M parameters with the head: 1 x 1 convolution 320 -> 1280 (batch-normalised) and 1000 classes.
+    head = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
+    assert round((_parameters(EfficientNetLite0(3)) + head) / 1e6, 1) == 4.7
+
+
+def test_efficientnet_lite0_has_the_strides_and_channels_it_states():
+    trunk = EfficientNetLite0().eval()
+    with torch.inference_mode():
+        maps = trunk(torch.zeros(1, 1, 64, 96))
+    assert [tuple(m.shape[1:]) for m in maps] == [(c, 64 // s, 96 // s) for c, s in zip(trunk.channels, trunk.strides, strict=True)]
+
+
+def _published_names(trunk):
+    """The trunk's weights in the names of the port, written out here by hand for the first blocks and counted for the rest."""
+    state, published, number = trunk.state_dict(), {}, 0
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    published["_conv_stem.weight"] = state["stem.0.weight"]
+    published |= {f"_bn0.{n}": state[f"stem.1.{n}"] for n in norm}
+    for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1)):
+        for block in range(count):
+            names = ["_expand_conv", "_depthwise_conv", "_project_conv"] if stage else ["_depthwise_conv", "_project_conv"]
+            for place, name in enumerate(names):
+                ours = f"stages.{stage}.{block}.layers.{3 * place}"
+                published[f"_blocks.{number}.{name}.weight"] = state[f"{ours}.weight"]
+                bn = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}[name]
+                published |= {f"_blocks.{number}.{bn}.{n}": state[ours[:-1] + f"{3 * place + 1}.{n}"] for n in norm}
+            number += 1
+    assert number == 16
+    return published
+
+
+def test_imagenet_weights_are_taken_over_and_colours_add_up_to_grey():
+    torch.manual_seed(0)
+    colour, grey = EfficientNetLite0(3).eval(), EfficientNetLite0(1).eval()
+    for module in colour.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
+    published = _published_names(colour)
+    grey.load_imagenet(published)
+    image = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        for found, expected in zip(grey(image), colour(image.expand(1, 3, 64, 64)), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    published.pop("_blocks.3._bn1.bias")
+    with pytest.raises(ValueError, match="_blocks.3._bn1.bias"):
+        grey.load_imagenet(published)
+
+
+def test_weights_of_another_network_are_refused():
+    published = _published_names(EfficientNetLite0(3))
+    published["_blocks.2._project_conv.weight"] = torch.zeros(3, 3, 1, 1)
+    with pytest.raises(ValueError, match="not the weights of EfficientNet-Lite0"):
+        EfficientNetLite0(1).load_imagenet(published)

