@@ -19,6 +19,7 @@ from .mass_effect import make_room
 from .placement import bounding_box, find_place, fits, visibility
 from .randomness import Stream, open_stream
 from .scene import Placed, Scene, contrast_db
+from .seeds import check_seed
 from .spec import DENSITIES, LesionRequest
 from .truth import Descriptors
 from .volume import DENSITY_SHARES, choose, draw_fitting
@@ -84,7 +85,7 @@ def bmode_slice(
 
     Parameters
     ----------
-    seed : 0 or more; the same seed and settings give the same image on every machine.
+    seed : 0 to 2**32 - 1; the same seed and settings give the same image on every machine.
     request : what the lesion must be; its centre is not looked at.
     healthy : no lesion.
     size : pixels along x, y; the default shows 40 x 40 mm.
@@ -99,6 +100,7 @@ def bmode_slice(
     if density is not None and density not in DENSITIES:
         raise UsageError(f"The density is {density!r}; it must be one of: {', '.join(DENSITIES)}.")
     grid = PhantomGrid((*size, _SLICES), (spacing_mm, spacing_mm, _SLICE_MM), whole=False)
+    seed = check_seed(seed)
     drawn_density = DENSITIES[choose(float(open_stream(seed, Stream.VOLUME).random()), DENSITY_SHARES)]
     density = density or drawn_density
     scan = draw_handheld(open_stream(seed, Stream.ACQUISITION), acquisition)

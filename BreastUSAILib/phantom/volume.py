@@ -20,6 +20,7 @@ from .mass_effect import make_room
 from .placement import Box, apart, at_centre, bounding_box, find_place, fits, visibility
 from .randomness import Stream, open_stream
 from .scene import Placed, Scene, contrast_db
+from .seeds import check_seed
 from .spec import DENSITIES, LesionRequest, PhantomSpec
 from .truth import LesionTruth, Phantom
 
@@ -42,13 +43,13 @@ def generate(
 
     Parameters
     ----------
-    seed : 0 or more; the same seed and specification give the same volume on every machine.
+    seed : 0 to 2**32 - 1; the same seed and specification give the same volume on every machine. `seeds` says which belong to which split.
     spec : what is asked for; None: the defaults.
     progress : called with a fraction (0 to 1) and a message.
 
     Raises
     ------
-    PhantomError : lesions that do not fit, or descriptors that exclude each other.
+    PhantomError : a seed that is none, lesions that do not fit, or descriptors that exclude each other.
 
     Examples
     --------
@@ -56,6 +57,7 @@ def generate(
     >>> phantom.image.GetSize(), len(phantom.lesions)
     ((128, 64, 128), 1)
     """
+    seed = check_seed(seed)
     spec = spec or PhantomSpec()
     progress = progress or (lambda fraction, message: None)
     grid = spec.sampling

@@ -293,3 +293,10 @@ def test_bmode_refuses_what_cannot_be():
         bmode_slice(1, density="e")
     with pytest.raises(PhantomError, match="does not fit"):
         bmode_slice(1, LesionRequest(volume_ml=18.0), size=(120, 100), spacing_mm=0.1)
+
+
+@pytest.mark.parametrize("seed,said", [(-1, "from 0 to"), (2**32, "from 0 to"), (1.5, "whole number"), ("a", "whole number")])
+def test_seeds_that_are_none(seed, said):
+    for make in (generate, bmode_slice):
+        with pytest.raises(PhantomError, match=said):
+            make(seed)
