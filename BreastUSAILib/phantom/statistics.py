@@ -4,6 +4,7 @@ volumes, as one would on real ones: nothing here looks into the generator."""
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -265,7 +266,7 @@ def figure(volumes: Sequence[VolumeStatistics], path: Path) -> None:
         groups = {value: found for value, found in groups.items() if found}
         if groups:
             axes.boxplot(list(groups.values()), widths=0.6)
-            names = [f"{value.replace(' and ', ' and' + chr(10))}\n({len(found)})" for value, found in groups.items()]
+            names = [f"{textwrap.fill(value, 13, break_long_words=False)}\n({len(found)})" for value, found in groups.items()]
             axes.set_xticks(range(1, len(groups) + 1), names, fontsize=7)
         axes.axhline(0, color="0.7", linewidth=0.8)
         axes.set(title=title)

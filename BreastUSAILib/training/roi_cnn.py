@@ -195,10 +195,10 @@ def train(
     network = network.to(device).to(memory_format=torch.channels_last)
     average = ExponentialAverage(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.cycles[0].rate, weight_decay=recipe.weight_decay)
-    # One row an epoch: its cycle, how far into it, at what size.
+    # One row an epoch: the number of its cycle, how far into it, at what size.
     plan = [
-        (cycle, index, size)
-        for cycle in recipe.cycles
+        (number, index, size)
+        for number, cycle in enumerate(recipe.cycles)
         for index, size in enumerate(size for size, epochs in cycle.stages for _ in range(epochs))
     ]
     weights = [
@@ -221,7 +221,8 @@ def train(
     journal = Journal(output)
     cached_size = None
     for epoch in range(first, len(plan)):
-        cycle, index, size = plan[epoch]
+        number, index, size = plan[epoch]
+        cycle = recipe.cycles[number]
         if size != cached_size:
             cached_size = size
             cache, validation_cache = _Cache(training, round(size * CACHE_RATIO)), _Cache(validation, size)
@@ -249,7 +250,7 @@ def train(
         if (epoch + 1) % validate_every == 0:
             mean, median = _validate(average.network, validation_cache, recipe.batch, device)
             record |= {"dice": mean, "median": median}
-        if index + 1 == cycle.epochs and (cycle is not recipe.cycles[0] or last):
+        if index + 1 == cycle.epochs and (number > 0 or last):
             ends = ends.with_weights(average.network.state_dict())
         if last:
             # The averaged weights, not those of the epoch that happened to validate best: the choice
