@@ -274,12 +274,9 @@ def _models_list(args: argparse.Namespace) -> int:
 
 def _entry(name: str) -> tuple[ModelEntry, Path]:
     """A model that ships or one in a folder, and its weight file."""
-    from .models import catalog, zoo
+    from .models import zoo
 
-    if os.path.isdir(name):
-        return zoo.resolve(name, "segment")
-    entry = catalog.entry(name)
-    return entry, catalog.WEIGHTS / entry.file
+    return zoo.resolve(name, None)
 
 
 def _models_show(args: argparse.Namespace) -> int:

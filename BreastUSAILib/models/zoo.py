@@ -37,22 +37,22 @@ class LoadedModel:
         return {"id": e.id, "version": e.version, "sha256": e.sha256, "task": e.task, "trained_on": e.trained_on}
 
 
-def resolve(name: str | Path, task: str) -> tuple[ModelEntry, Path]:
+def resolve(name: str | Path, task: str | None) -> tuple[ModelEntry, Path]:
     """The entry and the weight file of a model.
 
     Parameters
     ----------
     name : an id of the catalogue, a folder with config.json and model.safetensors, or "" for the task's default.
-    task : what the model is to do.
+    task : what the model is to do; None: whatever it does (there is no default then).
 
     Raises
     ------
     ModelError : unknown id, folder without config.json, or a model for another task.
     """
     folder = Path(name) if name else None
-    if folder is None:
+    if folder is None and task is not None:
         entry, weights = catalog.default_for(task), None
-    elif os.path.isdir(folder):  # Path.is_dir raises where it may not look, or where the name is too long
+    elif folder is not None and os.path.isdir(folder):  # Path.is_dir raises where it may not look, or where the name is too long
         config = folder / CONFIG
         if not os.path.isfile(config):
             raise ModelError(f"{folder} is not a model folder: {CONFIG} is missing; give the folder that training wrote.")
@@ -66,7 +66,7 @@ def resolve(name: str | Path, task: str) -> tuple[ModelEntry, Path]:
         weights = folder / Path(entry.file).name
     else:
         entry, weights = catalog.entry(str(name)), None
-    if entry.task != task:
+    if task is not None and entry.task != task:
         raise ModelError(f"Model {entry.id!r} is for the task {entry.task!r}, not {task!r}; `breastusai models list` tells which fit.")
     return entry, weights or catalog.WEIGHTS / entry.file
 

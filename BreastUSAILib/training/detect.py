@@ -88,13 +88,9 @@ PAPER = DetectRecipe(
 
 def build_network(configuration: str):
     """A fresh DetectionNetwork of a named configuration, and its arguments."""
-    from ..networks import detection
+    from .configurations import build
 
-    try:
-        arguments = {"compact": detection.COMPACT, "paper": detection.PAPER}[configuration]
-    except KeyError:
-        raise UsageError(f"configuration {configuration!r} is unknown; choose compact or paper.") from None
-    return detection.DetectionNetwork(**arguments), arguments
+    return build("detection", "DetectionNetwork", configuration)
 
 
 def train(

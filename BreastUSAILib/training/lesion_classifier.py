@@ -59,13 +59,9 @@ class LesionClassifierRecipe:
 
 def build_network(configuration: str):
     """A fresh LesionClassifier of a named configuration, and its arguments."""
-    from ..networks import lesion_classifier
+    from .configurations import build
 
-    try:
-        arguments = {"compact": lesion_classifier.COMPACT, "paper": lesion_classifier.PAPER}[configuration]
-    except KeyError:
-        raise UsageError(f"configuration {configuration!r} is unknown; choose compact or paper.") from None
-    return lesion_classifier.LesionClassifier(**arguments), arguments
+    return build("lesion_classifier", "LesionClassifier", configuration)
 
 
 class _Lesions:

@@ -86,13 +86,9 @@ the number of epochs; 100 was chosen. It starts from ImageNet weights, this from
 
 def build_network(configuration: str):
     """A fresh RoiCnn of a named configuration, and its arguments."""
-    from ..networks import roi_cnn
+    from .configurations import build
 
-    try:
-        arguments = {"compact": roi_cnn.COMPACT, "paper": roi_cnn.PAPER}[configuration]
-    except KeyError:
-        raise UsageError(f"configuration {configuration!r} is unknown; choose compact or paper.") from None
-    return roi_cnn.RoiCnn(**arguments), arguments
+    return build("roi_cnn", "RoiCnn", configuration)
 
 
 class _Cache:
