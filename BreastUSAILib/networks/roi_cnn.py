@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .efficientnet_lite import EfficientNetLite0
+from .efficientnet_lite import SCALES, EfficientNetLite
 from .vgg import Vgg
 
 PAPER: dict = {
@@ -26,7 +26,7 @@ PAPER: dict = {
 """The published configuration: VGG-16 trunk, stride 16, 18 x 18 features of a 288 x 288 input, one x16 upsampling."""
 
 COMPACT: dict = {
-    "trunk": "efficientnet-lite0",
+    "trunk": "efficientnet-lite2",
     "channels": (),
     "convolutions": (),
     "context_channels": 128,
@@ -34,7 +34,7 @@ COMPACT: dict = {
     "batch_norm": True,
 }
 """The configuration that ships. The paper's trunk brings what ImageNet taught it; that of VGG-16 alone would be 29 MB. This one keeps
-the idea at a fifth of that: an ImageNet-trained EfficientNet-Lite0, and FCN's fusion of finer stages carried on to stride 2."""
+the idea at a third of that: an ImageNet-trained EfficientNet-Lite2, and FCN's fusion of finer stages carried on to stride 2."""
 
 
 def _convolution(inputs: int, outputs: int, batch_norm: bool, kernel: int = 3, dilation: int = 1) -> nn.Sequential:
@@ -71,7 +71,8 @@ class RoiCnn(nn.Module):
     Parameters
     ----------
     in_channels : image channels (1: luminance).
-    trunk : "vgg" (paper: four poolings, features at stride 16) or "efficientnet-lite0" (features at stride 32).
+    trunk : "vgg" (paper: four poolings, features at stride 16) or one of
+        "efficientnet-lite0" to "-lite2" (features at stride 32).
     channels, convolutions, batch_norm : of the VGG trunk (see `vgg.Vgg`); `batch_norm` also of the layers after any
         trunk. Not in the paper: a VGG without ImageNet weights does not train without it.
     context_channels : filters of the atrous and of the transitional convolution (paper: 512).
@@ -103,10 +104,10 @@ class RoiCnn(nn.Module):
             raise ValueError("`decoder_channels` can name at most four stages, one for each of the trunk's finer features.")
         if trunk == "vgg":
             self.trunk = Vgg(in_channels, channels, convolutions, batch_norm)
-        elif trunk == "efficientnet-lite0":
-            self.trunk = EfficientNetLite0(in_channels)
+        elif trunk in SCALES:
+            self.trunk = EfficientNetLite(in_channels, trunk)
         else:
-            raise ValueError(f"trunk {trunk!r} is unknown; choose vgg or efficientnet-lite0.")
+            raise ValueError(f"trunk {trunk!r} is unknown; choose one of vgg, {', '.join(SCALES)}.")
         last = self.trunk.channels[-1]
         self.atrous = _convolution(last, context_channels, batch_norm, dilation=2)
         self.transitional = _convolution(last, context_channels, batch_norm, kernel=1)

@@ -157,7 +157,7 @@ def train(
     from .augment import augment
     from .loop import ExponentialAverage, Journal, WeightMean, cosine_rate, load_checkpoint, save_checkpoint
     from .postprocessing import choose_and_record
-    from .pretrained import imagenet_efficientnet_lite0
+    from .pretrained import imagenet_weights
 
     criteria = {"dice": losses.soft_dice_loss, "dice+ce": losses.dice_cross_entropy_loss}
     if recipe.loss not in criteria:
@@ -186,8 +186,7 @@ def train(
     generator = torch.Generator().manual_seed(recipe.seed)
     network, arguments = build_network(recipe.configuration)
     if recipe.imagenet and state is None:
-        published = imagenet_efficientnet_lite0()
-        network.trunk.load_imagenet(published)
+        network.trunk.load_imagenet(imagenet_weights(network.trunk.variant))
     network = network.to(device).to(memory_format=torch.channels_last)
     average = ExponentialAverage(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.cycles[0].rate, weight_decay=recipe.weight_decay)

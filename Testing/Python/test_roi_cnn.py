@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from BreastUSAILib.networks.efficientnet_lite import EfficientNetLite0
+from BreastUSAILib.networks.efficientnet_lite import SCALES, EfficientNetLite, scaled_stages
 from BreastUSAILib.networks.roi_cnn import COMPACT, PAPER, RoiCnn, _bilinear_upsampling
 
 
@@ -64,7 +64,7 @@ def test_gradient_reaches_every_parameter():
 
 
 def test_compact_is_small_and_the_same_class():
-    assert _parameters(RoiCnn(**COMPACT)) < 4e6
+    assert _parameters(RoiCnn(**COMPACT)) < 5.5e6
     assert set(COMPACT) == set(PAPER)
 
 
@@ -73,18 +73,28 @@ def test_wrong_configurations_are_refused():
         RoiCnn(channels=(8, 8))
     with pytest.raises(ValueError, match="at most four"):
         RoiCnn(decoder_channels=(8,) * 5)
-    with pytest.raises(ValueError, match="choose vgg or efficientnet-lite0"):
+    with pytest.raises(ValueError, match="choose one of vgg, efficientnet-lite0"):
         RoiCnn(trunk="resnet")
 
 
-def test_efficientnet_lite0_has_the_published_size():
-    # tensorflow/tpu states 4.7 M parameters with the head: 1 x 1 convolution 320 -> 1280 (batch-normalised) and 1000 classes.
-    head = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
-    assert round((_parameters(EfficientNetLite0(3)) + head) / 1e6, 1) == 4.7
+@pytest.mark.parametrize(("variant", "millions"), [("efficientnet-lite0", 4.7), ("efficientnet-lite1", 5.4), ("efficientnet-lite2", 6.1)])
+def test_efficientnet_lite_has_the_published_size(variant, millions):
+    # tensorflow/tpu states the parameters with the head: 1 x 1 convolution to 1280 (batch-normalised) and 1000 classes.
+    trunk = EfficientNetLite(3, variant)
+    head = trunk.channels[-1] * 1280 + 2 * 1280 + 1280 * 1000 + 1000
+    assert round((_parameters(trunk) + head) / 1e6, 1) == millions
 
 
-def test_efficientnet_lite0_has_the_strides_and_channels_it_states():
-    trunk = EfficientNetLite0().eval()
+def test_stages_are_scaled_as_published():
+    assert [stage[0] for stage in scaled_stages("efficientnet-lite2")] == [1, 3, 3, 4, 4, 5, 1]
+    assert [stage[4] for stage in scaled_stages("efficientnet-lite2")] == [16, 24, 48, 88, 120, 208, 352]
+    with pytest.raises(ValueError, match="choose one of efficientnet-lite0, efficientnet-lite1, efficientnet-lite2"):
+        scaled_stages("efficientnet-b7")
+
+
+@pytest.mark.parametrize("variant", SCALES)
+def test_efficientnet_lite_has_the_strides_and_channels_it_states(variant):
+    trunk = EfficientNetLite(variant=variant).eval()
     with torch.inference_mode():
         maps = trunk(torch.zeros(1, 1, 64, 96))
     assert [tuple(m.shape[1:]) for m in maps] == [(c, 64 // s, 96 // s) for c, s in zip(trunk.channels, trunk.strides, strict=True)]
@@ -111,7 +121,7 @@ def _published_names(trunk):
 
 def test_imagenet_weights_are_taken_over_and_colours_add_up_to_grey():
     torch.manual_seed(0)
-    colour, grey = EfficientNetLite0(3).eval(), EfficientNetLite0(1).eval()
+    colour, grey = EfficientNetLite(3).eval(), EfficientNetLite(1).eval()
     for module in colour.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
@@ -127,7 +137,7 @@ def test_imagenet_weights_are_taken_over_and_colours_add_up_to_grey():
 
 
 def test_weights_of_another_network_are_refused():
-    published = _published_names(EfficientNetLite0(3))
+    published = _published_names(EfficientNetLite(3))
     published["_blocks.2._project_conv.weight"] = torch.zeros(3, 3, 1, 1)
-    with pytest.raises(ValueError, match="not the weights of EfficientNet-Lite0"):
-        EfficientNetLite0(1).load_imagenet(published)
+    with pytest.raises(ValueError, match="not the weights of efficientnet-lite0"):
+        EfficientNetLite(1).load_imagenet(published)

