@@ -152,12 +152,12 @@ def _with_extra(command: str, name: str, function: Callable[[argparse.Namespace]
 def _add_run(commands) -> None:
     parser = commands.add_parser(
         "run",
-        help="find, outline and measure lesions in images",
-        description="Find, outline and measure lesions in images. Each input gets a folder of results; index.html and "
+        help="find, outline and measure lesions in images and volumes",
+        description="Outline and measure lesions in 2D images, find them in ABUS volumes. Each input gets a folder of results; index.html and "
         "summary.csv cover all of them. Finished inputs are skipped, so a run that was ended goes on where it stopped.",
         epilog="Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 cancelled. " + RESEARCH_USE,
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder (with all below), or pattern")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, volume, folder (with all below), or pattern")
     parser.add_argument("--output", "-o", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
@@ -171,7 +171,14 @@ def _add_run(commands) -> None:
     )
     parser.add_argument("--threshold", type=float, metavar="P", help="probability above which a pixel is lesion")
     parser.add_argument("--minimum-score", type=float, metavar="P", help="do not report lesions that score less")
-    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger images (default: 67 million in 2D)")
+    volumes = parser.add_argument_group("volumes")
+    volumes.add_argument("--detect-model", default="", metavar="ID|DIR", help="a detection model that ships, or the folder of your own")
+    volumes.add_argument("--classifier", default="", metavar="ID|DIR", help="the second opinion on malignancy, likewise")
+    volumes.add_argument("--detect-threshold", type=float, metavar="P", help="report findings that score at least this; 0: all candidates")
+    volumes.add_argument("--detect-maximum", type=int, metavar="N", help="report at most so many findings a volume")
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", help="refuse larger images (default: 67 million in 2D, 537 million in volumes)"
+    )
     parser.add_argument("--no-scene", dest="scene", action="store_false", help="write no scene.mrb for 3D Slicer")
     add_progress_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
@@ -181,10 +188,12 @@ def _add_run(commands) -> None:
 def _run(args: argparse.Namespace) -> int:
     from .models.zoo import read_verified, resolve
     from .run import RunOptions, run
-    from .workup import WorkupOptions
+    from .workup import DetectionOptions, WorkupOptions
 
-    workup = WorkupOptions(args.model, args.device, args.refine, args.lesions, args.threshold, args.minimum_score)
-    workup.segment()  # refuses impossible options
+    detection = DetectionOptions(args.detect_model, args.classifier, args.device, args.detect_threshold, args.detect_maximum)
+    images = (args.model, args.device, args.refine, args.lesions, args.threshold, args.minimum_score)
+    workup = WorkupOptions(*images, detection)
+    workup.segment(), detection.detect()  # refuse impossible options
     options = RunOptions(
         output=args.output,
         workup=workup,
@@ -198,6 +207,9 @@ def _run(args: argparse.Namespace) -> int:
     )
     # An unknown or damaged model is told at once, before PyTorch is imported and the inputs are looked for.
     read_verified(*resolve(args.model, "segment"))
+    for name, task in ((args.detect_model, "detect"), (args.classifier, "lesion-classifier")):
+        if name:  # without, there may be none: volumes alone need them
+            read_verified(*resolve(name, task))
     with show_progress(args.progress, args.quiet) as (progress, log):
         result = run(args.inputs, options, progress, log)
     if not args.quiet:

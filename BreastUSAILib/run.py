@@ -64,10 +64,10 @@ class RunOptions:
     scene: bool = True
     debug: bool = False
 
-    def of_results(self) -> dict[str, Any]:
-        """The options that change results; each study keeps them."""
+    def of_results(self, task: str = "segment") -> dict[str, Any]:
+        """The options that change the results of an input that begins with this task; its study keeps them."""
         return {
-            **asdict(self.workup),
+            **self.workup.of_task(task),
             "spacing_mm": self.spacing_mm,
             "frame": self.frame,
             "scene": self.scene,
@@ -161,7 +161,7 @@ class InputWorker:
 
     def _do(self, task: Task, progress: Callable[[float, str], None]) -> None:
         from .image import read_image
-        from .workup import run_workup
+        from .workup import first_task, run_workup
 
         options = self._options
         progress(0.0, "reading")
@@ -181,7 +181,7 @@ class InputWorker:
         study = run_workup(loaded, options.workup, tell, self._cache)
         provenance = {
             **study.provenance,
-            "options": {**study.provenance.get("options", {}), **options.of_results()},
+            "options": {**study.provenance.get("options", {}), **options.of_results(first_task(loaded.image))},
             "seconds": {**seconds, **study.provenance.get("seconds", {})},
         }
         progress(0.7, "writing")
@@ -383,21 +383,27 @@ class _Run:
 
     def _find_differing(self) -> set[Path]:
         """Which finished inputs were done with other options or another model, by what their studies tell."""
-        from .models.zoo import resolve
-
-        # The device changes no result; a model has several names, and its checksum is compared.
-        options = {k: v for k, v in self.options.of_results().items() if k not in ("device", "model")}
-        try:
-            sha256 = resolve(self.options.workup.model, "segment")[0].sha256
-        except ModelError:
-            sha256 = ""  # made with another one, then
+        checksums = {task: self._checksums(task) for task in ("segment", "detect")}
         differing = set()
         for path, study in self.done.items():
             made = study.provenance.get("options", {})
-            models = {m["sha256"] for m in study.provenance.get("models", ())}
-            if (models and sha256 not in models) or any(k in made and made[k] != v for k, v in options.items()):
+            models = study.provenance.get("models", ())
+            task = models[0]["task"] if models else "segment"
+            # The device changes no result; a model has several names, and its checksum is compared.
+            options = {k: v for k, v in self.options.of_results(task).items() if k not in ("device", "model", "classifier")}
+            sha256 = {m["sha256"] for m in models}
+            if (models and sha256 != checksums[task]) or any(k in made and made[k] != v for k, v in options.items()):
                 differing.add(path)
         return differing
+
+    def _checksums(self, task: str) -> set[str]:
+        """Of the models that an input would be worked on with; empty where one is not there."""
+        from .models.zoo import resolve
+
+        try:
+            return {resolve(name, of)[0].sha256 for of, name in self.options.workup.models(task).items()}
+        except ModelError:
+            return set()  # made with others, then
 
     def work(self, make_worker) -> None:
         """Do all tasks, here or in processes of their own."""

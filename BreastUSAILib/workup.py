@@ -4,45 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import BreastUSAIError
+from .detect import DetectOptions, detect
+from .errors import BreastUSAIError, ModelError
 from .findings import Finding, ImageInfo, Study
+from .grid import as_2d
+from .models import catalog
 from .progress import Progress
 from .segment import SegmentOptions, segment_2d
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
     from .image import LoadedImage
     from .models.zoo import LoadedModel, ModelCache
 
 Found = tuple[tuple[Finding, ...], tuple[str, ...]]  # findings, and notes for the reader
 SOFTWARE = ("torch", "SimpleITK", "numpy", "scikit-image", "slicer-core")
-
-
-@dataclass(frozen=True)
-class WorkupOptions:
-    """Choices of the user for a whole workup.
-
-    Attributes
-    ----------
-    model : segmentation model: an id of the catalogue, a model folder, or "" for the default.
-    device : "auto", "cpu", "cuda" or "mps".
-    refine, lesions, threshold, minimum_score : see `segment.SegmentOptions`.
-    """
-
-    model: str = ""
-    device: str = "auto"
-    refine: bool = True
-    lesions: str = "central"
-    threshold: float | None = None
-    minimum_score: float | None = None
-
-    def segment(self) -> SegmentOptions:
-        return SegmentOptions(self.refine, self.lesions, self.threshold, self.minimum_score)
 
 
 @dataclass(frozen=True)
@@ -63,6 +46,58 @@ class DetectionOptions:
     threshold: float | None = None
     maximum: int | None = None
 
+    def detect(self) -> DetectOptions:
+        return DetectOptions(self.threshold, self.maximum)
+
+    def models(self) -> dict[str, str]:
+        """Task -> name of the models that are used, the detection model first."""
+        names = {"detect": self.model}
+        if self.classifier or catalog.ships("lesion-classifier"):
+            names["lesion-classifier"] = self.classifier
+        return names
+
+
+@dataclass(frozen=True)
+class WorkupOptions:
+    """Choices of the user for a whole workup.
+
+    Attributes
+    ----------
+    model : segmentation model for 2D images: an id of the catalogue, a model folder, or "" for the default.
+    device : "auto", "cpu", "cuda" or "mps"; for volumes as well.
+    refine, lesions, threshold, minimum_score : of 2D images, see `segment.SegmentOptions`.
+    detection : of volumes; its device is not looked at.
+    """
+
+    model: str = ""
+    device: str = "auto"
+    refine: bool = True
+    lesions: str = "central"
+    threshold: float | None = None
+    minimum_score: float | None = None
+    detection: DetectionOptions = DetectionOptions()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detection", replace(self.detection, device=self.device))
+
+    def segment(self) -> SegmentOptions:
+        return SegmentOptions(self.refine, self.lesions, self.threshold, self.minimum_score)
+
+    def of_task(self, task: str) -> dict[str, Any]:
+        """The options that an image has to do with, by the task that it begins with (`first_task`)."""
+        if task == "detect":
+            return asdict(self.detection)
+        return {name: value for name, value in asdict(self).items() if name != "detection"}
+
+    def models(self, task: str) -> dict[str, str]:
+        """Task -> name of the models that work on an image that begins with this task."""
+        return self.detection.models() if task == "detect" else {"segment": self.model}
+
+
+def first_task(image: sitk.Image) -> str:
+    """What a workup begins with: "detect" in volumes, "segment" in 2D images and volumes of a single slice."""
+    return "segment" if as_2d(image) is not None else "detect"
+
 
 def software_versions() -> dict[str, str]:
     """BreastUSAI's version and those of the packages that the result depends on, as far as they are installed."""
@@ -81,7 +116,7 @@ def run_workup(
     progress: Progress | None = None,
     cache: ModelCache | None = None,
 ) -> Study:
-    """Find, outline and measure the lesions of one image.
+    """Find, outline and measure the lesions of one image; in a volume they are found, and not outlined yet.
 
     Parameters
     ----------
@@ -92,8 +127,13 @@ def run_workup(
 
     Raises
     ------
-    ImageError, ModelError, UsageError : see `segment.segment_2d` and `models.zoo.load`; the file is named.
+    ImageError, ModelError, UsageError : see `segment.segment_2d`, `detect.detect` and `models.zoo.load`; the file is named.
     """
+    if first_task(loaded.image) == "detect":
+        if not options.detection.model and not catalog.ships("detect"):
+            raise ModelError(f"{loaded.path} is a volume. {catalog.no_model('detect', '--detect-model DIR')}")
+        # Masks of the findings (3D segmentation) will be made here, from what the detection found.
+        return run_detection(loaded, options.detection, progress, cache)
     segment_options = options.segment()
 
     def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
@@ -106,7 +146,7 @@ def run_workup(
             progress=tell,
         )
 
-    return _analyse(loaded, options, {"segment": options.model}, work, progress, cache)
+    return _analyse(loaded, options.of_task("segment"), options.models("segment"), work, progress, cache)
 
 
 def run_detection(
@@ -116,13 +156,7 @@ def run_detection(
     cache: ModelCache | None = None,
 ) -> Study:
     """Find the lesions of one volume; parameters and errors as of `run_workup`, see `detect.detect`."""
-    from .detect import DetectOptions, detect
-    from .models import catalog
-
-    detect_options = DetectOptions(options.threshold, options.maximum)
-    names = {"detect": options.model}
-    if options.classifier or catalog.ships("lesion-classifier"):
-        names["lesion-classifier"] = options.classifier
+    detect_options = options.detect()
 
     def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
         return detect(
@@ -134,12 +168,12 @@ def run_detection(
             progress=tell,
         )
 
-    return _analyse(loaded, options, names, work, progress, cache)
+    return _analyse(loaded, asdict(options), options.models(), work, progress, cache)
 
 
 def _analyse(
     loaded: LoadedImage,
-    options: WorkupOptions | DetectionOptions,
+    options: Mapping[str, Any],
     names: Mapping[str, str],
     work: Callable[[Mapping[str, LoadedModel], Progress], Found],
     progress: Progress | None,
@@ -162,7 +196,7 @@ def _analyse(
     seconds: dict[str, float] = {}
     tell(0.0, "loading the model")
     start = time.perf_counter()
-    models = load(options.device)
+    models = load(options["device"])
     seconds["load_model"] = round(time.perf_counter() - start, 4)
 
     notes = list(loaded.notes)
@@ -191,7 +225,7 @@ def _analyse(
         "software": software_versions(),
         "models": [model.provenance() for model in models.values()],
         "device": asdict(models[task].device),
-        "options": asdict(options),
+        "options": dict(options),
         "seconds": seconds,
         "notes": [*notes, *more],
     }

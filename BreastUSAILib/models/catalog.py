@@ -49,7 +49,8 @@ def ships(task: str) -> bool:
     return any(candidate.task == task for candidate in entries())
 
 
-def no_model(task: str) -> str:
-    """What to tell a user where no model of a task is installed."""
+def no_model(task: str, option: str = "") -> str:
+    """What to tell a user where no model of a task is installed; `option` is how a command is given a folder."""
     name, recipe = _NOT_SHIPPED[task]
-    return f"No {name} model is installed; train one with breastusai train {recipe}, or choose a model folder."
+    folder = f"choose a model folder{f' ({option})' if option else ''}"
+    return f"No {name} model is installed; train one with breastusai train {recipe}, or {folder}."
