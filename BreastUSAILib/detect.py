@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from .errors import ImageError, UsageError
-from .findings import Finding
-from .image import as_2d
+from .findings import Box, Finding
+from .grid import as_2d, physical_to_index
 
 if TYPE_CHECKING:
+    from .models.entry import ModelEntry
     from .models.zoo import LoadedModel
 
 DEFAULT_THRESHOLD = 0.3
@@ -44,6 +45,10 @@ class DetectOptions:
         if self.maximum is not None and self.maximum < 1:
             raise UsageError(f"The number of findings is {self.maximum}; it must be 1 or more.")
 
+    def threshold_of(self, entry: ModelEntry) -> float:
+        """The score from which on a model's findings are reported."""
+        return float(self.threshold if self.threshold is not None else entry.postprocessing.get("threshold", DEFAULT_THRESHOLD))
+
 
 def detect(
     image: sitk.Image,
@@ -69,7 +74,8 @@ def detect(
 
     Returns
     -------
-    findings : L1, L2, ... by falling score, with boxes in LPS mm along the image's axes; empty when there is no lesion.
+    findings : L1, L2, ... by falling score, with boxes in LPS mm along the image's axes and their `box_measurements`; empty
+        when there is no lesion.
     notes : sentences about the image, and on how it was searched.
 
     Raises
@@ -98,27 +104,41 @@ def detect(
         device=model.device.name,
         progress=lambda fraction, message: tell(0.2 + 0.6 * fraction, message),
     )
-    threshold = options.threshold if options.threshold is not None else settings.get("threshold", DEFAULT_THRESHOLD)
-    findings = tuple(
-        Finding(
-            id=f"L{number}",
-            box=volume.physical_box(image, box),
-            score=float(score),
-            malignancy=float(malignancy),
-            models={"detect": model.entry.id},
+    threshold = options.threshold_of(model.entry)
+    chosen = [c for c in zip(candidates.boxes, candidates.scores, candidates.malignancy, strict=True) if c[1] >= threshold]
+    findings = []
+    for number, (edges, score, malignancy) in enumerate(chosen[: options.maximum], start=1):
+        box = volume.physical_box(image, edges)
+        findings.append(
+            Finding(
+                id=f"L{number}",
+                box=box,
+                score=float(score),
+                malignancy=float(malignancy),
+                measurements=box_measurements(image, box, spacing_known),
+                models={"detect": model.entry.id},
+            )
         )
-        for number, (box, score, malignancy) in enumerate(
-            zip(candidates.boxes, candidates.scores, candidates.malignancy, strict=True), start=1
-        )
-        if score >= threshold
-    )[: options.maximum]
     if classifier is not None and findings:
         from .lesion_classification import classify
 
         tell(0.8, "judging each lesion")
         findings = classify(image, findings, classifier)
     tell(1.0, "done")
-    return findings, (*notes, *more)
+    return tuple(findings), (*notes, *more)
+
+
+def box_measurements(image: sitk.Image, box: Box, spacing_known: bool = True) -> dict[str, float | None]:
+    """What a box says of a lesion's size and place, along the axes of its volume.
+
+    Returns
+    -------
+    dict : ``width_mm`` (lateral), ``height_mm`` (into the depth), ``length_mm`` (across the slices), and ``depth_mm`` from the volume's
+        upper edge to the box; ``_px`` where the spacing is not known.
+    """
+    top = (physical_to_index(image, box.center)[1] + 0.5) * image.GetSpacing()[1] - box.size[1] / 2
+    values = zip(("width", "height", "length", "depth"), (*box.size, max(0.0, float(top))), strict=True)
+    return {f"{name}_{'mm' if spacing_known else 'px'}": value for name, value in values}
 
 
 def check_volume(image: sitk.Image, spacing_known: bool = True) -> tuple[str, ...]:

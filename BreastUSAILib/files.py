@@ -58,6 +58,7 @@ MEASUREMENTS = (
             ("perimeter", ""),
             ("width", ""),
             ("height", ""),
+            ("length", ""),
             ("depth", ""),
         )
     ),

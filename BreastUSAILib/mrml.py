@@ -586,7 +586,8 @@ def save_scene(scene: vtkMRMLScene, path: str | os.PathLike) -> Path:
 
 
 def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: str | None = None) -> Path:
-    """A scene file of one image and its study, made in a scene of its own; it opens with the image in the red view.
+    """A scene file of one image and its study, made in a scene of its own. A 2D image opens in the red view, a volume in
+    three slice views and a 3D view at its first finding.
 
     Parameters
     ----------
@@ -603,8 +604,14 @@ def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: 
         # Only an ending that begins with a letter is one: DICOM files are named 1.2.840.113619.2.5.
         name = name or re.sub(r"(\.nii)?\.[A-Za-z]\w*$", "", Path(study.image.path).name) or "image"
         volume = add_volume(scene, image, name, study.image.spacing_known)
-        show_study(scene, study, volume)
-        _open_in_red_view(scene, volume)
+        if _shows_masks(study):
+            show_study(scene, study, volume)
+        else:
+            show_detections(scene, study, volume)
+        if min(image.GetSize()) > 1 and image.GetDimension() == 3:
+            _open_at_finding(scene, study, volume)
+        else:
+            _open_in_red_view(scene, volume)
         return save_scene(scene, path)
 
 
@@ -924,6 +931,39 @@ def _title_and_unit(column: str) -> tuple[str, str]:
         stem, unit = column, ""
     title = stem.replace("birads_", "BI-RADS ").replace("_", " ")
     return title[:1].upper() + title[1:], unit
+
+
+def _shows_masks(study: Study) -> bool:
+    """Whether a study is about outlines: a 2D image always, a volume where its findings have any."""
+    return study.image.dimension == 2 or 1 in study.image.size or any(f.mask is not None for f in study.findings)
+
+
+def _open_at_finding(scene: Any, study: Study, volume_node: Any) -> None:
+    """Let the scene open with a volume in the four-up layout, all slices through the centre of its first finding, or its own."""
+    slicer = import_slicer()
+    layouts = slicer.vtkMRMLLayoutLogic()
+    logics = []
+    try:
+        layouts.SetMRMLScene(scene)
+        layouts.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        for name in ("Red", "Green", "Yellow"):
+            logic = slicer.vtkMRMLSliceLogic()
+            logics.append(logic)
+            logic.SetMRMLScene(scene)
+            logic.SetSliceNode(scene.GetSingletonNode(name, "vtkMRMLSliceNode"))
+            logic.GetSliceCompositeNode().SetBackgroundVolumeID(volume_node.GetID())
+            logic.GetSliceNode().RotateToVolumePlane(volume_node)
+            logic.FitSliceToVolume(volume_node, 512, 512)
+        frame = _Frame.of(study.image, volume_node)
+        if study.findings:
+            center, _ = frame.to_node(study.findings[0].box)
+            jump = slicer.vtkMRMLSliceNode.OffsetJumpSlice
+            slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *center, jump)
+        scene.GetNodeByID("vtkMRMLSelectionNodeSingleton").SetActiveVolumeID(volume_node.GetID())
+    finally:
+        for logic in logics:
+            logic.SetMRMLScene(None)
+        layouts.SetMRMLScene(None)
 
 
 def _open_in_red_view(scene: Any, volume_node: Any) -> None:

@@ -68,27 +68,16 @@ class View:
         return width * self.scale[0], height * self.scale[1]
 
 
-def view(image: sitk.Image, study: Study, finding: Finding | None = None) -> View:
-    """The slice of an image that shows a finding, with all outlines that meet it.
+def view(image: sitk.Image, study: Study) -> View:
+    """A 2D image, or a volume with a single slice, with all outlines; see `volume_pictures` for volumes.
 
     Parameters
     ----------
-    image : the image the study is about; 2D images and volumes with a single slice are shown whole.
+    image : the image the study is about.
     study : its findings' masks lie on the grid of `image`.
-    finding : the one in whose middle a volume is cut (along its third axis); the first, or the middle of the volume
-        when there is none.
     """
-    finding = finding or next(iter(study.findings), None)
-    cut = None
-    if as_2d(image) is None:
-        center = finding.box.center if finding else image.TransformContinuousIndexToPhysicalPoint(
-            [(n - 1) / 2 for n in image.GetSize()]
-        )
-        cut = int(np.clip(round(physical_to_index(image, center)[2]), 0, image.GetSize()[2] - 1))
-    plane = _plane(image, cut)
-    outlines = tuple(
-        _outline(image, f, index, cut) for index, f in enumerate(study.findings) if cut is None or _meets(image, f, cut)
-    )
+    plane = as_2d(image)
+    outlines = tuple(_outline(image, finding, index) for index, finding in enumerate(study.findings))
     return View(to_grey(sitk.GetArrayFromImage(plane)), plane.GetSpacing(), outlines)
 
 
@@ -111,12 +100,13 @@ def crop(whole: View, finding_id: str) -> View:
     return View(whole.pixels[y0:y1, x0:x1], whole.pixel_size, moved)
 
 
-def to_grey(pixels: np.ndarray) -> np.ndarray:
+def to_grey(pixels: np.ndarray, shown: tuple[float, float] | None = None) -> np.ndarray:
     """Grey values for the screen: uint8 as it is, other ranges from their 0.5 % to their 99.5 % quantile.
 
     Parameters
     ----------
     pixels : (H, W), any real type, finite.
+    shown : what is black and what is white, instead of the quantiles.
 
     Returns
     -------
@@ -124,7 +114,7 @@ def to_grey(pixels: np.ndarray) -> np.ndarray:
     """
     if pixels.dtype == np.uint8:
         return pixels
-    low, high = np.percentile(pixels, (0.5, 99.5))
+    low, high = np.percentile(pixels, (0.5, 99.5)) if shown is None else shown
     if high <= low:
         low, high = float(pixels.min()), float(pixels.max())
     if high <= low:
@@ -138,7 +128,7 @@ def png(pixels: np.ndarray, longest: int = LONGEST_SIDE) -> bytes:
 
 
 def preview(drawn: View, longest: int = PREVIEW_SIDE) -> bytes:
-    """A small JPEG of a view with the outlines burned in, undistorted."""
+    """A small JPEG of a view with the outlines burned in, or the boxes where there are none, undistorted."""
     from PIL import Image, ImageDraw
 
     # Lines are drawn twice as large and scaled down, which smooths them.
@@ -149,7 +139,9 @@ def preview(drawn: View, longest: int = PREVIEW_SIDE) -> bytes:
     draw = ImageDraw.Draw(picture)
     scale = np.multiply(drawn.scale, factor)
     for outline in drawn.outlines:
-        for polygon in outline.polygons:
+        left, top, right, bottom = outline.box
+        box = np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]])
+        for polygon in outline.polygons or (box,):
             corners = [tuple(p) for p in polygon * scale]
             draw.line(corners, fill=outline.color, width=5, joint="curve")
     half = (max(1, size[0] // 2), max(1, size[1] // 2))
@@ -165,25 +157,13 @@ def hex_color(rgb: Sequence[float]) -> str:
     return "#" + "".join(f"{int(c * 255 + 0.5):02x}" for c in rgb)
 
 
-def _plane(image: sitk.Image, cut: int | None) -> sitk.Image:
-    if cut is None:
-        return as_2d(image)
-    size = [*image.GetSize()[:2], 0]
-    return sitk.Extract(image, size, [0, 0, cut], sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOIDENTITY)
-
-
-def _outline(image: sitk.Image, finding: Finding, index: int, cut: int | None) -> Outline:
+def _outline(image: sitk.Image, finding: Finding, index: int) -> Outline:
     return Outline(
         id=finding.id,
         color=hex_color(lesion_color(index)),
-        polygons=() if finding.mask is None else polygons(sitk.GetArrayFromImage(_plane(finding.mask, cut))),
+        polygons=() if finding.mask is None else polygons(sitk.GetArrayFromImage(as_2d(finding.mask))),
         box=_box(image, finding),
     )
-
-
-def _meets(volume: sitk.Image, finding: Finding, cut: int) -> bool:
-    center = physical_to_index(volume, finding.box.center)[2]
-    return abs(cut - center) <= finding.box.size[2] / volume.GetSpacing()[2] / 2
 
 
 def polygons(mask: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -214,14 +194,13 @@ def _corners(polygon: np.ndarray) -> np.ndarray:
 
 
 def _box(image: sitk.Image, finding: Finding) -> tuple[float, float, float, float]:
-    """The finding's box on the axes that a slice shows."""
+    """The finding's box on the axes of the slice."""
     dimension = image.GetDimension()
     center = physical_to_index(image, finding.box.center) + 0.5
     half = np.array(finding.box.size[:dimension]) / image.GetSpacing() / 2
-    # as_2d leaves out the last axis with a single pixel; a volume is cut along its third.
+    # as_2d leaves out the last axis with a single pixel.
     single = [axis for axis, n in enumerate(image.GetSize()) if n == 1]
-    dropped = () if dimension == 2 else (max(single, default=2),)
-    x, y = (axis for axis in range(dimension) if axis not in dropped)
+    x, y = (axis for axis in range(dimension) if dimension == 2 or axis != max(single))
     low, high = center - half, center + half
     return float(low[x]), float(low[y]), float(high[x]), float(high[y])
 

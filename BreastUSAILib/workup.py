@@ -155,10 +155,15 @@ def run_detection(
     progress: Progress | None = None,
     cache: ModelCache | None = None,
 ) -> Study:
-    """Find the lesions of one volume; parameters and errors as of `run_workup`, see `detect.detect`."""
+    """Find the lesions of one volume; parameters and errors as of `run_workup`, see `detect.detect`.
+
+    The provenance also has the ``operating_point``: the threshold and the number of findings that were reported by.
+    """
     detect_options = options.detect()
+    point: dict[str, Any] = {"maximum": options.maximum}
 
     def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
+        point["threshold"] = detect_options.threshold_of(models["detect"].entry)
         return detect(
             loaded.image,
             models["detect"],
@@ -168,7 +173,8 @@ def run_detection(
             progress=tell,
         )
 
-    return _analyse(loaded, asdict(options), options.models(), work, progress, cache)
+    study = _analyse(loaded, asdict(options), options.models(), work, progress, cache)
+    return replace(study, provenance={**study.provenance, "operating_point": point})
 
 
 def _analyse(

@@ -179,11 +179,11 @@ class BreastUSAIDetectLogic(AnalysisLogic):
 
     def ownThreshold(self, options):
         """Id of the model that options name, and the score from which it reports by itself. ModelError when it is not there."""
-        from BreastUSAILib.detect import DEFAULT_THRESHOLD
+        from BreastUSAILib.detect import DetectOptions
         from BreastUSAILib.models.zoo import resolve
 
         entry, _weights = resolve(options.model, self.task)
-        return f"{entry.id} {entry.sha256[:12]}", float(entry.postprocessing.get("threshold", DEFAULT_THRESHOLD))
+        return f"{entry.id} {entry.sha256[:12]}", DetectOptions().threshold_of(entry)
 
     def reasonAgainst(self, volume, parameterNode=None):
         reason = AnalysisLogic.reasonAgainst(self, volume, parameterNode)

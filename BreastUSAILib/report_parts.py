@@ -1,0 +1,197 @@
+"""What the pages are put together from: rows of tables, pictures as vector graphics, templates."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import RESEARCH_USE, __version__, pictures
+from .files import MEASUREMENTS, printable
+from .findings import BIRADS_CATEGORIES, Finding, Study
+
+ASSETS = Path(__file__).parent / "report_assets"
+
+_TITLES = {
+    "major_diameter": "Longest diameter",
+    "minor_diameter": "Longest chord perpendicular to it",
+    "equivalent_diameter": "Diameter of a circle of equal area",
+    "width": "Width, along the skin",
+    "height": "Height, into the depth",
+    "length": "Length, across the slices",
+    "longest_side": "Longest side of the box",
+    "depth": "Depth below the upper edge of the image",
+    "orientation": "Angle of the long axis to the skin",
+    "aspect_ratio": "Long / short axis of the fitted ellipse",
+    "eccentricity": "Eccentricity of that ellipse (0: round)",
+    "height_to_width_ratio": "Height / width (above 1: taller than wide)",
+    "circularity": "Circularity (1: a disc)",
+    "solidity": "Solidity (1: no indentations)",
+    "contrast_ratio": "Echo inside / around (below 1: darker)",
+    "posterior_ratio": "Echo behind / beside (above 1: enhancement)",
+    "echo_heterogeneity": "Echo variation inside (deviation / mean)",
+}
+_UNITS = {"mm": "mm", "mm2": "mm²", "mm3": "mm³", "ml": "ml", "deg": "°", "px": "pixels", "px2": "pixels²"}
+_SCALE_BARS_MM = (50, 20, 10, 5, 2, 1)
+
+
+def measurement_rows(measurements: Mapping[str, float | None]) -> list[dict[str, str]]:
+    """Measurements as rows of name, value and unit for a person; in the order of the CSV files."""
+    order = [*(n for n in MEASUREMENTS if n in measurements), *sorted(set(measurements).difference(MEASUREMENTS))]
+    return [row(*title_and_unit(name), measurements[name]) for name in order]
+
+
+def title_and_unit(name: str) -> tuple[str, str]:
+    """A measurement's name in plain words, and its unit.
+
+    >>> title_and_unit("area_mm2")
+    ('Area', 'mm²')
+    """
+    stem, _, unit = name.rpartition("_")
+    if not stem or unit not in _UNITS:
+        stem, unit = name, ""
+    plain = stem.replace("_", " ")
+    return _TITLES.get(stem, plain[:1].upper() + plain[1:]), _UNITS.get(unit, "")
+
+
+def scores(finding: Finding, unit: str) -> list[dict[str, str]]:
+    """Scores, probabilities, box and evidence of a finding as rows; `unit` is that of its lengths."""
+    rows = [row("Detection score", "0 to 1", finding.score, 3)]
+    if finding.malignancy is not None:
+        rows.append(row("Probability of malignancy", "0 to 1", finding.malignancy, 3))
+    for category in BIRADS_CATEGORIES:
+        if finding.birads is not None and finding.birads.get(category) is not None:
+            rows.append(row(f"Probability of BI-RADS {category}", "0 to 1", finding.birads[category], 3))
+    if finding.solid_nodule is not None:
+        rows.append(row("Probability of a solid nodule", "0 to 1", finding.solid_nodule, 3))
+    flat = finding.box.size[2] == 0
+    for title, values in (("Box centre", finding.box.center), ("Box size", finding.box.size)):
+        shown = values[:2] if flat else values
+        rows.append({"name": title, "value": " x ".join(f"{v:.2f}" for v in shown), "unit": unit})
+    rows[-2]["value"] = rows[-2]["value"].replace(" x ", ", ")
+    rows += [row(*title_and_unit(name), value) for name, value in finding.evidence.items()]
+    return rows
+
+
+def row(name: str, unit: str, value: float | None, digits: int | None = None) -> dict[str, str]:
+    if value is None:
+        return {"name": name, "value": "not measured", "unit": ""}
+    return {"name": name, "value": f"{value:.{digits}f}" if digits is not None else number(value), "unit": unit}
+
+
+def number(value: float) -> str:
+    """Three significant digits or more, never an exponent."""
+    if float(value).is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    size = abs(value)
+    return f"{value:.1f}" if size >= 100 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+
+
+def facts(study: Study) -> list[tuple[str, list[str]]]:
+    """What the provenance says, as names and lines; what it does not say is left out."""
+    provenance, info = study.provenance, study.image
+    models = []
+    for model in provenance.get("models", ()):
+        models += [f"{model['id']} {model['version']} ({model['task']})"]
+        models += [f"trained on {model['trained_on']}"] if model.get("trained_on") else []
+        models += [f"SHA-256 {model['sha256']}"]
+    device = provenance.get("device", {})
+    spacing = " x ".join(f"{s:.6g}" for s in info.spacing)
+    facts = [
+        ("File", [info.path]),
+        ("Pixel size", [f"{spacing} mm" if info.spacing_known else "unknown"]),
+        ("Made", [str(provenance["created"])] if "created" in provenance else []),
+        ("Model", models),
+        ("Device", [f"{device['name']}: {device['reason']}"] if device else []),
+        ("Options", [f"{_words(k)}: {_option(v)}" for k, v in provenance.get("options", {}).items()]),
+        ("Seconds", [f"{_words(k)}: {v:.2f}" for k, v in provenance.get("seconds", {}).items()]),
+        ("Software", [", ".join(f"{k} {v}" for k, v in provenance.get("software", {}).items())]),
+    ]
+    return [(name, lines) for name, lines in facts if any(lines)]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "default" if value in (None, "") else str(value)
+
+
+def drawing(view: pictures.View, name: str, study: Study, boxes: bool, letters: float = 1.0) -> dict[str, Any]:
+    """A view as the template's macro draws it: all coordinates undistorted, in units of the smaller pixel side.
+
+    `letters` makes the text so much larger, for pictures that are shown small.
+    """
+    width, height = view.drawn_size
+    across, down = view.scale
+    text = 0.015 * (width + height) * letters
+    shapes = []
+    for outline in view.outlines:
+        left, top, right, bottom = outline.box
+        # Above the box, or inside where there is no room above.
+        label = top * down - 0.35 * text
+        shapes.append(
+            {
+                "id": outline.id,
+                "color": outline.color,
+                "path": "".join(_path(p * (across, down)) for p in outline.polygons),
+                "x": f"{left * across:.2f}",
+                "y": f"{top * down:.2f}",
+                "width": f"{(right - left) * across:.2f}",
+                "height": f"{(bottom - top) * down:.2f}",
+                "label_y": f"{label if label > text else top * down + 1.1 * text:.2f}",
+            }
+        )
+    return {
+        "id": name,
+        "width": f"{width:.2f}",
+        "height": f"{height:.2f}",
+        "png": base64.b64encode(pictures.png(view.pixels)).decode(),
+        "shapes": shapes,
+        "boxes": boxes,
+        "text": f"{text:.2f}",
+        "text_halo": f"{0.16 * text:.2f}",
+        "bar": _scale_bar(view, text) if study.image.spacing_known else None,
+    }
+
+
+def _path(polygon) -> str:
+    return "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in polygon[:-1]) + "Z"
+
+
+def _scale_bar(view: pictures.View, text: float) -> dict[str, str] | None:
+    """A bar of a round length, at most a third of the width, in the lower right corner."""
+    width, height = view.drawn_size
+    unit = min(view.pixel_size)  # mm
+    length = next((mm for mm in _SCALE_BARS_MM if mm / unit <= width / 3), None)
+    if length is None:
+        return None
+    right, bottom = width - 0.6 * text, height - 0.6 * text
+    return {
+        "x1": f"{right - length / unit:.2f}",
+        "x2": f"{right:.2f}",
+        "y": f"{bottom:.2f}",
+        "text_y": f"{bottom - 0.35 * text:.2f}",
+        "label": f"{length} mm",
+    }
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from a template of `ASSETS`; what is not our own style sheet or script is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    # Our own style sheet and script are not text to be escaped.
+    style = jinja2.utils.markupsafe.Markup((ASSETS / "style.css").read_text(encoding="utf-8"))
+    if "script" in values:
+        values["script"] = jinja2.utils.markupsafe.Markup(values["script"])
+    page = environment.get_template(template).render(
+        style=style, version=__version__, research_use=RESEARCH_USE, **values
+    )
+    return printable(page) + "\n"

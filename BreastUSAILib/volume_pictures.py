@@ -1,0 +1,160 @@
+"""Pictures of a volume and what was found in it: three cuts through each finding, and a projection with all boxes.
+
+The axes of the volume are lateral, depth (from the skin on), slice, as in `detect`. Pictures are `pictures.View`: whole
+voxels, and how many millimetres they measure, so that they are drawn undistorted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+
+from .findings import Finding, Study
+from .grid import physical_to_index
+from .pictures import Outline, View, hex_color, polygons, to_grey
+from .terminology import lesion_color
+
+FIELD_MM = 50.0  # a cut shows so much about a finding: the skin above and the chest wall below most lesions
+FIELD_RATIO = 2.5  # and so many times the finding's longest side, where that is more
+_GREY_SAMPLE = 2**20  # voxels that the grey values are chosen by, about
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A cutting plane: its usual name, and the volume's axes that run across and down its pictures."""
+
+    name: str
+    across: int
+    down: int
+
+    @property
+    def through(self) -> int:
+        """The axis that is cut."""
+        return 3 - self.across - self.down
+
+
+TRANSVERSE, SAGITTAL, CORONAL = Plane("Transverse", 0, 1), Plane("Sagittal", 2, 1), Plane("Coronal", 0, 2)
+PLANES = (TRANSVERSE, SAGITTAL, CORONAL)
+AXES = ("lateral", "depth", "slice")  # what the volume's axes are called
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One cut: its plane, which voxel of the axis that is cut (from 1), and the picture."""
+
+    plane: Plane
+    number: int
+    view: View
+
+
+def grey_range(volume: sitk.Image) -> tuple[float, float] | None:
+    """The values that are shown black and white: 0.5 % and 99.5 % quantiles of the volume; None: 8-bit values, shown as they are."""
+    array = sitk.GetArrayViewFromImage(volume)
+    if array.dtype == np.uint8:
+        return None
+    step = max(1, round((array.size / _GREY_SAMPLE) ** (1 / 3)))
+    low, high = np.percentile(array[::step, ::step, ::step], (0.5, 99.5))
+    return float(low), float(high)
+
+
+def cuts(
+    volume: sitk.Image, study: Study, finding: Finding | None = None, greys: tuple[float, float] | None = None
+) -> tuple[Cut, Cut, Cut]:
+    """Transverse, sagittal and coronal cut through the centre of a finding, of one scale, with all boxes that they meet.
+
+    Parameters
+    ----------
+    volume : 3D, of several slices along each axis.
+    study : about `volume`; masks lie on its grid, where there are any.
+    finding : the one in whose middle is cut, with `FIELD_MM` or more about it; None: the middle of the volume, whole.
+    greys : see `grey_range`.
+    """
+    size, spacing = np.array(volume.GetSize()), np.array(volume.GetSpacing())
+    if finding is None:
+        centre, first, last = size / 2, np.zeros(3, int), size
+    else:
+        centre = physical_to_index(volume, finding.box.center) + 0.5
+        field = max(FIELD_MM, FIELD_RATIO * max(finding.box.size)) / spacing
+        first, last = _field(centre, field, size)
+    index = np.clip(np.floor(centre), 0, size - 1).astype(int)
+    return tuple(Cut(p, int(index[p.through]) + 1, _cut(volume, study, p, index, first, last, greys)) for p in PLANES)
+
+
+def projection(volume: sitk.Image, study: Study) -> tuple[View, tuple[float, float]]:
+    """The volume from the skin (coronal): its mean over the depths at which there are findings, with all their boxes.
+
+    Returns
+    -------
+    view : the whole volume; lateral runs across, slices down.
+    depths : from and to, mm from the volume's upper edge; the whole depth where nothing was found.
+    """
+    depth, spacing = volume.GetSize()[1], volume.GetSpacing()[1]
+    spans = [_span(volume, finding, 1) for finding in study.findings] or [(0, depth)]
+    first = int(np.clip(np.floor(min(low for low, _ in spans)), 0, depth - 1))
+    last = int(np.clip(np.ceil(max(high for _, high in spans)), first + 1, depth))
+    mean = sitk.GetArrayViewFromImage(volume)[:, first:last].mean(axis=1, dtype=np.float32)
+    outlines = tuple(_outline(volume, f, i, CORONAL, ()) for i, f in enumerate(study.findings))
+    return View(to_grey(mean), _pixel_size(volume, CORONAL), outlines), (first * spacing, last * spacing)
+
+
+def _field(centre: np.ndarray, field: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First voxel and the one after the last of a field about a centre; one that would leave the volume is moved inside."""
+    number = np.minimum(np.ceil(field), size).astype(int)
+    first = np.clip(np.rint(centre - number / 2), 0, size - number).astype(int)
+    return first, first + number
+
+
+def _cut(volume, study: Study, plane: Plane, index, first, last, greys) -> View:
+    region = _region(plane, index, first, last)
+    corner = np.array([first[plane.across], first[plane.down]])
+    pixels = _section(sitk.GetArrayViewFromImage(volume), plane, region)
+    outlines = []
+    for number, finding in enumerate(study.findings):
+        left, top, right, bottom = _box(volume, finding, plane) - np.tile(corner, 2)
+        near, far = _span(volume, finding, plane.through)
+        in_field = right > 0 and bottom > 0 and left < pixels.shape[1] and top < pixels.shape[0]
+        if not in_field or not near <= index[plane.through] + 0.5 <= far:
+            continue
+        drawn = ()
+        if finding.mask is not None:
+            drawn = polygons(_section(sitk.GetArrayViewFromImage(finding.mask), plane, region))
+        outline = _outline(volume, finding, number, plane, drawn)
+        outlines.append(replace(outline, box=(float(left), float(top), float(right), float(bottom))))
+    return View(to_grey(pixels, greys), _pixel_size(volume, plane), tuple(outlines))
+
+
+def _region(plane: Plane, index, first, last) -> tuple[slice | int, ...]:
+    """What of an array (z, y, x) lies in a cut."""
+    region = [slice(int(a), int(b)) for a, b in zip(first, last, strict=True)]
+    region[plane.through] = int(index[plane.through])
+    return tuple(region[::-1])
+
+
+def _section(array: np.ndarray, plane: Plane, region) -> np.ndarray:
+    """(H, W): the part of an array (z, y, x) that a cut shows, its `down` axis first."""
+    part = array[region]  # what is left of z, y, x, in this order
+    return part.T if plane.down < plane.across else part
+
+
+def _outline(volume: sitk.Image, finding: Finding, number: int, plane: Plane, drawn) -> Outline:
+    return Outline(finding.id, hex_color(lesion_color(number)), drawn, tuple(float(v) for v in _box(volume, finding, plane)))
+
+
+def _box(volume: sitk.Image, finding: Finding, plane: Plane) -> np.ndarray:
+    """(left, top, right, bottom) of a finding's box on a plane, voxels of the whole volume."""
+    (left, right), (top, bottom) = (_span(volume, finding, axis) for axis in (plane.across, plane.down))
+    return np.array([left, top, right, bottom])
+
+
+def _span(volume: sitk.Image, finding: Finding, axis: int) -> tuple[float, float]:
+    """Where a finding's box begins and ends along an axis, voxels from the volume's edge."""
+    centre = physical_to_index(volume, finding.box.center)[axis] + 0.5
+    half = finding.box.size[axis] / volume.GetSpacing()[axis] / 2
+    return float(centre - half), float(centre + half)
+
+
+def _pixel_size(volume: sitk.Image, plane: Plane) -> tuple[float, float]:
+    spacing = volume.GetSpacing()
+    return spacing[plane.across], spacing[plane.down]

@@ -1,0 +1,122 @@
+"""What report.html shows of a volume: all findings from the skin, a table, and three cuts through each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import SimpleITK as sitk
+
+from . import pictures, volume_pictures
+from .findings import Finding, Study
+from .grid import physical_to_index
+from .report_parts import drawing, measurement_rows, number, scores
+
+MOST_PICTURED = 20  # findings with pictures of their own, the surest; a page with more is too large to open or send
+_OPERATING_POINT = "operating_point"  # in the provenance, see `workup.run_detection`
+
+
+def volume_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
+    """What the template of volumes shows beyond what all reports have.
+
+    Parameters
+    ----------
+    study : its findings have boxes; masks, where there are any, lie on the grid of `image`.
+    image : 3D, of several slices.
+    name : of the image, for the descriptions of the pictures.
+    """
+    info = study.image
+    unit = "mm" if info.spacing_known else "pixels"
+    view, (first, last) = volume_pictures.projection(image, study)
+    greys = volume_pictures.grey_range(image)
+    pictured = study.findings[:MOST_PICTURED]
+    extent = " x ".join(f"{n * s:.4g}" for n, s in zip(info.size, info.spacing, strict=True))
+    return {
+        "unit": unit,
+        "phantoms": _trained_on_phantoms(study),
+        "operating_point": _operating_point(study),
+        "overview": drawing(view, "overview", study, boxes=True),
+        "alt": f"The volume {name}, seen from the skin. {study.summary}",
+        "depths": f"{number(first)} to {number(last)} {unit}",
+        "caption": f"{' x '.join(map(str, info.size))} voxels" + (f", {extent} mm." if info.spacing_known else "."),
+        "table": _table(study, image),
+        "lesions": [_lesion(study, image, index, greys, unit) for index in range(len(pictured))],
+        "without_pictures": [f.id for f in study.findings[MOST_PICTURED:]],
+        "middle": [] if study.findings else _cuts(study, image, None, "middle", greys),
+    }
+
+
+def _trained_on_phantoms(study: Study) -> list[str]:
+    """Sentences on the models that learnt from phantoms."""
+    models = study.provenance.get("models", ())
+    return [f"{m['id']}: {m['trained_on']}" for m in models if "phantom" in m.get("trained_on", "").lower()]
+
+
+def _operating_point(study: Study) -> str:
+    """From which score on findings were reported, in words; "" where the study does not say."""
+    point = study.provenance.get(_OPERATING_POINT) or {}
+    if point.get("threshold") is None:
+        return ""
+    whose = "chosen by the user" if study.provenance.get("options", {}).get("threshold") is not None else "the model's own"
+    most = f"; at most {point['maximum']}, the surest" if point.get("maximum") is not None else ""
+    return f"Reported are findings with a score of {number(float(point['threshold']))} or more ({whose}){most}."
+
+
+def _table(study: Study, image: sitk.Image) -> dict[str, Any]:
+    """All findings, one row each; a column that no finding fills is left out."""
+    unit = "mm" if study.image.spacing_known else "pixels"
+    titles = {
+        "finding": "Finding",
+        "score": "Detection score",
+        "malignancy": "Malignancy",
+        "size": f"Size, {unit} (lateral x depth x slices)",
+        "depth": f"Depth, {unit}",
+        "slice": "Slice",
+    }
+    rows = [_cells(image, finding) for finding in study.findings]
+    kept = [name for name in titles if any(row[name] for row in rows)]
+    colors = [pictures.hex_color(pictures.lesion_color(index)) for index in range(len(rows))]
+    return {
+        "titles": [titles[name] for name in kept],
+        "rows": [(color, [row[name] for name in kept]) for color, row in zip(colors, rows, strict=True)],
+    }
+
+
+def _cells(image: sitk.Image, finding: Finding) -> dict[str, str]:
+    centre = physical_to_index(image, finding.box.center)
+    top = (centre[1] + 0.5) * image.GetSpacing()[1] - finding.box.size[1] / 2
+    return {
+        "finding": finding.id,
+        "score": f"{finding.score:.2f}",
+        "malignancy": "" if finding.malignancy is None else f"{finding.malignancy:.2f}",
+        "size": " x ".join(f"{s:.1f}" for s in finding.box.size),
+        "depth": f"{max(0.0, top):.1f}",
+        "slice": f"{min(max(round(centre[2]), 0), image.GetSize()[2] - 1) + 1} of {image.GetSize()[2]}",
+    }
+
+
+def _lesion(study: Study, image: sitk.Image, index: int, greys, unit: str) -> dict[str, Any]:
+    finding = study.findings[index]
+    tables = [("Scores and position", scores(finding, unit)), ("Measurements", measurement_rows(finding.measurements))]
+    return {
+        "id": finding.id,
+        "color": pictures.hex_color(pictures.lesion_color(index)),
+        "cuts": _cuts(study, image, finding, f"cut-{index + 1}", greys),
+        "tables": [(title, rows) for title, rows in tables if rows],
+        "notes": finding.notes,
+    }
+
+
+def _cuts(study: Study, image: sitk.Image, finding: Finding | None, name: str, greys) -> list[dict[str, Any]]:
+    of = f"Finding {finding.id}" if finding else "The middle of the volume"
+    made = []
+    for cut in volume_pictures.cuts(image, study, finding, greys):
+        across, down, through = (volume_pictures.AXES[a] for a in (cut.plane.across, cut.plane.down, cut.plane.through))
+        made.append(
+            {
+                "name": cut.plane.name,
+                "axes": f"across: {across}, down: {down}; {through} {cut.number} of {image.GetSize()[cut.plane.through]}",
+                "alt": f"{of}, {cut.plane.name.lower()} cut",
+                "picture": drawing(cut.view, f"{name}-{cut.plane.name.lower()}", study, boxes=True, letters=1.6),
+            }
+        )
+    return made
