@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .acquisition import CurvedAcquisition
 from .errors import DataError
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Finding:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Finding:
-        fields = {k: v for k, v in data.items() if k not in ("box", "notes")}
+        fields = {k: v for k, v in data.items() if k not in ("box", "physical_box", "notes")}
         return cls(box=Box(**data["box"]), notes=tuple(data.get("notes", ())), **fields)
 
 
@@ -138,6 +139,9 @@ class ImageInfo:
     origin : LPS position of the first pixel's centre, mm.
     direction : the direction cosines, row by row (4 numbers in 2D, 9 in 3D).
     spacing_known : whether the file says what a pixel measures; when False, "mm" are pixels.
+    acquisition : where the voxels lie in the body, for volumes of a curved transducer, whose grid is not there; else None.
+    laterality : "R", "L", "B" (both), or None where it is not known which breast it is.
+    view : "AP", "LAT", "MED", "SUP", "INF", or None where it is not known from which side.
     """
 
     path: str
@@ -146,6 +150,9 @@ class ImageInfo:
     origin: tuple[float, ...]
     direction: tuple[float, ...]
     spacing_known: bool = True
+    acquisition: CurvedAcquisition | None = None
+    laterality: str | None = None
+    view: str | None = None
 
     def __post_init__(self) -> None:
         dimension = len(tuple(self.size))
@@ -173,11 +180,16 @@ class ImageInfo:
             "origin": list(self.origin),
             "direction": list(self.direction),
             "spacing_known": self.spacing_known,
+            "acquisition": None if self.acquisition is None else self.acquisition.to_dict(),
+            "laterality": self.laterality,
+            "view": self.view,
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImageInfo:
-        return cls(**{k: (v if k in ("path", "spacing_known") else tuple(v)) for k, v in data.items()})
+        plain = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items()}
+        curved = plain.get("acquisition")  # absent from studies of versions before
+        return cls(**{**plain, "acquisition": None if curved is None else CurvedAcquisition.from_dict(curved)})
 
 
 @dataclass(frozen=True)
@@ -213,6 +225,24 @@ class Study:
             return "No lesion found."
         return f"{n} lesion{'s' if n > 1 else ''} found."
 
+    def physical_box(self, finding: Finding) -> Box:
+        """Where a finding lies in the body, LPS mm, and how large it is there.
+
+        The finding's own box, except in volumes of a curved transducer: see `CurvedAcquisition.physical_extent`.
+        """
+        acquisition = self.image.acquisition
+        if acquisition is None:
+            return finding.box
+        center, size = acquisition.physical_extent(finding.box.center, finding.box.size)
+        return Box(tuple(center), tuple(size))
+
+    def _finding_dict(self, finding: Finding) -> dict[str, Any]:
+        data = finding.to_dict()
+        if self.image.acquisition is not None:
+            box = self.physical_box(finding)
+            data["physical_box"] = {"center": list(box.center), "size": list(box.size)}
+        return data
+
     def label_image(self) -> sitk.Image | None:
         """All masks in one uint8 label image on the input's grid, or None when no finding has a mask.
 
@@ -235,7 +265,7 @@ class Study:
         return {
             "schema": SCHEMA,
             "image": self.image.to_dict(),
-            "findings": [f.to_dict() for f in self.findings],
+            "findings": [self._finding_dict(f) for f in self.findings],
             "provenance": dict(self.provenance),
         }
 

@@ -12,15 +12,17 @@ import os
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from . import headers
+from .acquisition import CurvedAcquisition
 from .atomic import atomic_path
 from .errors import ImageError, OutputError
+from .findings import ImageInfo
 from .grid import (
     as_2d,
     box_of_mask,
@@ -76,6 +78,10 @@ class LoadedImage:
     notes : sentences for the reader on what was done to the image or should be known of it.
     area : (x, y, width, height) in pixels of the ultrasound picture inside a screen capture, where the file itself
         says so (DICOM ultrasound regions); None otherwise.
+    acquisition : where the voxels lie in the body, for volumes of a curved transducer, whose grid is not there; None otherwise.
+    laterality : "R", "L", "B" (both), where the file says which breast it is.
+    view : "AP", "LAT", "MED", "SUP" or "INF", where the file says from which side.
+    files : all files that it was read from, where they are several.
     """
 
     image: sitk.Image
@@ -83,6 +89,20 @@ class LoadedImage:
     spacing_known: bool
     notes: tuple[str, ...] = ()
     area: tuple[int, int, int, int] | None = None
+    acquisition: CurvedAcquisition | None = None
+    laterality: str | None = None
+    view: str | None = None
+    files: tuple[Path, ...] = ()
+
+    @property
+    def info(self) -> ImageInfo:
+        """The image's record, as a study keeps it."""
+        return replace(
+            ImageInfo.of(self.image, str(self.path), self.spacing_known),
+            acquisition=self.acquisition,
+            laterality=self.laterality,
+            view=self.view,
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -187,12 +207,14 @@ def read_image(
     frame: int | None = None,
     max_pixels: int | None = None,
     allow_constant: bool = False,
+    files: Sequence[Path] = (),
 ) -> LoadedImage:
     """Read an image: NRRD, NIfTI, MetaImage, PNG, JPEG, BMP, TIFF or DICOM, told apart by content, not by name.
 
     Colour becomes luminance; values that are not finite become the minimum; a palette, transparency, EXIF orientation,
     rescale slope and MONOCHROME1 are applied. The number of dimensions stays what the file says: a volume with one
-    slice is 3D (see `as_2d`). A cine of several frames is not a volume: one frame is taken.
+    slice is 3D (see `as_2d`). A cine of several frames is not a volume: one frame is taken; where three spacings are given
+    it is taken for one.
 
     Parameters
     ----------
@@ -202,6 +224,7 @@ def read_image(
     max_pixels : the largest image (pixels in all) that is read; checked before the pixels are. None: 2**26 (67 million)
         for 2D images and single slices, 2**29 (537 million) for volumes.
     allow_constant : accept an image with one value everywhere, such as an empty mask.
+    files : all files of a volume that is a series of DICOM files, `path` among them (`dicom_series`); else empty.
 
     Raises
     ------
@@ -216,13 +239,15 @@ def read_image(
         name = os.fsencode(path).decode("utf-8", "replace")
         raise ImageError(f"{name} has a name that is not valid UTF-8; rename the file.") from None
     kind = _kind(path, _start(path))
-    area = None
+    dicom = None
     if kind is None:
         raise ImageError(f"{path} is not an image that can be read; give a {_FORMATS} file.")
     if kind == "dicom":
         from .dicom import read_dicom
 
-        image, known, notes, area = read_dicom(path, frame=frame, max_pixels=max_pixels)
+        volume = spacing_mm is not None and np.size(spacing_mm) == 3
+        dicom = read_dicom(path, frame=frame, max_pixels=max_pixels, volume=volume, files=files)
+        image, known, notes = dicom.image, dicom.spacing_known, dicom.notes
     elif kind == "picture":
         from .picture import read_picture
 
@@ -246,7 +271,14 @@ def read_image(
     elif not known:
         image.SetSpacing([1.0] * dimension)
         notes.append(UNKNOWN_SPACING)
-    return LoadedImage(image=image, path=path, spacing_known=known, notes=tuple(notes), area=area)
+    loaded = LoadedImage(image=image, path=path, spacing_known=known, notes=tuple(notes), files=tuple(files))
+    if dicom is None:
+        return loaded
+    if spacing_mm is not None and dicom.acquisition is not None:
+        raise ImageError(
+            f"{path} states its geometry, a curved transducer's, which another spacing would break; leave out the spacing."
+        )
+    return replace(loaded, area=dicom.area, acquisition=dicom.acquisition, laterality=dicom.laterality, view=dicom.view)
 
 
 def is_image_file(path: str | os.PathLike) -> bool:

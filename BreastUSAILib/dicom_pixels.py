@@ -1,0 +1,145 @@
+"""The pixels of DICOM frames, as one number each: decompressed, colour to grey, modality LUT applied.
+
+What is for display only is not applied: windows and VOI LUTs (Slicer's readers keep the stored values as well). PS3.3 C.7.6.3, C.11.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .dicom_header import INSTALL, damaged, group, number, numbers, text, value
+from .errors import DependencyError, ImageError
+from .pixels import luminance
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG2, MPEG-4 and HEVC: ...4.100 to 4.108
+_REMOTE = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205")
+
+
+def check_decoder(path: Path, dataset: Dataset) -> None:
+    """Raise an `ImageError` for videos and pixels elsewhere, a `DependencyError` where a decoder is not installed."""
+    from pydicom.pixels import get_decoder
+
+    syntax = dataset.file_meta.get("TransferSyntaxUID") if "file_meta" in dataset.__dict__ else None
+    if syntax is not None and syntax.startswith(_VIDEO):
+        raise ImageError(f"{path} is a video ({syntax.name}), which is not read; export its frames as single images.")
+    if syntax in _REMOTE:
+        raise ImageError(f"{path} holds no pixels, only the address of a server that does; export it with its pixels.")
+    try:
+        available = syntax is None or not syntax.is_compressed or get_decoder(syntax).is_available
+    except (NotImplementedError, ValueError):  # of no known kind: the decoding will say so
+        return
+    if not available:
+        raise DependencyError(
+            f"{path} is compressed ({syntax.name}), and no package that decodes it is installed; "
+            f"install them with: {INSTALL}"
+        )
+
+
+def read_frames(path: Path, dataset: Dataset, frames: Sequence[int]) -> tuple[np.ndarray, bool]:
+    """Frames as they shall be worked on.
+
+    Parameters
+    ----------
+    frames : indexes, from 0, in the order wanted.
+
+    Returns
+    -------
+    (len(frames), rows, columns) values, and whether any had colour.
+
+    Raises
+    ------
+    ImageError : damaged, a video, pixels elsewhere.
+    DependencyError : compressed in a way that no installed package decodes.
+    """
+    check_decoder(path, dataset)
+    result, coloured = None, False
+    try:
+        for place, index in enumerate(frames):
+            grey, colour = _grey_frame(dataset, index)
+            if result is None:
+                result = np.empty((len(frames), *grey.shape), grey.dtype)
+            elif np.result_type(result, grey) != result.dtype:  # one frame is rescaled, another is not
+                result = result.astype(np.result_type(result, grey))
+            result[place] = grey
+            coloured |= colour
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders come from several packages, each with its own exceptions
+        raise damaged(path, error) from error
+    return result, coloured
+
+
+def _grey_frame(dataset: Dataset, frame: int) -> tuple[np.ndarray, bool]:
+    """(rows, columns) values of a frame, and whether it had colour."""
+    from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+
+    array = pixel_array(dataset, index=frame)  # YBR is converted to RGB here
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
+    if photometric == "PALETTE COLOR":
+        array = apply_color_lut(array, dataset)
+    if array.ndim == 3:
+        return luminance(array[..., :3])
+    if photometric == "MONOCHROME1" and array.dtype.kind in "iu":
+        low, high = _bit_range(dataset)
+        array = (low + high - array.astype(np.int64)).astype(array.dtype)
+    if value(dataset, "ModalityLUTSequence"):
+        return apply_modality_lut(array, dataset), False
+    slope, intercept = _rescale(dataset, frame)
+    if (slope, intercept) != (1.0, 0.0):
+        array = (array * slope + intercept).astype(np.float32)
+    return array, False
+
+
+def _bit_range(dataset: Dataset) -> tuple[int, int]:
+    stored = int(dataset.get("BitsStored", dataset.get("BitsAllocated", 8)))
+    if dataset.get("PixelRepresentation", 0):
+        return -(2 ** (stored - 1)), 2 ** (stored - 1) - 1
+    return 0, 2**stored - 1
+
+
+def _rescale(dataset: Dataset, frame: int) -> tuple[float, float]:
+    own = group(dataset, frame, "PixelValueTransformationSequence")
+    slope, intercept = (
+        (numbers(own, keyword, 1) or numbers(dataset, keyword, 1) or (default,))[0]
+        for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+    )
+    return slope, intercept
+
+
+def display_note(dataset: Dataset, frame: int) -> tuple[str, ...]:
+    """A sentence where the file asks for a display that would change what is seen, as that is not applied."""
+    if not text(dataset, "PhotometricInterpretation").startswith("MONOCHROME"):
+        return ()
+    own = group(dataset, frame, "FrameVOILUTSequence")
+    if value(dataset, "VOILUTSequence") or value(own, "VOILUTSequence"):
+        return ("the display table (VOI LUT) that the file states is not applied",)
+    for source in (own, dataset):
+        width, center = _first(source, "WindowWidth"), _first(source, "WindowCenter")
+        if width is None or center is None:
+            continue
+        slope, intercept = _rescale(dataset, frame)
+        low, high = sorted(v * slope + intercept for v in _bit_range(dataset))
+        # Within a step of the full range at either end nothing is cut off, and little is stretched.
+        if center - width / 2 <= low + 1 and center + width / 2 >= high - 1:
+            return ()
+        return (f"the display window that the file states (center {center:g}, width {width:g}) is not applied",)
+    return ()
+
+
+def _first(dataset: Dataset | None, keyword: str) -> float | None:
+    """The first of one or several numbers."""
+    found = number(dataset, keyword)
+    if found is None and value(dataset, keyword) is not None:
+        try:
+            found = float(next(iter(value(dataset, keyword))))
+        except (TypeError, ValueError, StopIteration):
+            return None
+    return found
