@@ -1,0 +1,93 @@
+"""Who made a result: this software as equipment, the models as algorithms, when, and under which UIDs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..findings import Finding, Study
+from .source import Original, uid_of
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MANUFACTURER = "BreastUSAI"
+MODEL_NAME = "BreastUSAI"
+SERIAL_NUMBER = "0"  # software has none; the attribute must be there (C.7.5.2)
+_NUMBERS = {"seg": 1, "sr": 2, "report": 3}  # the last digit of the series' numbers
+_DESCRIPTIONS = {"seg": "BreastUSAI lesions", "sr": "BreastUSAI measurements", "report": "BreastUSAI report"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """The identity of one DICOM result.
+
+    Attributes
+    ----------
+    series_uid, instance_uid : of one analysis always the same, so that an export that is repeated makes no doubles in an archive;
+        another analysis (another time, model or version) has others.
+    series_number, description : of the series.
+    """
+
+    series_uid: str
+    instance_uid: str
+    series_number: int
+    description: str
+
+
+def result(original: Original, study: Study, kind: str, *details: object) -> Result:
+    """The identity of the result of one kind ("seg", "sr", "report").
+
+    details : what else changes the result's content.
+    """
+    models = sorted(m["sha256"] for m in study.provenance.get("models", ()))
+    identity = (kind, study.provenance.get("created", ""), __version__, *models, *details)
+    number = int(original.header.get("SeriesNumber") or 0)
+    return Result(
+        original.uid("series", *identity),
+        original.uid("instance", *identity),
+        (100 * number if 0 <= number < 10**7 else 0) + 90 + _NUMBERS[kind],
+        _DESCRIPTIONS[kind],
+    )
+
+
+def device_uid() -> str:
+    """The UID of this version of the software as an observer."""
+    return uid_of("device", MODEL_NAME, __version__)
+
+
+def made(study: Study) -> datetime:
+    """When the analysis was made, local time as DICOM has it."""
+    try:
+        return datetime.fromisoformat(str(study.provenance.get("created"))).astimezone()
+    except ValueError:
+        return datetime.now(timezone.utc).astimezone()
+
+
+def model_of(study: Study, finding: Finding | None, task: str) -> Mapping[str, Any] | None:
+    """The record (id, version, sha256, task) of the model that did a task, None where none did."""
+    wanted = finding.models.get(task) if finding is not None else None
+    for model in study.provenance.get("models", ()):
+        if model.get("task") == task and wanted in (None, model.get("id")):
+            return model
+    return None
+
+
+def algorithm(model: Mapping[str, Any] | None) -> tuple[str, str, dict[str, str]]:
+    """Name, version and parameters of a model as an algorithm; of the software itself where no model is known."""
+    if model is None:
+        return MODEL_NAME, __version__, {}
+    name = f"{MODEL_NAME} {model['id']}"
+    return name[:64], str(model["version"])[:64], {"SHA-256": str(model["sha256"])}
+
+
+def finish(dataset: Dataset, study: Study, identity: Result) -> Dataset:
+    """What all results have in common: the series' description and the times of the analysis."""
+    when = made(study)
+    dataset.SeriesDescription = identity.description
+    dataset.ContentDate = dataset.SeriesDate = dataset.InstanceCreationDate = when.strftime("%Y%m%d")
+    dataset.ContentTime = dataset.SeriesTime = dataset.InstanceCreationTime = when.strftime("%H%M%S")
+    return dataset

@@ -1,0 +1,279 @@
+"""The DICOM original that results refer to: its header, which of its frames is which slice of the result, and UIDs.
+
+References are to PS3.3: functional groups C.7.6.16, frame of reference C.7.4.1; UIDs made from UUIDs PS3.5 B.2.
+"""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import DataError, DependencyError, ImageError
+from ..findings import ImageInfo, Study
+from ..native import quiet
+from ..pixels import choose_frame
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+INSTALL = 'pip install "breastusai[dicom]"'
+# Fixed for ever: UIDs of results are made in it from the UIDs of their originals.
+_NAMESPACE = uuid.UUID("6f0b1c52-3a0e-5d0c-9a61-6b1d7d1f6e55")
+# Patient and study modules: what must be there, empty where the original lacks it (type 2).
+_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID")
+_TYPE_2 += ("AccessionNumber", "ReferringPhysicianName")
+_LATERALITIES = {"L": ("7771000", "Left"), "R": ("24028007", "Right"), "B": ("51440002", "Bilateral")}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A slice of the result in the original: which file, and which frame of it (from 1; None: the file has a single frame)."""
+
+    file: int
+    number: int | None
+
+
+@dataclass(frozen=True)
+class Original:
+    """The DICOM original of a study.
+
+    Attributes
+    ----------
+    headers : one multi-frame file, or the single-frame files of a series; without pixels, type 2 elements filled in.
+    grid : the study's grid, 3D; a 2D image is one slice.
+    frames : for each slice of the grid.
+    frame_of_reference : UID of the frame of reference that the grid is in; "" where a pixel's size is not known, and there is no
+        physical space.
+    own_frame : that UID is not in the original: the grid's coordinates are the image's own, not the patient's.
+    """
+
+    headers: tuple[Dataset, ...]
+    grid: ImageInfo
+    frames: tuple[Frame, ...]
+    frame_of_reference: str
+    own_frame: bool
+
+    @property
+    def header(self) -> Dataset:
+        return self.headers[0]
+
+    @property
+    def laterality(self) -> tuple[str, str] | None:
+        """SNOMED CT code and meaning of the side (CID 244), None where the original does not say."""
+        from pydicom.datadict import keyword_for_tag
+
+        for tag in (0x00200062, 0x00200060):  # Image Laterality, Laterality
+            value = str(self.header.get(keyword_for_tag(tag)) or "").strip().upper()
+            if value in _LATERALITIES:
+                return _LATERALITIES[value]
+        return None
+
+    def uid(self, *parts: object) -> str:
+        """A UID that is the same whenever it is made for the same purpose from the same original."""
+        return uid_of(self.header.SOPInstanceUID, *parts)
+
+    def tracking_uid(self, finding: str) -> str:
+        """Of a finding: the same in every run, whichever model found it under this id."""
+        return self.uid("tracking", finding)
+
+    def axes(self) -> np.ndarray:
+        """3x3, columns: directions of the grid's x, y and z."""
+        return np.reshape(self.grid.direction, (3, 3))
+
+    def position(self, index: Sequence[float]) -> np.ndarray:
+        """LPS mm of a continuous index (x, y, z) of the grid."""
+        return np.array(self.grid.origin) + self.axes() @ (np.array(self.grid.spacing) * np.asarray(index, float))
+
+    def index(self, point: Sequence[float]) -> np.ndarray:
+        """Continuous index (x, y, z) of a position, LPS mm; a 2D image's third is 0."""
+        return (self.axes().T @ (np.asarray(point, float) - self.grid.origin)) / self.grid.spacing
+
+
+def uid_of(*parts: object) -> str:
+    """A UID under 2.25 from a name-based UUID (RFC 4122, version 5) of the parts."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, chr(31).join(str(p) for p in parts)).int}"
+
+
+def require_highdicom() -> None:
+    """Raises `DependencyError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import highdicom  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(f"DICOM results need the package highdicom; install it with: {INSTALL}") from error
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether an existing file or folder holds DICOM: by content, or by a name that says so."""
+    if path.is_dir():
+        return True
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom", ".ima")
+    except OSError:
+        return False
+
+
+def read_headers(path: Path) -> tuple[Dataset, ...]:
+    """The header of a file, or those of the images of a folder (one series), without pixels.
+
+    Raises
+    ------
+    ImageError : no such file, not DICOM, no image.
+    DataError : a folder with images of several series; identifiers that every DICOM file must have are missing.
+    """
+    import pydicom
+
+    if not path.exists():
+        raise ImageError(f"{path} does not exist; give the DICOM original of the result with --source.")
+    if not is_dicom(path):
+        raise DataError(
+            f"{path} is not a DICOM file, and DICOM results must refer to one; give the DICOM original with --source, "
+            "or leave the DICOM options out."
+        )
+    files = sorted(p for p in path.iterdir() if p.is_file() and is_dicom(p)) if path.is_dir() else [path]
+    headers = []
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        for file in files:
+            try:
+                header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
+            except Exception as error:  # a damaged file makes pydicom raise nearly anything
+                raise ImageError(f"{file} is damaged or incomplete; copy or export it again.") from error
+            if header.get("Rows") and header.get("Columns"):
+                headers.append(_completed(file, header))
+    if not headers:
+        raise ImageError(f"{path} holds no DICOM image; give the file that the result was made from.")
+    if len({h.SeriesInstanceUID for h in headers}) > 1:
+        raise DataError(f"{path} holds images of several series; give the file or folder of the one that was analysed.")
+    return tuple(headers)
+
+
+def _completed(file: Path, header: Dataset) -> Dataset:
+    """Fill in what may be empty; refuse what cannot be referred to."""
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        if not header.get(keyword):
+            raise DataError(f"{file} has no {keyword}, so that no DICOM result can refer to it; export it again.")
+    for keyword in _TYPE_2:
+        if keyword not in header:
+            setattr(header, keyword, "")
+    if "Modality" not in header:
+        header.Modality = "US"
+    return header
+
+
+def _item(dataset: Dataset, frame: int, sequence: str) -> Dataset | None:
+    """A functional group of a frame (from 0), its own or the shared one."""
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    for groups in (*per_frame[frame : frame + 1], *shared[:1]):
+        items = groups.get(sequence)
+        if items:
+            return items[0]
+    return None
+
+
+def _position(header: Dataset, frame: int) -> np.ndarray | None:
+    """Image Position of a frame, in the patient or else in the scanned volume."""
+    for sequence, keyword in (
+        ("PlanePositionSequence", "ImagePositionPatient"),
+        ("PlanePositionVolumeSequence", "ImagePositionVolume"),
+    ):
+        item = _item(header, frame, sequence)
+        if item is not None and item.get(keyword):
+            return np.array(item.get(keyword), float)
+    value = header.get("ImagePositionPatient")
+    return np.array(value, float) if value and not header.get("NumberOfFrames") else None
+
+
+def _slices(original: Original, name: str, frame: int | None) -> tuple[Frame, ...]:
+    """Which frame of the original each slice of the grid is."""
+    columns, rows, count = original.grid.size
+    header = original.header
+    if any((h.Columns, h.Rows) != (columns, rows) for h in original.headers):
+        raise DataError(
+            f"{name} has {header.Columns} x {header.Rows} pixels and the result {columns} x {rows}; "
+            "give the DICOM file that the result was made from."
+        )
+    number = int(header.get("NumberOfFrames") or 1)
+    places = [(file, n) for file, h in enumerate(original.headers) for n in range(int(h.get("NumberOfFrames") or 1))]
+    several = "NumberOfFrames" in header
+    if count == 1 and len(original.headers) == 1:
+        return (Frame(0, choose_frame(Path(name), number, frame) + 1 if several else None),)
+    positions = [_position(original.headers[file], n) for file, n in places]
+    found: dict[int, Frame] = {}
+    if all(p is not None for p in positions):
+        step = original.grid.spacing[2]
+        for (file, n), place in zip(places, positions, strict=True):
+            data = _item(original.headers[file], n, "ImageDataTypeSequence")
+            if data is not None and data.get("DataType", "TISSUE_INTENSITY") != "TISSUE_INTENSITY":
+                continue
+            offset = original.axes().T @ (place - original.grid.origin)
+            k = round(offset[2] / step)
+            if 0 <= k < count and abs(offset[2] - k * step) < 0.1 * step:
+                found.setdefault(k, Frame(file, n + 1 if several else None))  # of a time series the first
+    elif len(places) == count:
+        found = {k: Frame(file, n + 1 if several else None) for k, (file, n) in enumerate(places)}
+    if len(found) < count:
+        raise DataError(
+            f"{name} has {len(places)} frames, which are not the {count} slices of the result; "
+            "give the DICOM file that the result was made from."
+        )
+    return tuple(found[k] for k in range(count))
+
+
+def read_original(path: Path, study: Study, headers: tuple[Dataset, ...] | None = None) -> Original:
+    """Read the DICOM original of a study.
+
+    Parameters
+    ----------
+    path : a file, or the folder of a series of single images.
+    study : its grid must be the original's; which frame of a cine it is about stands in ``provenance["options"]["frame"]``.
+    headers : the original's, where they were changed (de-identified); None reads them.
+
+    Raises
+    ------
+    ImageError, DataError : see `read_headers`; also where the original's frames are not the study's.
+    """
+    headers = headers if headers is not None else read_headers(path)
+    grid = _as_3d(study.image)
+    known = study.image.spacing_known
+    header = headers[0]
+    stated = ""
+    if _item(header, 0, "PlanePositionSequence") is not None or header.get("ImagePositionPatient"):
+        stated = str(header.get("FrameOfReferenceUID") or "")
+    elif _item(header, 0, "PlanePositionVolumeSequence") is not None:
+        # The positions are in the scanned volume, which has a frame of reference of its own (C.8.24.2).
+        stated = str(header.get("VolumeFrameOfReferenceUID") or "")
+    original = Original(headers, grid, (), "", own_frame=not stated)
+    if known:
+        original = replace(original, frame_of_reference=stated or original.uid("frame of reference"))
+    frame = study.provenance.get("options", {}).get("frame")
+    return replace(original, frames=_slices(original, str(path), frame))
+
+
+def _as_3d(info: ImageInfo) -> ImageInfo:
+    if info.dimension == 3:
+        return info
+    a, b, c, d = info.direction
+    return replace(
+        info,
+        size=(*info.size, 1),
+        spacing=(*info.spacing, 1.0),
+        origin=(*info.origin, 0.0),
+        direction=(a, b, 0.0, c, d, 0.0, 0.0, 0.0, a * d - b * c),
+    )
+
+
+def mask_array(mask: sitk.Image) -> np.ndarray:
+    """A finding's mask as bool (slices, rows, columns)."""
+    array = sitk.GetArrayViewFromImage(mask) != 0
+    return array if array.ndim == 3 else array[None]
