@@ -179,6 +179,8 @@ def _refer_to(dataset: Dataset, original: Original, slices: Mapping[str, int]) -
     """Let a segmentation of stand-ins refer to the original's files and frames."""
 
     def true(item: Dataset) -> Dataset:
+        if item.ReferencedSOPInstanceUID not in slices:  # one item may stand in several places
+            return item
         frame = original.frames[slices[item.ReferencedSOPInstanceUID]]
         header = original.headers[frame.file]
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
@@ -200,7 +202,7 @@ def _once(items, true) -> list[Dataset]:
     """Each referenced file once, whichever of its frames was meant."""
     found: dict[str, Dataset] = {}
     for item in items:
-        item = true(item)
+        item = deepcopy(true(item))
         if "ReferencedFrameNumber" in item:
             del item.ReferencedFrameNumber
         found.setdefault(item.ReferencedSOPInstanceUID, item)
