@@ -1,0 +1,231 @@
+"""Folders of DICOM files, and DICOMDIRs: which of the files are breast ultrasound, and which belong together.
+
+Each file is recognised by its header, not by its name or place. Ultrasound images, cines and volumes are inputs, one a file;
+single images of one series that lie one behind the other are one input together. The rest is named, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .dicom_header import (
+    DIRECTORY,
+    ENHANCED_US_VOLUME,
+    US_IMAGE,
+    US_MULTIFRAME,
+    check_pydicom,
+    items,
+    open_dicom,
+    text,
+    value,
+)
+from .errors import DependencyError, ImageError
+from .native import quiet
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+OWN = "BreastUSAI"  # Manufacturer of what we wrote ourselves
+_ULTRASOUND = (*US_IMAGE, *US_MULTIFRAME, ENHANCED_US_VOLUME)
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture and its multi-frame kinds (...7.1 to ...7.4)
+_LEAST_SLICES = 3  # two images of a lesion may lie anywhere; three in a row are a volume
+_TAGS = (
+    "SOPClassUID SOPInstanceUID Modality Manufacturer StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID SeriesDescription "
+    "DirectoryRecordSequence Rows Columns NumberOfFrames ImagePositionPatient ImageOrientationPatient SliceLocation PixelSpacing"
+).split()
+
+
+@dataclass(frozen=True)
+class SeriesInput:
+    """One image or volume to read: ``read_image(path, files=files)``.
+
+    Attributes
+    ----------
+    path : the file; of several the first by name.
+    files : all files of the volume, sorted by name, where they are several; else empty.
+    """
+
+    path: Path
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """inputs: sorted by path. skipped: (file, why it is none), one sentence without the file's name."""
+
+    inputs: tuple[SeriesInput, ...]
+    skipped: tuple[tuple[Path, str], ...]
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    instance: str
+    place: tuple[np.ndarray, np.ndarray] | None  # of single images: see `dicom_geometry.read_place`
+    series: tuple  # what files have in common that may belong together
+
+
+def find(folder: Path | str) -> Sorted:
+    """Sort out the DICOM files below a folder, or those that a DICOMDIR lists.
+
+    Raises
+    ------
+    ImageError : there is no such folder; the DICOMDIR cannot be read.
+    DependencyError : pydicom is not installed.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        listed, missing = read_dicomdir(folder)
+        found = sort_out(listed)
+        return Sorted(found.inputs, (*found.skipped, *missing))
+    if not folder.is_dir():
+        raise ImageError(f"{folder} is no folder; give a folder with DICOM files, or a DICOMDIR.")
+    files: list[Path] = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        files += [path for name in sorted(names) if is_dicom(path := Path(here, name))]
+    return sort_out(files)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file starts as DICOM files do. One that cannot be looked at does not."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def sort_out(files: Iterable[Path]) -> Sorted:
+    """Which files are inputs, which of them together, and which are none.
+
+    Files that are not DICOM, and DICOM files whose header cannot be read (or all, where pydicom is not installed), come through as
+    inputs: reading them says what is wrong.
+    """
+    inputs: list[SeriesInput] = []
+    skipped: list[tuple[Path, str]] = []
+    groups: dict[tuple, list[_File]] = {}
+    seen: dict[str, Path] = {}
+    for path in files:
+        if not is_dicom(path):
+            inputs.append(SeriesInput(path))
+            continue
+        try:
+            header = _header(path)
+        except (ImageError, DependencyError):
+            inputs.append(SeriesInput(path))
+            continue
+        reason = reason_against(header)
+        if reason:
+            skipped.append((path, reason))
+            continue
+        file = _describe(path, header)
+        if file.instance and file.instance in seen:
+            skipped.append((path, f"a copy of {seen[file.instance].name}"))
+            continue
+        seen[file.instance] = path
+        if file.place is None:
+            inputs.append(SeriesInput(path))
+        else:
+            groups.setdefault(file.series, []).append(file)
+    for members in groups.values():
+        inputs += _join(members)
+    return Sorted(tuple(sorted(inputs, key=lambda i: i.path)), tuple(skipped))
+
+
+def reason_against(header: Dataset) -> str:
+    """Why a DICOM file is not an ultrasound image, as a phrase; "" when it is one."""
+    sop = text(header, "SOPClassUID")
+    modality = text(header, "Modality")
+    if sop == DIRECTORY or "DirectoryRecordSequence" in header:
+        return "a DICOMDIR, the table of contents of the other files"
+    if text(header, "Manufacturer") == OWN:
+        return "a result of BreastUSAI, not an image of a scanner"
+    if sop in _ULTRASOUND or (sop.startswith(_CAPTURE) and modality == "US"):
+        if not value(header, "Rows") or not value(header, "Columns"):
+            return "an ultrasound object without pixels"
+        return ""
+    kind = getattr(value(header, "SOPClassUID"), "name", "") or "of no stated kind"
+    return f"not an ultrasound image: {kind}" + (f" ({modality})" if modality and modality not in kind else "")
+
+
+def _header(path: Path) -> Dataset:
+    check_pydicom(path)
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        return open_dicom(path, stop_before_pixels=True, specific_tags=_TAGS)
+
+
+def _describe(path: Path, header: Dataset) -> _File:
+    from .dicom import slice_location
+    from .dicom_geometry import read_place
+
+    place = None
+    if text(header, "SOPClassUID") in US_IMAGE and text(header, "NumberOfFrames") in ("", "1"):
+        place = read_place(header, 0) or slice_location(header)
+    axes = () if place is None else tuple(np.round(place[1], 3).ravel() + 0.0)
+    common = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns", "PixelSpacing")
+    series = (*(text(header, keyword) for keyword in common), axes)
+    return _File(path, text(header, "SOPInstanceUID"), place, series)
+
+
+def _join(members: Sequence[_File]) -> list[SeriesInput]:
+    """Files of one series and direction as one volume, where they lie one behind the other; else each by itself."""
+    points = np.array([m.place[0] for m in members])
+    normal = members[0].place[1][:, 2]
+    along = points @ normal
+    apart = np.diff(np.sort(along))
+    shift = points - points[0] - np.outer(along - along[0], normal)
+    in_a_row = np.count_nonzero(apart > 1e-3) >= _LEAST_SLICES - 1 and np.abs(shift).max() < 1.0
+    files = tuple(sorted(m.path for m in members))
+    if not in_a_row:
+        return [SeriesInput(path) for path in files]
+    return [SeriesInput(files[0], files)]
+
+
+def read_dicomdir(path: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The files that a DICOMDIR lists, and those of them that are not there, with the reason.
+
+    Only files beside or below the DICOMDIR are taken, whatever it says.
+
+    Raises
+    ------
+    ImageError : it is none, or damaged.
+    DependencyError : pydicom is not installed.
+    """
+    check_pydicom(path)
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        directory = open_dicom(path)
+        if "DirectoryRecordSequence" not in directory:
+            raise ImageError(f"{path} is no DICOMDIR; give a folder, or an image file.")
+        names = [value(record, "ReferencedFileID") for record in items(directory, "DirectoryRecordSequence")]
+    root = path.parent.resolve()
+    files: dict[Path, None] = {}
+    missing: dict[Path, str] = {}
+    for name in names:
+        if name is None:
+            continue
+        parts = [name] if isinstance(name, str) else [str(part) for part in name]
+        target = path.parent.joinpath(*parts)
+        if any(part in ("", ".", "..") or "/" in part or "\\" in part for part in parts) or not _below(target, root):
+            missing[target] = f"listed in {path.name}, but outside its folder"
+        elif not target.is_file():
+            missing[target] = f"listed in {path.name}, but not there; copy the whole medium"
+        else:
+            files[target] = None
+    return list(files), list(missing.items())
+
+
+def _below(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, ValueError, RuntimeError):  # a loop of links, a zero byte
+        return False
