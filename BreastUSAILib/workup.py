@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .detect import DetectOptions, detect
 from .errors import BreastUSAIError, ModelError
-from .findings import Finding, ImageInfo, Study
+from .findings import Finding, Study
 from .grid import as_2d
 from .models import catalog
 from .progress import Progress
@@ -235,4 +235,4 @@ def _analyse(
         "seconds": seconds,
         "notes": [*notes, *more],
     }
-    return Study(ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known), findings, provenance=provenance)
+    return Study(loaded.info, findings, provenance=provenance)

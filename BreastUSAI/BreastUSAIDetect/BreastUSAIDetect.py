@@ -292,12 +292,12 @@ class BreastUSAIDetectTest(ScriptedLoadableModuleTest):
 
     def twoFindings(self, loaded, options, progress):
         """Stands for a model: two findings in any volume."""
-        from BreastUSAILib.findings import Finding, ImageInfo, Study
+        from BreastUSAILib.findings import Finding, Study
         from BreastUSAILib.grid import index_box
 
         boxes = [index_box(loaded.image, start, (12, 10, 8)) for start in ((20, 8, 6), (70, 25, 20))]
         findings = [Finding(f"L{i}", box, s, 0.4) for i, box, s in zip((1, 2), boxes, (0.9, 0.3), strict=True)]
-        return Study(ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known), tuple(findings))
+        return Study(loaded.info, tuple(findings))
 
     def test_findingsAreShownAndHidden(self):
         self.delayDisplay("Findings are shown, hidden, and jumped to")
