@@ -1,0 +1,336 @@
+"""The findings of a study as a DICOM Structured Report: Measurement Report, TID 1500 (PS3.16).
+
+One measurement group a finding: planar (TID 1410) in 2D, volumetric (TID 1411) in 3D. Its region is the segment of the
+SEG where one is written, else the outline of the mask (2D), else the box: a polyline on the image, six faces in the
+patient's frame of reference, or a rectangle on each frame where the original has no frame of reference.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import __version__
+from ..findings import Finding, Study
+from ..pictures import polygons
+from ..terminology import BREAST, CATEGORY, MASS, Code
+from . import codes
+from .equipment import MANUFACTURER, MODEL_NAME, SERIAL_NUMBER, algorithm, device_uid, finish, model_of, result
+from .seg import segment_number
+from .source import Original, mask_array, require_highdicom
+
+if TYPE_CHECKING:
+    from highdicom.sr import ImageRegion, Measurement, QualitativeEvaluation
+    from highdicom.sr.templates import Template
+    from pydicom import Dataset
+
+# The corners of a box, as steps of half its size along the image's axes, and its six faces as closed rings of them.
+_CORNERS = np.array([(x, y, z) for z in (-1, 1) for y in (-1, 1) for x in (-1, 1)], float)
+# CID 219, what a region is of the finding.
+OUTLINE = Code("DCM", "111041", "Outline")
+BOUNDED_BY = Code("SCT", "75958009", "Bounded by")
+_FACES = ((0, 1, 3, 2), (4, 5, 7, 6), (0, 1, 5, 4), (2, 3, 7, 6), (0, 2, 6, 4), (1, 3, 7, 5))
+
+
+def report(study: Study, original: Original, segmentation: Dataset | None = None) -> Dataset:
+    """The SR of a study; also of one without findings, which says that none was found.
+
+    Parameters
+    ----------
+    study : its boxes and masks lie on the grid of `original`.
+    original : see `source.read_original`.
+    segmentation : the SEG (`seg.segmentation`) that is written beside it, or None.
+
+    Raises
+    ------
+    DependencyError : highdicom is not installed.
+    """
+    require_highdicom()
+    from highdicom.sr import Comprehensive3DSR, ComprehensiveSR, MeasurementReport, ObservationContext, ObserverContext
+    from highdicom.sr import DeviceObserverIdentifyingAttributes as Device
+    from pydicom.sr.codedict import codes as standard
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        groups = [g for f in study.findings for g in _groups(study, original, f, segmentation)]
+        device = Device(
+            uid=device_uid(),
+            name=MODEL_NAME,
+            manufacturer_name=MANUFACTURER,
+            model_name=f"{MODEL_NAME} {__version__}",
+            serial_number=SERIAL_NUMBER,
+        )
+        content = MeasurementReport(
+            observation_context=ObservationContext(
+                observer_device_context=ObserverContext(standard.DCM.Device, device)
+            ),
+            procedure_reported=codes.concept(codes.ULTRASOUND_OF_BREAST),
+            imaging_measurements=groups or [_nothing(study, original)],
+            title=standard.DCM.ImagingMeasurementReport,
+        )
+        spatial = "SCOORD3D" in {item.ValueType for item in _items(content[0])}
+        identity = result(original, study, "sr", segmentation.SOPInstanceUID if segmentation is not None else "")
+        evidence = [*original.headers, *([segmentation] if segmentation is not None else [])]
+        dataset = (Comprehensive3DSR if spatial else ComprehensiveSR)(
+            evidence=evidence,
+            content=content[0],
+            series_instance_uid=identity.series_uid,
+            series_number=identity.series_number,
+            sop_instance_uid=identity.instance_uid,
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL_NAME,
+            software_versions=__version__,
+            device_serial_number=SERIAL_NUMBER,
+            is_complete=True,
+            is_final=False,
+            is_verified=False,
+        )
+    dataset.CodingSchemeIdentificationSequence = _own_scheme()
+    return finish(dataset, study, identity)
+
+
+def _items(item: Dataset) -> Iterator[Dataset]:
+    yield item
+    for child in item.get("ContentSequence") or ():
+        yield from _items(child)
+
+
+def _own_scheme() -> list[Dataset]:
+    from pydicom import Dataset
+
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = codes.SCHEME, codes.SCHEME_NAME
+    scheme.CodingSchemeVersion, scheme.CodingSchemeResponsibleOrganization = __version__, MANUFACTURER
+    return [scheme]
+
+
+# ------------------------------------------------------------------------------------------------------------- groups
+
+
+def _groups(study: Study, original: Original, finding: Finding, segmentation: Dataset | None) -> Iterator[Template]:
+    """The groups of a finding: with all that is known of it, its region being the mask or else the box; where it is the mask,
+    the box follows in a group of its own under the same tracking UID, as a group has one region."""
+    number = segment_number(study, finding) if segmentation is not None else None
+    flat = original.grid.size[2] == 1
+    box = _box(original, finding)
+    if number is not None:
+        region, purpose = _segment(original, segmentation, number, flat), None
+    elif flat and finding.mask is not None and (outline := _outline(original, finding)) is not None:
+        region, purpose = {"referenced_region": outline}, OUTLINE
+    else:
+        region, purpose = box, BOUNDED_BY
+    extents = list(_extents(study, original, finding))
+    figures = [*_measurements(study, finding), *(extents if region is box else ())]
+    yield _group(study, original, finding, region, purpose, figures, list(_evaluations(finding)))
+    if region is not box:
+        yield _group(study, original, finding, box, BOUNDED_BY, extents, [])
+
+
+def _group(study, original: Original, finding: Finding, region: dict, purpose, measurements, evaluations) -> Template:
+    from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations as Planar
+    from highdicom.sr import TrackingIdentifier
+    from highdicom.sr import VolumetricROIMeasurementsAndQualitativeEvaluations as Volumetric
+
+    return (Planar if original.grid.size[2] == 1 else Volumetric)(
+        tracking_identifier=TrackingIdentifier(original.tracking_uid(finding.id), finding.id),
+        finding_type=codes.concept(MASS),
+        finding_category=codes.concept(CATEGORY),
+        finding_sites=[_site(original)],
+        algorithm_id=_algorithm(study, finding, ("segment", "detect")),
+        measurements=measurements,
+        qualitative_evaluations=evaluations or None,
+        geometric_purpose=None if purpose is None else codes.concept(purpose),
+        **region,
+    )
+
+
+def _nothing(study: Study, original: Original) -> Template:
+    """The group of a study without findings (TID 1501): their number, which is 0."""
+    from highdicom.sr import MeasurementsAndQualitativeEvaluations, TrackingIdentifier
+
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(original.tracking_uid(""), "No lesion found"),
+        finding_sites=[_site(original)],
+        algorithm_id=_algorithm(study, None, ("segment", "detect")),
+        measurements=[_measurement(codes.NUMBER_OF_LESIONS, 0.0, codes.NO_UNITS)],
+    )
+
+
+def _site(original: Original):
+    from highdicom.sr import CodedConcept, FindingSite
+
+    side = original.laterality
+    return FindingSite(
+        anatomic_location=codes.concept(BREAST),
+        laterality=None if side is None else CodedConcept(side[0], "SCT", side[1]),
+    )
+
+
+def _algorithm(study: Study, finding: Finding | None, tasks: tuple[str, ...]):
+    from highdicom.sr import AlgorithmIdentification
+
+    models = (model_of(study, finding, task) for task in tasks if finding is None or task in finding.models)
+    name, version, parameters = algorithm(next((m for m in models if m is not None), None))
+    return AlgorithmIdentification(
+        name=name, version=version, parameters=[f"{k}={v}" for k, v in parameters.items()] or None
+    )
+
+
+def _measurement(concept: Code, value: float, unit: Code, **more) -> Measurement:
+    from highdicom.sr import Measurement
+
+    # NUM holds 16 characters; more than seven digits no measurement has.
+    return Measurement(name=codes.concept(concept), value=float(f"{value:.7g}"), unit=codes.concept(unit), **more)
+
+
+def _measurements(study: Study, finding: Finding) -> Iterator[Measurement]:
+    """Probabilities in percent, then what was measured; what was not is left out."""
+    yield _measurement(codes.CERTAINTY_OF_FINDING, 100 * finding.score, codes.PERCENT)
+    if finding.malignancy is not None:
+        grader = _algorithm(study, finding, ("lesion-classifier", "grade", "detect"))
+        yield _measurement(codes.PROBABILITY_OF_CANCER, 100 * finding.malignancy, codes.PERCENT, algorithm_id=grader)
+    for category, value in (finding.birads or {}).items():
+        concept = Code(codes.SCHEME, f"BIRADS_{category}", f"Probability of BI-RADS {category}")
+        yield _measurement(concept, 100 * value, codes.PERCENT)
+    if finding.solid_nodule is not None:
+        yield _measurement(codes.PROBABILITY_OF_SOLID, 100 * finding.solid_nodule, codes.PERCENT)
+    for name, value in finding.measurements.items():
+        if value is not None:
+            yield _measurement(codes.measurement(name)[0], value, codes.measurement(name)[1])
+
+
+def _extents(study: Study, original: Original, finding: Finding) -> Iterator[Measurement]:
+    """The sides of the box, along the image's axes."""
+    unit = codes.measurement("width_mm" if study.image.spacing_known else "width_px")[1]
+    for axis, extent in zip("XYZ"[: 2 if original.grid.size[2] == 1 else 3], finding.box.size, strict=False):
+        concept = Code(codes.SCHEME, f"BOX_{axis}", f"Extent of the bounding box along the image's {axis} axis")
+        yield _measurement(concept, extent, unit)
+
+
+def _evaluations(finding: Finding) -> Iterator[QualitativeEvaluation]:
+    from highdicom.sr import QualitativeEvaluation
+
+    category = codes.assessment(finding.birads)
+    pairs = [] if category is None else [(codes.ASSESSMENT_CATEGORY, codes.BIRADS[category])]
+    for name, value in [*pairs, *codes.descriptors(finding.measurements)]:
+        yield QualitativeEvaluation(codes.concept(name), codes.concept(value))
+
+
+# ------------------------------------------------------------------------------------------------------------ regions
+
+
+def _index_box(original: Original, finding: Finding) -> tuple[np.ndarray, np.ndarray]:
+    """First and last corner (x, y, z) of a box, in pixels from the outer corner of the first one, within the image."""
+    centre = original.index(finding.box.center) + 0.5
+    half = np.array(finding.box.size) / original.grid.spacing / 2
+    size = np.array(original.grid.size, float)
+    return np.clip(centre - half, 0, size), np.clip(centre + half, 0, size)
+
+
+def _rectangle(original: Original, finding: Finding) -> np.ndarray:
+    """The box on its slices: a closed polyline (5, 2) of (column, row), (0, 0) the outer corner of the first pixel (C.18.6)."""
+    (x0, y0, _), (x1, y1, _) = _index_box(original, finding)
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
+
+
+def _slices(original: Original, finding: Finding) -> range:
+    """The slices of the grid that a box meets, at least one."""
+    low, high = (corner[2] for corner in _index_box(original, finding))
+    last = original.grid.size[2] - 1
+    first = int(np.clip(np.floor(low + 1e-6), 0, last))
+    return range(first, int(np.clip(np.ceil(high - 1e-6), first + 1, last + 1)))
+
+
+def _source(original: Original, k: int, kind):
+    """A reference to the original of slice k; kind: the class of the content item."""
+    frame = original.frames[k]
+    header = original.headers[frame.file]
+    return kind(header.SOPClassUID, header.SOPInstanceUID, None if frame.number is None else [frame.number])
+
+
+def _sources(original: Original, slices: range):
+    """References to the originals of some slices: each file once, with its frames."""
+    from highdicom.sr import SourceImageForSegmentation
+
+    files: dict[int, list[int]] = {}
+    for k in slices:
+        frame = original.frames[k]
+        files.setdefault(frame.file, []).extend([] if frame.number is None else [frame.number])
+    headers = original.headers
+    return [
+        SourceImageForSegmentation(headers[f].SOPClassUID, headers[f].SOPInstanceUID, numbers or None)
+        for f, numbers in files.items()
+    ]
+
+
+def _segment(original: Original, segmentation: Dataset, number: int, flat: bool) -> dict:
+    from highdicom.sr import ReferencedSegment, ReferencedSegmentationFrame
+
+    frames = [
+        n
+        for n, groups in enumerate(segmentation.PerFrameFunctionalGroupsSequence, 1)
+        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number
+    ]
+    uids = segmentation.SOPClassUID, segmentation.SOPInstanceUID
+    if flat:
+        source = _sources(original, range(1))[0]
+        region = ReferencedSegmentationFrame(*uids, frames[0], number, source)
+        # The frame says which segment it is of; both together are not allowed (PS3.3 table 10-3).
+        del region[0].ReferencedSOPSequence[0].ReferencedSegmentNumber
+        return {"referenced_segment": region}
+    drawn = set()
+    for n in frames:
+        item = segmentation.PerFrameFunctionalGroupsSequence[n - 1].DerivationImageSequence[0].SourceImageSequence[0]
+        drawn.add((item.ReferencedSOPInstanceUID, item.get("ReferencedFrameNumber")))
+    slices = [
+        k
+        for k, frame in enumerate(original.frames)
+        if (original.headers[frame.file].SOPInstanceUID, frame.number) in drawn
+    ]
+    return {"referenced_segment": ReferencedSegment(*uids, number, source_images=_sources(original, slices))}
+
+
+def _polyline(original: Original, points: np.ndarray, k: int) -> ImageRegion:
+    from highdicom.sr import GraphicTypeValues, ImageRegion, SourceImageForRegion
+
+    columns, rows, _ = original.grid.size
+    points = np.clip(points, 0, (columns, rows))
+    return ImageRegion(GraphicTypeValues.POLYLINE, points, _source(original, k, SourceImageForRegion))
+
+
+def _outline(original: Original, finding: Finding) -> ImageRegion | None:
+    """The largest outline of the mask of a 2D finding; None of an empty mask."""
+    rings = polygons(mask_array(finding.mask)[0])
+    return _polyline(original, max(rings, key=lambda ring: abs(_area(ring))), 0) if rings else None
+
+
+def _area(ring: np.ndarray) -> float:
+    x, y = ring[:-1].T
+    return 0.5 * float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))
+
+
+def _corners(original: Original, finding: Finding) -> np.ndarray:
+    """The eight corners of a box, (8, 3), LPS mm."""
+    return np.array(finding.box.center) + (_CORNERS * np.array(finding.box.size) / 2) @ original.axes().T
+
+
+def _box(original: Original, finding: Finding) -> dict:
+    from highdicom.sr import GraphicTypeValues3D, VolumeSurface
+
+    points = _rectangle(original, finding)
+    if original.grid.size[2] == 1:
+        return {"referenced_region": _polyline(original, points, 0)}
+    slices = _slices(original, finding)
+    if original.own_frame:
+        # A frame of reference that only we know says nothing to a reader; rectangles on the original's frames do.
+        return {"referenced_regions": [_polyline(original, points, k) for k in slices]}
+    corners = _corners(original, finding)
+    faces = [corners[[*face, face[0]]] for face in _FACES]
+    surface = VolumeSurface(
+        GraphicTypeValues3D.POLYGON, faces, original.frame_of_reference, source_images=_sources(original, slices)
+    )
+    return {"referenced_volume_surface": surface}
