@@ -100,7 +100,7 @@ def facts(study: Study) -> list[tuple[str, list[str]]]:
     spacing = " x ".join(f"{s:.6g}" for s in info.spacing)
     facts = [
         ("File", [info.path]),
-        ("Pixel size", [f"{spacing} mm" if info.spacing_known else "unknown"]),
+        ("Voxel size" if info.dimension == 3 else "Pixel size", [f"{spacing} mm" if info.spacing_known else "unknown"]),
         ("Made", [str(provenance["created"])] if "created" in provenance else []),
         ("Model", models),
         ("Device", [f"{device['name']}: {device['reason']}"] if device else []),
@@ -121,14 +121,14 @@ def _option(value: Any) -> str:
     return "default" if value in (None, "") else str(value)
 
 
-def drawing(view: pictures.View, name: str, study: Study, boxes: bool, letters: float = 1.0) -> dict[str, Any]:
+def drawing(view: pictures.View, name: str, study: Study, boxes: bool, letters: float | None = None) -> dict[str, Any]:
     """A view as the template's macro draws it: all coordinates undistorted, in units of the smaller pixel side.
 
-    `letters` makes the text so much larger, for pictures that are shown small.
+    `letters` is the height of the text as a share of the picture's width; None: by the picture's size.
     """
     width, height = view.drawn_size
     across, down = view.scale
-    text = 0.015 * (width + height) * letters
+    text = 0.015 * (width + height) if letters is None else letters * width
     shapes = []
     for outline in view.outlines:
         left, top, right, bottom = outline.box

@@ -7,11 +7,13 @@ from typing import Any
 import SimpleITK as sitk
 
 from . import pictures, volume_pictures
+from .detect import box_measurements
 from .findings import Finding, Study
 from .grid import physical_to_index
-from .report_parts import drawing, measurement_rows, number, scores
+from .report_parts import drawing, measurement_rows, number, row, scores
 
 MOST_PICTURED = 20  # findings with pictures of their own, the surest; a page with more is too large to open or send
+_FLAT = 0.75  # pictures of less height than this share of their width stand above each other
 _OPERATING_POINT = "operating_point"  # in the provenance, see `workup.run_detection`
 
 
@@ -34,14 +36,14 @@ def volume_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
         "unit": unit,
         "phantoms": _trained_on_phantoms(study),
         "operating_point": _operating_point(study),
-        "overview": drawing(view, "overview", study, boxes=True),
+        "overview": drawing(view, "overview", study, boxes=True, letters=0.03),
         "alt": f"The volume {name}, seen from the skin. {study.summary}",
         "depths": f"{number(first)} to {number(last)} {unit}",
         "caption": f"{' x '.join(map(str, info.size))} voxels" + (f", {extent} mm." if info.spacing_known else "."),
         "table": _table(study, image),
         "lesions": [_lesion(study, image, index, greys, unit) for index in range(len(pictured))],
         "without_pictures": [f.id for f in study.findings[MOST_PICTURED:]],
-        "middle": [] if study.findings else _cuts(study, image, None, "middle", greys),
+        "middle": None if study.findings else _cuts(study, image, None, "middle", greys),
     }
 
 
@@ -68,35 +70,41 @@ def _table(study: Study, image: sitk.Image) -> dict[str, Any]:
         "finding": "Finding",
         "score": "Detection score",
         "malignancy": "Malignancy",
-        "size": f"Size, {unit} (lateral x depth x slices)",
+        "size": f"Size, {unit}",
         "depth": f"Depth, {unit}",
         "slice": "Slice",
     }
     rows = [_cells(image, finding) for finding in study.findings]
-    kept = [name for name in titles if any(row[name] for row in rows)]
+    kept = [name for name in titles if any(cells[name] for cells in rows)]
     colors = [pictures.hex_color(pictures.lesion_color(index)) for index in range(len(rows))]
     return {
         "titles": [titles[name] for name in kept],
-        "rows": [(color, [row[name] for name in kept]) for color, row in zip(colors, rows, strict=True)],
+        "rows": [(color, [cells[name] for name in kept]) for color, cells in zip(colors, rows, strict=True)],
     }
 
 
 def _cells(image: sitk.Image, finding: Finding) -> dict[str, str]:
-    centre = physical_to_index(image, finding.box.center)
-    top = (centre[1] + 0.5) * image.GetSpacing()[1] - finding.box.size[1] / 2
+    centre = round(physical_to_index(image, finding.box.center)[2])
     return {
         "finding": finding.id,
         "score": f"{finding.score:.2f}",
         "malignancy": "" if finding.malignancy is None else f"{finding.malignancy:.2f}",
         "size": " x ".join(f"{s:.1f}" for s in finding.box.size),
-        "depth": f"{max(0.0, top):.1f}",
-        "slice": f"{min(max(round(centre[2]), 0), image.GetSize()[2] - 1) + 1} of {image.GetSize()[2]}",
+        "depth": f"{_depth(image, finding):.1f}",
+        "slice": str(min(max(centre, 0), image.GetSize()[2] - 1) + 1),
     }
+
+
+def _depth(image: sitk.Image, finding: Finding) -> float:
+    return box_measurements(image, finding.box)["depth_mm"]
 
 
 def _lesion(study: Study, image: sitk.Image, index: int, greys, unit: str) -> dict[str, Any]:
     finding = study.findings[index]
-    tables = [("Scores and position", scores(finding, unit)), ("Measurements", measurement_rows(finding.measurements))]
+    position = [*scores(finding, unit), row("Depth below the upper edge of the volume", unit, _depth(image, finding), 2)]
+    # Without a mask, all that is measured is the box.
+    measured = finding.measurements if finding.mask is not None else {}
+    tables = [("Scores and position", position), ("Measurements", measurement_rows(measured))]
     return {
         "id": finding.id,
         "color": pictures.hex_color(pictures.lesion_color(index)),
@@ -106,17 +114,21 @@ def _lesion(study: Study, image: sitk.Image, index: int, greys, unit: str) -> di
     }
 
 
-def _cuts(study: Study, image: sitk.Image, finding: Finding | None, name: str, greys) -> list[dict[str, Any]]:
+def _cuts(study: Study, image: sitk.Image, finding: Finding | None, name: str, greys) -> dict[str, Any]:
+    """The three cuts, and whether they are flat: much wider than deep."""
     of = f"Finding {finding.id}" if finding else "The middle of the volume"
+    cuts = volume_pictures.cuts(image, study, finding, greys)
+    width, height = cuts[0].view.drawn_size
+    flat = height < _FLAT * width
     made = []
-    for cut in volume_pictures.cuts(image, study, finding, greys):
+    for cut in cuts:
         across, down, through = (volume_pictures.AXES[a] for a in (cut.plane.across, cut.plane.down, cut.plane.through))
         made.append(
             {
                 "name": cut.plane.name,
                 "axes": f"across: {across}, down: {down}; {through} {cut.number} of {image.GetSize()[cut.plane.through]}",
                 "alt": f"{of}, {cut.plane.name.lower()} cut",
-                "picture": drawing(cut.view, f"{name}-{cut.plane.name.lower()}", study, boxes=True, letters=1.6),
+                "picture": drawing(cut.view, f"{name}-{cut.plane.name.lower()}", study, boxes=True, letters=0.03 if flat else 0.045),
             }
         )
-    return made
+    return {"pictures": made, "flat": flat}
