@@ -134,9 +134,11 @@ def us_cine(pixels: np.ndarray, *, mm: Numbers[float] | None = None, frame_ms: f
     return add_pixels(ds, pixels, frames=len(pixels))
 
 
-def abvs(pixels: np.ndarray, spacing: Numbers[float], *, description: str = "R LAT", **keys) -> Dataset:
+def abvs(
+    pixels: np.ndarray, spacing: Numbers[float], *, description: str = "R LAT", laterality: str = "R", **keys
+) -> Dataset:
     """A volume of the Siemens ACUSON S2000 ABVS: multi-frame, 8 bit, a frame a slice. spacing: (x, y, z) mm."""
-    ds = us_cine(pixels, **keys)
+    ds = us_cine(pixels, laterality=laterality, **keys)
     ds.Manufacturer, ds.ManufacturerModelName = "SIEMENS", "ACUSON S2000"
     ds.SeriesDescription = description
     ds.PixelSpacing = [spacing[1], spacing[0]]
@@ -181,9 +183,10 @@ def enhanced_volume(
     times: Numbers[int] | None = None,
     types: Numbers[str] | None = None,
     laterality: str = "R",
+    in_patient: bool = False,
     **keys,
 ) -> Dataset:
-    """An Enhanced US Volume (6.2), whose frames lie in the volume frame of reference.
+    """An Enhanced US Volume (6.2).
 
     Parameters
     ----------
@@ -193,6 +196,8 @@ def enhanced_volume(
     places : of each stored frame along the normal, mm from `origin`; evenly, in order, when None.
     times : Temporal Position Index of each stored frame.
     types : Data Type of each stored frame, TISSUE_INTENSITY when None.
+    in_patient : give places in the patient, which PS3.3 does not allow here and some writers do; else in the volume's own frame
+        of reference.
     """
     ds = instance(US_ENHANCED_VOLUME, **keys)
     count = len(pixels)
@@ -286,6 +291,15 @@ def enhanced_volume(
             )
         ]
     )
+    if in_patient:
+        for frame in ds.PerFrameFunctionalGroupsSequence:
+            (place,) = frame.PlanePositionVolumeSequence
+            frame.PlanePositionSequence = Sequence([item(ImagePositionPatient=place.ImagePositionVolume)])
+            del frame.PlanePositionVolumeSequence
+        (shared,) = ds.SharedFunctionalGroupsSequence
+        axes = shared.PlaneOrientationVolumeSequence[0].ImageOrientationVolume
+        shared.PlaneOrientationSequence = Sequence([item(ImageOrientationPatient=axes)])
+        del shared.PlaneOrientationVolumeSequence
     return add_pixels(ds, pixels, frames=count)
 
 
