@@ -204,7 +204,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", nargs="+", required=True, type=Path, metavar="DIR", help="phantoms, or TDSC-ABUS (Train/, Validation/, Test/)"
     )
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
-    parser.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own")
+    parser.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own (of train detect or detect-baseline)")
     parser.add_argument("--classifier", default="", metavar="ID|DIR", help="a lesion classifier for the second opinion")
     parser.add_argument("--detections", type=Path, metavar="CSV", help="measure these candidates (TDSC-ABUS form), no model")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -290,15 +290,25 @@ def _detector_of_model(args: argparse.Namespace) -> tuple[Detector, OperatingPoi
     """A detector that gives all candidates of a model, the model's own operating point, and the record of what was used."""
     from ..detect import DEFAULT_THRESHOLD, DetectOptions, detect
     from ..models import catalog
-    from ..models.zoo import load
+    from ..models.zoo import load, resolve
+    from .unet_baseline import TASK, detect_components
 
-    model = load(args.model, "detect", args.device)
-    second = args.classifier or catalog.ships("lesion-classifier")
+    baseline = bool(args.model) and resolve(args.model, None)[0].task == TASK
+    model = load(args.model, TASK if baseline else "detect", args.device)
+    # A baseline judges malignancy by itself, unless it is told otherwise: it is to be compared with the whole system.
+    second = args.classifier or (None if baseline else catalog.ships("lesion-classifier"))
     classifier = load(args.classifier, "lesion-classifier", args.device) if second else None
 
     def detector(image: sitk.Image, case: VolumeCase) -> Sequence[Finding]:
-        findings, _ = detect(image, model, DetectOptions(threshold=0.0), classifier=classifier)
-        return findings
+        if not baseline:
+            findings, _ = detect(image, model, DetectOptions(threshold=0.0), classifier=classifier)
+            return findings
+        findings = detect_components(image, model)
+        if classifier is None or not findings:
+            return findings
+        from ..lesion_classification import classify
+
+        return classify(image, findings, classifier)
 
     point = OperatingPoint(float(model.entry.postprocessing.get("threshold", DEFAULT_THRESHOLD)))
     return detector, point, [m.provenance() for m in (model, classifier) if m is not None]

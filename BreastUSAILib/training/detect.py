@@ -18,6 +18,8 @@ from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from ..evaluation.volume_data import VolumeCase
+    from .detection_data import TrainingVolume
     from .parallel import Team
 
 CHECKPOINT = "checkpoint.pt"
@@ -125,59 +127,87 @@ def train(
     OutputError : `output` or `cache` cannot be written.
     """
     from ..models.devices import choose_device
-    from . import detection_data
+    from .learner import run_epochs
     from .parallel import team
 
     output = Path(output)
     cache = Path(cache) if cache is not None else output / "cache"
     with team(choose_device(device).name) as group:
-        _check(recipe, group.size)
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(output, error) from error
-        cases = [detection_data.read_split(data, split, spacing_mm) for split in ("train", "validation")]
-        for split in cases:
-            detection_data.prepare(split[group.rank :: group.size], cache, recipe.spacing, _tell(group.first))
-        group.wait()
-        training, validation = (detection_data.load(split, cache, recipe.spacing) for split in cases)
-        for name, volumes in (("train", training), ("validation", validation)):
-            if not any(len(volume.boxes) for volume in volumes):
-                raise DataError(f"the split {name} of {', '.join(map(str, data))} has no lesion; make more volumes.")
-        run = _Run(output, recipe, training, group, workers, resume)
-        group.wait()  # before the first writes a new checkpoint
-        for epoch in range(run.first_epoch, recipe.epochs):
-            record = run.epoch(epoch)
-            if watch is not None:
-                watch(epoch, run.network)
-            if not group.first:
-                continue
-            last = epoch + 1 == recipe.epochs
-            if (epoch + 1) % validate_every == 0 or last:
-                record |= run.validate(validation)
-            if last:
-                run.save(cases[0], validation)
-            run.journal.write(**record)
-            run.checkpoint(epoch)
-        group.wait()
+        check_batches(recipe.batch, recipe.crops, group.size)
+        _check(recipe)
+        sets = open_volumes(data, output, cache, recipe.spacing, spacing_mm, group)
+        run = _Run(output, recipe, sets, group, workers, resume)
+        run_epochs(run, output, validate_every, watch)
     return output
 
 
-def _check(recipe: DetectRecipe, processes: int) -> None:
-    """Refuse what cannot be trained, before any work is done."""
-    if recipe.variant not in VARIANTS:
-        raise UsageError(f"variant {recipe.variant!r} is unknown; choose one of {', '.join(VARIANTS)}.")
-    if recipe.batch % processes or recipe.crops < recipe.batch:
+@dataclass(frozen=True)
+class VolumeSets:
+    """What is learnt from and what choices are made on: the cases on disk, and the same prepared (`detection_data`)."""
+
+    training_cases: list[VolumeCase]
+    validation_cases: list[VolumeCase]
+    training: list[TrainingVolume]
+    validation: list[TrainingVolume]
+
+
+def open_volumes(
+    data: Sequence[Path | str],
+    output: Path,
+    cache: Path,
+    spacing: Sequence[float],
+    spacing_mm: Sequence[float] | None,
+    group: Team,
+) -> VolumeSets:
+    """Make the folder `output`, and prepare the volumes of the splits train and validation; the team shares the work.
+
+    Raises
+    ------
+    DataError, OutputError : see `train`.
+    """
+    from . import detection_data
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(output, error) from error
+    cases = [detection_data.read_split(data, split, spacing_mm) for split in ("train", "validation")]
+    for split in cases:
+        detection_data.prepare(split[group.rank :: group.size], cache, spacing, tell_of(group.first))
+    group.wait()
+    volumes = [detection_data.load(split, cache, spacing) for split in cases]
+    for name, part in zip(("train", "validation"), volumes, strict=True):
+        if not any(len(volume.boxes) for volume in part):
+            raise DataError(f"the split {name} of {', '.join(map(str, data))} has no lesion; make more volumes.")
+    return VolumeSets(*cases, *volumes)
+
+
+def check_batches(batch: int, crops: int, processes: int) -> None:
+    """Refuse a batch that the processes cannot share, before any work is done. Raises `UsageError`."""
+    if batch % processes or crops < batch:
         raise UsageError(
-            f"a batch of {recipe.batch} crops cannot be shared by {processes} processes, or is more than the {recipe.crops} crops "
+            f"a batch of {batch} crops cannot be shared by {processes} processes, or is more than the {crops} crops "
             "of an epoch; choose another --batch."
         )
 
 
-class _Run:
-    """A training run: the network, its average and its optimiser, begun or taken up again at a checkpoint."""
+def _check(recipe: DetectRecipe) -> None:
+    if recipe.variant not in VARIANTS:
+        raise UsageError(f"variant {recipe.variant!r} is unknown; choose one of {', '.join(VARIANTS)}.")
 
-    def __init__(self, output: Path, recipe: DetectRecipe, training: Sequence, group: Team, workers: int, resume: bool) -> None:
+
+def shares(crops: int, batch: int, group: Team) -> list[list[int]]:
+    """The numbers of the crops of each step of an epoch that this process takes."""
+    starts = range(0, crops - batch + 1, batch)
+    return [list(range(start, start + batch))[group.rank :: group.size] for start in starts]
+
+
+class _Run:
+    """A training run of the detection network, for `learner.run_epochs`."""
+
+    def __init__(
+        self, output: Path, recipe: DetectRecipe, sets: VolumeSets, group: Team, workers: int, resume: bool
+    ) -> None:
         import torch
         from torch.utils.data import DataLoader
 
@@ -188,42 +218,36 @@ class _Run:
         from .detection_data import fingerprint
         from .detection_losses import VARIANTS as LOSSES
         from .detection_losses import DetectionLoss
-        from .loop import ExponentialAverage, Journal, load_checkpoint
+        from .learner import Learner
 
-        self.output, self.recipe, self.group = output, recipe, group
+        self.output, self.recipe, self.group, self.sets = output, recipe, group, sets
         # The variant comes last: that of an ablation is not to be changed by anything else.
         self.rule = DetectionLoss(**{**recipe.loss, **LOSSES[recipe.variant]})
         self.search = PAPER_SEARCH if recipe.search is None else Search(**recipe.search)
-        self.settings = f"{recipe!r} on {fingerprint(training)}"
-        path = output / CHECKPOINT
-        state = load_checkpoint(path) if resume else None
-        if state is not None and state["recipe"] != self.settings:
-            raise UsageError(f"{path} belongs to another recipe or other data; choose another --output or delete it.")
 
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
-        self.network = network.to(group.device).to(memory_format=torch.channels_last_3d)
-        self.average = ExponentialAverage(self.network, recipe.decay)
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-        self.first_epoch = 0
-        if state is not None:
-            self.network.load_state_dict(state["network"])
-            self.average.network.load_state_dict(state["average"])
-            self.average.steps = state["steps"]
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.first_epoch = state["epoch"] + 1
-            if group.first:
-                print(f"resuming after epoch {self.first_epoch} of {recipe.epochs}", flush=True)
+        self.learner = Learner(
+            network.to(group.device).to(memory_format=torch.channels_last_3d),
+            output / CHECKPOINT,
+            f"{recipe!r} on {fingerprint(sets.training)}",
+            group,
+            epochs=recipe.epochs,
+            rate=recipe.rate,
+            weight_decay=recipe.weight_decay,
+            decay=recipe.decay,
+            resume=resume,
+        )
 
-        self.anchors = crop_anchors(self.network, recipe.crop)
+        self.anchors = crop_anchors(network, recipe.crop)
         stretch = {"stretch": 1.0} if recipe.zoom == 1 else {}
         names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary")
         crops = CropRecipe(shape=recipe.crop, **{name: getattr(recipe, name) for name in names}, **stretch)
-        self.crops = CropSet(training, crops, self.anchors, AnchorRule(best=recipe.best), recipe.crops, recipe.seed)
-        starts = range(0, recipe.crops - recipe.batch + 1, recipe.batch)
-        mine = [list(range(start, start + recipe.batch))[group.rank :: group.size] for start in starts]
+        self.crops = CropSet(
+            sets.training, crops, self.anchors, AnchorRule(best=recipe.best), recipe.crops, recipe.seed
+        )
+        mine = shares(recipe.crops, recipe.batch, group)
         self.loader = DataLoader(self.crops, batch_sampler=mine, collate_fn=collate, num_workers=workers)
-        self.journal = Journal(output) if group.first else None
 
     def epoch(self, epoch: int) -> dict[str, Any]:
         """Train one epoch; returns its losses, the means over all processes."""
@@ -232,37 +256,29 @@ class _Run:
         from ..models.devices import autocast
         from .detection_crops import generator_of
         from .detection_losses import detection_loss
-        from .loop import cosine_rate
 
-        recipe, network, device = self.recipe, self.network, self.group.device
+        recipe, network, device = self.recipe, self.learner.network, self.group.device
         self.crops.epoch = epoch
         network.train()
         totals, steps = torch.zeros(4), len(self.loader)
         for step, (volumes, lesions, labels) in enumerate(self.loader):
-            rate = cosine_rate((epoch + step / steps) / recipe.epochs, recipe.rate)
-            for parameters in self.optimiser.param_groups:
-                parameters["lr"] = rate
             with autocast(device):
                 predictions = network(volumes.to(device, memory_format=torch.channels_last_3d))
             generator = generator_of(recipe.seed, epoch, step, self.group.rank, 1)
             losses = detection_loss(network, predictions, self.anchors, labels, lesions, self.rule, generator)
-            self.optimiser.zero_grad(set_to_none=True)
-            losses["total"].backward()
-            totals += self.group.average(network, torch.stack([v.detach() for v in losses.values()]).float().cpu())
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            self.optimiser.step()
-            self.average.update(network)
-        values = dict(zip(("loss", "regression", "classification", "similarity"), (totals / steps).tolist(), strict=True))
-        return {"epoch": epoch + 1, "of": recipe.epochs, **values}
+            values = torch.stack([v.detach() for v in losses.values()])
+            totals += self.learner.step(losses["total"], values, epoch + step / steps)
+        return dict(zip(("loss", "regression", "classification", "similarity"), (totals / steps).tolist(), strict=True))
 
-    def validate(self, validation: Sequence) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Figures of the averaged network on the validation volumes, with the search as the recipe has it."""
         from .detection_choice import candidates_of, figures, see
 
-        seen = see(validation, self.average.network, self.search, self.group.device)
+        validation = self.sets.validation
+        seen = see(validation, self.learner.average, self.search, self.group.device)
         return figures(validation, candidates_of(validation, seen, self.search))
 
-    def save(self, cases: Sequence, validation: Sequence) -> None:
+    def save(self) -> None:
         """Choose what follows the network, and leave the model.
 
         It is the averaged network of the last epoch, not the one that happened to validate best.
@@ -270,26 +286,15 @@ class _Run:
         from ..models.folder import save_model
         from .detection_choice import choose, see
 
-        seen = see(validation, self.average.network, self.search, self.group.device)
+        network, validation = self.learner.average, self.sets.validation
+        seen = see(validation, network, self.search, self.group.device)
         choice, tried = choose(validation, seen, self.search, published=self.recipe.search is None)
         write_text(self.output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
-        save_model(self.output, self.average.network, _config(self.recipe, self.arguments, cases, choice, tried["figures"]))
-
-    def checkpoint(self, epoch: int) -> None:
-        from .loop import save_checkpoint
-
-        save_checkpoint(
-            self.output / CHECKPOINT,
-            recipe=self.settings,
-            epoch=epoch,
-            network=self.network.state_dict(),
-            average=self.average.network.state_dict(),
-            steps=self.average.steps,
-            optimiser=self.optimiser.state_dict(),
-        )
+        config = _config(self.recipe, self.arguments, self.sets.training_cases, choice, tried["figures"])
+        save_model(self.output, network, config)
 
 
-def _tell(first: bool) -> Callable[[float, str], None] | None:
+def tell_of(first: bool) -> Callable[[float, str], None] | None:
     """Words on the screen, twenty lines in all, of the first process only."""
     if not first:
         return None
@@ -311,7 +316,11 @@ def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict
         "version": "1.0.0",
         "network": "detection.DetectionNetwork",
         "arguments": json.loads(json.dumps(arguments)),
-        "preprocessing": {"dimension": 3, "spacing": list(recipe.spacing), "intensity": "standardised above the lowest value, 8-bit levels"},
+        "preprocessing": {
+            "dimension": 3,
+            "spacing": list(recipe.spacing),
+            "intensity": "standardised above the lowest value, 8-bit levels",
+        },
         "postprocessing": choice,
         "trained_on": f"{len(cases)} volumes of {', '.join(sources)} (split train)",
         "licence": "unspecified",
@@ -320,30 +329,72 @@ def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict
     }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR", help="phantoms, or data in the layout of TDSC-ABUS")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes; a killed run resumes there")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where prepared volumes are kept (default: cache in --output)")
-    parser.add_argument("--prepare-only", action="store_true", help="fill the cache and stop")
-    parser.add_argument("--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network")
-    parser.add_argument("--variant", choices=VARIANTS, default=DetectRecipe.variant, help="the paper's ablations (default: the whole)")
-    parser.add_argument("--epochs", type=int, help=f"default: {DetectRecipe.epochs}; paper: {PAPER.epochs}")
-    parser.add_argument("--crops", type=int, metavar="N", help=f"crops an epoch (default: {DetectRecipe.crops}; paper: {PAPER.crops})")
-    parser.add_argument("--batch", type=int, help=f"crops a step (default: {DetectRecipe.batch}; paper: {PAPER.batch})")
-    parser.add_argument("--rate", type=float, help=f"highest learning rate (default: {DetectRecipe.rate}; paper: {PAPER.rate})")
-    parser.add_argument("--negatives", choices=("all", "hardest", "focal"), help="background anchors that count (default: hardest; paper: all)")
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that every recipe on volumes has: data, output, and how it runs."""
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="phantoms, or data in the layout of TDSC-ABUS",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where the model folder goes; a killed run resumes there",
+    )
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where prepared volumes are kept (default: cache in --output)"
+    )
     parser.add_argument("--seed", type=int, default=DetectRecipe.seed)
-    parser.add_argument("--spacing", type=float, nargs=3, metavar="MM", help="true spacing (lateral, depth, slice) of data in the layout of TDSC-ABUS")
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar="MM",
+        help="true spacing (lateral, depth, slice) of data in the layout of TDSC-ABUS",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare crops (default: 0)")
-    parser.add_argument("--validate-every", type=int, default=2, metavar="N", help="epochs between looks at the validation volumes")
+    parser.add_argument(
+        "--validate-every", type=int, default=2, metavar="N", help="epochs between looks at the validation volumes"
+    )
     parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+    parser.add_argument("--prepare-only", action="store_true", help="fill the cache and stop")
+    parser.add_argument(
+        "--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network"
+    )
+    parser.add_argument(
+        "--variant", choices=VARIANTS, default=DetectRecipe.variant, help="the paper's ablations (default: the whole)"
+    )
+    parser.add_argument("--epochs", type=int, help=f"default: {DetectRecipe.epochs}; paper: {PAPER.epochs}")
+    parser.add_argument(
+        "--crops", type=int, metavar="N", help=f"crops an epoch (default: {DetectRecipe.crops}; paper: {PAPER.crops})"
+    )
+    parser.add_argument("--batch", type=int, help=f"crops a step (default: {DetectRecipe.batch}; paper: {PAPER.batch})")
+    parser.add_argument(
+        "--rate", type=float, help=f"highest learning rate (default: {DetectRecipe.rate}; paper: {PAPER.rate})"
+    )
+    parser.add_argument(
+        "--negatives",
+        choices=("all", "hardest", "focal"),
+        help="background anchors that count (default: hardest; paper: all)",
+    )
 
 
 def recipe_of(args: argparse.Namespace) -> DetectRecipe:
     """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
     recipe = PAPER if args.configuration == "paper" else DetectRecipe()
-    changes = {name: value for name in ("epochs", "crops", "batch", "rate") if (value := getattr(args, name)) is not None}
+    changes = {
+        name: value for name in ("epochs", "crops", "batch", "rate") if (value := getattr(args, name)) is not None
+    }
     if any(value <= 0 for value in changes.values()):
         raise UsageError("--epochs, --crops, --batch and --rate must be above 0.")
     if args.negatives:
@@ -358,7 +409,7 @@ def main(args: argparse.Namespace) -> int:
 
         cache = args.cache or args.output / "cache"
         for split in ("train", "validation"):
-            prepare(read_split(args.data, split, args.spacing), cache, recipe.spacing, _tell(True))
+            prepare(read_split(args.data, split, args.spacing), cache, recipe.spacing, tell_of(True))
         print(f"The volumes are in {cache}.")
         return 0
     folder = train(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -33,7 +33,9 @@ def see(volumes: Sequence[TrainingVolume], network: nn.Module, search: Search, d
     return [look(np.asarray(volume.levels), network, search, device=device) for volume in volumes]
 
 
-def candidates_of(volumes: Sequence[TrainingVolume], seen: Sequence[Sequence[Seen]], search: Search) -> list[Candidates]:
+def candidates_of(
+    volumes: Sequence[TrainingVolume], seen: Sequence[Sequence[Seen]], search: Search
+) -> list[Candidates]:
     return [choose_boxes(s, v.levels.shape, v.spacing, search) for v, s in zip(volumes, seen, strict=True)]
 
 
@@ -62,6 +64,11 @@ def figures(volumes: Sequence[TrainingVolume], found: Sequence[Candidates]) -> d
     }
 
 
+def merit(figures: Mapping[str, float]) -> float:
+    """What choices are compared by: the mean of sensitivity at 1 and 2 false positives, and half the mean IoU."""
+    return (figures["sensitivity_at_1_fp"] + figures["sensitivity_at_2_fp"]) / 2 + figures["mean_iou"] / 2
+
+
 def threshold_at(boxes: Sequence[VolumeBoxes], false_positives: float = FALSE_POSITIVES) -> float:
     """The least score with which there are no more than so many false positives a volume, midway to the score that would be too low."""
     curve = froc(match(boxes, PAPER_IOU))
@@ -75,8 +82,8 @@ def choose(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices for the model's `postprocessing`, and the table of what was tried.
 
-    Suppression and voting by the mean of sensitivity at 1 and 2 false positives and half the mean IoU; the
-    threshold by `threshold_at`. With `published` the search stays as the paper has it, and only the threshold is chosen.
+    Suppression and voting by `merit`; the threshold by `threshold_at`. With `published` the search stays as the paper has
+    it, and only the threshold is chosen.
     """
     tries = [search]
     if not published:
@@ -84,11 +91,13 @@ def choose(
     table = []
     for tried in tries:
         table.append(figures(volumes, candidates_of(volumes, seen, tried)))
-    merits = [(t["sensitivity_at_1_fp"] + t["sensitivity_at_2_fp"]) / 2 + t["mean_iou"] / 2 for t in table]
-    best = int(np.argmax(merits))
+    best = int(np.argmax([merit(t) for t in table]))
     chosen = tries[best]
     threshold = threshold_at(scored(volumes, candidates_of(volumes, seen, chosen)))
-    rows = [{"suppression_iou": t.suppression_iou, "vote_iou": t.vote_iou, **row} for t, row in zip(tries, table, strict=True)]
+    rows = [
+        {"suppression_iou": t.suppression_iou, "vote_iou": t.vote_iou, **row}
+        for t, row in zip(tries, table, strict=True)
+    ]
     record = {"volumes": len(volumes), "lesions": sum(len(v.boxes) for v in volumes), "tried": rows}
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(chosen).items()}
     return {**values, "threshold": threshold}, {**record, "figures": table[best]}

@@ -95,7 +95,11 @@ class CropSet(Dataset):
     def __getitem__(self, place: int) -> tuple[torch.Tensor, torch.Tensor, AnchorLabels]:
         generator = generator_of(self.seed, self.epoch, place)
         crop = draw_crop(self.volumes, self.weights, self.places, self.recipe, generator)
-        return crop.volume, crop.lesions, label_anchors(self.anchors, crop.lesions, crop.classes, self.rule, crop.unsure)
+        return (
+            crop.volume,
+            crop.lesions,
+            label_anchors(self.anchors, crop.lesions, crop.classes, self.rule, crop.unsure),
+        )
 
 
 def collate(items):
@@ -115,6 +119,24 @@ def generator_of(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a crop lies: `size` (3,) voxels from voxel `start` (3,) on (z, y, x; int64) of the volume of this number.
+
+    `mirror` : along slice and lateral; nobody scans from below.
+    """
+
+    volume: int
+    start: torch.Tensor
+    size: torch.Tensor
+    mirror: tuple[bool, bool]
+
+    @property
+    def flipped(self) -> tuple[int, ...]:
+        """The axes along which the crop is mirrored."""
+        return tuple(axis for flag, axis in zip(self.mirror, (0, 2), strict=True) if flag)
+
+
 def draw_crop(
     volumes: Sequence[TrainingVolume],
     weights: torch.Tensor,
@@ -123,30 +145,43 @@ def draw_crop(
     generator: torch.Generator,
 ) -> Crop:
     """Draw one crop; `weights` and `places` are those of `lesion_weights`."""
+    place = draw_place(volumes, weights, places, recipe, generator)
+    return crop_at(volumes[place.volume], place, recipe, generator)
+
+
+def draw_place(
+    volumes: Sequence[TrainingVolume],
+    weights: torch.Tensor,
+    places: torch.Tensor,
+    recipe: CropRecipe,
+    generator: torch.Generator,
+) -> Place:
+    """Draw where a crop lies; see `draw_crop`."""
     zoom, mirror = torch.ones(3, dtype=torch.float64), (False, False)
     if recipe.vary:
         common, *each = _uniform(4, generator)
         zoom = recipe.zoom**common * recipe.stretch ** torch.tensor(each, dtype=torch.float64)
-        mirror = tuple(torch.rand(2, generator=generator) < 0.5)
-    source = (torch.tensor(recipe.shape) / zoom).round().clamp_min(1).to(torch.int64)
+        mirror = tuple((torch.rand(2, generator=generator) < 0.5).tolist())
+    size = (torch.tensor(recipe.shape) / zoom).round().clamp_min(1).to(torch.int64)
 
     lesion = None
     if len(weights) and float(torch.rand((), generator=generator)) < recipe.lesion_share:
         number, lesion = places[int(torch.multinomial(weights, 1, generator=generator))].tolist()
     else:
         number = int(torch.randint(len(volumes), (), generator=generator))
-    volume = volumes[number]
-    start = _start(volume, lesion, source, generator)
+    return Place(number, _start(volumes[number], lesion, size, generator), size, mirror)
 
-    levels = to_tensor(_cut(volume.levels, start.tolist(), source.tolist()))
-    if tuple(source.tolist()) != tuple(recipe.shape):
+
+def crop_at(volume: TrainingVolume, place: Place, recipe: CropRecipe, generator: torch.Generator) -> Crop:
+    """The crop of a volume that lies there, its intensities varied where the recipe says so."""
+    levels = to_tensor(_cut(volume.levels, place.start.tolist(), place.size.tolist()))
+    if tuple(place.size.tolist()) != tuple(recipe.shape):
         levels = F.interpolate(levels[None, None], size=recipe.shape, mode="trilinear", align_corners=False)[0, 0]
-    boxes = torch.from_numpy(volume.boxes) - start.repeat(2)
-    boxes = boxes * (torch.tensor(recipe.shape) / source).repeat(2)
-    for flag, axis in zip(mirror, (0, 2), strict=True):  # slice and lateral; nobody scans from below
-        if flag:
-            levels = levels.flip(axis)
-            boxes[:, [axis, axis + 3]] = recipe.shape[axis] - boxes[:, [axis + 3, axis]]
+    levels = levels.flip(place.flipped)
+    boxes = torch.from_numpy(volume.boxes) - place.start.repeat(2)
+    boxes = boxes * (torch.tensor(recipe.shape) / place.size).repeat(2)
+    for axis in place.flipped:
+        boxes[:, [axis, axis + 3]] = recipe.shape[axis] - boxes[:, [axis + 3, axis]]
     if recipe.vary:
         levels = vary_intensities(levels, generator)
 
@@ -162,7 +197,9 @@ def _uniform(number: int, generator: torch.Generator) -> list[float]:
     return (2 * torch.rand(number, generator=generator, dtype=torch.float64) - 1).tolist()
 
 
-def _start(volume: TrainingVolume, lesion: int | None, source: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _start(
+    volume: TrainingVolume, lesion: int | None, source: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
     """First voxel (z, y, x) of a crop of `source` voxels: anywhere, or so that a lesion lies in it, whole where it fits."""
     size = torch.tensor(volume.levels.shape)
     # A volume smaller than the crop lies anywhere within it, a larger one is not left.
@@ -172,7 +209,10 @@ def _start(volume: TrainingVolume, lesion: int | None, source: torch.Tensor, gen
         ends = torch.stack([(last - source).ceil(), first.floor()]).to(torch.int64)
         # A crop smaller than the lesion turns the limits round: it lies within the lesion then.
         wanted_low, wanted_high = ends.min(0).values, ends.max(0).values
-        low, high = torch.maximum(low, torch.minimum(wanted_low, high)), torch.minimum(high, torch.maximum(wanted_high, low))
+        low, high = (
+            torch.maximum(low, torch.minimum(wanted_low, high)),
+            torch.minimum(high, torch.maximum(wanted_high, low)),
+        )
     draw = torch.rand(3, generator=generator, dtype=torch.float64)
     return low + (draw * (high - low + 1)).floor().to(torch.int64)
 

@@ -1,0 +1,249 @@
+"""Several measured detectors side by side, and what the paper states: ``breastusai evaluate detect-table --rows NAME=DIR ...``.
+
+Each DIR is what ``breastusai evaluate detect --output DIR`` left. All must have been measured on the very same volumes and
+lesions; what was not is refused rather than put side by side. The paper's figures were measured on patients, and stand
+in columns of their own that say so: they are there for orientation, and are not to be beaten by phantoms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..atomic import write_text
+from ..errors import DataError, UsageError
+
+PAPER = (
+    "Yu J, Chen C, Yang X, et al. Computer-aided Tumor Diagnosis in Automated Breast Ultrasound using 3D Detection Network. "
+    "MICCAI 2020, arXiv:2007.16133"
+)
+PAPER_DATA = "418 patients, 145 benign and 273 malignant tumours"
+PAPER_ROWS = ("2D-U-Net", "3D-U-Net", "RPN", "RPN-IoU", "RPN-IoU-Sim")
+"""The methods that the paper compares."""
+PAPER_FIGURES: dict[str, dict[str, float]] = {
+    "RPN-IoU-Sim": {"sensitivity": 0.9766, "false_positives": 1.23, "malignancy_auc_found": 0.8720},
+}
+"""Row -> figure -> the paper's value. These three are in its abstract, which states them of the whole network. The other cells
+of its tables 1 and 2 are in no text that this project had access to; they are left open rather than guessed."""
+
+# Figure of `detection_summary.figures` -> title.
+DETECTION = {"mean_iou": "mIoU", "false_positives": "FPs a volume", "sensitivity": "sensitivity"}
+DETECTION_OURS = {**DETECTION, "froc_mean": "FROC mean (IoU > 0.3)"}
+DIAGNOSIS = {
+    "malignancy_auc_found": "AUC",
+    "malignancy_accuracy_found": "accuracy",
+    "malignancy_sensitivity_found": "sensitivity",
+    "malignancy_specificity_found": "specificity",
+}
+DIAGNOSIS_OURS = {**DIAGNOSIS, "malignancy_best_auc_found": "best possible AUC"}
+_COUNTS = ("volumes", "healthy_volumes", "lesions", "malignant")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One detector.
+
+    Attributes
+    ----------
+    name : as it is called in the table.
+    folder : what `evaluate detect` left.
+    summary : counts and figures of one data set, see `detection_summary.summarise`.
+    split : that it was measured on.
+    least_score : from which on findings were reported.
+    lesions : (data set, volume, number) of each.
+    phantom : whether all lesions are synthetic, as their exact posterior is known.
+    models : what each model is, and what it was trained on.
+    """
+
+    name: str
+    folder: Path
+    summary: Mapping[str, Any]
+    split: str
+    least_score: float
+    lesions: tuple[tuple[str, str, str], ...]
+    phantom: bool
+    models: tuple[str, ...]
+
+
+def read_row(name: str, folder: Path, data_set: str | None = None) -> Row:
+    """Read what `evaluate detect` left.
+
+    Parameters
+    ----------
+    data_set : of several, which; None: all together.
+
+    Raises
+    ------
+    DataError : the folder holds something else, or not this data set.
+    """
+    path = folder / "figures.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        sets = about["data_sets"]
+        chosen = list(sets)[-1] if data_set is None else data_set
+        if chosen not in sets:
+            raise DataError(f"{path} has no data set {chosen!r}; choose from {', '.join(sets)}.")
+        with (folder / "lesions.csv").open(newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.DictReader(stream) if data_set in (None, row["data"])]
+        lesions = tuple((row["data"], row["volume"], row["lesion"]) for row in rows)
+        phantom = bool(rows) and all(row["posterior"] for row in rows)
+        summary = sets[chosen]
+        for count in _COUNTS:
+            int(summary[count])
+        for figure in DETECTION:
+            summary["figures"][figure]["value"]
+        return Row(
+            name, folder, summary, about["split"], float(about["operating_point"]["least_score"]), lesions, phantom
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(
+            f"{folder} is not what breastusai evaluate detect left ({error!r}); measure {name} again."
+        ) from error
+
+
+def check_same(rows: Sequence[Row]) -> None:
+    """Raises `DataError` where rows were measured on other volumes or lesions than the first."""
+    first = rows[0]
+    for row in rows[1:]:
+        same = all(row.summary[count] == first.summary[count] for count in _COUNTS)
+        if not same or row.split != first.split or row.lesions != first.lesions:
+            raise DataError(
+                f"{row.name} ({row.folder}) and {first.name} ({first.folder}) were measured on different volumes, so they cannot be "
+                "compared; measure both with the same --data, --split and --limit."
+            )
+
+
+def paper_name(name: str) -> str | None:
+    """The paper's method that a row is named after, however it is spelt; None where there is none.
+
+    >>> paper_name("rpn-iou-sim"), paper_name("3D U-Net"), paper_name("ours")
+    ('RPN-IoU-Sim', '3D-U-Net', None)
+    """
+    plain = _plain(name)
+    return next((known for known in PAPER_ROWS if _plain(known) == plain), None)
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Two tables, of detection and of diagnosis, with the paper's figures beside this project's.
+
+    Raises
+    ------
+    DataError : see `check_same`.
+    """
+    check_same(rows)
+    counts = rows[0].summary
+    ours = "synthetic phantoms" if rows[0].phantom else "the volumes below"
+    points = ", ".join(f"{row.name} {row.least_score:.3g}" for row in rows)
+    return "\n".join(
+        [
+            f"**Not the same data.** The columns *this project* were measured on {ours}, the columns *paper* on clinical volumes of "
+            f"patients ({PAPER_DATA}). They must not be compared with each other; what can be compared is the order of the rows.",
+            "",
+            f"This project: {counts['volumes']} volumes of the split {rows[0].split} ({counts['healthy_volumes']} healthy), "
+            f"{counts['lesions']} lesions ({counts['malignant']} malignant)"
+            + (", all of them synthetic" if rows[0].phantom else "")
+            + ". In brackets: 95 % intervals, bootstrap by volume.",
+            "",
+            "### Detection (the paper's Table 1)",
+            "",
+            *_table(rows, DETECTION_OURS, DETECTION),
+            "",
+            "A lesion is found when a reported box overlaps it at all, a false positive overlaps none, and mIoU is the mean IoU of the "
+            f"lesions that were found. Reported was from these scores on: {points}. The mean of the FROC curve, over 0.125 to 8 false "
+            "positives a volume (TDSC-ABUS), depends on no such choice.",
+            "",
+            "### Diagnosis of the lesions that were found (the paper's Table 2)",
+            "",
+            *_table(rows, DIAGNOSIS_OURS, DIAGNOSIS),
+            "",
+            "Each row judges the lesions that it found itself. The best possible AUC is that of the exact posterior of the same lesions, "
+            "where the data have one.",
+            "",
+            *(f"- {row.name}: {', '.join(row.models) or 'candidates from a file'}" for row in rows),
+            "",
+            f"Paper: {PAPER}. A \"-\" there stands for a figure that is in no text this project had access to: it has the abstract's, "
+            "not the tables'.",
+            "",
+        ]
+    )  # fmt: skip
+
+
+def _table(rows: Sequence[Row], ours: Mapping[str, str], papers: Mapping[str, str]) -> list[str]:
+    titles = [
+        "method",
+        *(f"this project: {t}" for t in ours.values()),
+        *(f"paper (clinical): {t}" for t in papers.values()),
+    ]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for row in rows:
+        published = PAPER_FIGURES.get(paper_name(row.name) or "", {})
+        cells = [_stated(row.summary["figures"].get(figure)) for figure in ours]
+        cells += [_published(figure, published.get(figure)) for figure in papers]
+        lines.append("| " + " | ".join([row.name.replace("|", "\\|"), *cells]) + " |")
+    return lines
+
+
+def _stated(figure: Mapping[str, float | None] | None) -> str:
+    """A value and its interval, or "-" where there is none."""
+    if figure is None or figure["value"] is None:
+        return "-"
+    text = f"{figure['value']:.3f}"
+    if figure["low"] is None or figure["high"] is None:
+        return text
+    return f"{text} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+def _published(figure: str, value: float | None) -> str:
+    """As exact as the paper states it: two decimals of false positives, four of all else."""
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if figure == "false_positives" else f"{value:.4f}"
+
+
+# ---------------------------------------------------------------------------------------------------------- command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        required=True,
+        metavar="NAME=DIR",
+        help="what each row is called, and the --output of evaluate detect; names of the paper "
+        f"({', '.join(PAPER_ROWS)}) get its figures beside them",
+    )
+    parser.add_argument(
+        "--data-set", metavar="NAME", help="of several that were measured, this one (default: all together)"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there too (Markdown)")
+
+
+def rows_of(texts: Sequence[str]) -> list[tuple[str, Path]]:
+    """Names and folders of ``--rows``. Raises `UsageError` for what is not NAME=DIR, and for a name given twice."""
+    pairs = []
+    for text in texts:
+        name, sign, folder = text.partition("=")
+        if not sign or not name.strip() or not folder:
+            raise UsageError(f"--rows has {text!r}; it must be NAME=DIR.")
+        pairs.append((name.strip(), Path(folder)))
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--rows names {', '.join(names)}; each name can be there once.")
+    return pairs
+
+
+def main(args: argparse.Namespace) -> int:
+    table = as_markdown([read_row(name, folder, args.data_set) for name, folder in rows_of(args.rows)])
+    if args.output is not None:
+        write_text(args.output, table)
+    print(table)
+    return 0

@@ -1,0 +1,145 @@
+"""What learns, epoch by epoch, and survives a kill: the part of a training run that recipes on volumes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ..errors import UsageError
+from .loop import ExponentialAverage, Journal, cosine_rate, load_checkpoint, save_checkpoint
+from .parallel import Team
+
+_LONGEST_GRADIENT = 5.0
+
+
+class Learner:
+    """A network in training: its running average, its optimiser, and the checkpoint at which a killed run goes on.
+
+    Parameters
+    ----------
+    network : on the team's device.
+    checkpoint : the file.
+    settings : what the run is; a checkpoint of other settings is refused.
+    epochs : how many there are in all.
+    rate, weight_decay : of AdamW; the rate is the highest of a cosine.
+    decay : of the averaged weights.
+    resume : whether a checkpoint counts.
+
+    Attributes
+    ----------
+    average : the averaged network, which is what a run leaves.
+    first_epoch : the one to go on with.
+
+    Raises
+    ------
+    UsageError : a checkpoint of another recipe or other data.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        checkpoint: Path,
+        settings: str,
+        group: Team,
+        *,
+        epochs: int,
+        rate: float,
+        weight_decay: float,
+        decay: float,
+        resume: bool,
+    ) -> None:
+        self.network, self.path, self.settings, self.group = network, checkpoint, settings, group
+        self.epochs, self.rate = epochs, rate
+        state = load_checkpoint(checkpoint) if resume else None
+        if state is not None and state["recipe"] != settings:
+            raise UsageError(
+                f"{checkpoint} belongs to another recipe or other data; choose another --output or delete it."
+            )
+        self._average = ExponentialAverage(network, decay)
+        self.optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=weight_decay)
+        self.first_epoch = 0
+        if state is not None:
+            network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self._average.steps = state["steps"]
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.first_epoch = state["epoch"] + 1
+            if group.first:
+                print(f"resuming after epoch {self.first_epoch} of {epochs}", flush=True)
+
+    @property
+    def average(self) -> nn.Module:
+        return self._average.network
+
+    def step(self, loss: torch.Tensor, figures: torch.Tensor, progress: float) -> torch.Tensor:
+        """Learn from the loss of one batch; returns the means of `figures` (n,) over the team.
+
+        `progress` : epochs done, with the part of this one.
+        """
+        for parameters in self.optimiser.param_groups:
+            parameters["lr"] = cosine_rate(progress / self.epochs, self.rate)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        figures = self.group.average(self.network, figures.detach().float().cpu())
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LONGEST_GRADIENT)
+        self.optimiser.step()
+        self._average.update(self.network)
+        return figures
+
+    def save(self, epoch: int) -> None:
+        """Write the checkpoint after an epoch (counted from 0)."""
+        save_checkpoint(
+            self.path,
+            recipe=self.settings,
+            epoch=epoch,
+            network=self.network.state_dict(),
+            average=self.average.state_dict(),
+            steps=self._average.steps,
+            optimiser=self.optimiser.state_dict(),
+        )
+
+
+class Run(Protocol):
+    """A recipe at work, as `run_epochs` drives it; `epoch` is for every process of the team, the rest for the first."""
+
+    learner: Learner
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """Train one epoch; its figures for the log."""
+
+    def validate(self) -> dict[str, float]:
+        """Figures of the averaged network on the validation volumes."""
+
+    def save(self) -> None:
+        """Leave the model."""
+
+
+def run_epochs(
+    run: Run, folder: Path, validate_every: int = 2, watch: Callable[[int, nn.Module], None] | None = None
+) -> None:
+    """Train the epochs that are left: validate, write log, checkpoint and at the end the model in `folder`.
+
+    `watch` is called after each epoch, in every process, with its number and the network.
+    """
+    learner = run.learner
+    group, epochs = learner.group, learner.epochs
+    journal = Journal(folder) if group.first else None
+    group.wait()  # before the first writes a new checkpoint
+    for epoch in range(learner.first_epoch, epochs):
+        record = {"epoch": epoch + 1, "of": epochs, **run.epoch(epoch)}
+        if watch is not None:
+            watch(epoch, learner.network)
+        if not group.first:
+            continue
+        last = epoch + 1 == epochs
+        if (epoch + 1) % validate_every == 0 or last:
+            record |= run.validate()
+        if last:
+            run.save()
+        journal.write(**record)
+        learner.save(epoch)
+    group.wait()
