@@ -22,13 +22,9 @@ from typing import TYPE_CHECKING
 
 from . import RESEARCH_USE, __version__
 from .errors import BreastUSAIError, Cancelled, DependencyError, UsageError
-from .models.devices import NAMES as DEVICES
-from .progress import add_progress_arguments, show_progress
 
 if TYPE_CHECKING:
     from .models.entry import ModelEntry
-    from .report import Result
-    from .run import RunResult
 
 OK, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 
@@ -37,22 +33,25 @@ _LAZY = {
     "train": {
         "roi-cnn": ("BreastUSAILib.training.roi_cnn", "the lesion segmentation of 2D images"),
         "detect": ("BreastUSAILib.training.detect", "the detection of lesions in ABUS volumes"),
+        "detect-baseline": ("BreastUSAILib.training.detect_baseline", "the U-Nets that the detection is compared with"),
         "lesion-classifier": ("BreastUSAILib.training.lesion_classifier", "the second opinion on detected lesions"),
+        "segment-3d": ("BreastUSAILib.training.segment_3d", "the outline and malignancy of lesions in ABUS volumes"),
     },
     "evaluate": {
         "segment": ("BreastUSAILib.evaluation.segment", "Dice and distances on annotated 2D images"),
         "detect": ("BreastUSAILib.evaluation.detect", "sensitivity, false positives, FROC and malignancy on annotated volumes"),
+        "detect-table": ("BreastUSAILib.evaluation.detect_table", "several measured detectors side by side, and the published figures"),
         "phantom": ("BreastUSAILib.evaluation.phantom_baselines", "how far simple methods come on synthetic volumes"),
     },
 }
 # Commands without sub-commands: the same.
 _PLAIN = {
+    "run": ("BreastUSAILib.run_command", "find, outline and measure lesions in images and volumes"),
     "detect": ("BreastUSAILib.detect_command", "find lesions in an ABUS volume"),
     "phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth"),
 }
 _EXTRA = ("monai", "matplotlib")  # what the extra `train` brings
 _NEEDED = {"train": (), "evaluate": _EXTRA}  # without which a command cannot come to its end
-_TABLE_ROWS = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +96,6 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"BreastUSAI {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_run(commands)
     _add_models(commands)
     for command, (module, help_text) in _PLAIN.items():
         plain = commands.add_parser(command, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.")
@@ -144,113 +142,6 @@ def _with_extra(command: str, name: str, function: Callable[[argparse.Namespace]
             raise missing(package) from error
 
     return checked
-
-
-# ------------------------------------------------------------------------------------------------------------- run
-
-
-def _add_run(commands) -> None:
-    parser = commands.add_parser(
-        "run",
-        help="find, outline and measure lesions in images and volumes",
-        description="Outline and measure lesions in 2D images, find them in ABUS volumes. Each input gets a folder of results; index.html and "
-        "summary.csv cover all of them. Finished inputs are skipped, so a run that was ended goes on where it stopped.",
-        epilog="Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 cancelled. " + RESEARCH_USE,
-    )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, volume, folder (with all below), or pattern")
-    parser.add_argument("--output", "-o", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
-    parser.add_argument("--jobs", "-j", type=int, default=1, metavar="N", help="inputs worked on at a time (default: 1)")
-    parser.add_argument("--overwrite", action="store_true", help="redo inputs that are finished")
-    parser.add_argument("--spacing", type=float, metavar="MM", help="what a pixel measures, where the file is silent or wrong")
-    parser.add_argument("--frame", type=int, metavar="N", help="frame of a cine, from 1 (default: the middle one)")
-    parser.add_argument("--no-refine", dest="refine", action="store_false", help="keep the network's outline")
-    parser.add_argument(
-        "--lesions", choices=("central", "all"), default="central", help="the one nearest the centre (default), or all"
-    )
-    parser.add_argument("--threshold", type=float, metavar="P", help="probability above which a pixel is lesion")
-    parser.add_argument("--minimum-score", type=float, metavar="P", help="do not report lesions that score less")
-    volumes = parser.add_argument_group("volumes")
-    volumes.add_argument("--detect-model", default="", metavar="ID|DIR", help="a detection model that ships, or the folder of your own")
-    volumes.add_argument("--classifier", default="", metavar="ID|DIR", help="the second opinion on malignancy, likewise")
-    volumes.add_argument("--detect-threshold", type=float, metavar="P", help="report findings that score at least this; 0: all candidates")
-    volumes.add_argument("--detect-maximum", type=int, metavar="N", help="report at most so many findings a volume")
-    parser.add_argument(
-        "--max-pixels", type=int, metavar="N", help="refuse larger images (default: 67 million in 2D, 537 million in volumes)"
-    )
-    parser.add_argument("--no-scene", dest="scene", action="store_false", help="write no scene.mrb for 3D Slicer")
-    add_progress_arguments(parser)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    parser.set_defaults(main=_run)
-
-
-def _run(args: argparse.Namespace) -> int:
-    from .models.zoo import read_verified, resolve
-    from .run import RunOptions, run
-    from .workup import DetectionOptions, WorkupOptions
-
-    detection = DetectionOptions(args.detect_model, args.classifier, args.device, args.detect_threshold, args.detect_maximum)
-    images = (args.model, args.device, args.refine, args.lesions, args.threshold, args.minimum_score)
-    workup = WorkupOptions(*images, detection)
-    workup.segment(), detection.detect()  # refuse impossible options
-    options = RunOptions(
-        output=args.output,
-        workup=workup,
-        jobs=args.jobs,
-        overwrite=args.overwrite,
-        spacing_mm=args.spacing,
-        frame=args.frame,
-        max_pixels=args.max_pixels,
-        scene=args.scene,
-        debug=args.debug,
-    )
-    # An unknown or damaged model is told at once, before PyTorch is imported and the inputs are looked for.
-    read_verified(*resolve(args.model, "segment"))
-    for name, task in ((args.detect_model, "detect"), (args.classifier, "lesion-classifier")):
-        if name:  # without, there may be none: volumes alone need them
-            read_verified(*resolve(name, task))
-    with show_progress(args.progress, args.quiet) as (progress, log):
-        result = run(args.inputs, options, progress, log)
-    if not args.quiet:
-        _print_results(result, options.output)
-    for failure in result.failures:
-        _error(failure.message)
-    if result.cancelled:
-        return CANCELLED
-    return FAILED if result.failures else OK
-
-
-def _print_results(result: RunResult, output: Path) -> None:
-    from .report import INDEX, counts
-
-    done = [r for r in result.results if r.study is not None]
-    rows = [_table_row(r) for r in done[:_TABLE_ROWS]]
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    if len(done) > len(rows):
-        print(f"... and {len(done) - len(rows)} more in {output / 'summary.csv'}")
-    n = counts(result.results)
-    skipped = f" ({result.skipped} of them finished earlier)" if result.skipped else ""
-    print(
-        f"{n['inputs']} input{'s' if n['inputs'] != 1 else ''}{skipped}: {n['with_lesion']} with a lesion, "
-        f"{n['without_lesion']} without, {n['failed']} failed."
-    )
-    if result.left:
-        names = ", ".join(path.name for path in result.left[:3]) + (", ..." if len(result.left) > 3 else "")
-        print(f"Left out, as not images: {len(result.left)} ({names})")
-    print(f"Results: {output / INDEX}")
-    print(RESEARCH_USE)
-
-
-def _table_row(result: Result) -> tuple[str, str, str]:
-    from .report import key_figure
-
-    first = next(iter(result.study.findings), None)
-    if first is None:
-        return Path(result.source).name, result.study.summary, ""
-    return Path(result.source).name, result.study.summary, f"score {first.score:.2f}{key_figure(first)}"
 
 
 # ---------------------------------------------------------------------------------------------------------- models

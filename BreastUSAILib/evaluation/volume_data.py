@@ -29,6 +29,7 @@ class TrueLesion:
     volume_ml : cm3; None until the mask was counted, see `VolumeCase.read`.
     posterior : of phantoms, the probability of malignancy that a perfect reader would state; None elsewhere.
     descriptors : of phantoms, BI-RADS descriptors by name, and "category".
+    label : its value in the label map that `VolumeCase.read_labels` gives.
     """
 
     box: Box
@@ -36,6 +37,7 @@ class TrueLesion:
     volume_ml: float | None = None
     posterior: float | None = None
     descriptors: Mapping[str, str] = field(default_factory=dict)
+    label: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class VolumeCase:
     image : the file.
     lesions : none in a healthy volume.
     challenge : the case in the layout of TDSC-ABUS, None for a phantom in the native layout.
+    labels : the file of a phantom's label map; None in the layout of TDSC-ABUS, whose case knows its mask.
     """
 
     id: str
@@ -56,6 +59,7 @@ class VolumeCase:
     image: Path
     lesions: tuple[TrueLesion, ...]
     challenge: TdscCase | None = None
+    labels: Path | None = None
 
     def read(self) -> tuple[sitk.Image, tuple[TrueLesion, ...]]:
         """The volume on its true grid, and its lesions with their volumes.
@@ -72,6 +76,34 @@ class VolumeCase:
         counted = int(np.count_nonzero(sitk.GetArrayViewFromImage(mask)))
         volume = counted * float(np.prod(image.GetSpacing())) / 1000
         return image, tuple(replace(lesion, volume_ml=volume) for lesion in self.lesions)
+
+    def read_labels(self) -> tuple[sitk.Image, sitk.Image, tuple[TrueLesion, ...]]:
+        """The volume, its label map (uint8, `TrueLesion.label` where a lesion is) on the very same grid, and its lesions.
+
+        Raises
+        ------
+        ImageError, DataError : as `read`; a label map that does not fit its volume or lacks a lesion.
+        """
+        if self.challenge is not None:
+            image, labels = self.challenge.read()
+            source = self.challenge.mask
+        else:
+            from ..image import read_image
+
+            image, source = read_image(self.image).image, self.labels
+            if source is None or not source.is_file():
+                raise DataError(f"{self.image} has no label map; make it again with breastusai phantom.")
+            labels = sitk.Cast(read_image(source, allow_constant=True).image, sitk.sitkUInt8)
+            if labels.GetSize() != image.GetSize():
+                raise DataError(f"{source} has {labels.GetSize()} voxels, its volume {image.GetSize()}; make both again.")
+            labels.CopyInformation(image)
+        counts = np.bincount(sitk.GetArrayViewFromImage(labels).ravel(), minlength=256)
+        missing = [str(lesion.label) for lesion in self.lesions if not counts[lesion.label]]
+        if missing:
+            raise DataError(f"{source} shows no lesion {', '.join(missing)}; its annotation is incomplete.")
+        voxel = float(np.prod(image.GetSpacing())) / 1000
+        lesions = tuple(replace(x, volume_ml=float(counts[x.label]) * voxel) for x in self.lesions)
+        return image, labels, lesions
 
 
 def read_volumes(
@@ -109,10 +141,11 @@ def _phantom_case(folder: Path, record: VolumeRecord) -> VolumeCase:
             volume_ml=lesion.volume_ml,
             posterior=lesion.posterior,
             descriptors=_descriptors(lesion),
+            label=lesion.label,
         )
         for lesion in record.lesions
     )
-    return VolumeCase(record.name, folder.name, record.split, record.image, lesions)
+    return VolumeCase(record.name, folder.name, record.split, record.image, lesions, labels=record.labels)
 
 
 def _challenge_case(folder: Path, case: TdscCase, record: VolumeRecord | None) -> VolumeCase:

@@ -19,7 +19,7 @@ from .folder import CONFIG
 if TYPE_CHECKING:
     from torch import nn
 
-NETWORKS = {"roi_cnn.RoiCnn", "detection.DetectionNetwork", "lesion_classifier.LesionClassifier"}
+NETWORKS = {"roi_cnn.RoiCnn", "detection.DetectionNetwork", "lesion_classifier.LesionClassifier", "vnet.VNet", "unet.SegmentationUNet"}
 """What a catalogue or a user's config.json may name; anything else is refused rather than imported."""
 
 

@@ -1,0 +1,524 @@
+"""The recipe of the joint network: ``breastusai train segment-3d --data DIR --output DIR``.
+
+The paper's crops are 64 x 32 x 64 mm at 0.5 mm about a lesion, and its network is taught after each of N passes (Algorithm 1). What ships
+is taught the same way on crops that are scaled to the lesion, off the mark as a detector's boxes are. Volumes for
+training and validation are the data sets' own splits, or, with ``--fold``, both of them dealt out anew; the test split is never read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..atomic import output_error, write_text
+from ..errors import DataError, UsageError
+from ..lesion_crop import CropRule
+
+if TYPE_CHECKING:
+    from ..evaluation.volume_data import VolumeCase
+    from .parallel import Team
+
+CHECKPOINT = "checkpoint.pt"
+MOST_ITERATIONS = 4
+ABLATIONS = (
+    *("VNet", "ClsNet", "CVNet", "CVNet_Iter", "C_MS VNet", "C_MS VNet_Iter"),
+    *("stages 1-9", "stages 2-8", "stages 3-7", "stages 4-6", "stages 5"),
+)
+"""The names of `networks.vnet.ABLATIONS`, which stand there beside what they mean."""
+
+
+@dataclass(frozen=True)
+class Segment3dRecipe:
+    """Settings of a training run.
+
+    Attributes
+    ----------
+    configuration : "compact" or "paper" (see `networks.vnet`).
+    ablation : a name of `networks.vnet.ABLATIONS`; "" for the whole.
+    rule : how crops are made.
+    iterations : N, passes that are each taught, 0 to 4. 0: the network takes no probability map and makes one pass.
+    epochs, crops : how many epochs, of how many crops each; a checkpoint is written after each.
+    batch : crops a step, over all processes.
+    rate, weight_decay : of AdamW (paper: Adam); the rate is the highest of a cosine.
+    weight, uncertainty, cross_entropy : see `segment_3d_losses.Balance` and `outline_loss`.
+    vary : fields of `segment_3d_crops.Variation` that differ.
+    decay : of the averaged weights.
+    fold, folds : with a fold (from 0), train and validation volumes are dealt out anew and this one of `folds` is held out.
+    seed : fixes initial weights and crops; other thread counts, CPUs or numbers of processes still round otherwise.
+    """
+
+    configuration: str = "compact"
+    ablation: str = ""
+    rule: CropRule = CropRule()
+    iterations: int = 2
+    epochs: int = 65
+    crops: int = 400
+    batch: int = 4
+    rate: float = 2e-3
+    weight_decay: float = 0.02
+    weight: float = 0.3
+    uncertainty: bool = False
+    cross_entropy: float = 0.5
+    vary: dict[str, Any] = field(default_factory=dict)
+    decay: float = 0.998
+    fold: int | None = None
+    folds: int = 4
+    seed: int = 1
+
+
+PAPER = Segment3dRecipe(
+    configuration="paper",
+    rule=CropRule(shape=(128, 64, 128), finest=0.5, coarsest=0.5, margin=1.0),
+    epochs=200,
+    crops=400,
+    batch=2,
+    rate=1e-4,
+    weight_decay=0.0,
+    cross_entropy=0.0,
+    vary={"intensities": False, "shift": 0.0, "zoom": 1.0, "wide_share": 0.0},
+)
+"""The published system as far as the paper says: 64 x 32 x 64 mm at 0.5 mm, Adam at 1e-4, batches of 2, lambda 0.3, N = 2, turned, mirrored, bent
+and scaled. How the rate decays, the number of epochs and the extent of the variation were chosen."""
+
+
+def build_network(recipe: Segment3dRecipe):
+    """A fresh VNet after the recipe, and its arguments. Raises `UsageError` for an unknown configuration or ablation."""
+    from ..networks import vnet
+
+    named = {"compact": vnet.COMPACT, "paper": vnet.PAPER}
+    if recipe.configuration not in named:
+        raise UsageError(f"configuration {recipe.configuration!r} is unknown; choose compact or paper.")
+    arguments = dict(named[recipe.configuration])
+    if recipe.ablation:
+        if recipe.ablation not in vnet.ABLATIONS:
+            raise UsageError(f"ablation {recipe.ablation!r} is unknown; choose one of {', '.join(vnet.ABLATIONS)}.")
+        arguments |= vnet.ABLATIONS[recipe.ablation]
+    if recipe.iterations == 0:
+        arguments["iterative"] = False
+    return vnet.VNet(**arguments), arguments
+
+
+def train(
+    data: Sequence[Path | str],
+    output: Path | str,
+    recipe: Segment3dRecipe = Segment3dRecipe(),
+    *,
+    cache: Path | str | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    resume: bool = True,
+    validate_every: int = 5,
+    device: str = "auto",
+    workers: int = 0,
+    watch: Callable[[int, Any], None] | None = None,
+) -> Path:
+    """Train the joint network and leave a model folder (config.json, model.safetensors, log.jsonl, checkpoint.pt) in `output`.
+
+    A run that was killed goes on at its last finished epoch when called again. Under torchrun the processes share each batch.
+
+    Parameters
+    ----------
+    data : data sets with the splits train and validation: phantoms, or the layout of TDSC-ABUS.
+    cache : where prepared lesions are kept; None: ``cache`` in `output`.
+    spacing_mm : true spacing of data in the layout of TDSC-ABUS, where it is another than the challenge's.
+    workers : processes that prepare crops while the network computes; 0: none.
+    watch : called after each epoch, in every process, with its number and the network.
+
+    Raises
+    ------
+    DataError : a data set's layout is wrong, a split has no lesion, or not both kinds where both are to be told apart.
+    UsageError : unknown configuration, ablation, fold or device; a batch that the processes cannot share; a checkpoint of another recipe.
+    OutputError : `output` or `cache` cannot be written.
+    """
+    from ..models.devices import choose_device
+    from . import segment_3d_data as lesions
+    from .parallel import team
+
+    output = Path(output)
+    cache = Path(cache) if cache is not None else output / "cache"
+    with team(choose_device(device).name) as group:
+        _check(recipe, group.size)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(output, error) from error
+        cases = split_cases(data, recipe, spacing_mm)
+        for split in cases:
+            lesions.prepare(split[group.rank :: group.size], cache, recipe.rule, _tell(group.first))
+        group.wait()
+        training, validation = (lesions.load(split, cache, recipe.rule) for split in cases)
+        for name, patches in (("training", training), ("validation", validation)):
+            if not patches:
+                raise DataError(
+                    f"the volumes for {name} of {', '.join(map(str, data))} have no lesion; make more volumes."
+                )
+        run = _Run(output, recipe, training, group, workers, resume)
+        if run.network.answers and len({p.malignant for p in training}) < 2:
+            raise DataError("the lesions to learn from are all benign or all malignant; add volumes of the other kind.")
+        group.wait()  # before the first writes a new checkpoint
+        for epoch in range(run.first_epoch, recipe.epochs):
+            record = run.epoch(epoch)
+            if watch is not None:
+                watch(epoch, run.network)
+            if not group.first:
+                continue
+            last = epoch + 1 == recipe.epochs
+            if (epoch + 1) % validate_every == 0 or last:
+                record |= run.validate(validation)
+            if last:
+                run.save(cases[0], validation)
+            run.journal.write(**record)
+            run.checkpoint(epoch)
+        group.wait()
+    return output
+
+
+def split_cases(
+    data: Sequence[Path | str], recipe: Segment3dRecipe, spacing_mm: Sequence[float] | None = None
+) -> list[list[VolumeCase]]:
+    """The cases to learn from and to validate on: the data sets' splits, or a fold of both together."""
+    from .detection_data import read_split
+    from .segment_3d_data import folds
+
+    cases = []
+    for split in ("train", "validation"):
+        try:
+            cases.append(read_split(data, split, spacing_mm))
+        except DataError:
+            if recipe.fold is None or (split == "validation" and not cases[0]):
+                raise
+            cases.append([])
+    if recipe.fold is None:
+        return cases
+    together = [*cases[0], *cases[1]]
+    if len(together) < recipe.folds:
+        raise DataError(f"{len(together)} volumes cannot be dealt out in {recipe.folds} folds; make more volumes.")
+    return list(folds(together, recipe.folds, recipe.fold))
+
+
+def _check(recipe: Segment3dRecipe, processes: int) -> None:
+    """Refuse what cannot be trained, before any work is done."""
+    if recipe.batch % processes or recipe.crops < recipe.batch:
+        raise UsageError(
+            f"a batch of {recipe.batch} crops cannot be shared by {processes} processes, or is more than the {recipe.crops} crops "
+            "of an epoch; choose another --batch."
+        )
+    if not 0 <= recipe.iterations <= MOST_ITERATIONS:
+        raise UsageError(f"the number of iterations is {recipe.iterations}; it must be from 0 to {MOST_ITERATIONS}.")
+    if recipe.fold is not None and not (recipe.folds >= 2 and 0 <= recipe.fold < recipe.folds):
+        raise UsageError(
+            f"fold {recipe.fold} of {recipe.folds} is not possible; with --folds K (2 or more), --fold is from 0 to K - 1."
+        )
+    if any(n % 16 for n in recipe.rule.shape):
+        raise UsageError(f"the crop {recipe.rule.shape} does not suit the network; its sides must be multiples of 16.")
+
+
+class _Run:
+    """A training run: the network, its average and its optimiser, begun or taken up again at a checkpoint."""
+
+    def __init__(
+        self, output: Path, recipe: Segment3dRecipe, training: Sequence, group: Team, workers: int, resume: bool
+    ) -> None:
+        import torch
+        from torch import nn
+        from torch.utils.data import DataLoader
+
+        from .loop import ExponentialAverage, Journal, load_checkpoint
+        from .segment_3d_crops import CropSet, Variation, collate
+        from .segment_3d_data import fingerprint
+        from .segment_3d_losses import Balance, class_weights
+
+        self.output, self.recipe, self.group = output, recipe, group
+        self.settings = f"{recipe!r} on {fingerprint(training)}"
+        path = output / CHECKPOINT
+        state = load_checkpoint(path) if resume else None
+        if state is not None and state["recipe"] != self.settings:
+            raise UsageError(f"{path} belongs to another recipe or other data; choose another --output or delete it.")
+
+        torch.manual_seed(recipe.seed)
+        network, self.arguments = build_network(recipe)
+        self.network = network.to(group.device).to(memory_format=torch.channels_last_3d)
+        # The network and the balance of its tasks learn together.
+        self.learner = nn.ModuleDict(
+            {"network": self.network, "balance": Balance(recipe.weight, recipe.uncertainty).to(group.device)}
+        )
+        self.average = ExponentialAverage(self.network, recipe.decay)
+        self.optimiser = torch.optim.AdamW(self.learner.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+        self.first_epoch = 0
+        if state is not None:
+            self.learner.load_state_dict(state["learner"])
+            self.average.network.load_state_dict(state["average"])
+            self.average.steps = state["steps"]
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.first_epoch = state["epoch"] + 1
+            if group.first:
+                print(f"resuming after epoch {self.first_epoch} of {recipe.epochs}", flush=True)
+
+        self.class_weights = class_weights([p.malignant for p in training])
+        self.crops = CropSet(training, recipe.rule, Variation(**recipe.vary), recipe.crops, recipe.seed)
+        starts = range(0, recipe.crops - recipe.batch + 1, recipe.batch)
+        mine = [list(range(start, start + recipe.batch))[group.rank :: group.size] for start in starts]
+        self.loader = DataLoader(self.crops, batch_sampler=mine, collate_fn=collate, num_workers=workers)
+        self.journal = Journal(output) if group.first else None
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """Train one epoch; returns its losses, the means over all passes and processes."""
+        import torch
+
+        from ..models.devices import autocast
+        from .loop import cosine_rate
+
+        recipe, network, device = self.recipe, self.network, self.group.device
+        passes = max(1, recipe.iterations) if network.iterative else 1
+        self.crops.epoch = epoch
+        network.train()
+        # Dropout is to be the same in a run that was killed and goes on.
+        torch.manual_seed((recipe.seed * 1_000_003 + epoch) * 64 + self.group.rank)
+        totals, steps = torch.zeros(3), len(self.loader)
+        for step, batch in enumerate(self.loader):
+            rate = cosine_rate((epoch + step / steps) / recipe.epochs, recipe.rate)
+            for parameters in self.optimiser.param_groups:
+                parameters["lr"] = rate
+            volumes = batch.volumes.to(device, memory_format=torch.channels_last_3d)
+            outlines, spacings, malignant = (v.to(device) for v in batch[1:])
+            probability = None
+            for turn in range(passes):  # Algorithm 1: a loss and a step after each pass
+                with autocast(device):
+                    said = network(volumes, probability, spacings, opinion=turn + 1 == passes)
+                total, figures = self._loss(said, outlines, malignant)
+                self.optimiser.zero_grad(set_to_none=True)
+                total.backward()
+                totals += self.group.average(self.learner, figures.float().cpu()) / passes
+                torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+                self.optimiser.step()
+                self.average.update(network)
+                if said.outline is not None:
+                    probability = torch.sigmoid(said.outline.detach().float())[:, None]
+        values = dict(zip(("loss", "outline", "malignancy"), (totals / steps).tolist(), strict=True))
+        if recipe.uncertainty:
+            values["shares"] = [round(s, 3) for s in self.learner["balance"].shares()]
+        return {"epoch": epoch + 1, "of": recipe.epochs, **values}
+
+    def _loss(self, said, outlines, malignant):
+        """The loss, and for the journal: itself, that of the outline and that of malignancy (0 where there is none)."""
+        import torch
+
+        from .segment_3d_losses import focal_loss, outline_loss
+
+        segmentation = classification = second = None
+        if said.outline is not None:
+            segmentation = outline_loss(said.outline, outlines, self.recipe.cross_entropy)
+        first = 1 if self.network.branch is not None else 0
+        logits = said.malignancy.float()
+        if first:
+            classification = focal_loss(logits[:, 0], malignant, self.class_weights)
+        if logits.shape[1] > first:  # the second opinion shares nothing with the rest and needs no balance
+            second = focal_loss(logits[:, first], malignant, self.class_weights)
+        total = self.learner["balance"](classification, segmentation)
+        if second is not None:
+            total = total + second
+        none = logits.new_zeros(())
+        figures = [
+            total,
+            none if segmentation is None else segmentation,
+            none if classification is None else classification,
+        ]
+        return total, torch.stack([v.detach() for v in figures])
+
+    def validate(self, validation: Sequence) -> dict[str, float]:
+        """Figures of the averaged network on the validation lesions, in crops of their true boxes."""
+        from .segment_3d_choice import figures, look
+
+        seen = look(
+            self.average.network, validation, self.recipe.rule, self.group.device, most_passes=self.recipe.iterations
+        )
+        return figures(validation, seen)
+
+    def save(self, cases: Sequence, validation: Sequence) -> None:
+        """Choose what follows the network, and leave the model: the averaged network of the last epoch."""
+        from ..models.folder import save_model
+        from .segment_3d_choice import choose
+
+        choice, tried = choose(
+            self.average.network, validation, self.recipe.rule, self.group.device, self.recipe.iterations
+        )
+        measured = {**self.validate(validation), **{k: v for k, v in tried.items() if k == "best_possible_auc"}}
+        write_text(self.output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
+        save_model(self.output, self.average.network, _config(self.recipe, self.arguments, cases, choice, measured))
+
+    def checkpoint(self, epoch: int) -> None:
+        from .loop import save_checkpoint
+
+        save_checkpoint(
+            self.output / CHECKPOINT,
+            recipe=self.settings,
+            epoch=epoch,
+            learner=self.learner.state_dict(),
+            average=self.average.network.state_dict(),
+            steps=self.average.steps,
+            optimiser=self.optimiser.state_dict(),
+        )
+
+
+def _tell(first: bool) -> Callable[[float, str], None] | None:
+    """Words on the screen, twenty lines in all, of the first process only."""
+    if not first:
+        return None
+    told = [-1]
+
+    def tell(fraction: float, message: str) -> None:
+        if int(fraction * 20) != told[0]:
+            told[0] = int(fraction * 20)
+            print(message, flush=True)
+
+    return tell
+
+
+def _config(recipe: Segment3dRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:
+    sources = sorted({case.source for case in cases})
+    part = "split train" if recipe.fold is None else f"all but fold {recipe.fold} of {recipe.folds}"
+    rule = recipe.rule
+    return {
+        "id": f"segmentation-3d-{recipe.configuration}",
+        "task": "segment-3d",
+        "version": "1.0.0",
+        "network": "vnet.VNet",
+        "arguments": json.loads(json.dumps(arguments)),
+        "preprocessing": {
+            "dimension": 3,
+            "shape": list(rule.shape),
+            "finest": rule.finest,
+            "coarsest": rule.coarsest,
+            "margin": rule.margin,
+            "intensity": "standardised within the crop",
+        },
+        "postprocessing": choice,
+        "trained_on": f"lesions of {len(cases)} volumes of {', '.join(sources)} ({part})",
+        "licence": "unspecified",
+        "measured": {"validation": measured},
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="phantoms, or data in the layout of TDSC-ABUS",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where the model folder goes; a killed run resumes there",
+    )
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where prepared lesions are kept (default: cache in --output)"
+    )
+    parser.add_argument("--prepare-only", action="store_true", help="fill the cache and stop")
+    parser.add_argument(
+        "--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network"
+    )
+    parser.add_argument(
+        "--ablation", choices=ABLATIONS, default="", help="one of the paper's ablations (default: the whole)"
+    )
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        metavar="N",
+        help=f"passes that are taught, 0 to {MOST_ITERATIONS} (default: 2; 0: no probability map)",
+    )
+    parser.add_argument("--epochs", type=int, help=f"default: {Segment3dRecipe.epochs}; paper: {PAPER.epochs}")
+    parser.add_argument(
+        "--crops",
+        type=int,
+        metavar="N",
+        help=f"crops an epoch (default: {Segment3dRecipe.crops}; paper: {PAPER.crops})",
+    )
+    parser.add_argument(
+        "--batch", type=int, help=f"crops a step (default: {Segment3dRecipe.batch}; paper: {PAPER.batch})"
+    )
+    parser.add_argument(
+        "--rate", type=float, help=f"highest learning rate (default: {Segment3dRecipe.rate}; paper: {PAPER.rate})"
+    )
+    parser.add_argument(
+        "--lambda",
+        dest="weight",
+        type=float,
+        metavar="L",
+        help="weight of malignancy against the outline (default: 0.3)",
+    )
+    parser.add_argument(
+        "--uncertainty", action="store_true", help="learn that weight instead (homoscedastic uncertainty)"
+    )
+    parser.add_argument(
+        "--fold", type=int, metavar="K", help="hold out this fold, from 0, of the volumes for training and validation"
+    )
+    parser.add_argument(
+        "--folds", type=int, default=Segment3dRecipe.folds, metavar="N", help="how many folds there are (default: 4)"
+    )
+    parser.add_argument("--seed", type=int, default=Segment3dRecipe.seed)
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar="MM",
+        help="true spacing (lateral, depth, slice) of data in the layout of TDSC-ABUS",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare crops (default: 0)")
+    parser.add_argument(
+        "--validate-every", type=int, default=5, metavar="N", help="epochs between looks at the validation lesions"
+    )
+    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
+
+
+def recipe_of(args: argparse.Namespace) -> Segment3dRecipe:
+    """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
+    recipe = PAPER if args.configuration == "paper" else Segment3dRecipe()
+    changes = {
+        name: value for name in ("epochs", "crops", "batch", "rate") if (value := getattr(args, name)) is not None
+    }
+    if any(value <= 0 for value in changes.values()):
+        raise UsageError("--epochs, --crops, --batch and --rate must be above 0.")
+    if args.weight is not None:
+        if not 0 <= args.weight <= 1:
+            raise UsageError(f"--lambda is {args.weight}; it must lie between 0 and 1.")
+        changes["weight"] = args.weight
+    if args.iterations is not None:
+        changes["iterations"] = args.iterations
+    same = {name: getattr(args, name) for name in ("ablation", "uncertainty", "fold", "folds", "seed")}
+    return replace(recipe, **same, **changes)
+
+
+def main(args: argparse.Namespace) -> int:
+    recipe = recipe_of(args)
+    if args.prepare_only:
+        from .segment_3d_data import prepare
+
+        _check(recipe, 1)
+        cache = args.cache or args.output / "cache"
+        for cases in split_cases(args.data, recipe, args.spacing):
+            prepare(cases, cache, recipe.rule, _tell(True))
+        print(f"The lesions are in {cache}.")
+        return 0
+    folder = train(
+        args.data,
+        args.output,
+        recipe,
+        cache=args.cache,
+        spacing_mm=args.spacing,
+        resume=not args.restart,
+        validate_every=max(1, args.validate_every),
+        device=args.device,
+        workers=args.workers,
+    )
+    print(f"The model is in {folder}; measure it with: breastusai evaluate segment-3d --model {folder}")
+    return 0
