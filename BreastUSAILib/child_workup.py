@@ -142,6 +142,7 @@ def _temporary_folder(name: str) -> tempfile.TemporaryDirectory:
 def cli_arguments(source: Path, output: Path, options: WorkupOptions) -> list[str]:
     """The command line of ``breastusai run`` for these options."""
     arguments = ["run", str(source), "--output", str(output), "--progress", "json", "--no-scene"]
+    arguments += ["--jobs", "0"]  # this child is a process of its own already
     arguments += ["--device", options.device, "--lesions", options.lesions]
     if options.model:
         arguments += ["--model", options.model]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,19 @@ RUN = "run.json"
 RUN_SCHEMA = "breastusai/run/1.0"
 
 _LONGEST_NAME = 100  # bytes; room for suffixes below the 255 of most file systems
-_RESERVED = ("run.json", "summary.csv", "index.html", "con", "prn", "aux", "nul")
+_RESERVED = (
+    "run.json",
+    "summary.csv",
+    "studies.csv",
+    "failures.csv",
+    "studies.parquet",
+    "findings.parquet",
+    "index.html",
+    "con",
+    "prn",
+    "aux",
+    "nul",
+)
 _WILDCARDS = re.compile(r"[*?\[]")
 
 
@@ -28,102 +40,169 @@ class Source:
     path : absolute.
     shown : the path as the user named it, for messages.
     within : the path inside the folder that the user named, or the bare file name; result folders are named after it.
+    files : all files, absolute, of a volume that is a series of DICOM files (`path` is their first); else empty.
     """
 
     path: Path
     shown: str
     within: Path
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What was found.
+class Found:
+    """A part of what was found: what one folder holds, or the files that were named one after the other.
 
     Attributes
     ----------
-    sources : in the order named, those of a folder sorted; each file once.
-    left : files in the folders that are no images.
+    sources : the image files, sorted where a folder was searched.
+    left : files in the folders that are no images, or none to work on.
     failures : (what the user named, sentence) for what does not exist or cannot be listed.
+    reasons : (file, phrase) for those of `left` that are DICOM: why they are none to work on.
     """
 
-    sources: tuple[Source, ...]
-    left: tuple[Path, ...]
-    failures: tuple[tuple[str, str], ...]
+    sources: tuple[Source, ...] = ()
+    left: tuple[Path, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[tuple[Path, str], ...] = ()
 
 
-def find_inputs(names: Sequence[str], output: Path) -> Inputs:
-    """Expand files, folders (with all below) and wildcard patterns.
+def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
+    """Expand files, folders (with all below) and wildcard patterns, folder by folder, as the search goes on.
 
-    A file that is named is an input whatever it is; from folders and patterns only image files are taken. The output
-    folder and the results of other runs are not looked into.
+    A file that is named is an input whatever it is; from folders and patterns only image files are taken; each file comes
+    once. The output folder and the results of other runs are not looked into. Only the folder that is being read is held
+    in memory; where several things are named, so is the name of every file.
     """
-    sources: dict[Path, Source] = {}
-    left: list[Path] = []
-    failures: list[tuple[str, str]] = []
     output = Path(os.path.abspath(output))
+    if len(names) == 1 and not _WILDCARDS.search(names[0]):
+        yield from _search(names, output)
+        return
+    seen: set[Path] = set()
+    passed: set[Path] = set()  # what is no image; it may still be named itself later
+    for found in _search(names, output):
+        sources: dict[Path, Source] = {}
+        for source in found.sources:
+            if source.path not in seen:
+                sources.setdefault(source.path, source)
+        seen.update(sources)
+        left = [
+            path
+            for path in found.left
+            if Path(os.path.abspath(path)) not in seen and Path(os.path.abspath(path)) not in passed
+        ]
+        passed.update(Path(os.path.abspath(path)) for path in left)
+        yield Found(tuple(sources.values()), tuple(left), found.failures, found.reasons)
 
-    def add(path: Path, shown: Path, within: Path) -> None:
-        path = Path(os.path.abspath(path))
-        sources.setdefault(path, Source(path, str(shown), within))
 
-    def add_folder(folder: Path) -> None:
-        before = len(sources)
-        images, others, problems = _walk(folder, output)
-        for path in images:
-            add(path, path, path.relative_to(folder))
-        left.extend(others)
-        failures.extend(problems)
-        if not images and not problems and len(sources) == before:
-            failures.append((str(folder), f"{folder} has no image files in it; give a folder with images."))
-
+def _search(names: Sequence[str], output: Path) -> Iterator[Found]:
+    files: list[Source] = []  # named one after the other: their folders are named together
     for name in names:
         path = Path(name)
-        if os.path.isdir(path):  # Path.is_dir raises where it may not look, or where the name is too long
-            add_folder(path)
-        elif os.path.lexists(path) or not _WILDCARDS.search(name):
-            add(path, path, Path(path.name))  # one that does not exist fails when it is read, with its own sentence
+        # Path.is_dir raises where it may not look, or where the name is too long.
+        if path.name.upper() == "DICOMDIR" and os.path.isfile(path):
+            yield _listed(path)
+            continue
+        if not os.path.isdir(path) and (os.path.lexists(path) or not _WILDCARDS.search(name)):
+            files.append(_source(path, Path(path.name)))  # one that does not exist fails when it is read
+            continue
+        if files:
+            yield Found(tuple(files))
+            files = []
+        yield from _walk(path, output) if os.path.isdir(path) else _matches(name, output)
+    if files:
+        yield Found(tuple(files))
+
+
+def _source(path: Path, within: Path, files: Sequence[Path] = ()) -> Source:
+    return Source(Path(os.path.abspath(path)), str(path), within, tuple(Path(os.path.abspath(file)) for file in files))
+
+
+def _sort_out(images: Sequence[Path], folder: Path | None = None) -> tuple[list[Source], tuple[tuple[Path, str], ...]]:
+    """Image files as sources, DICOM series together; and the DICOM files that are none to work on. folder: as the user named it."""
+    from .dicom_series import sort_out
+
+    found = sort_out(images)
+    sources = [
+        _source(i.path, Path(i.path.name) if folder is None else i.path.relative_to(folder), i.files)
+        for i in found.inputs
+    ]
+    return sources, found.skipped
+
+
+def _listed(dicomdir: Path) -> Found:
+    """The ultrasound images that a DICOMDIR lists."""
+    from .dicom_series import find
+    from .errors import BreastUSAIError
+
+    try:
+        found = find(dicomdir)
+    except BreastUSAIError as error:
+        return Found(failures=((str(dicomdir), str(error)),))
+    sources = [_source(i.path, i.path.relative_to(dicomdir.parent), i.files) for i in found.inputs]
+    none = () if sources else ((str(dicomdir), f"{dicomdir} lists no ultrasound image; give another medium."),)
+    return Found(tuple(sources), tuple(path for path, _ in found.skipped), none, found.skipped)
+
+
+def _matches(name: str, output: Path) -> Iterator[Found]:
+    """What a pattern matches."""
+    matches = sorted(Path(m) for m in glob.glob(name, recursive=True))
+    if not matches:
+        yield Found(failures=((name, f"{name} matches no file; check the pattern."),))
+    images, left = [], []
+    for match in matches:
+        if _is_results(match, output) or any(_is_results(p, output) for p in match.parents):
+            continue
+        if os.path.isdir(match):
+            # ** names each folder and all that is in it: the files come by themselves.
+            if "**" not in name:
+                yield from _walk(match, output)
+        elif _is_image(match):
+            images.append(match)
         else:
-            matches = sorted(Path(m) for m in glob.glob(name, recursive=True))
-            if not matches:
-                failures.append((name, f"{name} matches no file; check the pattern."))
-            for match in matches:
-                if _is_results(match, output) or any(_is_results(p, output) for p in match.parents):
-                    continue
-                if os.path.isdir(match):
-                    # ** names each folder and all that is in it: the files come by themselves.
-                    if "**" not in name:
-                        add_folder(match)
-                elif _is_image(match):
-                    add(match, match, Path(match.name))
-                else:
-                    left.append(match)
-    others = (path for path in dict.fromkeys(left) if Path(os.path.abspath(path)) not in sources)
-    return Inputs(tuple(sources.values()), tuple(others), tuple(failures))
+            left.append(match)
+    sources, reasons = _sort_out(images)
+    yield Found(tuple(sources), (*left, *(path for path, _ in reasons)), reasons=reasons)
 
 
-def _walk(folder: Path, output: Path) -> tuple[list[Path], list[Path], list[tuple[str, str]]]:
-    """Image files, other files, and folders that cannot be listed, sorted, below a folder."""
-    images: list[Path] = []
-    others: list[Path] = []
+def _walk(folder: Path, output: Path) -> Iterator[Found]:
+    """What is below a folder, one folder at a time."""
+    if Path(os.path.abspath(folder)) == output:
+        sentence = f"{folder} is the output folder as well; choose another folder for --output."
+        yield Found(failures=((str(folder), sentence),))
+        return
+    if _is_results(folder, output):
+        sentence = f"{folder} holds results, not images; give the folder with the images."
+        yield Found(failures=((str(folder), sentence),))
+        return
     problems: list[tuple[str, str]] = []
 
     def note(error: OSError) -> None:
         reason = error.strerror or str(error)
         problems.append((str(error.filename), f"{error.filename} cannot be listed ({reason}); check its permissions."))
 
-    if Path(os.path.abspath(folder)) == output:
-        return [], [], [(str(folder), f"{folder} is the output folder as well; choose another folder for --output.")]
-    if _is_results(folder, output):
-        return [], [], [(str(folder), f"{folder} holds results, not images; give the folder with the images.")]
+    images = failures = 0
     for here, folders, files in os.walk(folder, onerror=note):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _is_results(Path(here, f), output))
+        found, left = [], []
         for name in sorted(files):
             path = Path(here, name)
             if _is_image(path):
-                images.append(path)
+                found.append(path)
             elif not name.startswith("."):
-                others.append(path)
-    return images, others, problems
+                left.append(path)
+        sources, reasons = _sort_out(found, folder)
+        left += [path for path, _ in reasons]
+        images += len(sources)
+        failures += len(problems)
+        if sources or left or problems:
+            yield Found(tuple(sources), tuple(left), tuple(problems), reasons)
+        problems.clear()
+    if problems:
+        yield Found(failures=tuple(problems))
+    elif not images and not failures:
+        sentence = f"{folder} has no image files in it; give a folder with images."
+        yield Found(failures=((str(folder), sentence),))
 
 
 def _is_image(path: Path) -> bool:
@@ -150,42 +229,48 @@ def read_run(folder: Path) -> Mapping:
     return data if isinstance(data, dict) and data.get("schema") == RUN_SCHEMA else {}
 
 
-def name_folders(sources: Iterable[Source], taken: Mapping[str, str]) -> dict[Path, str]:
-    """A folder of results for each source: unique, readable, and the same when the run is repeated.
+class FolderNames:
+    """Gives each source a folder of results: a name that is unique, readable, and the same when the run is repeated.
 
-    The name is the file's, without its suffix (``a/b.png`` below the named folder: ``a_b``). Sources whose names would
-    clash all take longer ones: with the suffix, then with the folder's name, at last with a hash of the path.
+    The name is the file's, without its suffix (``a/b.png`` below the named folder: ``a_b``). Sources of one batch whose
+    names would clash all take longer ones, and so does one that meets a name of an earlier batch: with the suffix, then
+    with the folder's name, at last with a hash of the path.
 
     Parameters
     ----------
-    sources : what needs names.
     taken : folder name -> absolute path of its source, from earlier runs into the same output. A source keeps its name.
-
-    Returns
-    -------
-    dict : absolute path -> folder name.
     """
-    names: dict[Path, str] = {}
-    earlier = {path: name for name, path in taken.items()}
-    waiting = []
-    for source in sources:
-        if str(source.path) in earlier:
-            names[source.path] = earlier[str(source.path)]
-        else:
-            waiting.append(source)
-    used = {name.casefold() for name in (*taken, *_RESERVED)}
-    for level in range(4):
-        wanted: dict[str, list[Source]] = {}
-        for source in waiting:
-            wanted.setdefault(_name(source, level).casefold(), []).append(source)
+
+    def __init__(self, taken: Mapping[str, str]) -> None:
+        self._names = {path: name for name, path in taken.items()}
+        self._used = {name.casefold() for name in (*taken, *_RESERVED)}
+
+    def of(self, batch: Iterable[Source]) -> dict[Path, str]:
+        """Absolute path -> folder name, for sources that were found together."""
+        names: dict[Path, str] = {}
         waiting = []
-        for key, claimants in wanted.items():
-            if key in used or (len(claimants) > 1 and level < 3):
-                waiting += claimants
-                continue
-            used.add(key)
-            names[claimants[0].path] = _name(claimants[0], level)
-    return names
+        for source in batch:
+            if str(source.path) in self._names:
+                names[source.path] = self._names[str(source.path)]
+            else:
+                waiting.append(source)
+        for level in range(4):
+            wanted: dict[str, list[Source]] = {}
+            for source in waiting:
+                wanted.setdefault(_name(source, level).casefold(), []).append(source)
+            waiting = []
+            for key, claimants in wanted.items():
+                if key in self._used or (len(claimants) > 1 and level < 3):
+                    waiting += claimants
+                    continue
+                self._used.add(key)
+                names[claimants[0].path] = self._names[str(claimants[0].path)] = _name(claimants[0], level)
+        return names
+
+
+def name_folders(sources: Iterable[Source], taken: Mapping[str, str]) -> dict[Path, str]:
+    """A folder of results for each of some sources that are all known, as `FolderNames` gives them."""
+    return FolderNames(taken).of(sources)
 
 
 def _name(source: Source, level: int) -> str:
@@ -200,7 +285,7 @@ def _name(source: Source, level: int) -> str:
     # Characters that some file system refuses; what no text can hold; names that end in a dot or a space.
     name = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]', "_", "_".join(parts)).strip(". ") or "image"
     if len(name.encode()) > _LONGEST_NAME:
-        name = f"{name.encode()[:_LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
+        name = f"{name.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
     return f"{name}-{digest}" if level >= 3 else name
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-MODES = ("auto", "bar", "json", "none")
+MODES = ("auto", "bar", "json", "lines", "none")
+
+_LINE_S = 60.0  # between two lines
 
 Progress = Callable[[float, str], None]
 Log = Callable[[str], None]
@@ -20,19 +23,20 @@ def add_progress_arguments(parser: argparse.ArgumentParser) -> None:
         "--progress",
         choices=MODES,
         default="auto",
-        help="auto: a bar in a terminal; json: a line {\"progress\": 0.42, \"message\": ...} a step",
+        help='auto: a bar in a terminal; json: a line {"progress": 0.42, "message": ...} a step; lines: one a minute',
     )
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
 
 
 @contextmanager
-def show_progress(mode: str, quiet: bool) -> Iterator[tuple[Progress, Log]]:
+def show_progress(mode: str, quiet: bool, without_terminal: str = "none") -> Iterator[tuple[Progress, Log]]:
     """How progress and sentences are shown: (progress function, log function).
 
     Parameters
     ----------
     mode : one of `MODES`.
     quiet : sentences are not printed.
+    without_terminal : what "auto" is where there is no terminal.
     """
 
     def log(text: str) -> None:
@@ -40,9 +44,11 @@ def show_progress(mode: str, quiet: bool) -> Iterator[tuple[Progress, Log]]:
             print(text, flush=True)
 
     if mode == "auto":
-        mode = "bar" if sys.stderr.isatty() and not quiet else "none"
+        mode = "none" if quiet else "bar" if sys.stderr.isatty() else without_terminal
     if mode == "json":
         yield _print_progress, log
+    elif mode == "lines":
+        yield _Lines(), log
     elif mode == "bar":
         from tqdm import tqdm
 
@@ -56,6 +62,49 @@ def show_progress(mode: str, quiet: bool) -> Iterator[tuple[Progress, Log]]:
             yield show, lambda text: None if quiet else bar.write(text, file=sys.stderr)
     else:
         yield (lambda fraction, message: None), log
+
+
+class _Lines:
+    """A line a minute, for logs."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _LINE_S
+
+    def __call__(self, fraction: float, message: str) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LINE_S
+            print(f"{100 * fraction:.0f} %: {message}", flush=True)
+
+
+class Estimate:
+    """How long the rest will take if it goes on as before, by a clock that nobody sets."""
+
+    def __init__(self) -> None:
+        self._start: float | None = None
+        self._before = 0.0
+
+    def begin(self, done: float) -> None:
+        """The work begins now, with so much done; later calls change nothing."""
+        if self._start is None:
+            self._start, self._before = time.monotonic(), done
+
+    def left(self, done: float, total: float) -> str:
+        """In words, "about 5 min"; "" while it is too early to tell."""
+        if self._start is None or done - self._before < 1:
+            return ""
+        elapsed = time.monotonic() - self._start
+        return duration(elapsed * (total - done) / (done - self._before))
+
+
+def duration(seconds: float) -> str:
+    """A length of time for a person.
+
+    >>> duration(5000), duration(200), duration(20)
+    ('about 1.4 h', 'about 3 min', 'less than a minute')
+    """
+    if seconds >= 3600:
+        return f"about {seconds / 3600:.1f} h" if seconds < 36_000 else f"about {seconds / 3600:.0f} h"
+    return f"about {seconds / 60:.0f} min" if seconds >= 60 else "less than a minute"
 
 
 def _print_progress(fraction: float, message: str) -> None:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from BreastUSAILib.errors import ImageError, ModelError, OutputError
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask
-from BreastUSAILib.run import Outcome, failure_sentence, move_results, write_results
+from BreastUSAILib.run_input import Outcome, failure_sentence, move_results, write_results
 
 
 class FakeWorker:

@@ -22,7 +22,7 @@ from BreastUSAILib.models import catalog
 SAMPLE = Path(__file__).parents[1] / "Data" / "images" / "bus_0030-s.png"
 PIXELS = sitk.GetArrayFromImage(sitk.ReadImage(str(SAMPLE)))
 
-RESULTS = {"run.json", "summary.csv", "index.html"}
+RESULTS = {"run.json", "summary.csv", "studies.csv", "index.html"}
 FINISHED = {"study.json", "findings.csv", "boxes.mrk.json", "points.mrk.json", "report.html", "preview.jpg"}
 
 

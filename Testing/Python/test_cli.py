@@ -40,7 +40,7 @@ def test_a_run_on_the_sample_images(finished):
     assert process.returncode == 0, process.stderr
     assert "2 inputs: 2 with a lesion, 0 without, 0 failed." in process.stdout
     assert f"Results: {output / 'index.html'}" in process.stdout and BreastUSAILib.RESEARCH_USE in process.stdout
-    assert {p.name for p in output.iterdir()} == {"case038", "bus_0030-s", "run.json", "summary.csv", "index.html"}
+    assert {p.name for p in output.iterdir()} == {"case038", "bus_0030-s", "run.json", "summary.csv", "studies.csv", "index.html"}
     known = {"case038": True, "bus_0030-s": False}
     for folder, spacing_known in known.items():
         study = files.read_study(output / folder)

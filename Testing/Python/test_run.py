@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from BreastUSAILib import run as runs
+from BreastUSAILib import run_input, run_overview
 from BreastUSAILib.errors import ModelError, OutputError, UsageError
-from BreastUSAILib.inputs import Source, find_inputs, name_folders, read_run
+from BreastUSAILib.inputs import Found, Source, discover, name_folders, read_run
 from BreastUSAILib.run import RunOptions, run
 from BreastUSAILib.workers import cores, run_tasks
 from BreastUSAILib.workup import WorkupOptions
@@ -42,6 +43,12 @@ def fake_run(names, output, log=None, progress=None, **options):
         log,
         make_worker=FakeWorker,
     )
+
+
+def find_inputs(names, output):
+    """All that is discovered, in one."""
+    parts = list(discover(names, output))
+    return Found(*(tuple(x for part in parts for x in getattr(part, name)) for name in ("sources", "left", "failures")))
 
 
 def tree(folder):
@@ -208,7 +215,7 @@ def test_a_run_leaves_what_it_promises(tmp_path):
     common = {"study.json", "findings.csv", "boxes.mrk.json", "points.mrk.json", "report.html", "preview.jpg"}
     assert {p.name for p in (tmp_path / "out" / "a").iterdir()} == common | {"lesions.seg.nrrd"}
     assert {p.name for p in (tmp_path / "out" / "none").iterdir()} == common
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a", "none", "run.json", "summary.csv", "index.html"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a", "none", "run.json", "summary.csv", "studies.csv", "index.html"}
     record = read_run(tmp_path / "out")
     assert record["status"] == "done"
     assert record["counts"] == {
@@ -261,7 +268,7 @@ def test_a_failed_redo_keeps_the_old_results(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs.os, "replace", lambda *args: fail() if "findings" in str(args[1]) else os.rename(*args))
+    monkeypatch.setattr(run_input.os, "replace", lambda *args: fail() if "findings" in str(args[1]) else os.rename(*args))
     result = fake_run([a], tmp_path / "out", overwrite=True)
     assert "disk is full" in result.failures[0].message
     monkeypatch.undo()
@@ -320,7 +327,7 @@ def test_that_options_differ_is_said_as_long_as_they_do(tmp_path, monkeypatch):
 def test_another_model_is_another_option_and_another_device_is_not(tmp_path, monkeypatch):
     from BreastUSAILib.models import zoo
 
-    monkeypatch.setattr(zoo, "resolve", lambda name, task: (SimpleNamespace(sha256=name.removeprefix("alias of ")), None))
+    monkeypatch.setattr(zoo, "resolve", lambda name, task: (SimpleNamespace(id="m", version="1", sha256=name.removeprefix("alias of ")), None))
     a, said = image_at(tmp_path / "a.png"), []
     fake_run([a], tmp_path / "out", model="one")
     for model, differs in (("one", False), ("alias of one", False), ("two", True), ("two", True)):
@@ -347,7 +354,7 @@ def test_the_overview_covers_earlier_runs_too(tmp_path):
     fake_run([image_at(tmp_path / "none.png")], tmp_path / "out")
     lines = (tmp_path / "out" / "summary.csv").read_text().splitlines()
     assert [line.split(",")[1:4] for line in lines[1:]] == [["done", "0", "none"], ["done", "1", "a"]]
-    assert "a/report.html" in (tmp_path / "out" / "index.html").read_text()
+    assert '"at": "./a/"' in (tmp_path / "out" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -370,7 +377,7 @@ def test_failures_cost_their_input_alone(tmp_path, jobs):
     if jobs > 1:
         assert "SIGKILL" in said["kill.png"] and "fewer --jobs" in said["kill.png"]
     assert "matches no file" in said["nothing*"]
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {*done, "run.json", "summary.csv", "index.html"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*done, "run.json", "summary.csv", "studies.csv", "failures.csv", "index.html"}
     assert steps == sorted(steps) and steps[-1] == pytest.approx(1)
     record = read_run(tmp_path / "out")
     assert {f["input"]: f["message"] for f in record["failures"]} == {f.source: f.message for f in result.failures}
@@ -493,14 +500,14 @@ def test_the_output_folder_is_proven_before_any_work(tmp_path, monkeypatch):
 def test_a_disk_that_is_full_at_the_end_hides_no_failure(tmp_path, monkeypatch):
     for name in ("a", "bug"):
         image_at(tmp_path / "in" / f"{name}.png")
-    real = runs.write_text
+    real = run_overview.run_table.write_csv
 
-    def write(path, text):
+    def write(path, *args):
         if path.name == "summary.csv":
             raise OutputError(f"{path} cannot be written: the disk is full.")
-        return real(path, text)
+        return real(path, *args)
 
-    monkeypatch.setattr(runs, "write_text", write)
+    monkeypatch.setattr(run_overview.run_table, "write_csv", write)
     result = fake_run([tmp_path / "in"], tmp_path / "out")
     assert [Path(f.source).name for f in result.failures] == ["bug.png", "summary.csv"]
     assert result.failures[1].message == f"{tmp_path}/out/summary.csv cannot be written: the disk is full."
@@ -508,14 +515,13 @@ def test_a_disk_that_is_full_at_the_end_hides_no_failure(tmp_path, monkeypatch):
     assert read_run(tmp_path / "out")["status"] == "done" and (tmp_path / "out" / "index.html").exists()
 
 
-def test_temporary_folders_of_killed_runs_are_removed_when_they_are_old(tmp_path):
-    old, new = tmp_path / "out" / ".tmp-old", tmp_path / "out" / ".tmp-new"
-    for folder in (old, new):
-        folder.mkdir(parents=True)
-        (folder / "x").write_text("x")
-    os.utime(old, (0, 0))
+def test_what_a_killed_run_was_making_is_removed(tmp_path):
+    left = (tmp_path / "out" / ".run" / "0123456789ab", tmp_path / "out" / ".tmp-0123456789ab.csv")
+    for path in left:
+        path.mkdir(parents=True)
+        (path / "x").write_text("x")
     fake_run([image_at(tmp_path / "a.png")], tmp_path / "out")
-    assert new.exists() and not old.exists()
+    assert not any(path.exists() for path in left) and not (tmp_path / "out" / ".run").exists()
 
 
 @pytest.mark.parametrize(

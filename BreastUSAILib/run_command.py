@@ -1,0 +1,273 @@
+"""``breastusai run``: many images and volumes in, a folder of results and an overview out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import RESEARCH_USE
+from .errors import UsageError
+from .models.devices import NAMES as DEVICES
+from .progress import add_progress_arguments, show_progress
+
+if TYPE_CHECKING:
+    from .run import RunResult
+    from .run_input import RunOptions
+    from .run_overview import Result
+
+OK, FAILED, CANCELLED = 0, 1, 130
+
+_TABLE_ROWS = 20
+_FAILURES = 100  # told one by one; the others are in failures.csv
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Outline and measure lesions in 2D images, find them in ABUS volumes. Each input gets a folder of results; index.html, "
+        "summary.csv and studies.csv cover all of them. Finished inputs are skipped, so a run that was ended, in whatever way, "
+        "goes on where it stopped."
+    )
+    parser.epilog = "Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 cancelled. " + RESEARCH_USE
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="image, volume, folder (with all below), or pattern")
+    parser.add_argument("--output", "-o", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
+    parser.add_argument("--overwrite", action="store_true", help="redo inputs that are finished")
+    parser.add_argument("--no-scene", dest="scene", action="store_false", help="write no scene.mrb for 3D Slicer")
+    parser.add_argument("--parquet", action="store_true", help="write the tables as Parquet as well")
+    add_progress_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    images = parser.add_argument_group("images")
+    images.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own")
+    images.add_argument(
+        "--spacing", type=float, metavar="MM", help="what a pixel measures, where the file is silent or wrong"
+    )
+    images.add_argument("--frame", type=int, metavar="N", help="frame of a cine, from 1 (default: the middle one)")
+    images.add_argument("--no-refine", dest="refine", action="store_false", help="keep the network's outline")
+    images.add_argument(
+        "--lesions", choices=("central", "all"), default="central", help="the one nearest the centre (default), or all"
+    )
+    images.add_argument("--threshold", type=float, metavar="P", help="probability above which a pixel is lesion")
+    images.add_argument("--minimum-score", type=float, metavar="P", help="do not report lesions that score less")
+    images.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="refuse larger images (default: 67 million in 2D, 537 million in volumes)",
+    )
+    volumes = parser.add_argument_group("volumes")
+    volumes.add_argument(
+        "--detect-model", default="", metavar="ID|DIR", help="a detection model that ships, or the folder of your own"
+    )
+    volumes.add_argument(
+        "--classifier", default="", metavar="ID|DIR", help="the second opinion on malignancy, likewise"
+    )
+    volumes.add_argument(
+        "--detect-threshold",
+        type=float,
+        metavar="P",
+        help="report findings that score at least this; 0: all candidates",
+    )
+    volumes.add_argument("--detect-maximum", type=int, metavar="N", help="report at most so many findings a volume")
+    many = parser.add_argument_group("many inputs")
+    many.add_argument(
+        "--jobs", "-j", type=int, default=1, metavar="N",
+        help="inputs worked on at a time, each in a process of its own, so that a crash costs that input alone (default: 1); "
+        "0: in this very process",
+    )  # fmt: skip
+    many.add_argument(
+        "--time-limit", type=_seconds, metavar="TIME", help="an input that takes longer fails (90, 10m, 1h)"
+    )
+    many.add_argument(
+        "--memory-limit", type=_bytes, metavar="SIZE", help="an input whose process takes more memory fails (900M, 8G)"
+    )
+    many.add_argument("--retry-failed", action="store_true", help="only what failed in earlier runs into this folder")
+    many.add_argument(
+        "--from-manifest",
+        type=Path,
+        metavar="RUN.JSON",
+        help="repeat a run: its inputs, with its options and its models",
+    )
+    cluster = parser.add_argument_group("many machines (pip install breastusai[cluster])")
+    cluster.add_argument(
+        "--scheduler", default="", metavar="ADDRESS", help="of a Dask scheduler whose workers do the work"
+    )
+    cluster.add_argument("--slurm", type=int, metavar="N", help="start so many workers as Slurm jobs")
+    cluster.add_argument(
+        "--slurm-option", action="append", default=[], metavar="OPTION", help="a line for their #SBATCH headers"
+    )
+    cluster.add_argument("--slurm-cores", type=int, default=4, metavar="N", help="cores of each (default: 4)")
+    cluster.add_argument("--slurm-memory", default="16GB", metavar="SIZE", help="memory of each (default: 16GB)")
+    cluster.add_argument(
+        "--slurm-walltime", default="04:00:00", metavar="HH:MM:SS", help="how long each runs (default: 04:00:00)"
+    )
+    parser.set_defaults(main=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    from .models.zoo import read_verified, resolve
+    from .run import failed_inputs, run
+
+    ways = [bool(args.inputs), args.retry_failed, args.from_manifest is not None]
+    if sum(ways) != 1:
+        raise UsageError("Give inputs, or --retry-failed, or --from-manifest; one of the three.")
+    options, names = _options(args), args.inputs
+    if args.retry_failed:
+        names = failed_inputs(options.output)
+        if not names:
+            print(f"Nothing failed in {options.output}.")
+            return OK
+    with show_progress(args.progress, args.quiet, without_terminal="lines") as (progress, log):
+        if args.from_manifest is not None:
+            options, names = _repeated(args, options, log)
+        # An unknown or damaged model is told at once, before PyTorch is imported and the inputs are looked for.
+        read_verified(*resolve(options.workup.model, "segment"))
+        detection = options.workup.detection
+        for name, task in ((detection.model, "detect"), (detection.classifier, "lesion-classifier")):
+            if name:  # without, there may be none: volumes alone need them
+                read_verified(*resolve(name, task))
+        result = run(names, options, progress, log)
+    if not args.quiet:
+        _print_results(result, options.output)
+    for failure in result.failures[:_FAILURES]:
+        _error(failure.message)
+    if len(result.failures) > _FAILURES:
+        _error(f"... and {len(result.failures) - _FAILURES} more, in {options.output / 'failures.csv'}.")
+    if result.cancelled:
+        return CANCELLED
+    return FAILED if result.failures else OK
+
+
+def _options(args: argparse.Namespace) -> RunOptions:
+    from .run_input import RunOptions
+    from .workup import DetectionOptions, WorkupOptions
+
+    if args.jobs < 0:
+        raise UsageError(f"--jobs is {args.jobs}; it must be 0 or more.")
+    if args.jobs == 0 and (args.time_limit or args.memory_limit):
+        raise UsageError("--jobs 0 works in this very process, which cannot end itself; limits need --jobs 1 or more.")
+    if args.parquet:
+        from .run_table import need_parquet
+
+        need_parquet()
+    detection = DetectionOptions(
+        args.detect_model, args.classifier, args.device, args.detect_threshold, args.detect_maximum
+    )
+    images = (args.model, args.device, args.refine, args.lesions, args.threshold, args.minimum_score)
+    workup = WorkupOptions(*images, detection)
+    workup.segment(), detection.detect()  # refuse impossible options
+    slurm = None
+    if args.slurm is not None:
+        from .cluster import SlurmOptions
+
+        slurm = SlurmOptions(
+            args.slurm, args.slurm_cores, args.slurm_memory, args.slurm_walltime, tuple(args.slurm_option)
+        )
+    return RunOptions(
+        output=args.output,
+        workup=workup,
+        jobs=max(1, args.jobs),
+        overwrite=args.overwrite,
+        spacing_mm=args.spacing,
+        frame=args.frame,
+        max_pixels=args.max_pixels,
+        scene=args.scene,
+        debug=args.debug,
+        parquet=args.parquet,
+        isolate=args.jobs > 0,
+        time_limit_s=args.time_limit,
+        memory_limit_bytes=args.memory_limit,
+        scheduler=args.scheduler,
+        slurm=slurm,
+    )
+
+
+def _repeated(args: argparse.Namespace, given: RunOptions, log) -> tuple[RunOptions, list[str]]:
+    """Options and inputs of the run that is to be repeated; how the work is done is said anew."""
+    from .run_manifest import HOW, read_manifest, used_models
+
+    plain = type(given)(output=given.output, workup=type(given.workup)(device=given.workup.device))
+    if any(
+        getattr(given, name) != getattr(plain, name)
+        for name in ("workup", "spacing_mm", "frame", "max_pixels", "scene")
+    ):
+        raise UsageError("--from-manifest brings the options that change results; leave them out.")
+    manifest = read_manifest(args.from_manifest)
+    options = manifest.run_options(**{name: getattr(given, name) for name in HOW})
+    if args.device != "auto":
+        options = replace(options, workup=replace(options.workup, device=args.device))
+    for difference in manifest.differences(used_models(options)):
+        log(f"Note: {difference}")
+    return options, manifest.inputs()
+
+
+def _print_results(result: RunResult, output: Path) -> None:
+    from .run_index import INDEX
+
+    done = (r for r in result.results if r.study is not None)
+    rows = [_table_row(r) for r in islice(done, _TABLE_ROWS)]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    n = result.counts
+    more = n.with_lesion + n.without_lesion - len(rows)
+    if more > 0:
+        print(f"... and {more} more in {output / 'summary.csv'}")
+    skipped = f" ({result.skipped} of them finished earlier)" if result.skipped else ""
+    print(
+        f"{n.inputs} input{'s' if n.inputs != 1 else ''}{skipped}: {n.with_lesion} with a lesion, "
+        f"{n.without_lesion} without, {n.failed} failed."
+    )
+    if result.left:
+        names = ", ".join(path.name for path in result.left[:3]) + (", ..." if result.left_count > 3 else "")
+        print(f"Left out, as not images: {result.left_count} ({names})")
+    print(f"Results: {output / INDEX}")
+    print(RESEARCH_USE)
+
+
+def _table_row(result: Result) -> tuple[str, str, str]:
+    from .run_index import key_figure
+
+    first = next(iter(result.study.findings), None)
+    if first is None:
+        return Path(result.source).name, result.study.summary, ""
+    return Path(result.source).name, result.study.summary, f"score {first.score:.2f}{key_figure(first)}"
+
+
+def _error(sentence: str) -> None:
+    # Errors come after what was printed before, also where both streams are one file.
+    sys.stdout.flush()
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+
+
+def _seconds(text: str) -> float:
+    """
+    >>> _seconds("90"), _seconds("1.5m"), _seconds("2h")
+    (90.0, 90.0, 7200.0)
+    """
+    return _quantity(text, _SECONDS, "90, 10m or 1h")
+
+
+def _bytes(text: str) -> int:
+    """
+    >>> _bytes("900M"), _bytes("8GB")
+    (943718400, 8589934592)
+    """
+    return int(_quantity(text.lower().removesuffix("b").removesuffix("i"), _UNITS, "900M or 8G"))
+
+
+def _quantity(text: str, units: dict[str, int], example: str) -> float:
+    number = text.strip().lower()
+    unit = number[-1:] if number[-1:].isalpha() else ""
+    try:
+        value = float(number.removesuffix(unit)) * units[unit]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not understood; write {example}") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible; write {example}")
+    return value

@@ -1,0 +1,314 @@
+"""One input of a run: read, worked up, written.
+
+The results are made in a temporary folder and moved into place, study.json last. So a folder with a study.json is finished,
+an input that fails leaves nothing behind, redoing one keeps the old results until the new ones are complete, and what a
+person put beside the results stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .atomic import output_error
+from .errors import BreastUSAIError, Cancelled, DataError, ImageError, UsageError
+from .inputs import Source
+from .workers import Limits
+
+if TYPE_CHECKING:
+    from .cluster import SlurmOptions
+    from .workup import WorkupOptions
+
+SCENE = "scene.mrb"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Choices of the user for a run.
+
+    Attributes
+    ----------
+    output : folder of results.
+    workup : see `workup.WorkupOptions`.
+    jobs : processes; more than there are cores or inputs are not started.
+    overwrite : redo inputs that are finished.
+    spacing_mm, frame : see `image.read_image`.
+    max_pixels : the largest image that is read; None: as `image.read_image` says.
+    scene : write scene.mrb.
+    debug : tell the traceback of errors that nobody expected.
+    parquet : write the tables as Parquet as well.
+    isolate : work in a process of its own also where `jobs` is 1, so that a crash costs its input alone.
+    time_limit_s, memory_limit_bytes : of one input, see `workers.Limits`; an input that exceeds them fails.
+    scheduler : address of a Dask scheduler whose workers do the work, or "".
+    slurm : options of the Slurm jobs that do the work (`cluster.SlurmOptions`), or None.
+    """
+
+    output: Path
+    workup: WorkupOptions
+    jobs: int = 1
+    overwrite: bool = False
+    spacing_mm: float | None = None
+    frame: int | None = None
+    max_pixels: int | None = None
+    scene: bool = True
+    debug: bool = False
+    parquet: bool = False
+    isolate: bool = False
+    time_limit_s: float | None = None
+    memory_limit_bytes: int | None = None
+    scheduler: str = ""
+    slurm: SlurmOptions | None = None
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.time_limit_s, self.memory_limit_bytes)
+
+    def of_results(self, task: str = "segment") -> dict[str, Any]:
+        """The options that change the results of an input that begins with this task; its study keeps them."""
+        return {
+            **self.workup.of_task(task),
+            "spacing_mm": self.spacing_mm,
+            "frame": self.frame,
+            "scene": self.scene,
+        }
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "output", Path(os.path.abspath(self.output)))
+        if not is_text(self.output):
+            raise UsageError(f"--output is {str(self.output)!r}, whose name is not valid UTF-8; choose another folder.")
+        if self.jobs < 1:
+            raise UsageError(f"--jobs is {self.jobs}; it must be 1 or more.")
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise UsageError(f"--max-pixels is {self.max_pixels}; it must be 1 or more.")
+        if self.spacing_mm is not None and not 0 < self.spacing_mm < float("inf"):
+            raise UsageError(f"--spacing is {self.spacing_mm}; it must be a positive number of millimetres.")
+        if self.frame is not None and self.frame < 1:
+            raise UsageError(f"--frame is {self.frame}; the first frame is 1.")
+        if self.time_limit_s is not None and not 0 < self.time_limit_s < float("inf"):
+            raise UsageError(f"--time-limit is {self.time_limit_s:g}; it must be a positive number of seconds.")
+        if self.memory_limit_bytes is not None and self.memory_limit_bytes <= 0:
+            raise UsageError("--memory-limit must be a positive amount of memory.")
+        if self.scheduler and self.slurm is not None:
+            raise UsageError("--scheduler and --slurm are both given; choose one.")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One input.
+
+    Attributes
+    ----------
+    source : what to read.
+    temporary : where to make its results; on the file system of `folder`, and nobody else's.
+    folder : where they belong.
+    run : the run that does it; its study keeps this name.
+    """
+
+    source: Source
+    temporary: Path
+    folder: Path
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended. `failure` is "" when it went well, `details` a traceback where one was asked for."""
+
+    failure: str = ""
+    details: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------- one input
+
+
+class InputWorker:
+    """Does one input after the other; the model is loaded once, when the worker is made.
+
+    Raises
+    ------
+    ModelError, UsageError : the model or the device is not there.
+    """
+
+    def __init__(self, options: RunOptions) -> None:
+        from .models.zoo import ModelCache
+
+        self._options = options
+        self._cache = ModelCache()
+        self._cache.get(options.workup.model, "segment", options.workup.device)
+
+    def __call__(self, task: Task, progress: Callable[[float, str], None]) -> Outcome:
+        """Read, work up, write. Errors become the outcome's failure; only cancelling passes."""
+        try:
+            self._do(task, progress)
+        except Exception as error:
+            if isinstance(error, Cancelled):
+                raise
+            return Outcome(failure_sentence(task, error), traceback.format_exc() if self._options.debug else "")
+        finally:
+            shutil.rmtree(task.temporary, ignore_errors=True)
+        return Outcome()
+
+    def _do(self, task: Task, progress: Callable[[float, str], None]) -> None:
+        from .image import read_image
+        from .workup import first_task, run_workup
+
+        options = self._options
+        progress(0.0, "reading")
+        start = time.perf_counter()
+        loaded = read_image(
+            task.source.path,
+            spacing_mm=options.spacing_mm,
+            frame=options.frame,
+            max_pixels=options.max_pixels,
+            files=task.source.files,
+        )
+        seconds = {"read": round(time.perf_counter() - start, 4)}
+
+        def tell(fraction: float, message: str) -> None:
+            if fraction < 1:  # the workup's end is not ours
+                progress(0.1 + 0.6 * fraction, message)
+
+        study = run_workup(loaded, options.workup, tell, self._cache)
+        provenance = {
+            **study.provenance,
+            "run": task.run,
+            "input": identity(task.source.path),
+            "options": {**study.provenance.get("options", {}), **options.of_results(first_task(loaded.image))},
+            "seconds": {**seconds, **study.provenance.get("seconds", {})},
+        }
+        progress(0.7, "writing")
+        write_results(replace(study, provenance=provenance), loaded.image, task.temporary, scene=options.scene)
+        progress(0.98, "moving into place")  # this ends here where the run has ended: nobody counts on it any more
+        move_results(task.temporary, task.folder)
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """What tells a file from every other: its size, and the SHA-256 of its bytes.
+
+    Raises
+    ------
+    ImageError : it vanished since it was read.
+    """
+    digest = hashlib.sha256()
+    try:
+        if path.is_dir():
+            return {}
+        with path.open("rb") as stream:
+            for chunk in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(chunk)
+            return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
+    except OSError as error:
+        raise ImageError(
+            f"{path} cannot be read any more ({error.strerror}); was it moved while it was worked on?"
+        ) from error
+
+
+def write_results(study, image, folder: Path, *, scene: bool) -> None:
+    """All files of one input, study.json last.
+
+    Raises
+    ------
+    OutputError : a file cannot be written.
+    DependencyError : a scene is asked for and slicer-core is not installed.
+    """
+    from .files import write_study
+    from .report import write_report
+
+    write_report(study, image, folder)
+    if scene:
+        from .mrml import write_scene
+
+        write_scene(folder / SCENE, image, study)
+    write_study(study, folder)
+
+
+def own_files() -> tuple[str, ...]:
+    """The names of all files that a run may write for one input; study.json is the last."""
+    from . import files, report
+
+    return (
+        files.FINDINGS,
+        files.LESIONS,
+        files.BOXES,
+        files.POINTS,
+        files.HEATMAP,
+        SCENE,
+        report.REPORT,
+        report.PREVIEW,
+        files.STUDY,
+    )
+
+
+def move_results(temporary: Path, folder: Path) -> None:
+    """Move finished results to where they belong, study.json last. Raises `OutputError`.
+
+    Where there is no such folder yet the whole folder moves, in one step. Otherwise older results of ours are replaced or
+    removed; other files in the folder stay. What moves is on the disk before, so that a power failure leaves no study.json
+    without the files that belong to it.
+    """
+    *names, study = own_files()
+    target = folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for name in (*names, study):
+            if (temporary / name).exists():
+                _to_disk(temporary / name)
+        if not folder.exists():
+            os.rename(temporary, folder)
+            return
+        # From here on the folder is unfinished until the new study.json stands in it.
+        (folder / study).unlink(missing_ok=True)
+        for name in names:
+            target = folder / name
+            if (temporary / name).exists():
+                os.replace(temporary / name, target)
+            else:
+                target.unlink(missing_ok=True)
+        target = folder / study
+        os.replace(temporary / study, target)
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def failure_sentence(task: Task, error: Exception) -> str:
+    """One sentence for the user about an input that failed, with its name."""
+    shown = task.source.shown
+    if isinstance(error, BreastUSAIError):
+        # Messages name the files as they were opened; the user knows them by other names.
+        text = str(error).replace(str(task.temporary), str(task.folder)).replace(str(task.source.path), shown)
+        return text if shown in text else f"{shown}: {text}"
+    if isinstance(error, MemoryError):
+        return f"{shown} needs more memory than there is; close other programs or run with fewer --jobs."
+    text = " ".join(str(error).split())
+    return f"{shown} failed unexpectedly ({type(error).__name__}: {text}); run it again with --debug to see where."
+
+
+def read_finished(folder: Path):
+    """The study of a finished input, without masks; None where it is not finished or its study.json is damaged."""
+    from .files import STUDY
+    from .findings import Study
+
+    try:
+        return Study.from_json((folder / STUDY).read_text(encoding="utf-8"), source=str(folder / STUDY))
+    except (OSError, UnicodeDecodeError, DataError):
+        return None
+
+
+def is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

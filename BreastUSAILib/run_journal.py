@@ -1,0 +1,111 @@
+"""What became of each input of a run: in memory, and line by line on disk, so that a run that is killed is known.
+
+The journal is an index. Whether an input is finished is said by its study.json alone; the journal says which folder is
+whose, what failed and why, and which old results are being replaced. A line is one write at the end of the file; a line
+that was cut by a crash is passed over when the journal is read.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .atomic import output_error
+
+WAITING, DONE, FAILED, REDO = "waiting", "done", "failed", "redo"
+
+
+@dataclass(frozen=True, slots=True)  # thousands are held in memory
+class Entry:
+    """One input.
+
+    Attributes
+    ----------
+    input : its absolute path.
+    folder : the name of its folder of results.
+    status : `WAITING`; `DONE`; `FAILED`; `REDO`: the results in the folder shall be replaced, and do not count.
+    shown : the path as the user named it.
+    message : why it failed.
+    run : the run that has it to do, or did.
+    """
+
+    input: str
+    folder: str
+    status: str = WAITING
+    shown: str = ""
+    message: str = ""
+    run: str = ""
+
+
+class Journal:
+    """The entries of a folder of results, by their input; every change is a line at the end of `path`.
+
+    Parameters
+    ----------
+    path : the file; read when it is there.
+    earlier : the run.json of an earlier run, or empty.
+    """
+
+    def __init__(self, path: Path, earlier: Mapping[str, Any]) -> None:
+        self._path = path
+        self._lock = threading.Lock()  # the search for inputs has a thread of its own
+        self._entries = {entry.input: entry for entry in _of_record(earlier)}
+        for entry in _of_lines(path):
+            self._entries[entry.input] = entry
+        self._stream = None
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries.values()))
+
+    def get(self, path: str) -> Entry | None:
+        return self._entries.get(path)
+
+    def note(self, entry: Entry) -> None:
+        """Keep a new state of an input. Raises `OutputError` where it cannot be written; it is kept in memory then."""
+        with self._lock:
+            self._entries[entry.input] = entry
+            try:
+                if self._stream is None:
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                    # Unbuffered: a line that was written survives the end of the process. It starts with a line end, in
+                    # case the line before was cut.
+                    self._stream = self._path.open("ab", buffering=0)
+                self._stream.write(b"\n" + json.dumps(asdict(entry)).encode())
+            except OSError as error:
+                raise output_error(self._path, error) from error
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _of_lines(path: Path) -> Iterator[Entry]:
+    try:
+        with path.open("rb") as stream:
+            for line in stream:
+                try:
+                    yield Entry(**json.loads(line))
+                except (ValueError, TypeError):
+                    continue
+    except OSError:
+        return
+
+
+def _of_record(record: Mapping[str, Any]) -> Iterator[Entry]:
+    """The inputs of a run.json, as far as they are well formed."""
+    for item in record.get("inputs", ()):
+        if isinstance(item, dict) and isinstance(item.get("folder"), str) and isinstance(item.get("input"), str):
+            status = item.get("status")
+            status = {"earlier": DONE}.get(status, status)
+            yield Entry(
+                item["input"],
+                item["folder"],
+                status if status in (DONE, FAILED, REDO) else WAITING,
+                str(item.get("shown", "")),
+                str(item.get("message", "")),
+            )

@@ -1,0 +1,166 @@
+"""What a run must be told, and on what it ran, so that it can be repeated: written into run.json, and read from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import DataError, ModelError, UsageError
+from .inputs import RUN_SCHEMA
+from .run_input import RunOptions
+from .workers import cores
+
+# What has a part in the figures.
+_SOFTWARE = ("torch", "SimpleITK", "numpy", "scipy", "scikit-image", "Pillow", "pydicom", "safetensors", "slicer-core")
+# Choices of how the work is done; none changes a result.
+HOW = (
+    "output", "jobs", "overwrite", "debug", "parquet", "isolate", "time_limit_s", "memory_limit_bytes", "scheduler", "slurm",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A run as it was asked for.
+
+    Attributes
+    ----------
+    path : the run.json.
+    names : what was named, with folders relative to `folder`.
+    folder : where the command was given.
+    options : the fields of `RunOptions` that change results.
+    models : id, version, task, sha256 of each model.
+    software : package -> version.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    folder: Path
+    options: Mapping[str, Any]
+    models: tuple[Mapping[str, str], ...]
+    software: Mapping[str, str]
+
+    def inputs(self) -> list[str]:
+        """What was named, wherever the command is given now."""
+        return [os.path.join(self.folder, name) for name in self.names]
+
+    def run_options(self, **how: Any) -> RunOptions:
+        """The options of this run; `how`: the choices that change no result (`HOW`), which are made anew."""
+        from .workup import DetectionOptions, WorkupOptions
+
+        try:
+            rest = {name: value for name, value in self.options.items() if name != "workup"}
+            workup = dict(self.options["workup"])
+            detection = DetectionOptions(**workup.pop("detection", {}))
+            return RunOptions(workup=WorkupOptions(**workup, detection=detection), **rest, **how)
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.path} was written by another version of BreastUSAI ({error}); name the options yourself."
+            ) from error
+
+    def differences(self, models: Sequence[Mapping[str, str]]) -> list[str]:
+        """What is not as it was, one sentence each: the software, which may change figures in their last digits.
+
+        Raises
+        ------
+        ModelError : a model is another one than then: its results cannot be had.
+        """
+        now = {model["task"]: model for model in models}
+        for model in self.models:
+            other = now.get(model["task"])
+            if other is None or other["sha256"] != model["sha256"]:
+                raise ModelError(
+                    f"{self.path} was made with the model {model['id']} {model['version']} (SHA-256 {model['sha256'][:12]}...), "
+                    f"which is not the one that is here; install the BreastUSAI {self.software.get('breastusai', '')} of then, or "
+                    "put the model's folder back where it was."
+                )
+        versions = software()
+        return [
+            f"{package} is {versions.get(package, 'not installed')} here; it was {version} then."
+            for package, version in sorted(self.software.items())
+            if versions.get(package) != version
+        ]
+
+
+def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
+    """The part of run.json that says how to repeat the run, JSON-serialisable.
+
+    Parameters
+    ----------
+    names : what was named on the command line.
+    options : of the run.
+    models : those of the studies, where these are known; otherwise the ones that will be used.
+    """
+    record = asdict(options)
+    how = {name: record.pop(name) for name in HOW}
+    return {
+        "command": sys.argv,
+        "folder": os.getcwd(),
+        "named": list(names),
+        "software": software(),
+        "machine": machine(),
+        "models": list(models) or used_models(options),
+        "options": record,
+        "how": {**how, "output": str(options.output)},
+    }
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises `UsageError` where `path` is no run.json, `DataError` where it does not say how to repeat its run."""
+    path = path / "run.json" if path.is_dir() else path
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} cannot be read as the record of a run ({error}); give the run.json of its results."
+        ) from error
+    if not isinstance(record, dict) or record.get("schema") != RUN_SCHEMA:
+        raise UsageError(f"{path} is no record of a run; give the run.json of its results.")
+    try:
+        names, folder = tuple(map(str, record["named"])), Path(record["folder"])
+        models = tuple({k: str(m.get(k, "")) for k in ("id", "version", "task", "sha256")} for m in record["models"])
+        software_then = {str(k): str(v) for k, v in record["software"].items()}
+        options = {k: v for k, v in dict(record["options"]).items() if k in {f.name for f in fields(RunOptions)}}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path} does not say how its run was made ({error!r}); name inputs and options yourself."
+        ) from error
+    return Manifest(path, names, folder, options, models, software_then)
+
+
+def used_models(options: RunOptions) -> list[dict[str, str]]:
+    """The models that these options name; one that is not there is left out (the inputs that need it will fail)."""
+    from .models.zoo import resolve
+
+    models = []
+    for task in ("segment", "detect"):
+        for of, name in options.workup.models(task).items():
+            try:
+                entry = resolve(name, of)[0]
+            except ModelError:
+                continue
+            models.append({"id": entry.id, "version": entry.version, "sha256": entry.sha256, "task": of})
+    return models
+
+
+def software() -> dict[str, str]:
+    """Versions of BreastUSAI, Python, and the packages that have a part in the figures."""
+    versions = {"breastusai": __version__, "python": platform.python_version()}
+    for package in _SOFTWARE:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def machine() -> dict[str, Any]:
+    """What the run was made on; the device of the networks is in each study."""
+    return {"system": platform.platform(), "processor": platform.processor() or platform.machine(), "cores": cores()}
