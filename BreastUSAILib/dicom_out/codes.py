@@ -107,3 +107,18 @@ def assessment(birads: Mapping[str, float] | None) -> str | None:
     if not birads:
         return None
     return max(birads, key=lambda category: (birads[category], BIRADS_CATEGORIES.index(category)))
+
+
+def probability_of_category(category: str) -> Code:
+    """The private concept of the probability of one BI-RADS category."""
+    return Code(SCHEME, f"BIRADS_{category}", f"Probability of BI-RADS {category}")
+
+
+def box_extent(axis: str) -> Code:
+    """The private concept of a side of a box; axis: X, Y or Z, the image's own."""
+    return Code(SCHEME, f"BOX_{axis}", f"Extent of the bounding box along the image's {axis} axis")
+
+
+def length(known: bool) -> Code:
+    """The unit of lengths: mm, or pixels where the image's spacing is not known."""
+    return _UNITS["mm" if known else "px"]

@@ -18,7 +18,11 @@ MANUFACTURER = "BreastUSAI"
 MODEL_NAME = "BreastUSAI"
 SERIAL_NUMBER = "0"  # software has none; the attribute must be there (C.7.5.2)
 _NUMBERS = {"seg": 1, "sr": 2, "report": 3}  # the last digit of the series' numbers
-_DESCRIPTIONS = {"seg": "BreastUSAI lesions", "sr": "BreastUSAI measurements", "report": "BreastUSAI report"}
+_DESCRIPTIONS = {
+    "seg": "BreastUSAI lesions, research use only",
+    "sr": "BreastUSAI measurements, research use only",
+    "report": "BreastUSAI report, research use only",
+}
 
 
 @dataclass(frozen=True)

@@ -194,8 +194,7 @@ def _measurements(study: Study, finding: Finding) -> Iterator[Measurement]:
         grader = _algorithm(study, finding, ("lesion-classifier", "grade", "detect"))
         yield _measurement(codes.PROBABILITY_OF_CANCER, 100 * finding.malignancy, codes.PERCENT, algorithm_id=grader)
     for category, value in (finding.birads or {}).items():
-        concept = Code(codes.SCHEME, f"BIRADS_{category}", f"Probability of BI-RADS {category}")
-        yield _measurement(concept, 100 * value, codes.PERCENT)
+        yield _measurement(codes.probability_of_category(category), 100 * value, codes.PERCENT)
     if finding.solid_nodule is not None:
         yield _measurement(codes.PROBABILITY_OF_SOLID, 100 * finding.solid_nodule, codes.PERCENT)
     for name, value in finding.measurements.items():
@@ -205,10 +204,9 @@ def _measurements(study: Study, finding: Finding) -> Iterator[Measurement]:
 
 def _extents(study: Study, original: Original, finding: Finding) -> Iterator[Measurement]:
     """The sides of the box, along the image's axes."""
-    unit = codes.measurement("width_mm" if study.image.spacing_known else "width_px")[1]
+    unit = codes.length(study.image.spacing_known)
     for axis, extent in zip("XYZ"[: 2 if original.grid.size[2] == 1 else 3], finding.box.size, strict=False):
-        concept = Code(codes.SCHEME, f"BOX_{axis}", f"Extent of the bounding box along the image's {axis} axis")
-        yield _measurement(concept, extent, unit)
+        yield _measurement(codes.box_extent(axis), extent, unit)
 
 
 def _evaluations(finding: Finding) -> Iterator[QualitativeEvaluation]:
