@@ -18,6 +18,7 @@ from .terminology import lesion_color
 
 FIELD_MM = 50.0  # a cut shows so much about a finding: the skin above and the chest wall below most lesions
 FIELD_RATIO = 2.5  # and so many times the finding's longest side, where that is more
+_ROUNDING = 1e-4  # voxels; a way to millimetres and back costs less
 _GREY_SAMPLE = 2**20  # voxels that the grey values are chosen by, about
 
 
@@ -78,7 +79,7 @@ def cuts(
         centre = physical_to_index(volume, finding.box.center) + 0.5
         field = max(FIELD_MM, FIELD_RATIO * max(finding.box.size)) / spacing
         first, last = _field(centre, field, size)
-    index = np.clip(np.floor(centre), 0, size - 1).astype(int)
+    index = size // 2 if finding is None else voxel_at(volume, finding.box.center)
     return tuple(Cut(p, int(index[p.through]) + 1, _cut(volume, study, p, index, first, last, greys)) for p in PLANES)
 
 
@@ -92,13 +93,19 @@ def projection(volume: sitk.Image, study: Study) -> tuple[View, tuple[float, flo
     """
     depth, spacing = volume.GetSize()[1], volume.GetSpacing()[1]
     spans = [_span(volume, finding, 1) for finding in study.findings] or [(0, depth)]
-    first = int(np.clip(np.floor(min(low for low, _ in spans)), 0, depth - 1))
-    last = int(np.clip(np.ceil(max(high for _, high in spans)), first + 1, depth))
+    first = int(np.clip(np.floor(min(low for low, _ in spans) + _ROUNDING), 0, depth - 1))
+    last = int(np.clip(np.ceil(max(high for _, high in spans) - _ROUNDING), first + 1, depth))
     mean = sitk.GetArrayViewFromImage(volume)[:, first:last].mean(axis=1, dtype=np.float32)
     # Breast fills the picture and air is black: squared, what is a little darker than the breast can be told from it.
     mean = (mean - mean.min()) ** 2
     outlines = tuple(_outline(volume, f, i, CORONAL, ()) for i, f in enumerate(study.findings))
     return View(to_grey(mean), _pixel_size(volume, CORONAL), outlines), (first * spacing, last * spacing)
+
+
+def voxel_at(volume: sitk.Image, point) -> np.ndarray:
+    """Index (3,) of the voxel that a point (LPS, mm) lies in, or of the nearest; on a border, of the one behind it."""
+    index = np.floor(physical_to_index(volume, point) + 0.5 + _ROUNDING)
+    return np.clip(index, 0, np.array(volume.GetSize()) - 1).astype(int)
 
 
 def _field(centre: np.ndarray, field: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,6 @@ import SimpleITK as sitk
 from . import pictures, volume_pictures
 from .detect import box_measurements
 from .findings import Finding, Study
-from .grid import physical_to_index
 from .report_parts import drawing, measurement_rows, number, row, scores
 
 MOST_PICTURED = 20  # findings with pictures of their own, the surest; a page with more is too large to open or send
@@ -84,14 +83,13 @@ def _table(study: Study, image: sitk.Image) -> dict[str, Any]:
 
 
 def _cells(image: sitk.Image, finding: Finding) -> dict[str, str]:
-    centre = round(physical_to_index(image, finding.box.center)[2])
     return {
         "finding": finding.id,
         "score": f"{finding.score:.2f}",
         "malignancy": "" if finding.malignancy is None else f"{finding.malignancy:.2f}",
         "size": " x ".join(f"{s:.1f}" for s in finding.box.size),
         "depth": f"{_depth(image, finding):.1f}",
-        "slice": str(min(max(centre, 0), image.GetSize()[2] - 1) + 1),
+        "slice": str(volume_pictures.voxel_at(image, finding.box.center)[2] + 1),
     }
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from BreastUSAILib import RESEARCH_USE, pictures, report
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask
-from BreastUSAILib.report import Result
+from BreastUSAILib.run_overview import Result
 
 PROVENANCE = {
     "created": "2026-11-21T04:12:00+00:00",
@@ -144,18 +144,6 @@ def test_volumes_of_one_slice_are_shown_like_2d_images(axis):
     assert drawn.pixels.shape == (60, 80)
     np.testing.assert_allclose(drawn.outlines[0].box, (10, 20, 40, 35), atol=1e-6)
     assert len(drawn.outlines[0].polygons) == 1
-
-
-def test_volumes_are_cut_through_each_finding():
-    image = grey((9, 60, 80), (0.1, 0.1, 0.5))
-    study = study_of(image, ((10, 20, 1), (30, 15, 3)), ((50, 5, 6), (8, 9, 2)))
-    first, second = (pictures.view(image, study, f) for f in study.findings)
-    array = sitk.GetArrayFromImage(image)
-    np.testing.assert_array_equal(first.pixels, array[2])
-    assert [o.id for o in first.outlines] == ["L1"] and [o.id for o in second.outlines] == ["L2"]
-    np.testing.assert_allclose(second.outlines[0].box, (50, 5, 58, 14), atol=1e-6)
-    page = report.report_html(study, image)
-    assert page.count("<h2 id=") == 3
 
 
 def test_crops_hold_the_lesion_and_stay_inside():
