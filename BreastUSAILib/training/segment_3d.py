@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
 from ..lesion_crop import CropRule
+from .detect import check_batches, shares, tell_of
 
 if TYPE_CHECKING:
     from ..evaluation.volume_data import VolumeCase
     from .parallel import Team
+    from .segment_3d_data import LesionPatch
 
 CHECKPOINT = "checkpoint.pt"
 MOST_ITERATIONS = 4
@@ -135,45 +137,39 @@ def train(
     """
     from ..models.devices import choose_device
     from . import segment_3d_data as lesions
+    from .learner import run_epochs
     from .parallel import team
 
     output = Path(output)
     cache = Path(cache) if cache is not None else output / "cache"
     with team(choose_device(device).name) as group:
-        _check(recipe, group.size)
+        check_batches(recipe.batch, recipe.crops, group.size)
+        _check(recipe)
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(output, error) from error
         cases = split_cases(data, recipe, spacing_mm)
         for split in cases:
-            lesions.prepare(split[group.rank :: group.size], cache, recipe.rule, _tell(group.first))
+            lesions.prepare(split[group.rank :: group.size], cache, recipe.rule, tell_of(group.first))
         group.wait()
-        training, validation = (lesions.load(split, cache, recipe.rule) for split in cases)
-        for name, patches in (("training", training), ("validation", validation)):
+        sets = _Sets(cases[0], *(lesions.load(split, cache, recipe.rule) for split in cases))
+        for name, patches in (("training", sets.training), ("validation", sets.validation)):
             if not patches:
                 raise DataError(
                     f"the volumes for {name} of {', '.join(map(str, data))} have no lesion; make more volumes."
                 )
-        run = _Run(output, recipe, training, group, workers, resume)
-        if run.network.answers and len({p.malignant for p in training}) < 2:
-            raise DataError("the lesions to learn from are all benign or all malignant; add volumes of the other kind.")
-        group.wait()  # before the first writes a new checkpoint
-        for epoch in range(run.first_epoch, recipe.epochs):
-            record = run.epoch(epoch)
-            if watch is not None:
-                watch(epoch, run.network)
-            if not group.first:
-                continue
-            last = epoch + 1 == recipe.epochs
-            if (epoch + 1) % validate_every == 0 or last:
-                record |= run.validate(validation)
-            if last:
-                run.save(cases[0], validation)
-            run.journal.write(**record)
-            run.checkpoint(epoch)
-        group.wait()
+        run_epochs(_Run(output, recipe, sets, group, workers, resume), output, validate_every, watch)
     return output
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """The cases that are learnt from, their lesions, and those on which choices are made."""
+
+    cases: list[VolumeCase]
+    training: list[LesionPatch]
+    validation: list[LesionPatch]
 
 
 def split_cases(
@@ -199,79 +195,63 @@ def split_cases(
     return list(folds(together, recipe.folds, recipe.fold))
 
 
-def _check(recipe: Segment3dRecipe, processes: int) -> None:
+def _check(recipe: Segment3dRecipe) -> None:
     """Refuse what cannot be trained, before any work is done."""
-    if recipe.batch % processes or recipe.crops < recipe.batch:
-        raise UsageError(
-            f"a batch of {recipe.batch} crops cannot be shared by {processes} processes, or is more than the {recipe.crops} crops "
-            "of an epoch; choose another --batch."
-        )
     if not 0 <= recipe.iterations <= MOST_ITERATIONS:
         raise UsageError(f"the number of iterations is {recipe.iterations}; it must be from 0 to {MOST_ITERATIONS}.")
     if recipe.fold is not None and not (recipe.folds >= 2 and 0 <= recipe.fold < recipe.folds):
         raise UsageError(
             f"fold {recipe.fold} of {recipe.folds} is not possible; with --folds K (2 or more), --fold is from 0 to K - 1."
         )
-    if any(n % 16 for n in recipe.rule.shape):
-        raise UsageError(f"the crop {recipe.rule.shape} does not suit the network; its sides must be multiples of 16.")
 
 
 class _Run:
-    """A training run: the network, its average and its optimiser, begun or taken up again at a checkpoint."""
+    """A training run of the joint network, for `learner.run_epochs`."""
 
     def __init__(
-        self, output: Path, recipe: Segment3dRecipe, training: Sequence, group: Team, workers: int, resume: bool
+        self, output: Path, recipe: Segment3dRecipe, sets: _Sets, group: Team, workers: int, resume: bool
     ) -> None:
         import torch
         from torch import nn
         from torch.utils.data import DataLoader
 
-        from .loop import ExponentialAverage, Journal, load_checkpoint
+        from .learner import Learner
         from .segment_3d_crops import CropSet, Variation, collate
         from .segment_3d_data import fingerprint
         from .segment_3d_losses import Balance, class_weights
 
-        self.output, self.recipe, self.group = output, recipe, group
-        self.settings = f"{recipe!r} on {fingerprint(training)}"
-        path = output / CHECKPOINT
-        state = load_checkpoint(path) if resume else None
-        if state is not None and state["recipe"] != self.settings:
-            raise UsageError(f"{path} belongs to another recipe or other data; choose another --output or delete it.")
-
+        self.output, self.recipe, self.group, self.sets = output, recipe, group, sets
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe)
-        self.network = network.to(group.device).to(memory_format=torch.channels_last_3d)
-        # The network and the balance of its tasks learn together.
-        self.learner = nn.ModuleDict(
-            {"network": self.network, "balance": Balance(recipe.weight, recipe.uncertainty).to(group.device)}
+        malignant = [p.malignant for p in sets.training]
+        if network.answers and len(set(malignant)) < 2:
+            raise DataError("the lesions to learn from are all benign or all malignant; add volumes of the other kind.")
+        self.class_weights = class_weights(malignant)
+        # The network and the balance of its two tasks learn together.
+        both = nn.ModuleDict({"network": network, "balance": Balance(recipe.weight, recipe.uncertainty)})
+        self.learner = Learner(
+            both.to(group.device).to(memory_format=torch.channels_last_3d),
+            output / CHECKPOINT,
+            f"{recipe!r} on {fingerprint(sets.training)}",
+            group,
+            epochs=recipe.epochs,
+            rate=recipe.rate,
+            weight_decay=recipe.weight_decay,
+            decay=recipe.decay,
+            resume=resume,
         )
-        self.average = ExponentialAverage(self.network, recipe.decay)
-        self.optimiser = torch.optim.AdamW(self.learner.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-        self.first_epoch = 0
-        if state is not None:
-            self.learner.load_state_dict(state["learner"])
-            self.average.network.load_state_dict(state["average"])
-            self.average.steps = state["steps"]
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.first_epoch = state["epoch"] + 1
-            if group.first:
-                print(f"resuming after epoch {self.first_epoch} of {recipe.epochs}", flush=True)
-
-        self.class_weights = class_weights([p.malignant for p in training])
-        self.crops = CropSet(training, recipe.rule, Variation(**recipe.vary), recipe.crops, recipe.seed)
-        starts = range(0, recipe.crops - recipe.batch + 1, recipe.batch)
-        mine = [list(range(start, start + recipe.batch))[group.rank :: group.size] for start in starts]
+        self.crops = CropSet(sets.training, recipe.rule, Variation(**recipe.vary), recipe.crops, recipe.seed)
+        mine = shares(recipe.crops, recipe.batch, group)
         self.loader = DataLoader(self.crops, batch_sampler=mine, collate_fn=collate, num_workers=workers)
-        self.journal = Journal(output) if group.first else None
 
     def epoch(self, epoch: int) -> dict[str, Any]:
         """Train one epoch; returns its losses, the means over all passes and processes."""
         import torch
 
         from ..models.devices import autocast
-        from .loop import cosine_rate
 
-        recipe, network, device = self.recipe, self.network, self.group.device
+        recipe, learner, device = self.recipe, self.learner, self.group.device
+        network, balance = learner.network["network"], learner.network["balance"]
         passes = max(1, recipe.iterations) if network.iterative else 1
         self.crops.epoch = epoch
         network.train()
@@ -279,30 +259,22 @@ class _Run:
         torch.manual_seed((recipe.seed * 1_000_003 + epoch) * 64 + self.group.rank)
         totals, steps = torch.zeros(3), len(self.loader)
         for step, batch in enumerate(self.loader):
-            rate = cosine_rate((epoch + step / steps) / recipe.epochs, recipe.rate)
-            for parameters in self.optimiser.param_groups:
-                parameters["lr"] = rate
             volumes = batch.volumes.to(device, memory_format=torch.channels_last_3d)
             outlines, spacings, malignant = (v.to(device) for v in batch[1:])
             probability = None
             for turn in range(passes):  # Algorithm 1: a loss and a step after each pass
                 with autocast(device):
                     said = network(volumes, probability, spacings, opinion=turn + 1 == passes)
-                total, figures = self._loss(said, outlines, malignant)
-                self.optimiser.zero_grad(set_to_none=True)
-                total.backward()
-                totals += self.group.average(self.learner, figures.float().cpu()) / passes
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-                self.optimiser.step()
-                self.average.update(network)
+                total, figures = self._loss(network, balance, said, outlines, malignant)
+                totals += learner.step(total, figures, epoch + step / steps) / passes
                 if said.outline is not None:
                     probability = torch.sigmoid(said.outline.detach().float())[:, None]
         values = dict(zip(("loss", "outline", "malignancy"), (totals / steps).tolist(), strict=True))
         if recipe.uncertainty:
-            values["shares"] = [round(s, 3) for s in self.learner["balance"].shares()]
-        return {"epoch": epoch + 1, "of": recipe.epochs, **values}
+            values["shares"] = [round(share, 3) for share in balance.shares()]
+        return values
 
-    def _loss(self, said, outlines, malignant):
+    def _loss(self, network, balance, said, outlines, malignant):
         """The loss, and for the journal: itself, that of the outline and that of malignancy (0 where there is none)."""
         import torch
 
@@ -311,13 +283,13 @@ class _Run:
         segmentation = classification = second = None
         if said.outline is not None:
             segmentation = outline_loss(said.outline, outlines, self.recipe.cross_entropy)
-        first = 1 if self.network.branch is not None else 0
+        first = 1 if network.branch is not None else 0
         logits = said.malignancy.float()
         if first:
             classification = focal_loss(logits[:, 0], malignant, self.class_weights)
         if logits.shape[1] > first:  # the second opinion shares nothing with the rest and needs no balance
             second = focal_loss(logits[:, first], malignant, self.class_weights)
-        total = self.learner["balance"](classification, segmentation)
+        total = balance(classification, segmentation)
         if second is not None:
             total = total + second
         none = logits.new_zeros(())
@@ -328,53 +300,26 @@ class _Run:
         ]
         return total, torch.stack([v.detach() for v in figures])
 
-    def validate(self, validation: Sequence) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Figures of the averaged network on the validation lesions, in crops of their true boxes."""
         from .segment_3d_choice import figures, look
 
+        network = self.learner.average["network"].eval()
         seen = look(
-            self.average.network, validation, self.recipe.rule, self.group.device, most_passes=self.recipe.iterations
+            network, self.sets.validation, self.recipe.rule, self.group.device, most_passes=self.recipe.iterations
         )
-        return figures(validation, seen)
+        return figures(self.sets.validation, seen)
 
-    def save(self, cases: Sequence, validation: Sequence) -> None:
+    def save(self) -> None:
         """Choose what follows the network, and leave the model: the averaged network of the last epoch."""
         from ..models.folder import save_model
         from .segment_3d_choice import choose
 
-        choice, tried = choose(
-            self.average.network, validation, self.recipe.rule, self.group.device, self.recipe.iterations
-        )
-        measured = {**self.validate(validation), **{k: v for k, v in tried.items() if k == "best_possible_auc"}}
+        recipe, network = self.recipe, self.learner.average["network"].eval()
+        choice, tried = choose(network, self.sets.validation, recipe.rule, self.group.device, recipe.iterations)
+        measured = {**self.validate(), **{k: v for k, v in tried.items() if k == "best_possible_auc"}}
         write_text(self.output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
-        save_model(self.output, self.average.network, _config(self.recipe, self.arguments, cases, choice, measured))
-
-    def checkpoint(self, epoch: int) -> None:
-        from .loop import save_checkpoint
-
-        save_checkpoint(
-            self.output / CHECKPOINT,
-            recipe=self.settings,
-            epoch=epoch,
-            learner=self.learner.state_dict(),
-            average=self.average.network.state_dict(),
-            steps=self.average.steps,
-            optimiser=self.optimiser.state_dict(),
-        )
-
-
-def _tell(first: bool) -> Callable[[float, str], None] | None:
-    """Words on the screen, twenty lines in all, of the first process only."""
-    if not first:
-        return None
-    told = [-1]
-
-    def tell(fraction: float, message: str) -> None:
-        if int(fraction * 20) != told[0]:
-            told[0] = int(fraction * 20)
-            print(message, flush=True)
-
-    return tell
+        save_model(self.output, network, _config(recipe, self.arguments, self.sets.cases, choice, measured))
 
 
 def _config(recipe: Segment3dRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:
@@ -503,10 +448,10 @@ def main(args: argparse.Namespace) -> int:
     if args.prepare_only:
         from .segment_3d_data import prepare
 
-        _check(recipe, 1)
+        _check(recipe)
         cache = args.cache or args.output / "cache"
         for cases in split_cases(args.data, recipe, args.spacing):
-            prepare(cases, cache, recipe.rule, _tell(True))
+            prepare(cases, cache, recipe.rule, tell_of(True))
         print(f"The lesions are in {cache}.")
         return 0
     folder = train(
