@@ -1,0 +1,350 @@
+"""Figures of a lesion's mask in a volume, as a reader would report them (3D).
+
+`measurements.measure_2d` is the same for 2D images; figures of both have one name where they mean the same.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import ImageError, UsageError
+from .grid import physical_to_index
+from .surface_3d import Surface, offsets_from, smooth_surface
+
+RING_WIDTH = 0.2  # of the diameter of the ball of equal volume: the surrounding tissue that the lesion is compared with
+DETAIL_MM = 0.5  # what is finer on a surface is not looked at for its area
+OVERALL = 0.35  # of the ball's radius: what is finer is roughness of the surface, what is coarser is the lesion's form
+FINEST_MM = 0.25  # what is finer is the voxels' staircase, not the lesion's
+SPICULE_MM = 0.75  # what smooths spicules away: strands of about a millimetre, however large the lesion
+SPICULE_PERCENTILE = 99.0
+EDGE = 0.3  # of the shadowed area's radius: beams so near the lesion's side are refracted, and are left out
+BESIDE = 0.5  # of that radius: how wide a ring of beams the ones behind the lesion are compared with
+_ROUND = 1e-3  # axes that differ by less than this share have no direction
+_CUTS = 65  # planes across the longest diameter in which chords are looked for
+
+_LENGTHS = (
+    "major_diameter second_diameter third_diameter equal_volume_diameter width height length depth spiculation"
+).split()
+_RATIOS = (
+    "orientation_deg parallel_to_skin height_to_width_ratio sphericity solidity surface_roughness contrast_ratio "
+    "posterior_ratio echo_heterogeneity"
+).split()
+
+
+def measure_3d(mask: sitk.Image, image: sitk.Image, spacing_known: bool = True) -> dict[str, float | None]:
+    """Measure one lesion of a volume.
+
+    Everything is measured along the image's own axes, whatever its direction cosines: x (lateral) and z (slice) are
+    parallel to the skin, y goes into depth, and y = 0 is the skin side, as in `detect` and the phantoms. Coordinates are
+    voxel indices times the spacing; a voxel is a box of one spacing along each axis around its centre. Only the
+    lesion's surroundings are looked at, so a large volume takes no more time or memory than a small one.
+
+    Parameters
+    ----------
+    mask : 3D, not zero inside; on the image's grid, or on a part of it (a crop of whole voxels, `grid.crop_to_box`).
+    image : 3D, one component: the echoes.
+    spacing_known : whether the image's spacing is in millimetres. If not, a voxel counts as 1 by 1 by 1, and the names
+        end in ``_px``, ``_px2`` and ``_px3`` instead of ``_mm``, ``_mm2`` and ``_ml``.
+
+    Returns
+    -------
+    dict of these names, None where a figure has no meaning (all of them for an empty mask):
+
+    - ``volume_ml`` V: number of voxels times the volume of one.
+    - ``major_diameter_mm``: the longest diameter (maximum Feret diameter) of the convex hull of the surface around V,
+      smoothed by 0.25 mm (half the largest spacing, where that is more).
+    - ``second_diameter_mm``: the longest chord of that hull perpendicular to the longest diameter;
+      ``third_diameter_mm``: the longest chord perpendicular to both. So a reader sets the callipers: the longest axis
+      first, then across it, then in the plane perpendicular to that image (ACR BI-RADS Atlas, 5th edition: the longest
+      dimension, its perpendicular, and the third in the orthogonal view). 2 a, 2 b and 2 c for an ellipsoid.
+    - ``equal_volume_diameter_mm``: of the ball of the same volume, (6 V / pi)^(1/3).
+    - ``width_mm``, ``height_mm``, ``length_mm``: extent of the bounding box along x, y and z.
+    - ``depth_mm``: from the volume's first voxel face at the skin (y = 0) to the box. Where a volume was cut off below
+      the skin, what was cut off is missing here.
+    - ``orientation_deg``: angle between the long axis of the ellipsoid of the same second moments and the skin, 0
+      (parallel) to 90; None where no axis is the longest (balls, discs).
+    - ``height_to_width_ratio``: height / width of the box; 1 and above is "taller than wide".
+    - ``parallel_to_skin``: 1 where that is below 1, 0 otherwise: the lexicon's orientation, "parallel" (wider than
+      tall) or "not parallel", which includes round.
+    - ``surface_mm2`` A: area of the surface around V, smoothed by a Gaussian of 0.5 mm (the largest spacing, where that is more);
+      within 2 % for ellipsoids wider than 8 voxels; each sharp edge is cut by about half a millimetre.
+    - ``sphericity``: pi^(1/3) (6 V)^(2/3) / A, 1 for a ball, less for everything else.
+    - ``solidity``: V / volume of the convex hull of the diameters, at most 1.
+    - ``surface_roughness``: root mean square of the distances between that surface and the lesion's overall form, less
+      their mean, / R, where R is the ball's radius and the overall form is the surface around V smoothed by 0.35 R: how high
+      lobules and dents are, whatever their width and the lesion's size. 0 for a ball.
+    - ``spiculation_mm``: the spiculation index, how far narrow processes stand out: the 99th percentile of the distances
+      by which the surface of the diameters lies outside the one that is smoothed by 0.75 mm, in which processes narrower
+      than 1.5 mm are gone. About 0.2 mm and less on smooth lesions. None where the spacing is above 1 mm or not known, as
+      spicules do not show then.
+    - ``contrast_ratio``: mean inside / mean of the shell around, as wide as 0.2 of the ball's diameter, one voxel at least.
+    - ``posterior_ratio``: mean behind the lesion / mean beside that; above 1 is enhancement, below shadowing. Behind are the beams
+      (columns along y) through the lesion, without those near its sides, from the box's lower face to one box height deeper;
+      beside are the beams of a ring around the lesion at the same depths. None when less than a quarter of the
+      lesion's height is left below it or nothing beside.
+    - ``echo_heterogeneity``: standard deviation / mean of the echoes inside.
+
+    The moments include those of a voxel (spacing^2 / 12 along each axis). Ratios of echoes are None where the mean that
+    they are divided by is not positive.
+
+    Raises
+    ------
+    UsageError : mask or image is not 3D, or the mask is not on the image's grid.
+    ImageError : the image has several components a voxel, or values about the lesion that are not finite.
+    """
+    start = _place(mask, image)
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise ImageError("the volume has several components a voxel (colour?); convert it to grey to measure it.")
+    spacing = np.array(image.GetSpacing()[::-1] if spacing_known else (1.0, 1.0, 1.0))  # (z, y, x)
+    lengths: dict[str, float | None] = dict.fromkeys(_LENGTHS)
+    ratios: dict[str, float | None] = dict.fromkeys(_RATIOS)
+    volume = surface_area = None
+
+    voxels = sitk.GetArrayViewFromImage(mask)
+    bounds = _bounds(voxels)
+    if bounds is not None:
+        inside = voxels[bounds] != 0
+        echoes = _Echoes(sitk.GetArrayViewFromImage(image), start + [part.start for part in bounds], inside, spacing)
+        count = int(inside.sum())
+        cubic_mm = count * float(spacing.prod())
+        ball = (6 * cubic_mm / math.pi) ** (1 / 3)
+        length, height, width = np.multiply(inside.shape, spacing)
+        coarsest = float(spacing.max())
+        surface = smooth_surface(inside, spacing, max(DETAIL_MM, coarsest))
+        detailed = smooth_surface(inside, spacing, max(FINEST_MM, coarsest / 2))
+        major, second, third = _diameters(detailed.vertices)
+        volume, surface_area = cubic_mm / 1000 if spacing_known else cubic_mm, surface.area
+        lengths |= {
+            "major_diameter": major,
+            "second_diameter": second,
+            "third_diameter": third,
+            "equal_volume_diameter": ball,
+            "width": width,
+            "height": height,
+            "length": length,
+            "depth": echoes.first[1] * spacing[1],
+            "spiculation": _spiculation(inside, spacing, detailed) if spacing_known else None,
+        }
+        ratios |= {
+            "orientation_deg": _orientation(inside, spacing),
+            "parallel_to_skin": float(height < width),
+            "height_to_width_ratio": height / width,
+            "sphericity": surface.sphericity,
+            "solidity": _solidity(detailed, cubic_mm),
+            "surface_roughness": _roughness(inside, spacing, surface, ball / 2),
+            **echoes.ratios(ball),
+        }
+    unit, cubic = ("mm", "volume_ml") if spacing_known else ("px", "volume_px3")
+    figures = {
+        cubic: volume,
+        **{f"{name}_{unit}": value for name, value in lengths.items()},
+        f"surface_{unit}2": surface_area,
+        **ratios,
+    }
+    return {name: None if value is None else float(value) for name, value in figures.items()}
+
+
+def _place(mask: sitk.Image, image: sitk.Image) -> np.ndarray:
+    """Index (z, y, x) in the image of the mask's first voxel. Raises `UsageError` where the mask is not on its grid."""
+    same = (
+        mask.GetDimension() == image.GetDimension() == 3
+        and np.allclose(mask.GetSpacing(), image.GetSpacing(), rtol=1e-5, atol=0)
+        and np.allclose(mask.GetDirection(), image.GetDirection(), rtol=0, atol=1e-5)
+    )
+    if same:
+        index = physical_to_index(image, mask.GetOrigin())
+        start = np.rint(index).astype(int)
+        within = np.all(start >= 0) and np.all(start + mask.GetSize() <= image.GetSize())
+        if within and np.allclose(index, start, rtol=0, atol=0.01):
+            return start[::-1]
+    raise UsageError(
+        f"the mask {mask.GetSize()} is not on the grid of the volume {image.GetSize()}; both must be 3D, and the mask a "
+        "part of whole voxels, to be measured together."
+    )
+
+
+def _bounds(voxels: np.ndarray) -> tuple[slice, slice, slice] | None:
+    """The bounding box of what is not zero; None where all is. Each axis is looked at within those before it."""
+    part = [slice(None)] * 3
+    for axis in range(3):
+        filled = np.flatnonzero(voxels[tuple(part)].any(axis=tuple(a for a in range(3) if a != axis)))
+        if filled.size == 0:
+            return None
+        part[axis] = slice(int(filled[0]), int(filled[-1]) + 1)
+    return tuple(part)
+
+
+# ---------------------------------------------------------------------------------------------------------- shape
+
+
+def _diameters(points: np.ndarray) -> tuple[float, float, float]:
+    """The longest diameter of the convex hull of points (n, 3), its longest chord across that, and across both."""
+    from scipy.spatial import ConvexHull
+    from scipy.spatial.distance import cdist
+
+    hull = ConvexHull(points)
+    corners = points[hull.vertices]
+    distances = cdist(corners, corners)
+    first, last = np.unravel_index(int(distances.argmax()), distances.shape)
+    major = float(distances[first, last])
+    along = (corners[last] - corners[first]) / major
+    # Two directions across: (along, across, other) is orthonormal.
+    _, _, axes = np.linalg.svd(along[None])
+    across, other = axes[1], axes[2]
+
+    # A chord across the longest diameter lies in a plane across it; in each plane the hull is a polygon.
+    t = (points - corners[first]) @ along
+    flat = np.stack([points @ across, points @ other], axis=1)
+    edges = np.unique(np.sort(hull.simplices[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    cuts = [_cut(t, flat, edges, place) for place in np.linspace(0, major, _CUTS + 2)[1:-1]]
+    second, direction = max((_longest(polygon) for polygon in cuts), key=lambda chord: chord[0])
+    sideways = np.array([-direction[1], direction[0]])
+    third = max(_longest_along(polygon, sideways, direction) for polygon in cuts)
+    return major, second, third
+
+
+def _cut(t: np.ndarray, flat: np.ndarray, edges: np.ndarray, place: float) -> np.ndarray:
+    """Where the edges of the hull cross a plane across the longest diameter: (n, 2) mm in that plane."""
+    a, b = edges.T
+    crossing = (t[a] <= place) != (t[b] <= place)
+    a, b = a[crossing], b[crossing]
+    share = ((place - t[a]) / (t[b] - t[a]))[:, None]
+    return flat[a] * (1 - share) + flat[b] * share
+
+
+def _longest(polygon: np.ndarray) -> tuple[float, np.ndarray]:
+    """Length and direction of the longest chord of the convex hull of some points in a plane."""
+    from scipy.spatial.distance import cdist
+
+    distances = cdist(polygon, polygon)
+    i, j = np.unravel_index(int(distances.argmax()), distances.shape)
+    length = float(distances[i, j])
+    return length, (polygon[j] - polygon[i]) / length if length else np.array([1.0, 0.0])
+
+
+def _longest_along(polygon: np.ndarray, way: np.ndarray, across: np.ndarray) -> float:
+    """Length of the longest chord of a convex polygon that runs along `way`; the points are its corners or lie on its edges."""
+    s, h = polygon @ across, polygon @ way
+    ends = (int(s.argmin()), int(s.argmax()))
+    low, span = s[ends[0]], s[ends[1]] - s[ends[0]]
+    if span <= 0:
+        return float(np.ptp(h))
+    # Both chains from end to end; the width between them is piecewise linear, so its maximum lies at a corner.
+    above = h - (h[ends[0]] + (s - low) / span * (h[ends[1]] - h[ends[0]]))
+    order = np.argsort(s, kind="stable")
+    s, above = s[order], above[order]
+    tips = (s <= low) | (s >= low + span)
+    top = np.interp(s, s[(above >= 0) | tips], np.maximum(above, 0)[(above >= 0) | tips])
+    bottom = np.interp(s, s[(above <= 0) | tips], np.minimum(above, 0)[(above <= 0) | tips])
+    return float((top - bottom).max())
+
+
+def _orientation(inside: np.ndarray, spacing: np.ndarray) -> float | None:
+    """Angle between the long axis of the ellipsoid of the same second moments and the skin, degrees."""
+    points = np.argwhere(inside) * spacing
+    covariance = np.atleast_2d(np.cov(points.T, bias=True)) + np.diag(spacing**2) / 12
+    values, vectors = np.linalg.eigh(covariance)
+    if math.sqrt(values[2] / values[1]) - 1 < _ROUND:
+        return None
+    return math.degrees(math.asin(min(1.0, abs(float(vectors[1, 2])))))
+
+
+def _roughness(inside: np.ndarray, spacing: np.ndarray, surface: Surface, radius: float) -> float:
+    overall = smooth_surface(inside, spacing, max(OVERALL * radius, DETAIL_MM, float(spacing.max())))
+    return float(offsets_from(surface, overall).std()) / radius
+
+
+def _spiculation(inside: np.ndarray, spacing: np.ndarray, detailed: Surface) -> float | None:
+    if spacing.max() > 1.0:
+        return None
+    blunt = smooth_surface(inside, spacing, max(SPICULE_MM, float(spacing.max())))
+    return float(np.percentile(offsets_from(detailed, blunt), SPICULE_PERCENTILE))
+
+
+def _solidity(surface: Surface, cubic_mm: float) -> float:
+    from scipy.spatial import ConvexHull
+
+    return min(1.0, cubic_mm / float(ConvexHull(surface.vertices).volume))
+
+
+# ---------------------------------------------------------------------------------------------------------- echoes
+
+
+class _Echoes:
+    """The echoes in and about a lesion.
+
+    Parameters
+    ----------
+    echoes : (z, y, x), of the whole volume.
+    first : index (z, y, x) of the lesion's bounding box in it.
+    inside : bool, the mask within that box.
+    spacing : (z, y, x).
+    """
+
+    def __init__(self, echoes: np.ndarray, first: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -> None:
+        self.first, self._echoes, self._inside, self._spacing = np.asarray(first), echoes, inside, spacing
+
+    def ratios(self, ball: float) -> dict[str, float | None]:
+        """Contrast, posterior ratio and heterogeneity; `ball` is the diameter of the ball of equal volume."""
+        within, there = self._part(np.zeros(3), np.zeros(3))
+        values = within[self._inside[there]]
+        mean = float(values.mean())
+        return {
+            "contrast_ratio": _ratio(mean, self._shell(max(RING_WIDTH * ball, float(self._spacing.max())))),
+            "posterior_ratio": self._posterior(),
+            "echo_heterogeneity": _ratio(float(values.std()), mean),
+        }
+
+    def _part(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
+        """The echoes of the bounding box and so many voxels more on each side, as far as the volume reaches; and where that
+        lies in the bounding box enlarged so."""
+        first = self.first - before.astype(int)
+        last = self.first + self._inside.shape + after.astype(int)
+        low, high = np.maximum(first, 0), np.minimum(last, self._echoes.shape)
+        values = self._echoes[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(float)
+        if not np.isfinite(values).all():
+            raise ImageError("the volume has values about the lesion that are not finite; replace them to measure it.")
+        return values, tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))
+
+    def _shell(self, width: float) -> float | None:
+        """Mean of the echoes outside, up to `width` from the mask."""
+        from scipy import ndimage
+
+        margin = np.ceil(width / self._spacing).astype(int)
+        values, there = self._part(margin, margin)
+        padded = np.pad(self._inside, tuple((n, n) for n in margin))
+        distance = ndimage.distance_transform_edt(~padded, sampling=self._spacing)
+        shell = ((distance > 0) & (distance <= width))[there]
+        return float(values[shell].mean()) if shell.any() else None
+
+    def _posterior(self) -> float | None:
+        from scipy import ndimage
+
+        footprint = self._inside.any(axis=1)  # (z, x): the beams that pass through the lesion
+        flat = self._spacing[[0, 2]]
+        radius = math.sqrt(footprint.sum() * float(flat.prod()) / math.pi)
+        margin = np.ceil((EDGE + BESIDE) * radius / flat).astype(int)
+        footprint = np.pad(footprint, tuple((n, n) for n in margin + 1))
+        distance_in = ndimage.distance_transform_edt(footprint, sampling=flat)
+        distance_out = ndimage.distance_transform_edt(~footprint, sampling=flat)
+        behind = distance_in > EDGE * radius
+        if not behind.any():
+            behind = footprint
+        beside = (distance_out > EDGE * radius) & (distance_out <= (EDGE + BESIDE) * radius)
+
+        height = self._inside.shape[1]
+        sides = np.array([margin[0] + 1, 0, margin[1] + 1])
+        values, (z, y, x) = self._part(sides, sides + (0, height, 0))
+        below = values[:, height:]  # the box lies within the volume, so all of its height is there
+        behind, beside = behind[z, x], beside[z, x]
+        if below.shape[1] < max(1, height / 4) or not behind.any() or not beside.any():
+            return None
+        by_beam = below.mean(axis=1)
+        return _ratio(float(by_beam[behind].mean()), float(by_beam[beside].mean()))
+
+
+def _ratio(value: float, reference: float | None) -> float | None:
+    return value / reference if reference is not None and reference > 0 else None
