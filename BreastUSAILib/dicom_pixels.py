@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG2, MPEG-4 and HEVC: ...4.100 to 4.108
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _REMOTE = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205")
 
 
@@ -31,6 +32,11 @@ def check_decoder(path: Path, dataset: Dataset) -> None:
         raise ImageError(f"{path} is a video ({syntax.name}), which is not read; export its frames as single images.")
     if syntax in _REMOTE:
         raise ImageError(f"{path} holds no pixels, only the address of a server that does; export it with its pixels.")
+    if syntax == _JPEG_EXTENDED and (number(dataset, "BitsStored") or 8) > 8:
+        raise ImageError(
+            f"{path} is compressed as 12 bit JPEG, which no package under a permissive licence decodes; convert it first, for "
+            "example with dcmdjpeg (DCMTK)."
+        )
     try:
         available = syntax is None or not syntax.is_compressed or get_decoder(syntax).is_available
     except (NotImplementedError, ValueError):  # of no known kind: the decoding will say so

@@ -215,6 +215,9 @@ def read_dicomdir(path: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
             continue
         parts = [name] if isinstance(name, str) else [str(part) for part in name]
         target = path.parent.joinpath(*parts)
+        if not target.exists():  # the standard asks for capitals, and many media are mounted or copied without
+            lower = path.parent.joinpath(*(part.lower() for part in parts))
+            target = lower if lower.exists() else target
         if any(part in ("", ".", "..") or "/" in part or "\\" in part for part in parts) or not _below(target, root):
             missing[target] = f"listed in {path.name}, but outside its folder"
         elif not target.is_file():

@@ -200,7 +200,9 @@ def test_a_series_is_slicers_volume(tmp_path):
     pytest.importorskip("slicer")
     paths = write_series(tmp_path, slices(VOXELS, SPACING, **OBLIQUE))
     loaded = read_image(paths[0], files=paths)
-    voxels, matrix = read_with_slicer(list(paths), "GDCM")  # its other reader takes rows for columns in Pixel Spacing here
+    voxels, matrix = read_with_slicer(
+        list(paths), "GDCM"
+    )  # its other reader takes rows for columns in Pixel Spacing here
     np.testing.assert_array_equal(voxels_of(loaded), voxels)
     np.testing.assert_allclose(matrix_of(loaded.image), matrix, atol=1e-5)
 

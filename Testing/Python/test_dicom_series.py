@@ -1,0 +1,274 @@
+"""Folders and DICOMDIRs: what is taken, what belongs together, what is left and why."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_samples import (
+    abvs,
+    ge_abus,
+    instance,
+    item,
+    mr_image,
+    one_of_each,
+    save,
+    secondary_capture,
+    slices,
+    speckle,
+    text_report,
+    us_image,
+    write_dicomdir,
+)
+from pydicom.sequence import Sequence
+from pydicom.uid import generate_uid
+
+from BreastUSAILib.dicom_series import find, sort_out
+from BreastUSAILib.dicom_view import parse_name
+from BreastUSAILib.errors import ImageError
+from BreastUSAILib.image import read_image
+from BreastUSAILib.inputs import discover
+
+SPACING = (0.2, 0.3, 0.5)
+VOXELS = speckle((5, 12, 16))
+
+
+def names(found):
+    return [i.path.name for i in found.inputs]
+
+
+def reasons(found):
+    return {path.name: reason for path, reason in found.skipped}
+
+
+# ------------------------------------------------------------------------------------------------------------ folders
+
+
+def test_a_folder_with_many_kinds(tmp_path):
+    one_of_each(tmp_path)
+    found = find(tmp_path)
+    assert names(found) == [
+        "abvs.dcm",
+        "enhanced_volume.dcm",
+        "ge_abus.dcm",
+        "secondary_capture.dcm",
+        "slice.dcm",
+        "us_cine.dcm",
+        "us_image.dcm",
+        "us_image_rgb.dcm",
+    ]
+    assert all(i.files == () for i in found.inputs)
+    assert reasons(found) == {
+        "mr_image.dcm": "not an ultrasound image: MR Image Storage",
+        "text_report.dcm": "not an ultrasound image: Basic Text SR Storage",
+    }
+
+
+def test_a_whole_examination(tmp_path):
+    """Three views of each breast in one folder, names that say nothing: each volume knows which it is."""
+    study = generate_uid()
+    views = [(side, view) for side in "RL" for view in ("AP", "LAT", "MED")]
+    for number, (side, view) in enumerate(views):
+        save(
+            ge_abus(VOXELS, SPACING, description=side + view, laterality=side, study=study),
+            tmp_path / f"{9 - number}.dcm",
+        )
+    found = find(tmp_path)
+    loaded = [read_image(i.path, files=i.files) for i in found.inputs]
+    assert sorted((image.laterality, image.view) for image in loaded) == sorted(views)
+
+
+def test_slices_of_several_series_are_told_apart(tmp_path):
+    """Two series of slices and a still in one folder, their files mixed."""
+    other = speckle((4, 12, 16), seed=5)
+    study = generate_uid()
+    first, second = slices(VOXELS, SPACING, study=study), slices(other, SPACING, study=study, description="R MED")
+    for k, ds in enumerate(first):
+        save(ds, tmp_path / f"{k}a")
+    for k, ds in enumerate(second):
+        save(ds, tmp_path / f"{k}b")
+    save(us_image(VOXELS[0], study=study, series=first[0].SeriesInstanceUID), tmp_path / "still")
+    found = find(tmp_path)
+    assert [(i.path.name, len(i.files)) for i in found.inputs] == [("0a", 5), ("0b", 4), ("still", 0)]
+    for series, expected in zip(found.inputs, (VOXELS, other), strict=False):
+        np.testing.assert_array_equal(
+            sitk.GetArrayFromImage(read_image(series.path, files=series.files).image), expected
+        )
+
+
+def test_two_placed_images_are_no_volume(tmp_path):
+    for k, ds in enumerate(slices(VOXELS[:2], SPACING)):
+        save(ds, tmp_path / f"{k}.dcm")
+    assert [(i.path.name, i.files) for i in find(tmp_path).inputs] == [("0.dcm", ()), ("1.dcm", ())]
+
+
+def test_images_that_lie_anywhere_are_no_volume(tmp_path):
+    files = slices(VOXELS, SPACING)
+    for k, ds in enumerate(files):
+        ds.ImagePositionPatient = [30 * k, 0, 2 * k]
+        save(ds, tmp_path / f"{k}.dcm")
+    assert all(i.files == () for i in find(tmp_path).inputs)
+    assert len(find(tmp_path).inputs) == 5
+
+
+def test_copies_are_taken_once(tmp_path):
+    ds = us_image(VOXELS[0])
+    save(ds, tmp_path / "a.dcm")
+    save(ds, tmp_path / "b.dcm")
+    found = find(tmp_path)
+    assert names(found) == ["a.dcm"]
+    assert reasons(found) == {"b.dcm": "a copy of a.dcm"}
+
+
+def test_captures_only_of_ultrasound(tmp_path):
+    save(secondary_capture(VOXELS[0]), tmp_path / "a.dcm")
+    save(secondary_capture(VOXELS[0], modality="OT"), tmp_path / "b.dcm")
+    found = find(tmp_path)
+    assert names(found) == ["a.dcm"]
+    assert reasons(found) == {"b.dcm": "not an ultrasound image: Secondary Capture Image Storage (OT)"}
+
+
+def test_our_own_results_are_no_inputs(tmp_path):
+    ds = secondary_capture(VOXELS[0])
+    ds.Manufacturer = "BreastUSAI"
+    save(ds, tmp_path / "a.dcm")
+    assert "a result of BreastUSAI" in reasons(find(tmp_path))["a.dcm"]
+
+
+def test_an_ultrasound_object_without_pixels(tmp_path):
+    save(instance("1.2.840.10008.5.1.4.1.1.6.1"), tmp_path / "a.dcm")
+    assert reasons(find(tmp_path)) == {"a.dcm": "an ultrasound object without pixels"}
+
+
+def test_damaged_files_come_through_to_be_told_when_they_are_read(tmp_path):
+    path = save(us_image(VOXELS[0]), tmp_path / "a.dcm")
+    path.write_bytes(path.read_bytes()[:140])
+    save(text_report(), tmp_path / "b.dcm")
+    (tmp_path / "c.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 300)
+    found = find(tmp_path)
+    told = {*names(found), *reasons(found)}
+    assert told == {"a.dcm", "b.dcm", "c.dcm"}
+    for i in found.inputs:
+        with pytest.raises(ImageError, match=str(i.path)):
+            read_image(i.path)
+
+
+def test_what_is_not_dicom_comes_through(tmp_path):
+    png = tmp_path / "a.png"
+    png.write_bytes(b"\x89PNG")
+    assert [i.path for i in sort_out([png]).inputs] == [png]
+    assert find(tmp_path).inputs == ()
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(ImageError, match="is no folder"):
+        find(tmp_path / "nowhere")
+
+
+# ----------------------------------------------------------------------------------------------------------- DICOMDIR
+
+
+def test_a_dicomdir_names_its_files(tmp_path):
+    for k, ds in enumerate(slices(VOXELS, SPACING)):
+        save(ds, tmp_path / f"{k}.dcm")
+    save(mr_image(VOXELS[0]), tmp_path / "mr.dcm")
+    dicomdir = write_dicomdir(tmp_path)
+    found = find(dicomdir)
+    assert [len(i.files) for i in found.inputs] == [5]
+    assert list(reasons(found).values()) == ["not an ultrasound image: MR Image Storage"]
+    found.inputs[0].files[0].unlink()
+    found = find(dicomdir)
+    assert [len(i.files) for i in found.inputs] == [4]
+    assert "listed in DICOMDIR, but not there; copy the whole medium" in reasons(found).values()
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize(
+    "name", [["..", "secret"], ["A", "..", "..", "secret"], ["/etc/passwd"], "../secret", ["LINK"], ["A\0B"]]
+)
+def test_a_dicomdir_cannot_name_files_elsewhere(tmp_path, name):
+    medium = tmp_path / "medium"
+    (medium / "A").mkdir(parents=True)
+    secret = save(us_image(VOXELS[0]), tmp_path / "secret")
+    (medium / "LINK").symlink_to(secret)
+    directory = instance("1.2.840.10008.1.3.10")
+    directory.DirectoryRecordSequence = Sequence([item(DirectoryRecordType="IMAGE", ReferencedFileID=name)])
+    found = find(save(directory, medium / "DICOMDIR"))
+    assert found.inputs == ()
+    assert len(found.skipped) == 1
+
+
+def test_a_medium_that_was_copied_without_capitals(tmp_path):
+    for k, ds in enumerate(slices(VOXELS, SPACING)):
+        save(ds, tmp_path / f"{k}.dcm")
+    dicomdir = write_dicomdir(tmp_path)
+    for path in sorted(dicomdir.parent.rglob("*"), reverse=True):
+        path.rename(path.with_name(path.name.lower()))
+    assert [len(i.files) for i in find(dicomdir.with_name("dicomdir")).inputs] == [5]
+
+
+def test_not_a_dicomdir(tmp_path):
+    with pytest.raises(ImageError, match="is no DICOMDIR"):
+        find(save(us_image(VOXELS[0]), tmp_path / "DICOMDIR"))
+
+
+# --------------------------------------------------------------------------------------------------- breastusai run
+
+
+def test_a_run_takes_the_series_of_a_folder(tmp_path):
+    for k, ds in enumerate(slices(VOXELS, SPACING)):
+        save(ds, tmp_path / "in" / "s" / f"{k}.dcm")
+    save(abvs(VOXELS, SPACING), tmp_path / "in" / "v")
+    save(mr_image(VOXELS[0]), tmp_path / "in" / "mr.dcm")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    parts = list(discover([str(tmp_path / "in")], tmp_path / "out"))
+    sources = [source for part in parts for source in part.sources]
+    assert [(str(s.within), len(s.files)) for s in sources] == [("v", 0), ("s/0.dcm", 5)]
+    left = [path.name for part in parts for path in part.left]
+    assert sorted(left) == ["mr.dcm", "notes.txt"]
+    why = dict(pair for part in parts for pair in part.reasons)
+    assert why == {tmp_path / "in" / "mr.dcm": "not an ultrasound image: MR Image Storage"}
+    named = list(discover([str(tmp_path / "in" / "mr.dcm")], tmp_path / "out"))
+    assert [s.path.name for s in named[0].sources] == ["mr.dcm"]  # what is named is an input, whatever it is
+
+
+def test_a_run_takes_a_dicomdir(tmp_path):
+    for k, ds in enumerate(slices(VOXELS, SPACING)):
+        save(ds, tmp_path / f"{k}.dcm")
+    dicomdir = write_dicomdir(tmp_path)
+    (part,) = discover([str(dicomdir)], tmp_path / "out")
+    assert [len(s.files) for s in part.sources] == [5]
+    assert part.failures == ()
+    dicomdir.write_bytes(b"no")
+    (part,) = discover([str(dicomdir)], tmp_path / "out")
+    assert part.failures[0][0] == str(dicomdir)
+
+
+# -------------------------------------------------------------------------------------------------- breast and view
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("RAP", ("R", "AP")),
+        ("LLAT", ("L", "LAT")),
+        ("RMED", ("R", "MED")),
+        ("LATR", ("R", "LAT")),
+        ("L LAT", ("L", "LAT")),
+        ("Breast right, antero-posterior", ("R", "AP")),
+        ("LEFT_MEDIAL", ("L", "MED")),
+        ("rt sup 2", ("R", "SUP")),
+        ("lat", (None, "LAT")),
+        ("ABUS left and right", (None, None)),
+        ("R AP LAT", ("R", None)),
+        ("Lateral", (None, "LAT")),
+        ("Mapping", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_names_of_views(name, expected):
+    assert parse_name(name) == expected
+
+
+def test_elements_count_more_than_names_and_contradictions_are_told(tmp_path):
+    loaded = read_image(save(abvs(VOXELS, SPACING, description="L AP", laterality="R"), tmp_path / "a.dcm"))
+    assert (loaded.laterality, loaded.view) == ("R", "AP")
+    assert any('right breast, and its name "L AP" the left one' in note for note in loaded.notes)
