@@ -132,6 +132,7 @@ def as_volume(image: sitk.Image) -> sitk.Image:
 
 
 _BOX = ("center_x", "center_y", "center_z", "size_1", "size_2", "size_3")
+_PHYSICAL = ("physical_center_x_mm", "physical_center_y_mm", "physical_center_z_mm")
 
 
 def finding_columns(studies: Iterable[Study] = ()) -> list[str]:
@@ -139,6 +140,8 @@ def finding_columns(studies: Iterable[Study] = ()) -> list[str]:
     others = {name for study in studies for finding in study.findings for name in finding.measurements}
     return [
         "image",
+        "laterality",
+        "view",
         "finding",
         "score",
         "malignancy",
@@ -146,6 +149,7 @@ def finding_columns(studies: Iterable[Study] = ()) -> list[str]:
         "solid_nodule",
         "label",
         *(f"{name}_{unit}" for unit in ("mm", "px") for name in _BOX),
+        *_PHYSICAL,
         "spacing_known",
         *MEASUREMENTS,
         *sorted(others.difference(MEASUREMENTS)),
@@ -158,12 +162,15 @@ def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
     """One finding as column -> value; None for what was not computed.
 
     The centre of its box is LPS, the sizes are along the image's axes 1, 2, 3: in mm, or in pixels and in the columns
-    ``_px`` where the spacing is not known.
+    ``_px`` where the spacing is not known. The physical centre is where the finding lies in the body: the same, except in
+    volumes of a curved transducer (`findings.Study.physical_box`).
     """
     birads = finding.birads or {}
     unit = "mm" if study.image.spacing_known else "px"
     return {
         "image": study.image.path,
+        "laterality": study.image.laterality,
+        "view": study.image.view,
         "finding": finding.id,
         "score": finding.score,
         "malignancy": finding.malignancy,
@@ -171,6 +178,7 @@ def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
         "solid_nodule": finding.solid_nodule,
         "label": finding.label,
         **{f"{n}_{unit}": v for n, v in zip(_BOX, (*finding.box.center, *finding.box.size), strict=True)},
+        **(dict(zip(_PHYSICAL, study.physical_box(finding).center, strict=True)) if unit == "mm" else {}),
         "spacing_known": study.image.spacing_known,
         **finding.measurements,
         "models": "; ".join(f"{task}: {model}" for task, model in finding.models.items()),

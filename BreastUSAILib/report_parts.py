@@ -9,7 +9,7 @@ from typing import Any
 
 from . import RESEARCH_USE, __version__, pictures
 from .files import MEASUREMENTS, printable
-from .findings import BIRADS_CATEGORIES, Finding, Study
+from .findings import BIRADS_CATEGORIES, Finding, ImageInfo, Study
 
 ASSETS = Path(__file__).parent / "report_assets"
 
@@ -74,6 +74,18 @@ def scores(finding: Finding, unit: str) -> list[dict[str, str]]:
     return rows
 
 
+def physical_rows(study: Study, finding: Finding) -> list[dict[str, str]]:
+    """Where a finding lies in the body, for volumes whose grid is not there (a curved transducer); else none."""
+    if study.image.acquisition is None:
+        return []
+    box = study.physical_box(finding)
+    center, size = (", ".join(f"{v:.2f}" for v in box.center), " x ".join(f"{v:.2f}" for v in box.size))
+    return [
+        {"name": "Centre in the body (LPS)", "value": center, "unit": "mm"},
+        {"name": "Size in the body", "value": size, "unit": "mm"},
+    ]
+
+
 def row(name: str, unit: str, value: float | None, digits: int | None = None) -> dict[str, str]:
     if value is None:
         return {"name": name, "value": "not measured", "unit": ""}
@@ -100,7 +112,9 @@ def facts(study: Study) -> list[tuple[str, list[str]]]:
     spacing = " x ".join(f"{s:.6g}" for s in info.spacing)
     facts = [
         ("File", [info.path]),
+        ("Breast", [_seen(info)]),
         ("Voxel size" if info.dimension == 3 else "Pixel size", [f"{spacing} mm" if info.spacing_known else "unknown"]),
+        ("Transducer", [f"curved, radius {info.acquisition.radius:g} mm"] if info.acquisition is not None else []),
         ("Made", [str(provenance["created"])] if "created" in provenance else []),
         ("Model", models),
         ("Device", [f"{device['name']}: {device['reason']}"] if device else []),
@@ -109,6 +123,11 @@ def facts(study: Study) -> list[tuple[str, list[str]]]:
         ("Software", [", ".join(f"{k} {v}" for k, v in provenance.get("software", {}).items())]),
     ]
     return [(name, lines) for name, lines in facts if any(lines)]
+
+
+def _seen(info: ImageInfo) -> str:
+    side = {"R": "right", "L": "left", "B": "both"}.get(info.laterality, "")
+    return ", ".join(part for part in (side, f"{info.view} view" if info.view else "") if part)
 
 
 def _words(name: str) -> str:

@@ -226,6 +226,10 @@ def _print_results(result: RunResult, output: Path) -> None:
     if result.left:
         names = ", ".join(path.name for path in result.left[:3]) + (", ..." if result.left_count > 3 else "")
         print(f"Left out, as not images: {result.left_count} ({names})")
+        for path, reason in list(result.reasons.items())[:3]:
+            print(f"  {path.name}: {reason}")
+        if len(result.reasons) > 3:
+            print(f"  and {len(result.reasons) - 3} more DICOM files; run.json has the reasons (left_because)")
     print(f"Results: {output / INDEX}")
     print(RESEARCH_USE)
 

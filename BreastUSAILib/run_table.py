@@ -25,7 +25,7 @@ _ROWS = 1000  # held in memory at a time
 _OF_INPUT = ("input", "status", "n_findings", "folder", "message")
 FAILURE_COLUMNS = ("input", "message")
 STUDY_COLUMNS = (
-    *_OF_INPUT, "highest_score", "highest_malignancy", "dimension",
+    *_OF_INPUT, "highest_score", "highest_malignancy", "laterality", "view", "dimension",
     "pixels_1", "pixels_2", "pixels_3", "spacing_1_mm", "spacing_2_mm", "spacing_3_mm", "spacing_known",
     "bytes", "sha256", "models", "device", "seconds", "created", "notes",
 )  # fmt: skip
@@ -33,6 +33,7 @@ _INTEGERS = {"n_findings", "label", "dimension", "bytes", "pixels_1", "pixels_2"
 _TRUTHS = {"spacing_known"}
 _TEXTS = {
     "input", "status", "folder", "message", "finding", "models", "notes", "sha256", "device", "created",
+    "laterality", "view",
 }  # fmt: skip
 
 
@@ -46,6 +47,8 @@ def study_row(result: Result) -> dict[str, Any]:
         **_of_input(result, study),
         "highest_score": max((f.score for f in study.findings), default=None),
         "highest_malignancy": max((f.malignancy for f in study.findings if f.malignancy is not None), default=None),
+        "laterality": info.laterality,
+        "view": info.view,
         "dimension": info.dimension,
         "spacing_known": info.spacing_known,
         **{key: value for key, value in dict(provenance.get("input", {})).items() if key in ("bytes", "sha256")},

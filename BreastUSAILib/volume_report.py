@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from . import pictures, volume_pictures
 from .detect import box_measurements
 from .findings import Finding, Study
-from .report_parts import drawing, measurement_rows, number, row, scores
+from .report_parts import drawing, measurement_rows, number, physical_rows, row, scores
 
 MOST_PICTURED = 20  # findings with pictures of their own, the surest; a page with more is too large to open or send
 _FLAT = 0.75  # pictures of less height than this share of their width stand above each other
@@ -99,7 +99,7 @@ def _depth(image: sitk.Image, finding: Finding) -> float:
 
 def _lesion(study: Study, image: sitk.Image, index: int, greys, unit: str) -> dict[str, Any]:
     finding = study.findings[index]
-    position = [*scores(finding, unit), row("Depth below the upper edge of the volume", unit, _depth(image, finding), 2)]
+    position = [*scores(finding, unit), *physical_rows(study, finding), row("Depth below the upper edge of the volume", unit, _depth(image, finding), 2)]
     # Without a mask, all that is measured is the box.
     measured = finding.measurements if finding.mask is not None else {}
     tables = [("Scores and position", position), ("Measurements", measurement_rows(measured))]

@@ -293,3 +293,24 @@ def test_an_acquisition_of_another_kind_is_not_guessed(loaded):
     data["image"]["acquisition"]["kind"] = "tilted-fan"
     with pytest.raises(DataError, match="tilted-fan"):
         Study.from_json(json.dumps(data))
+
+
+def test_tables_and_reports_give_positions_in_the_body(loaded):
+    import csv
+
+    from BreastUSAILib.files import findings_csv
+    from BreastUSAILib.report import report_html
+
+    study = study_of(loaded)
+    center = study.physical_box(study.findings[0]).center
+    (row,) = csv.DictReader(findings_csv([study]).splitlines())
+    np.testing.assert_allclose([float(row[f"physical_center_{axis}_mm"]) for axis in "xyz"], center, rtol=1e-5)
+    assert (row["laterality"], row["view"]) == ("R", "LAT")
+    page = report_html(study, loaded.image)
+    assert "Centre in the body (LPS)" in page and ", ".join(f"{v:.2f}" for v in center) in page
+    assert "right, LAT view" in page
+    assert "curved, radius 442.11 mm" in page
+    flat = replace(study, image=replace(study.image, acquisition=None))
+    (row,) = csv.DictReader(findings_csv([flat]).splitlines())
+    assert row["physical_center_x_mm"] == row["center_x_mm"]
+    assert "in the body" not in report_html(flat, loaded.image)
