@@ -48,6 +48,7 @@ _LAZY = {
 _PLAIN = {
     "run": ("BreastUSAILib.run_command", "find, outline and measure lesions in images and volumes"),
     "detect": ("BreastUSAILib.detect_command", "find lesions in an ABUS volume"),
+    "segment": ("BreastUSAILib.segment_command", "outline and measure lesions of an ABUS volume"),
     "phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth"),
 }
 _EXTRA = ("monai", "matplotlib")  # what the extra `train` brings

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .detect import DetectOptions, detect
 from .errors import BreastUSAIError, ModelError
-from .findings import Finding, Study
+from .findings import Box, Finding, Study
 from .grid import as_2d
 from .models import catalog
 from .progress import Progress
 from .segment import SegmentOptions, segment_2d
+from .segment_3d import Segment3dOptions, segment_3d
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -55,6 +56,37 @@ class DetectionOptions:
         if self.classifier or catalog.ships("lesion-classifier"):
             names["lesion-classifier"] = self.classifier
         return names
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """Choices of the user for the outlines of lesions in a volume.
+
+    Attributes
+    ----------
+    model : model of the task "segment-3d": an id of the catalogue, a model folder, or "" for the default.
+    device : "auto", "cpu", "cuda" or "mps".
+    threshold, iterations, uncertainty, refine : see `segment_3d.Segment3dOptions`.
+    """
+
+    model: str = ""
+    device: str = "auto"
+    threshold: float | None = None
+    iterations: int | None = None
+    uncertainty: bool = True
+    refine: bool | None = None
+
+    def segment(self) -> Segment3dOptions:
+        return Segment3dOptions(self.threshold, self.iterations, self.uncertainty, self.refine)
+
+
+@dataclass(frozen=True)
+class SegmentationRequest:
+    """Which lesions of a volume are to be outlined: findings with boxes, further boxes, and points; see `segment_3d.segment_3d`."""
+
+    findings: tuple[Finding, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    points: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,6 +207,31 @@ def run_detection(
 
     study = _analyse(loaded, asdict(options), options.models(), work, progress, cache)
     return replace(study, provenance={**study.provenance, "operating_point": point})
+
+
+def run_segmentation(
+    loaded: LoadedImage,
+    request: SegmentationRequest,
+    options: SegmentationOptions = SegmentationOptions(),
+    progress: Progress | None = None,
+    cache: ModelCache | None = None,
+) -> Study:
+    """Outline, judge and measure lesions of one volume; parameters and errors as of `run_workup`, see `segment_3d.segment_3d`."""
+    segment_options = options.segment()
+
+    def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
+        return segment_3d(
+            loaded.image,
+            models["segment-3d"],
+            request.findings,
+            segment_options,
+            boxes=request.boxes,
+            points=request.points,
+            spacing_known=loaded.spacing_known,
+            progress=tell,
+        )
+
+    return _analyse(loaded, asdict(options), {"segment-3d": options.model}, work, progress, cache)
 
 
 def _analyse(

@@ -12,7 +12,11 @@ FOLDER = Path(__file__).parent
 CATALOG = FOLDER / "catalog.json"
 WEIGHTS = FOLDER / "weights"
 # Tasks that may be without a model here: what it is called, and the recipe that trains one.
-_NOT_SHIPPED = {"detect": ("detection", "detect"), "lesion-classifier": ("lesion classification", "lesion-classifier")}
+_NOT_SHIPPED = {
+    "detect": ("detection", "detect"),
+    "lesion-classifier": ("lesion classification", "lesion-classifier"),
+    "segment-3d": ("3D segmentation", "segment-3d"),
+}
 
 
 def entries() -> list[ModelEntry]:
