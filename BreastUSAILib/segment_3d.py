@@ -23,6 +23,8 @@ from .image import as_2d
 from .lesion_crop import CropRule, Region, crop_input
 
 if TYPE_CHECKING:
+    import torch
+
     from .models.zoo import LoadedModel
 
 DEFAULT_THRESHOLD = 0.5
@@ -31,7 +33,8 @@ MOST_ITERATIONS = 4
 MAX_FINDINGS = 255
 """As many as an 8-bit label image can tell apart."""
 POINT_SIZES_MM = (18.0, 9.0, 36.0)
-"""Sides of the boxes that are tried about a click, in this order."""
+"""Sides of the boxes that are tried about a click: the first; where nothing is found in it the second; where the lesion does not
+fit, or nothing is found in the second either, the third."""
 _FLIPS = ((), (2,), (4,), (2, 4))  # axes of (N, 1, z, y, x): slice and lateral; nobody scans from below
 _SAME = 0.6  # two outlines that share so much of the smaller one show the same lesion
 _NEAR = 0.25  # of the tried box's side: how far from an outline a click may lie
@@ -256,14 +259,17 @@ def look(
     image: sitk.Image, centre: Sequence[float], size: Sequence[float], model: LoadedModel, settings: _Settings
 ) -> Look:
     """Look at a box (LPS mm) of a volume; one that is too large for a crop is looked at window by window."""
+    import torch
+
     rule = settings.rule
     region = Region.about(image, centre, rule.spacing(size), rule.canvas(size))
-    levels = region.read(image)
+    # In the canvas's own mean and deviation: a window that lies all in the lesion shows it as dark as it is.
+    canvas = crop_input(torch.from_numpy(region.read(image))[None])
     total, spread, weights = (np.zeros(region.shape, np.float32) for _ in range(3))
     logits, shares = [], []
     for start in product(*(_starts(n, w) for n, w in zip(region.shape, rule.shape, strict=True))):
         place = tuple(slice(a, a + n) for a, n in zip(start, rule.shape, strict=True))
-        maps, logit = _answers(levels[place], region.spacing, model, settings)
+        maps, logit = _answers(canvas[(..., *place)], region.spacing, model, settings)
         weight = _hat(rule.shape)
         mean = maps.mean(0)
         total[place] += weight * mean
@@ -295,15 +301,13 @@ def _hat(shape: Sequence[int]) -> np.ndarray:
 
 
 def _answers(
-    levels: np.ndarray, spacing: float, model: LoadedModel, settings: _Settings
+    crop: torch.Tensor, spacing: float, model: LoadedModel, settings: _Settings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (flips, z, y, x) that the mirror images of a crop give, each turned back; and the mean logits (k,) of malignancy."""
+    """Probabilities (flips, z, y, x) that the mirror images of a crop (1, 1, z, y, x) give, each turned back; and the mean logits (k,) of malignancy."""
     import torch
 
     from .models.devices import autocast, is_out_of_memory
     from .networks.vnet import passes
-
-    crop = crop_input(torch.from_numpy(levels)[None])
 
     def ask(flips) -> tuple[torch.Tensor, torch.Tensor]:
         batch = torch.cat([crop.flip(f) if f else crop for f in flips])
@@ -354,22 +358,27 @@ def _outline(image, box: Box, point, model: LoadedModel, settings: _Settings) ->
 def _box_about(image, point: Sequence[float], model: LoadedModel, settings: _Settings) -> Box | None:
     """The box of the lesion about a click, from a single look in boxes of several sizes; None where nothing is found in any."""
     quick = replace(settings, flips=settings.flips[:1])
-    found = None
-    for side in POINT_SIZES_MM:
+
+    def within(side: float) -> tuple[Box | None, bool]:
         seen = look(image, point, (side,) * 3, model, quick)
         part = _component(seen, image, Box(tuple(point), (side,) * 3), point, settings.threshold)
         if part is None:
-            continue
+            return None, False
         places = [np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
         low = np.array([p[0] for p in places])[::-1]
         high = np.array([p[-1] + 1 for p in places])[::-1]
-        whole = np.all(low > 0) and np.all(high < part.shape[::-1])
         scale, corner = np.array(seen.region.scale), np.array(seen.region.corner)
         centre = image.TransformContinuousIndexToPhysicalPoint((corner + scale * (low + high) / 2 - 0.5).tolist())
-        found = Box(centre, tuple(float(n * seen.region.spacing) for n in high - low))
-        if whole:
-            break
-    return found
+        whole = bool(np.all(low > 0) and np.all(high < part.shape[::-1]))
+        return Box(centre, tuple(float(n * seen.region.spacing) for n in high - low)), whole
+
+    usual, small, large = POINT_SIZES_MM
+    found, whole = within(usual)
+    if found is None:
+        found, whole = within(small)
+    if whole:
+        return found
+    return within(large)[0] or found
 
 
 def _component(seen: Look, image, box: Box, point, threshold: float) -> np.ndarray | None:
