@@ -1,0 +1,156 @@
+"""Results for the archive: DICOM Segmentation, Structured Report and report, and FHIR, beside a study's other files.
+
+=================  ==================================================================================================
+lesions.seg.dcm    DICOM Segmentation: one segment a finding (`seg`)
+measurements.dcm   Structured Report, TID 1500 (`sr`)
+report.dcm         the report as Encapsulated PDF (`pdf`)
+fhir.json          FHIR Bundle (`fhir`)
+=================  ==================================================================================================
+
+highdicom, pydicom and reportlab are imported when something is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..atomic import atomic_path, write_text
+from ..errors import UsageError
+from ..findings import Study
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+    from pydicom import Dataset
+
+    from ..image import LoadedImage
+
+SEG, SR, REPORT, FHIR = "lesions.seg.dcm", "measurements.dcm", "report.dcm", "fhir.json"
+FILES = (SEG, SR, REPORT, FHIR)
+NOT_DICOM = "no DICOM results were written, as the input is not a DICOM file"
+NO_OUTLINES = "no DICOM segmentation was written, as the findings have boxes and no outlines"
+NO_SPACE = (
+    "the DICOM segmentation has no positions, as a pixel's size is not known; 3D Slicer needs them: give --spacing"
+)
+
+
+@dataclass(frozen=True)
+class DicomOptions:
+    """Which results are written.
+
+    Attributes
+    ----------
+    seg, sr, report : DICOM Segmentation, Structured Report, report as Encapsulated PDF.
+    fhir : "R4" or "R5"; "" for none.
+    """
+
+    seg: bool = False
+    sr: bool = False
+    report: bool = False
+    fhir: str = ""
+
+    def __post_init__(self) -> None:
+        from .fhir import VERSIONS
+
+        if self.fhir and self.fhir not in VERSIONS:
+            raise UsageError(f"--fhir is {self.fhir}; choose one of {', '.join(VERSIONS)}.")
+
+    @property
+    def any(self) -> bool:
+        return bool(self.seg or self.sr or self.report or self.fhir)
+
+    @property
+    def dicom(self) -> bool:
+        return self.seg or self.sr or self.report
+
+
+def write(study: Study, loaded: LoadedImage, folder: Path, options: DicomOptions) -> Study:
+    """Write what is asked for of an image that was just analysed, before its study.json.
+
+    An input that is not DICOM has FHIR alone, and a note says so.
+
+    Returns
+    -------
+    the study, with notes on what was not written.
+
+    Raises
+    ------
+    OutputError : a file cannot be written.
+    DependencyError : a package is missing.
+    DataError, ImageError : the DICOM file lacks what results must refer to.
+    """
+    from .source import is_dicom, read_headers
+
+    if not options.any:
+        return study
+    headers = None
+    notes: tuple[str, ...] = ()
+    if is_dicom(Path(loaded.path)):
+        headers = read_headers(Path(loaded.path), loaded.files)
+    elif options.dicom:
+        notes = (NOT_DICOM,)
+        options = replace(options, seg=False, sr=False, report=False)
+    _, more = write_files(study, loaded.image, headers, folder, options)
+    provenance = {**study.provenance, "notes": [*study.provenance.get("notes", ()), *notes, *more]}
+    return replace(study, provenance=provenance)
+
+
+def write_files(
+    study: Study,
+    image: sitk.Image,
+    headers: Sequence[Dataset] | None,
+    folder: Path,
+    options: DicomOptions,
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Write what is asked for; files of these names that are not, or that there is nothing for, are removed.
+
+    Parameters
+    ----------
+    study : its findings' masks lie on the grid of `image`.
+    image : what the report shows.
+    headers : of the DICOM original (`source.read_headers`); None: there is none, and FHIR alone can be written.
+    folder : where to.
+
+    Returns
+    -------
+    the files, and sentences on what was left out.
+    """
+    from .fhir import bundle
+    from .pdf import encapsulated_pdf
+    from .seg import segmentation
+    from .source import read_original, require_highdicom
+    from .sr import report
+
+    folder = Path(folder)
+    if options.dicom:
+        require_highdicom()
+    original = None if headers is None else read_original(study, tuple(headers))
+    found: dict[str, Dataset] = {}
+    notes: list[str] = []
+    if options.seg and original is not None:
+        dataset = segmentation(study, original)
+        if dataset is not None:
+            found[SEG] = dataset
+            notes += [] if original.frame_of_reference else [NO_SPACE]
+        elif study.findings:
+            notes.append(NO_OUTLINES)
+    if options.sr and original is not None:
+        found[SR] = report(study, original, found.get(SEG))
+    if options.report and original is not None:
+        clean = str(original.header.get("PatientIdentityRemoved") or "") == "YES"
+        unmarked = str(original.header.get("BurnedInAnnotation") or "") == "NO"
+        found[REPORT] = encapsulated_pdf(study, original, image, burned_in=not (clean and unmarked))
+    written = []
+    for name, dataset in found.items():
+        with atomic_path(folder / name) as temporary:
+            dataset.save_as(temporary, enforce_file_format=True)
+        written.append(folder / name)
+    if options.fhir:
+        text = json.dumps(bundle(study, original, options.fhir), indent=2, ensure_ascii=False, allow_nan=False)
+        written.append(write_text(folder / FHIR, text + "\n"))
+    for name in set(FILES) - {path.name for path in written}:
+        (folder / name).unlink(missing_ok=True)
+    return written, tuple(notes)

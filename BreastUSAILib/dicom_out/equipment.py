@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -63,12 +63,12 @@ def device_uid() -> str:
     return uid_of("device", MODEL_NAME, __version__)
 
 
-def made(study: Study) -> datetime:
-    """When the analysis was made, local time as DICOM has it."""
+def made(study: Study) -> datetime | None:
+    """When the analysis was made, local time as DICOM has it; None where the study does not say (de-identified)."""
     try:
         return datetime.fromisoformat(str(study.provenance.get("created"))).astimezone()
     except ValueError:
-        return datetime.now(timezone.utc).astimezone()
+        return None
 
 
 def model_of(study: Study, finding: Finding | None, task: str) -> Mapping[str, Any] | None:
@@ -92,6 +92,21 @@ def finish(dataset: Dataset, study: Study, identity: Result) -> Dataset:
     """What all results have in common: the series' description and the times of the analysis."""
     when = made(study)
     dataset.SeriesDescription = identity.description
-    dataset.ContentDate = dataset.SeriesDate = dataset.InstanceCreationDate = when.strftime("%Y%m%d")
-    dataset.ContentTime = dataset.SeriesTime = dataset.InstanceCreationTime = when.strftime("%H%M%S")
+    # Content Date must have a value; the profile's dummy stands where the time was removed.
+    dataset.ContentDate, dataset.ContentTime = ("00010101", "000000") if when is None else _date_and_time(when)
+    for name in ("Series", "InstanceCreation"):
+        for part, value in zip(("Date", "Time"), (dataset.ContentDate, dataset.ContentTime), strict=True):
+            if when is not None:
+                setattr(dataset, f"{name}{part}", value)
+            elif f"{name}{part}" in dataset:
+                delattr(dataset, f"{name}{part}")
+    for equipment in dataset.get("ContributingEquipmentSequence") or ():
+        if "ContributionDateTime" in equipment:
+            equipment.ContributionDateTime = f"{dataset.ContentDate}{dataset.ContentTime}"
+    if when is None:
+        dataset.LongitudinalTemporalInformationModified = "REMOVED"
     return dataset
+
+
+def _date_and_time(when: datetime) -> tuple[str, str]:
+    return when.strftime("%Y%m%d"), when.strftime("%H%M%S")

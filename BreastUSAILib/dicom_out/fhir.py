@@ -50,13 +50,14 @@ def bundle(study: Study, original: Original | None, version: str = "R4") -> dict
     return {
         "resourceType": "Bundle",
         "type": "collection",
-        "timestamp": _instant(study),
+        **_instant("timestamp", study),
         "entry": [{"fullUrl": f"urn:uuid:{r['id']}", "resource": r} for r in (report, *observations, device)],
     }
 
 
-def _instant(study: Study) -> str:
-    return made(study).isoformat(timespec="seconds")
+def _instant(name: str, study: Study) -> dict[str, str]:
+    when = made(study)
+    return {} if when is None else {name: when.isoformat(timespec="seconds")}
 
 
 def _id(*parts: object) -> str:
@@ -136,7 +137,7 @@ def _report(
         ],
         "code": _concept(codes.ULTRASOUND_OF_BREAST),
         **_subject(original),
-        "issued": _instant(study),
+        **_instant("issued", study),
         **({("imagingStudy" if version == "R4" else "study"): images} if images else {}),
         **({"result": [{"reference": f"urn:uuid:{o['id']}"} for o in observations]} if observations else {}),
         "conclusion": f"{study.summary} {RESEARCH_USE}",
@@ -195,7 +196,7 @@ def _components(study: Study, finding: Finding) -> list[dict[str, Any]]:
         {"code": _concept(n), "valueCodeableConcept": _concept(v)} for n, v in codes.descriptors(finding.measurements)
     ]
     unit = codes.length(study.image.spacing_known)
-    for axis, extent in zip("XYZ"[: study.image.dimension], finding.box.size, strict=False):
+    for axis, extent in zip("XYZ"[: study.image.dimension], study.physical_box(finding).size, strict=False):
         found.append(_quantity(codes.box_extent(axis), extent, unit))
     for name, value in finding.measurements.items():
         if value is not None:

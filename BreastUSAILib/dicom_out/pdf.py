@@ -56,7 +56,7 @@ def encapsulated_pdf(study: Study, original: Original, image: sitk.Image, burned
     patient = [
         ("Patient", str(header.PatientName)),
         ("Patient ID", str(header.PatientID)),
-        ("Study date", str(header.StudyDate)),
+        ("Study date", _date(str(header.StudyDate))),
         ("Accession number", str(header.AccessionNumber)),
     ]
     document = pdf(study, image, [(k, v) for k, v in patient if v.strip(" ^")])
@@ -174,16 +174,22 @@ def pdf(study: Study, image: sitk.Image, patient: Sequence[tuple[str, str]] = ()
         author=MANUFACTURER,
         invariant=1,  # no time of its own: the same study gives the same bytes
     )
-    stamp = made(study).strftime("%Y-%m-%d %H:%M") if study.provenance.get("created") else ""
+    when = made(study)
+    stamp = f"   {when:%Y-%m-%d %H:%M}" if when is not None else ""
 
     def footer(canvas, page) -> None:
         canvas.setFont(_FONT, 6.5)
         canvas.setFillColor(_GREY)
-        canvas.drawString(margin, 10 * _MM, _shown(f"BreastUSAI {__version__}   {stamp}   {RESEARCH_USE}"))
-        canvas.drawRightString(A4[0] - margin, 10 * _MM, f"page {page.page}")
+        canvas.drawString(margin, 10 * _MM, _shown(RESEARCH_USE))
+        canvas.drawRightString(A4[0] - margin, 10 * _MM, f"BreastUSAI {__version__}{stamp}   page {page.page}")
 
     document.build(story, onFirstPage=footer, onLaterPages=footer)
     return stream.getvalue()
+
+
+def _date(value: str) -> str:
+    """A DICOM date as people write it."""
+    return f"{value[:4]}-{value[4:6]}-{value[6:]}" if len(value) == 8 and value.isdigit() else value
 
 
 def _words(finding: Finding) -> list[dict[str, str]]:

@@ -91,10 +91,13 @@ def segmentation(
             fractional_type="PROBABILITY",
             max_fractional_value=_LEVELS,
             content_label="LESIONS",
-            content_description=RESEARCH_USE[:64],
+            content_description=RESEARCH_USE.partition(".")[0],
             pixel_measures=PixelMeasuresSequence((y, x), z, z) if physical else None,
             omit_empty_frames=True,
         )
+    organization = original.uid("dimensions", identity.instance_uid)
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
     if not physical:
         dataset.PatientOrientation = ""
     _refer_to(dataset, original, {s.SOPInstanceUID: k for s, k in zip(stand_ins, slices, strict=True)})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
+from ..dicom_view import read_view
 from ..errors import DataError, DependencyError, ImageError
 from ..findings import ImageInfo, Study
 from ..native import quiet
@@ -67,13 +68,7 @@ class Original:
     @property
     def laterality(self) -> tuple[str, str] | None:
         """SNOMED CT code and meaning of the side (CID 244), None where the original does not say."""
-        from pydicom.datadict import keyword_for_tag
-
-        for tag in (0x00200062, 0x00200060):  # Image Laterality, Laterality
-            value = str(self.header.get(keyword_for_tag(tag)) or "").strip().upper()
-            if value in _LATERALITIES:
-                return _LATERALITIES[value]
-        return None
+        return _LATERALITIES.get(read_view(self.header).laterality or "")
 
     def uid(self, *parts: object) -> str:
         """A UID that is the same whenever it is made for the same purpose from the same original."""
@@ -112,9 +107,9 @@ def require_highdicom() -> None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether an existing file or folder holds DICOM: by content, or by a name that says so."""
+    """Whether a file holds DICOM: by content, or by a name that says so; of a folder, whether one of its files does."""
     if path.is_dir():
-        return True
+        return any(is_dicom(p) for p in path.iterdir() if p.is_file())
     try:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom", ".ima")
@@ -122,13 +117,18 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def read_headers(path: Path) -> tuple[Dataset, ...]:
-    """The header of a file, or those of the images of a folder (one series), without pixels.
+def read_headers(path: Path, files: Sequence[Path] = ()) -> tuple[Dataset, ...]:
+    """The header of a file, or those of the images of a series, without pixels.
+
+    Parameters
+    ----------
+    path : a file, or the folder of a series of single images.
+    files : all files of the series, where they are known; else empty.
 
     Raises
     ------
-    ImageError : no such file, not DICOM, no image.
-    DataError : a folder with images of several series; identifiers that every DICOM file must have are missing.
+    ImageError : no such file, no image.
+    DataError : not DICOM; images of several series; identifiers that every DICOM file must have are missing.
     """
     import pydicom
 
@@ -139,13 +139,15 @@ def read_headers(path: Path) -> tuple[Dataset, ...]:
             f"{path} is not a DICOM file, and DICOM results must refer to one; give the DICOM original with --source, "
             "or leave the DICOM options out."
         )
-    files = sorted(p for p in path.iterdir() if p.is_file() and is_dicom(p)) if path.is_dir() else [path]
+    if not files:
+        files = sorted(p for p in path.iterdir() if p.is_file() and is_dicom(p)) if path.is_dir() else [path]
     headers = []
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         for file in files:
             try:
                 header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
+                header.walk(lambda dataset, element: None)  # values are read when they are first looked at
             except Exception as error:  # a damaged file makes pydicom raise nearly anything
                 raise ImageError(f"{file} is damaged or incomplete; copy or export it again.") from error
             if header.get("Rows") and header.get("Columns"):
@@ -230,20 +232,18 @@ def _slices(original: Original, name: str, frame: int | None) -> tuple[Frame, ..
     return tuple(found[k] for k in range(count))
 
 
-def read_original(path: Path, study: Study, headers: tuple[Dataset, ...] | None = None) -> Original:
-    """Read the DICOM original of a study.
+def read_original(study: Study, headers: tuple[Dataset, ...]) -> Original:
+    """The original of a study, from the original's headers.
 
     Parameters
     ----------
-    path : a file, or the folder of a series of single images.
     study : its grid must be the original's; which frame of a cine it is about stands in ``provenance["options"]["frame"]``.
-    headers : the original's, where they were changed (de-identified); None reads them.
+    headers : see `read_headers`; they may have been de-identified.
 
     Raises
     ------
-    ImageError, DataError : see `read_headers`; also where the original's frames are not the study's.
+    DataError : the original's frames are not the study's.
     """
-    headers = headers if headers is not None else read_headers(path)
     grid = _as_3d(study.image)
     known = study.image.spacing_known
     header = headers[0]
@@ -257,7 +257,7 @@ def read_original(path: Path, study: Study, headers: tuple[Dataset, ...] | None 
     if known:
         original = replace(original, frame_of_reference=stated or original.uid("frame of reference"))
     frame = study.provenance.get("options", {}).get("frame")
-    return replace(original, frames=_slices(original, str(path), frame))
+    return replace(original, frames=_slices(original, study.image.path, frame))
 
 
 def _as_3d(info: ImageInfo) -> ImageInfo:

@@ -205,7 +205,9 @@ def _measurements(study: Study, finding: Finding) -> Iterator[Measurement]:
 def _extents(study: Study, original: Original, finding: Finding) -> Iterator[Measurement]:
     """The sides of the box, along the image's axes."""
     unit = codes.length(study.image.spacing_known)
-    for axis, extent in zip("XYZ"[: 2 if original.grid.size[2] == 1 else 3], finding.box.size, strict=False):
+    for axis, extent in zip(
+        "XYZ"[: 2 if original.grid.size[2] == 1 else 3], study.physical_box(finding).size, strict=False
+    ):
         yield _measurement(codes.box_extent(axis), extent, unit)
 
 

@@ -1,0 +1,168 @@
+"""``breastusai export``: results that exist already, for the archive, or de-identified to be passed on."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from .. import RESEARCH_USE
+from ..errors import DataError, UsageError
+from . import DicomOptions, write_files
+from .fhir import VERSIONS
+
+
+def add_options(parser) -> None:
+    """The options by which DICOM results are asked for, here and in ``breastusai run``."""
+    parser.add_argument("--dicom-seg", action="store_true", help="write the outlines as a DICOM Segmentation")
+    parser.add_argument(
+        "--dicom-sr", action="store_true", help="write the findings as a DICOM Structured Report (TID 1500)"
+    )
+    parser.add_argument("--dicom-report", action="store_true", help="write the report as a PDF in DICOM")
+    parser.add_argument(
+        "--fhir", nargs="?", const=VERSIONS[0], default="", choices=VERSIONS, help="write a FHIR Bundle (default: R4)"
+    )
+
+
+def options_of(args: argparse.Namespace) -> DicomOptions:
+    """What `add_options` was given."""
+    return DicomOptions(args.dicom_seg, args.dicom_sr, args.dicom_report, args.fhir)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write finished results as DICOM and FHIR, beside them or into another folder; with --anonymize a de-identified copy of "
+        "them, after the basic profile of DICOM PS3.15."
+    )
+    parser.epilog = RESEARCH_USE
+    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_FOLDER", help="folder with a study.json")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        metavar="DICOM",
+        help="the DICOM original (file, or folder of a series), where it is not where it was",
+    )
+    parser.add_argument(
+        "--output", "-o", type=Path, metavar="DIR", help="folder for the files (default: the study's own)"
+    )
+    add_options(parser)
+    parser.add_argument(
+        "--anonymize", action="store_true", help="write a de-identified copy of the results to --output"
+    )
+    parser.add_argument(
+        "--key-file", type=Path, metavar="FILE",
+        help="secret of the pseudonyms, made where it is not there; the same file gives the same patients and studies the same ones",
+    )  # fmt: skip
+
+
+def main(args: argparse.Namespace) -> int:
+    from .anonymize import read_key
+
+    options = options_of(args)
+    if args.anonymize and args.output is None:
+        raise UsageError("--anonymize writes a copy: name a folder for it with --output.")
+    if args.key_file is not None and not args.anonymize:
+        raise UsageError("--key-file belongs to --anonymize.")
+    if not options.any and not args.anonymize:
+        raise UsageError("Say what to write: --dicom-seg, --dicom-sr, --dicom-report, --fhir, or --anonymize.")
+    if args.source is not None and len(args.studies) > 1:
+        raise UsageError("--source is the original of one result; give one STUDY_FOLDER with it.")
+    key = read_key(args.key_file) if args.anonymize else None
+    for folder in args.studies:
+        if key is None:
+            target = folder if args.output is None else args.output / folder.resolve().name
+            files, notes = export(folder, target, options, args.source)
+        else:
+            files, notes = export_anonymized(folder, args.output, options, key, args.source)
+        for file in files:
+            print(file)
+        for note in notes:
+            print(f"Note: {note}.")
+    return 0
+
+
+def export(
+    folder: Path, target: Path, options: DicomOptions, source: Path | None = None
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Write a finished study as DICOM and FHIR.
+
+    Parameters
+    ----------
+    folder : with the study's files.
+    target : where to write.
+    source : the DICOM original; None: where study.json says that it was.
+
+    Returns
+    -------
+    the files written, and sentences on what was not.
+
+    Raises
+    ------
+    DataError, ImageError, OutputError, DependencyError : see `write_files` and `files.read_study`.
+    """
+    from ..files import read_study
+    from .source import read_headers
+
+    study = read_study(folder)
+    path = source or Path(study.image.path)
+    headers = read_headers(path) if options.dicom or _has_original(path, source) else None
+    image = _image(study, path) if options.report else None
+    return write_files(study, image, headers, target, options)
+
+
+def export_anonymized(
+    folder: Path, output: Path, options: DicomOptions, key, source: Path | None = None
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Write a de-identified copy of a finished study, and of it what is asked for, into a folder named by a pseudonym.
+
+    Parameters and returns as of `export`; `output` gets the folder, `key` is the secret of the pseudonyms.
+    """
+    from ..files import read_study, write_study
+    from ..report import write_report
+    from .anonymize import deidentified_headers, deidentified_study, without_surroundings
+    from .source import read_headers
+
+    study = read_study(folder)
+    path = source or Path(study.image.path)
+    original = read_headers(path) if options.dicom or _has_original(path, source) else None
+    if not path.exists():
+        raise DataError(f"{path} is not there any more; give the original of {folder} with --source, for the pictures.")
+    loaded = _load(study, path)
+    headers = None if original is None else deidentified_headers(original, key)
+    clean = deidentified_study(study, key, original or ())
+    image, notes = without_surroundings(loaded.image, loaded.area, original or ())
+    clean = replace(clean, provenance={**clean.provenance, "notes": [*clean.provenance["notes"], *notes]})
+    target = output / clean.image.path
+    if target.resolve() == folder.resolve():
+        raise UsageError(f"{target} is the result itself; choose another folder for --output.")
+    # study.json last: its presence means that the copy is whole.
+    files, more = write_files(clean, image, headers, target, options)
+    files += write_report(clean, image, target)
+    files += write_study(clean, target)
+    return files, (*notes, *more)
+
+
+def _has_original(path: Path, source: Path | None) -> bool:
+    from .source import is_dicom
+
+    return source is not None or (path.exists() and is_dicom(path))
+
+
+def _load(study, path: Path):
+    """The image as it was when it was analysed."""
+    from ..image import read_image
+
+    options = study.provenance.get("options", {})
+    file = next((p for p in sorted(path.iterdir()) if p.is_file()), path) if path.is_dir() else path
+    files = tuple(sorted(p for p in path.iterdir() if p.is_file())) if path.is_dir() else ()
+    loaded = read_image(file, spacing_mm=options.get("spacing_mm"), frame=options.get("frame"), files=files)
+    if loaded.image.GetSize() != study.image.size:
+        raise DataError(
+            f"{path} has {' x '.join(map(str, loaded.image.GetSize()))} pixels and the result "
+            f"{' x '.join(map(str, study.image.size))}; give the file that the result was made from."
+        )
+    return loaded
+
+
+def _image(study, path: Path):
+    return _load(study, path).image
