@@ -41,6 +41,8 @@ _LAZY = {
         "segment": ("BreastUSAILib.evaluation.segment", "Dice and distances on annotated 2D images"),
         "detect": ("BreastUSAILib.evaluation.detect", "sensitivity, false positives, FROC and malignancy on annotated volumes"),
         "detect-table": ("BreastUSAILib.evaluation.detect_table", "several measured detectors side by side, and the published figures"),
+        "segment-3d": ("BreastUSAILib.evaluation.segment_3d", "outlines and malignancy of lesions in annotated volumes"),
+        "segment-3d-table": ("BreastUSAILib.evaluation.segment_3d_table", "several measured joint networks side by side"),
         "phantom": ("BreastUSAILib.evaluation.phantom_baselines", "how far simple methods come on synthetic volumes"),
     },
 }
@@ -49,6 +51,7 @@ _PLAIN = {
     "run": ("BreastUSAILib.run_command", "find, outline and measure lesions in images and volumes"),
     "detect": ("BreastUSAILib.detect_command", "find lesions in an ABUS volume"),
     "segment": ("BreastUSAILib.segment_command", "outline and measure lesions of an ABUS volume"),
+    "export": ("BreastUSAILib.dicom_out.export", "finished results as DICOM and FHIR, or a de-identified copy of them"),
     "phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth"),
 }
 _EXTRA = ("monai", "matplotlib")  # what the extra `train` brings

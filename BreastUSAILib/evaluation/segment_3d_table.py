@@ -1,0 +1,134 @@
+"""Several measured joint networks side by side, in the order of the paper's tables: ``breastusai evaluate segment-3d-table --rows NAME=DIR ...``.
+
+Each DIR is what ``breastusai evaluate segment-3d --output DIR`` left. All must have been measured on the very same lesions; what was not
+is refused rather than put side by side. The paper's figures were measured on patients (170 volumes of 107), and are not to be
+beaten by phantoms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..atomic import write_text
+from ..errors import DataError, UsageError
+
+PAPER = (
+    "Zhou Y, Chen H, Li Y, et al. Multi-task learning for segmentation and classification of tumors in 3D automated breast ultrasound "
+    "images. Medical Image Analysis 70:101918, 2021"
+)
+PAPER_FIGURES: dict[str, dict[str, float]] = {}
+"""Row -> figure -> the paper's value. Its tables 2 to 6 are in no text that this project had access to (the abstract states no figure); the
+cells are left open rather than guessed."""
+
+SEGMENTATION = {
+    "dsc": "DSC",
+    "ji": "JI",
+    "hd95_mm": "95HD (mm)",
+    "dsc_small": "DSC, up to 1 cm3",
+    "dsc_large": "DSC, above 1 cm3",
+}
+CLASSIFICATION = {"acc": "ACC", "rec": "REC", "pre": "PRE", "fpr": "FPR", "f1": "F1", "auc": "AUC"}
+TABLES: tuple[tuple[str, tuple[str, ...], Mapping[str, str]], ...] = (
+    ("Outlines: one task against both, with and without refinement", ("VNet", "CVNet", "CVNet_Iter", "C_MS VNet", "C_MS VNet_Iter"), SEGMENTATION),
+    ("Malignancy: one task against both, with and without refinement", ("ClsNet", "CVNet", "CVNet_Iter", "C_MS VNet", "C_MS VNet_Iter"), CLASSIFICATION),
+    ("Stages that the classification branch takes (Table 4)", ("stages 1-9", "stages 2-8", "stages 3-7", "stages 4-6", "stages 5"), {**SEGMENTATION, **CLASSIFICATION}),
+)  # fmt: skip
+
+
+def read_row(folder: Path, way: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was measured, and on what: the summary of one way to give boxes, and the file's other content.
+
+    Raises
+    ------
+    DataError : the folder has no figures.json of this protocol, or was not measured in this way.
+    """
+    path = folder / "figures.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        summary = about["figures"][way]
+        return summary, about
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} has no figures with {way} boxes ({error!r}); make it with breastusai evaluate segment-3d."
+        ) from error
+
+
+def table(rows: Mapping[str, Path], way: str = "true") -> str:
+    """The tables as Markdown. Rows that the paper has stand in its order and under its titles, others in a table of their own.
+
+    Raises
+    ------
+    DataError : see `read_row`; rows that were not measured on the same lesions.
+    """
+    read = {name: read_row(folder, way) for name, folder in rows.items()}
+    counts = {name: tuple(s[k] for k in ("volumes", "lesions", "malignant", "small")) for name, (s, _) in read.items()}
+    places = {name: (tuple(a["data"]), a["split"], a["limit"]) for name, (_, a) in read.items()}
+    if len(set(counts.values())) > 1 or len(set(places.values())) > 1:
+        raise DataError(f"the rows {', '.join(rows)} were not measured on the same lesions; measure all of them alike.")
+    volumes, lesions, malignant, small = next(iter(counts.values()))
+    text = [
+        f"{lesions} lesions of {volumes} volumes ({malignant} malignant, {small} of up to 1 cm3); {way} boxes. In brackets: 95 % bootstrap "
+        "intervals by volume.",
+        f"Paper: {PAPER}. A dash: not known to this project, or not measured.",
+    ]
+    named = {name for _, names, _ in TABLES for name in names}
+    others = tuple(name for name in rows if name not in named)
+    for title, names, columns in (*TABLES, ("Other networks", others, {**SEGMENTATION, **CLASSIFICATION})):
+        present = [name for name in names if name in rows]
+        if present:
+            text += ["", f"## {title}", "", *_lines(present, columns, read)]
+    return "\n".join(text) + "\n"
+
+
+def _lines(names: Sequence[str], columns: Mapping[str, str], read: Mapping[str, tuple]) -> list[str]:
+    lines = [
+        "| network | " + " | ".join(f"{t} | paper" for t in columns.values()) + " |",
+        "|---|" + "---|---|" * len(columns),
+    ]
+    for name in names:
+        cells = []
+        for figure in columns:
+            paper = PAPER_FIGURES.get(name, {}).get(figure)
+            cells += [_cell(read[name][0]["figures"].get(figure)), "-" if paper is None else f"{paper:.3f}"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(stated: Mapping[str, float | None] | None) -> str:
+    if stated is None or stated["value"] is None:
+        return "-"
+    if stated["low"] is None:
+        return f"{stated['value']:.3f}"
+    return f"{stated['value']:.3f} ({stated['low']:.3f} to {stated['high']:.3f})"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        required=True,
+        metavar="NAME=DIR",
+        help="what evaluate segment-3d left; the paper's names go to its tables",
+    )
+    parser.add_argument("--boxes", choices=("true", "jittered", "detected"), default="true", help="default: true")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.md", help="where the tables go (default: the screen alone)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    rows = {}
+    for item in args.rows:
+        name, separator, folder = item.partition("=")
+        if not separator or not name or not folder or name in rows:
+            raise UsageError(f"--rows {item!r} must read NAME=DIR, each name once.")
+        rows[name] = Path(folder)
+    text = table(rows, args.boxes)
+    if args.output is not None:
+        write_text(args.output, text)
+    print(text)
+    return 0
