@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
+from .acquisition import CurvedAcquisition
 from .atomic import atomic_path
 from .errors import DataError, ImageError, OutputError
 from .findings import Box, Finding, ImageInfo, Study
@@ -29,6 +30,7 @@ from .terminology import ALGORITHM_NAME_TAG, lesion_color, segment_tags
 
 if TYPE_CHECKING:
     from slicer import (
+        vtkMRMLGridTransformNode,
         vtkMRMLMarkupsFiducialNode,
         vtkMRMLMarkupsROINode,
         vtkMRMLScalarVolumeNode,
@@ -47,6 +49,7 @@ ABOUT = "BreastUSAIVolume"  # node reference from such a table to the volume tha
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Pictures state a resolution for printing, if any: 72 or 96 dots an inch, whatever is seen in them.
 _PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+_CONTROL_MM = 5.0
 _UNITS = {"mm", "mm2", "mm3", "ml", "deg", "px", "px2", "px3", "s"}
 
 # Outside the application nobody says which plugin shows a node in the data tree; Slicer reads it from the scene.
@@ -119,6 +122,46 @@ def add_volume(scene: vtkMRMLScene, image: sitk.Image, name: str, spacing_known:
     display.SetWindowLevelMinMax(low, high)
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
     _item_of(scene, node)
+    return node
+
+
+def add_acquisition_transform(
+    scene: vtkMRMLScene, volume_node: vtkMRMLScalarVolumeNode, acquisition: CurvedAcquisition
+) -> vtkMRMLGridTransformNode:
+    """Put a volume of a curved transducer where it lies in the body: under a grid transform, as Slicer's DICOMGeAbusPlugin does.
+
+    The volume's own grid stays what it is. What is shown with it afterwards (`show_study`, `show_detections`) comes under the
+    same transform. Between its control points, some `_CONTROL_MM` apart, Slicer interpolates linearly.
+    """
+    import vtk
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    slicer = import_slicer()
+    size, spacing = np.array(volume_node.GetImageData().GetDimensions()), np.array(volume_node.GetSpacing())
+    apart = np.maximum(1, np.floor(_CONTROL_MM / spacing)).astype(int)
+    counts = -(-(size - 1) // apart) + 1 + (size == 1)  # up to the last voxel, or one behind it
+    voxels = np.stack(np.meshgrid(*(np.arange(n) * a for n, a in zip(counts, apart, strict=True)), indexing="ij"), axis=-1)
+    matrix = _LPS_TO_RAS @ _ijk_to_ras(volume_node)
+    points = voxels @ matrix[:3, :3].T + matrix[:3, 3]
+    displacements = (acquisition.to_physical(points) - points) @ _LPS_TO_RAS[:3, :3]
+    grid = vtk.vtkImageData()
+    grid.SetDimensions([int(n) for n in counts])
+    grid.SetOrigin(*volume_node.GetOrigin())
+    grid.SetSpacing(*(apart * spacing))
+    in_vtk_order = np.ascontiguousarray(displacements.transpose(2, 1, 0, 3)).reshape(-1, 3)
+    grid.GetPointData().SetScalars(numpy_to_vtk(in_vtk_order, deep=True))
+    directions = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASDirectionMatrix(directions)
+    transform = slicer.vtkOrientedGridTransform()
+    transform.SetGridDirectionMatrix(directions)
+    transform.SetDisplacementGridData(grid)
+    name = scene.GenerateUniqueName(f"{volume_node.GetName()} acquisition transform")
+    node = scene.AddNewNodeByClass("vtkMRMLGridTransformNode", name)
+    node.SetAndObserveTransformToParent(transform)
+    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    volume_node.SetAndObserveTransformNodeID(node.GetID())
+    tree = scene.GetSubjectHierarchyNode()
+    tree.SetItemParent(_item_of(scene, node), tree.GetItemParent(_item_of(scene, volume_node)))
     return node
 
 
@@ -223,7 +266,7 @@ def add_segmentation(
     node: vtkMRMLSegmentationNode | None = None,
     pixel_spacing: float | None = None,
 ) -> vtkMRMLSegmentationNode:
-    """The study's masks, one segment a finding, exactly as they are on the volume's grid.
+    """The study's masks, one segment a finding, exactly as they are on the volume's grid; those of volumes as surfaces in 3D views.
 
     Undo state is saved first. The node also keeps the study itself, so that `study_from_nodes` can give it back.
 
@@ -290,8 +333,22 @@ def add_segmentation(
             segment.AddRepresentation(labelmap_name, labelmap)
             if not segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(finding.id)):
                 raise OutputError(f"the segment {finding.id} cannot be added to {node.GetName()}.")
+    if layers and frame.thickness is None:
+        _show_surface(node)
     node.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
     return node
+
+
+def _show_surface(node: Any) -> None:
+    """Let 3D views show the segments; where the masks are edited, their surfaces follow. Slices go on showing the voxels."""
+    converter = import_slicer().vtkSegmentationConverter
+    # Slicer's default smooths so far that a lesion of a few voxels is half gone.
+    node.GetSegmentation().SetConversionParameter("Smoothing factor", "0.2")
+    node.CreateClosedSurfaceRepresentation()
+    display = node.GetDisplayNode()
+    display.SetPreferredDisplayRepresentationName3D(converter.GetSegmentationClosedSurfaceRepresentationName())
+    display.SetPreferredDisplayRepresentationName2D(converter.GetSegmentationBinaryLabelmapRepresentationName())
+    display.SetVisibility3D(True)
 
 
 def shows_other_image(node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
@@ -604,6 +661,8 @@ def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: 
         # Only an ending that begins with a letter is one: DICOM files are named 1.2.840.113619.2.5.
         name = name or re.sub(r"(\.nii)?\.[A-Za-z]\w*$", "", Path(study.image.path).name) or "image"
         volume = add_volume(scene, image, name, study.image.spacing_known)
+        if study.image.acquisition is not None:
+            add_acquisition_transform(scene, volume, study.image.acquisition)
         if _shows_masks(study):
             show_study(scene, study, volume)
         else:
@@ -956,7 +1015,7 @@ def _open_at_finding(scene: Any, study: Study, volume_node: Any) -> None:
             logic.FitSliceToVolume(volume_node, 512, 512)
         frame = _Frame.of(study.image, volume_node)
         if study.findings:
-            center, _ = frame.to_node(study.findings[0].box)
+            center, _ = frame.to_node(study.physical_box(study.findings[0]))
             jump = slicer.vtkMRMLSliceNode.OffsetJumpSlice
             slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *center, jump)
         scene.GetNodeByID("vtkMRMLSelectionNodeSingleton").SetActiveVolumeID(volume_node.GetID())

@@ -314,3 +314,29 @@ def test_tables_and_reports_give_positions_in_the_body(loaded):
     (row,) = csv.DictReader(findings_csv([flat]).splitlines())
     assert row["physical_center_x_mm"] == row["center_x_mm"]
     assert "in the body" not in report_html(flat, loaded.image)
+
+
+def test_a_scene_shows_the_volume_and_its_findings_in_the_body(loaded, tmp_path):
+    pytest.importorskip("slicer")
+    from BreastUSAILib import mrml
+    from BreastUSAILib.slicer_runtime import private_scene
+
+    plugin = GeAbusPlugin(SIZE, SPACING, INVENIA_RADIUS_MM)
+    study = study_of(loaded)
+    with private_scene() as scene:
+        volume = mrml.add_volume(scene, loaded.image, "volume")
+        node = mrml.add_acquisition_transform(scene, volume, loaded.acquisition)
+        assert node.GetName() == "volume acquisition transform"
+        for ijk in np.random.default_rng(2).uniform(0, np.array(SIZE) - 1, (50, 3)):
+            world = [0.0, 0.0, 0.0]
+            volume.TransformPointToWorld((plugin.ijk_to_ras @ [*ijk, 1])[:3], world)
+            np.testing.assert_allclose(world, plugin.target_ras(ijk), atol=0.02)
+        shown = mrml.show_detections(scene, study, volume)
+        center = [0.0, 0.0, 0.0]
+        shown.points.GetNthControlPointPositionWorld(0, center)
+        np.testing.assert_allclose(LPS[:3, :3] @ center, study.physical_box(study.findings[0]).center, atol=0.02)
+    assert mrml.write_scene(tmp_path / "scene.mrb", loaded.image, study).is_file()
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "scene.mrb") as bundle:
+        assert any("acquisition transform" in name for name in bundle.namelist())
