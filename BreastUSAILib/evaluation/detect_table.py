@@ -13,7 +13,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..atomic import write_text
 from ..errors import DataError, UsageError
@@ -52,9 +51,10 @@ class Row:
     ----------
     name : as it is called in the table.
     folder : what `evaluate detect` left.
-    summary : counts and figures of one data set, see `detection_summary.summarise`.
     split : that it was measured on.
     least_score : from which on findings were reported.
+    counts : how many volumes, healthy volumes, lesions and malignant ones.
+    figures : name (`detection_summary.figures`) -> value, low and high end of its interval; None where undefined.
     lesions : (data set, volume, number) of each.
     phantom : whether all lesions are synthetic, as their exact posterior is known.
     models : what each model is, and what it was trained on.
@@ -62,9 +62,10 @@ class Row:
 
     name: str
     folder: Path
-    summary: Mapping[str, Any]
     split: str
     least_score: float
+    counts: Mapping[str, int]
+    figures: Mapping[str, tuple[float | None, float | None, float | None]]
     lesions: tuple[tuple[str, str, str], ...]
     phantom: bool
     models: tuple[str, ...]
@@ -88,30 +89,36 @@ def read_row(name: str, folder: Path, data_set: str | None = None) -> Row:
         chosen = list(sets)[-1] if data_set is None else data_set
         if chosen not in sets:
             raise DataError(f"{path} has no data set {chosen!r}; choose from {', '.join(sets)}.")
-        with (folder / "lesions.csv").open(newline="", encoding="utf-8") as stream:
-            rows = [row for row in csv.DictReader(stream) if data_set in (None, row["data"])]
-        lesions = tuple((row["data"], row["volume"], row["lesion"]) for row in rows)
-        phantom = bool(rows) and all(row["posterior"] for row in rows)
         summary = sets[chosen]
-        for count in _COUNTS:
-            int(summary[count])
-        for figure in DETECTION:
-            summary["figures"][figure]["value"]
-        return Row(
-            name, folder, summary, about["split"], float(about["operating_point"]["least_score"]), lesions, phantom
-        )
+        with (folder / "lesions.csv").open(newline="", encoding="utf-8") as stream:
+            # The last set is the only one, or all together.
+            lesions = [row for row in csv.DictReader(stream) if chosen in (list(sets)[-1], row["data"])]
+        if len(lesions) != summary["lesions"]:
+            raise ValueError(f"{len(lesions)} lesions in the table, {summary['lesions']} in the figures")
+        known = {
+            "split": about["split"],
+            "least_score": float(about["operating_point"]["least_score"]),
+            "counts": {name: int(summary[name]) for name in _COUNTS},
+            "figures": {name: (f["value"], f["low"], f["high"]) for name, f in summary["figures"].items()},
+            "lesions": tuple((row["data"], row["volume"], row["lesion"]) for row in lesions),
+            "phantom": bool(lesions) and all(row["posterior"] for row in lesions),
+            "models": tuple(
+                f"{m['id']} {m['version']} (SHA-256 {m['sha256'][:12]}, trained on {m['trained_on']})"
+                for m in about["models"]
+            ),
+        }
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(
             f"{folder} is not what breastusai evaluate detect left ({error!r}); measure {name} again."
         ) from error
+    return Row(name, folder, **known)
 
 
 def check_same(rows: Sequence[Row]) -> None:
     """Raises `DataError` where rows were measured on other volumes or lesions than the first."""
     first = rows[0]
     for row in rows[1:]:
-        same = all(row.summary[count] == first.summary[count] for count in _COUNTS)
-        if not same or row.split != first.split or row.lesions != first.lesions:
+        if (row.split, row.counts, row.lesions) != (first.split, first.counts, first.lesions):
             raise DataError(
                 f"{row.name} ({row.folder}) and {first.name} ({first.folder}) were measured on different volumes, so they cannot be "
                 "compared; measure both with the same --data, --split and --limit."
@@ -140,7 +147,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
     DataError : see `check_same`.
     """
     check_same(rows)
-    counts = rows[0].summary
+    counts = rows[0].counts
     ours = "synthetic phantoms" if rows[0].phantom else "the volumes below"
     points = ", ".join(f"{row.name} {row.least_score:.3g}" for row in rows)
     return "\n".join(
@@ -186,20 +193,18 @@ def _table(rows: Sequence[Row], ours: Mapping[str, str], papers: Mapping[str, st
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for row in rows:
         published = PAPER_FIGURES.get(paper_name(row.name) or "", {})
-        cells = [_stated(row.summary["figures"].get(figure)) for figure in ours]
+        cells = [_stated(row.figures.get(figure, (None, None, None))) for figure in ours]
         cells += [_published(figure, published.get(figure)) for figure in papers]
         lines.append("| " + " | ".join([row.name.replace("|", "\\|"), *cells]) + " |")
     return lines
 
 
-def _stated(figure: Mapping[str, float | None] | None) -> str:
+def _stated(figure: tuple[float | None, float | None, float | None]) -> str:
     """A value and its interval, or "-" where there is none."""
-    if figure is None or figure["value"] is None:
+    value, low, high = figure
+    if value is None:
         return "-"
-    text = f"{figure['value']:.3f}"
-    if figure["low"] is None or figure["high"] is None:
-        return text
-    return f"{text} ({figure['low']:.3f} to {figure['high']:.3f})"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _published(figure: str, value: float | None) -> str:
