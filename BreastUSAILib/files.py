@@ -44,33 +44,44 @@ MARKUPS_SCHEMA = (
     "markups-schema-v1.0.3.json#"
 )
 
-# In this order they stand in the CSV files and in the reports (`measurements.measure_2d` says what each is), in
-# pixels where the spacing is not known. Measurements of other names follow, sorted.
+# In this order they stand in the CSV files and in the reports (`measurements.measure_2d` and `measurements_3d.measure_3d` say
+# what each is), in pixels where the spacing is not known. Measurements of other names follow, sorted.
 MEASUREMENTS = (
+    "volume_ml",
+    "volume_px3",
     *(
         f"{name}_{unit}{power}"
         for unit in ("mm", "px")
         for name, power in (
             ("major_diameter", ""),
             ("minor_diameter", ""),
+            ("second_diameter", ""),
+            ("third_diameter", ""),
             ("equivalent_diameter", ""),
+            ("equal_volume_diameter", ""),
             ("area", "2"),
+            ("surface", "2"),
             ("perimeter", ""),
             ("width", ""),
             ("height", ""),
             ("length", ""),
             ("depth", ""),
+            ("spiculation", ""),
         )
     ),
     "orientation_deg",
+    "parallel_to_skin",
     "height_to_width_ratio",
     "aspect_ratio",
     "eccentricity",
     "circularity",
+    "sphericity",
     "solidity",
+    "surface_roughness",
     "contrast_ratio",
     "posterior_ratio",
     "echo_heterogeneity",
+    "outline_uncertainty",
 )
 
 

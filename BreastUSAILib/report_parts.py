@@ -16,30 +16,52 @@ ASSETS = Path(__file__).parent / "report_assets"
 _TITLES = {
     "major_diameter": "Longest diameter",
     "minor_diameter": "Longest chord perpendicular to it",
+    "second_diameter": "Longest chord perpendicular to it",
+    "third_diameter": "Longest chord perpendicular to both",
     "equivalent_diameter": "Diameter of a circle of equal area",
+    "equal_volume_diameter": "Diameter of a ball of equal volume",
     "width": "Width, along the skin",
     "height": "Height, into the depth",
     "length": "Length, across the slices",
     "longest_side": "Longest side of the box",
     "depth": "Depth below the upper edge of the image",
+    "spiculation": "Spiculation: how far narrow processes stand out",
     "orientation": "Angle of the long axis to the skin",
+    "parallel_to_skin": "Parallel to the skin (wider than tall)",
     "aspect_ratio": "Long / short axis of the fitted ellipse",
     "eccentricity": "Eccentricity of that ellipse (0: round)",
     "height_to_width_ratio": "Height / width (above 1: taller than wide)",
     "circularity": "Circularity (1: a disc)",
+    "sphericity": "Sphericity (1: a ball)",
     "solidity": "Solidity (1: no indentations)",
+    "surface_roughness": "Surface roughness (0: smooth)",
     "contrast_ratio": "Echo inside / around (below 1: darker)",
     "posterior_ratio": "Echo behind / beside (above 1: enhancement)",
     "echo_heterogeneity": "Echo variation inside (deviation / mean)",
+    "outline_uncertainty": "Uncertainty of the outline (0 to 0.5)",
 }
-_UNITS = {"mm": "mm", "mm2": "mm²", "mm3": "mm³", "ml": "ml", "deg": "°", "px": "pixels", "px2": "pixels²"}
+_UNITS = {
+    "mm": "mm",
+    "mm2": "mm²",
+    "mm3": "mm³",
+    "ml": "ml",
+    "deg": "°",
+    "px": "pixels",
+    "px2": "pixels²",
+    "px3": "voxels",
+}
+_YES_OR_NO = ("parallel_to_skin",)  # measured as 1 or 0
 _SCALE_BARS_MM = (50, 20, 10, 5, 2, 1)
 
 
 def measurement_rows(measurements: Mapping[str, float | None]) -> list[dict[str, str]]:
     """Measurements as rows of name, value and unit for a person; in the order of the CSV files."""
     order = [*(n for n in MEASUREMENTS if n in measurements), *sorted(set(measurements).difference(MEASUREMENTS))]
-    return [row(*title_and_unit(name), measurements[name]) for name in order]
+    rows = [row(*title_and_unit(name), measurements[name]) for name in order]
+    for name, shown in zip(order, rows, strict=True):
+        if name in _YES_OR_NO and measurements[name] is not None:
+            shown["value"] = "yes" if measurements[name] else "no"
+    return rows
 
 
 def title_and_unit(name: str) -> tuple[str, str]:

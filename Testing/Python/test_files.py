@@ -17,6 +17,7 @@ from BreastUSAILib.errors import DataError, OutputError
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask
 from BreastUSAILib.measurements import measure_2d
+from BreastUSAILib.measurements_3d import measure_3d
 from BreastUSAILib.slicer_runtime import private_scene
 from BreastUSAILib.terminology import lesion_color, segment_tags
 
@@ -153,9 +154,11 @@ def test_csv_has_the_same_header_when_nothing_was_found():
 @pytest.mark.parametrize("spacing_known", [True, False])
 def test_all_measurements_have_a_column(spacing_known):
     mask = mask_on(grid_2d(), (5, 4), (9, 7))
-    other = {"mm": "_px", "px": "_mm"}["mm" if spacing_known else "px"]
-    expected = {name for name in files.MEASUREMENTS if not re.search(rf"{other}2?$", name)}
-    assert set(measure_2d(mask, mask, spacing_known)) == expected
+    volume = files.as_volume(mask)
+    other = r"_px[23]?$" if spacing_known else r"_(mm2?|ml)$"
+    expected = {name for name in files.MEASUREMENTS if not re.search(other, name)}
+    measured = {*measure_2d(mask, mask, spacing_known), *measure_3d(volume, volume, spacing_known)}
+    assert measured | {"outline_uncertainty"} == expected  # the last one is the network's
 
 
 def test_csv_values():
