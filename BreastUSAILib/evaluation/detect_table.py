@@ -160,7 +160,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
             + (", all of them synthetic" if rows[0].phantom else "")
             + ". In brackets: 95 % intervals, bootstrap by volume.",
             "",
-            "### Detection (the paper's Table 1)",
+            "### Detection",
             "",
             *_table(rows, DETECTION_OURS, DETECTION),
             "",
@@ -168,7 +168,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
             f"lesions that were found. Reported was from these scores on: {points}. The mean of the FROC curve, over 0.125 to 8 false "
             "positives a volume (TDSC-ABUS), depends on no such choice.",
             "",
-            "### Diagnosis of the lesions that were found (the paper's Table 2)",
+            "### Diagnosis of the lesions that were found",
             "",
             *_table(rows, DIAGNOSIS_OURS, DIAGNOSIS),
             "",
@@ -177,8 +177,9 @@ def as_markdown(rows: Sequence[Row]) -> str:
             "",
             *(f"- {row.name}: {', '.join(row.models) or 'candidates from a file'}" for row in rows),
             "",
-            f"Paper: {PAPER}. A \"-\" there stands for a figure that is in no text this project had access to: it has the abstract's, "
-            "not the tables'.",
+            f"Paper: {PAPER}. Its columns hold what its abstract states of the whole network (RPN-IoU-Sim); \"-\" stands for figures of its "
+            "tables 1 and 2 that are in no text this project had access to. How it made its U-Nets is not known here either: those of "
+            "this project are its own choice.",
             "",
         ]
     )  # fmt: skip

@@ -6,6 +6,7 @@ the part of the grid that holds it is kept, so that five hundred volumes are a f
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ..errors import DataError
 from ..evaluation.volume_data import VolumeCase
 from .detection_data import TrainingVolume, cache_name
 
-_ENDING = "masks-1.npz"  # the number is the version of what is kept; another one is made anew
+_VERSION = 1  # of what is kept; another one is made anew
 
 
 @dataclass(frozen=True)
@@ -107,4 +108,8 @@ def _load(case: VolumeCase, path: Path) -> tuple[LesionMask, ...]:
 
 
 def _path(case: VolumeCase, cache: Path, spacing: Sequence[float]) -> Path:
-    return cache / f"{cache_name(case, spacing)}.{_ENDING}"
+    """Where a case's masks are kept: elsewhere when its volume, its label map or the preparation change."""
+    source = case.labels if case.challenge is None else case.challenge.mask
+    status = None if source is None or not source.is_file() else source.stat()
+    facts = (_VERSION, None if status is None else (status.st_size, status.st_mtime_ns))
+    return cache / f"{cache_name(case, spacing)}.masks-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}.npz"

@@ -106,6 +106,21 @@ def test_masks_do_not_touch_what_the_detection_network_keeps(phantoms, cases, ca
     assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == before
 
 
+def test_masks_are_made_anew_when_a_label_map_changes(tmp_path):
+    case = data.read_split([make(tmp_path / "one", [1], "train")], "train")[0]
+    data.prepare([case], tmp_path / "cache", RECIPE.spacing)
+    volumes = data.load([case], tmp_path / "cache", RECIPE.spacing)
+    labels = sitk.ReadImage(str(case.labels))
+    for size in (1, 2):
+        if size == 2:
+            sitk.WriteImage(sitk.BinaryErode(labels), str(case.labels))
+        lesion_masks.prepare([case], volumes, tmp_path / "cache", RECIPE.spacing)
+        (mask,) = lesion_masks.load([case], tmp_path / "cache", RECIPE.spacing)[0]
+        assert len(list((tmp_path / "cache").glob("*.npz"))) == size
+    whole = lesion_masks.mask_on_grid(labels, 1, volumes[0].levels.shape)
+    assert 0 < mask.inside.sum() < whole.inside.sum()
+
+
 def test_a_mask_is_resampled_to_where_it_is():
     array = np.zeros((12, 10, 16), np.uint8)
     array[4:10, 2:6, 4:12] = 2
@@ -323,6 +338,26 @@ def test_a_baseline_is_no_detector_of_the_workup(trained, phantoms):
     with pytest.raises(ImageError, match="single slice"):
         baseline.detect_components(sitk.Image(8, 8, sitk.sitkUInt8), model)
     assert baseline.detect_components(sitk.Image(20, 20, 20, sitk.sitkUInt8), model) == ()
+
+
+def test_a_second_opinion_can_be_asked_for(trained, phantoms, tmp_path):
+    from BreastUSAILib.models.folder import save_model
+    from BreastUSAILib.networks.lesion_classifier import LesionClassifier
+
+    arguments = {"stem_channels": 4, "stem_stride": 2, "channels": [4, 4], "strides": [2, 1]}
+    config = {"id": "second", "task": "lesion-classifier", "version": "1", "network": "lesion_classifier.LesionClassifier"}
+    config |= {"arguments": arguments, "preprocessing": {"dimension": 3, "shape": [8, 8, 8], "margin": 0.3}}
+    save_model(tmp_path / "second", LesionClassifier(**arguments), {**config, "postprocessing": {"detection_weight": 0.0}})
+    command = ["evaluate", "detect", "--data", str(phantoms), "--split", "validation", "--device", "cpu", "--bootstrap", "2"]
+    command += ["--limit", "1", "--model", str(trained[1])]
+    tables = []
+    for name, more in (("one", []), ("two", ["--classifier", str(tmp_path / "second")])):
+        assert cli.main([*command, *more, "--output", str(tmp_path / name)]) == 0
+        tables.append((tmp_path / name / "candidates.csv").read_text().splitlines())
+        models = json.loads((tmp_path / name / "figures.json").read_text())["models"]
+        assert [m["task"] for m in models] == ["detect-baseline", *(["lesion-classifier"] if more else [])]
+    one, two = ([line.split(",") for line in lines[1:]] for lines in tables)
+    assert [line[:4] for line in one] == [line[:4] for line in two] and one != two
 
 
 def test_a_killed_run_goes_on_to_the_same_result(trained, phantoms, cache, tmp_path, monkeypatch):
