@@ -111,7 +111,7 @@ def find_candidates(
     while True:
         try:
             return _search(levels, spacing, network, search, window, device, progress), notes
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             smaller = tuple(max(_LEAST_WINDOW, math.ceil(w / 2)) if w > _LEAST_WINDOW else w for w in window)
             if not is_out_of_memory(error) or smaller == tuple(window):
                 raise

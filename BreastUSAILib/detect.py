@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .models.zoo import LoadedModel
 
 DEFAULT_THRESHOLD = 0.3
-_MOST_MM = 400.0  # no scanner's volume is longer
+_MOST_MM = 450.0  # no scanner's volume is longer
+_DEEPEST_MM = 100.0  # nor deeper: probes for ABUS reach 50 to 60 mm
 _NOTHING_TO_SEE = "the volume has one value everywhere; there is nothing to look at"
 
 
@@ -80,7 +81,7 @@ def detect(
 
     Raises
     ------
-    ImageError : a 2D image or a single slice; a volume larger than a breast, as its spacing is wrong.
+    ImageError : a 2D image or a single slice; a volume larger than a breast, as its spacing is wrong; axes that cannot be in this order.
     """
     from .candidates import Search, find_candidates
     from .volume_input import network_input
@@ -165,6 +166,11 @@ def check_volume(image: sitk.Image, spacing_known: bool = True) -> tuple[str, ..
     if not spacing_known:
         notes.append("lesions are looked for by their size in mm and the volume does not say its spacing: do not rely on what was found")
     lateral, depth, slices = extent
+    if spacing_known and depth > max(_DEEPEST_MM, 1.5 * min(lateral, slices)):
+        raise ImageError(
+            f"The axes of the volume ({size} mm) are in another order than lateral, depth, slice: the second, which should lead "
+            f"from the skin into the depth, is {depth:.0f} mm long; reorder the axes."
+        )
     if depth > 1.5 * min(lateral, slices):
         notes.append(
             f"the second axis of the volume ({depth:.0f} of {size} mm), taken as depth from the skin, is longer than another; "

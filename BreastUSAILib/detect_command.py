@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
     from .image import read_image
     from .inputs import Source, name_folders
     from .models.zoo import read_verified, resolve
-    from .workup import DetectionOptions, run_detection
+    from .workup import DetectionOptions, run_detection, trained_on_phantoms
 
     DetectOptions(args.threshold, args.maximum)  # refuses impossible options
     if args.spacing is not None and not all(0 < s < float("inf") for s in args.spacing):
@@ -53,6 +53,8 @@ def main(args: argparse.Namespace) -> int:
             malignancy = "" if finding.malignancy is None else f"  malignancy {finding.malignancy:.2f}"
             size = " x ".join(f"{s:.1f}" for s in finding.box.size)
             log(f"{finding.id}  score {finding.score:.2f}{malignancy}  {size} mm")
+        for sentence in trained_on_phantoms(study):
+            log(f"Trained on phantoms, not on patients: {sentence}.")
         for note in study.provenance["notes"]:
             log(f"Note: {note}.")
         log(f"{study.summary} Results: {folder}")

@@ -10,6 +10,7 @@ from . import pictures, volume_pictures
 from .detect import box_measurements
 from .findings import Finding, Study
 from .report_parts import drawing, measurement_rows, number, physical_rows, row, scores
+from .workup import trained_on_phantoms
 
 MOST_PICTURED = 20  # findings with pictures of their own, the surest; a page with more is too large to open or send
 _FLAT = 0.75  # pictures of less height than this share of their width stand above each other
@@ -33,7 +34,7 @@ def volume_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
     extent = " x ".join(f"{n * s:.4g}" for n, s in zip(info.size, info.spacing, strict=True))
     return {
         "unit": unit,
-        "phantoms": _trained_on_phantoms(study),
+        "phantoms": trained_on_phantoms(study),
         "operating_point": _operating_point(study),
         "overview": drawing(view, "overview", study, boxes=True, letters=0.03),
         "alt": f"The volume {name}, seen from the skin. {study.summary}",
@@ -44,12 +45,6 @@ def volume_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
         "without_pictures": [f.id for f in study.findings[MOST_PICTURED:]],
         "middle": None if study.findings else _cuts(study, image, None, "middle", greys),
     }
-
-
-def _trained_on_phantoms(study: Study) -> list[str]:
-    """Sentences on the models that learnt from phantoms."""
-    models = study.provenance.get("models", ())
-    return [f"{m['id']}: {m['trained_on']}" for m in models if "phantom" in m.get("trained_on", "").lower()]
 
 
 def _operating_point(study: Study) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .detect import DetectOptions, detect
-from .errors import BreastUSAIError, ModelError
+from .errors import BreastUSAIError, ImageError, ModelError
 from .findings import Box, Finding, Study
 from .grid import as_2d
 from .models import catalog
@@ -129,6 +129,12 @@ class WorkupOptions:
 def first_task(image: sitk.Image) -> str:
     """What a workup begins with: "detect" in volumes, "segment" in 2D images and volumes of a single slice."""
     return "segment" if as_2d(image) is not None else "detect"
+
+
+def trained_on_phantoms(study: Study) -> list[str]:
+    """Which of the models that a study comes from learnt from phantoms, and what they were trained on; empty where none did."""
+    models = study.provenance.get("models", ())
+    return [f"{m['id']}: {m['trained_on']}" for m in models if "phantom" in m.get("trained_on", "").lower()]
 
 
 def software_versions() -> dict[str, str]:
@@ -271,10 +277,14 @@ def _analyse(
     try:
         try:
             findings, more = at_work()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             device = models[task].device.name
-            if device == "cpu" or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if device == "cpu":
+                raise ImageError(
+                    "it needs more memory than there is; close other programs, work on fewer at a time, or crop or resample it."
+                ) from error
             notes.append(f"the memory of the {device} device was not enough; the CPU was used")
             tell(0.1, notes[-1])
             models = load("cpu")

@@ -206,10 +206,8 @@ class BreastUSAIDetectLogic(AnalysisLogic):
         return child_detection.reason_against_volume(size, self.spacingKnown(volume), volume.GetName())
 
     def spacingKnown(self, volume):
-        """Whether the volume's millimetres may be real. 1 mm along all axes may be, unless the file was known to be silent;
-        what would be larger than any breast is refused later."""
-        silent = volume.GetAttribute(mrml.SPACING_KNOWN) == "0"
-        return not silent or tuple(volume.GetSpacing()) != (1.0, 1.0, 1.0)
+        """Whether the volume's millimetres may be real."""
+        return mrml.volume_spacing_known(volume)
 
     def pixels(self, volume):
         """The volume as the library takes it. ImageError when it is not a volume of several slices."""
@@ -249,12 +247,17 @@ class BreastUSAIDetectLogic(AnalysisLogic):
         return nodes
 
     def summary(self, study, shown):
-        """What was found, in words: the findings that are shown (a bool for each); how many are hidden is said apart."""
+        """What was found, in words: the findings that are shown (a bool for each); how many are hidden is said apart, and
+        whether what found them learnt from phantoms."""
+        from BreastUSAILib.workup import trained_on_phantoms
+
         kept = replace(study, findings=tuple(f for f, s in zip(study.findings, shown, strict=True) if s))
-        hidden = len(shown) - sum(shown)
-        return kept.summary if not hidden else _("{summary} Hidden below, for their lower score: {hidden}.").format(
-            summary=kept.summary, hidden=hidden
-        )
+        said, hidden = kept.summary, len(shown) - sum(shown)
+        if hidden:
+            said = _("{summary} Hidden below, for their lower score: {hidden}.").format(summary=said, hidden=hidden)
+        if trained_on_phantoms(study):
+            said += " " + _("The model was trained on phantoms, not on patients.")
+        return said
 
     def isOurs(self, table):
         """Whether a table was made by `show`."""

@@ -44,10 +44,12 @@ def choose_device(name: str = "auto") -> Device:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device's memory is used up (CUDA and MPS say it differently)."""
+    """Whether an error says that the device's memory is used up; CUDA, MPS and the CPU say it differently."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error).lower() for words in ("out of memory", "allocate memory", "bad_alloc"))
 
 
 def fast_bf16(name: str) -> bool:
