@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import re
 import struct
 import zlib
@@ -19,6 +20,8 @@ import numpy as np
 
 from .errors import ImageError
 
+_FIELD_LIMIT = 2000  # bytes of a line of a NRRD header; ITK's reader ends the process over longer ones that it does not know
+_PATTERN = re.compile(r"[^%]*%0?\d{0,2}d[^%]*")  # of file names, which ITK's reader hands to sprintf
 _HEADER_LIMIT = 4 << 20  # bytes; longer text headers do not occur (a LIST of 10,000 long file names is 1 MB)
 # Both characters in use for micro: the micro sign and the Greek letter.
 _MM = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "\u00b5m": 1e-3, "\u03bcm": 1e-3, "nm": 1e-6, "in": 25.4}
@@ -60,13 +63,15 @@ def _check_data_files(path: Path, names: list[str]) -> None:
     """A header may name the files with its pixels; one from a stranger must not make us read elsewhere."""
     folder = path.parent.resolve()
     for name in names:
+        if "\0" in name or len(name) > _FIELD_LIMIT or ("%" in name and not _PATTERN.fullmatch(name)):
+            raise _malformed(path, f"data file: {name[:60]!r}")
         target = (folder / name.replace("\\", "/")).resolve()
         if not target.is_relative_to(folder) or re.match(r"[A-Za-z]:", name):
             raise ImageError(
                 f"{path} takes its pixels from {name}, which lies outside its folder; "
                 "for safety that is refused: put both files into one folder and correct the name in the header."
             )
-        if "%" not in name and not target.is_file():
+        if "%" not in name and not os.path.isfile(target):  # Path.is_file raises where a name is too long
             raise ImageError(f"{path} takes its pixels from {name}, which does not exist; put it beside the header.")
 
 
@@ -95,15 +100,30 @@ def _list_after(text: str, position: int) -> list[str]:
     return [line.strip() for line in text[position:].splitlines() if line.strip()]
 
 
+def _check_nrrd_lines(path: Path, text: str) -> None:
+    """Refuse what ITK's reader might not survive: lines that are no fields, or that are far too long."""
+    for line in text.split("\n")[1:]:  # not splitlines: bytes that it splits at may be letters
+        if line.startswith("#") or ":=" in line or not line.strip():
+            continue
+        field = re.match(r"([A-Za-z][\w ()-]*?)\s*:", line)
+        if field is None or len(line) > _FIELD_LIMIT:
+            raise _malformed(path, f"the line {line[:60]!r}")
+        if field[1].lower().replace(" ", "") == "datafile":
+            return  # what follows are names of files, which have a check of their own
+
+
 def read_nrrd_header(path: Path) -> Header:
     """The header of a .nrrd, .nhdr or .seg.nrrd file (NRRD0001 to NRRD0005)."""
     text = re.split(r"\r?\n\r?\n", _text(path), maxsplit=1)[0]
+    _check_nrrd_lines(path, text)
     fields: dict[str, str] = {}
     names: list[str] = []
     for match in re.finditer(r"^([A-Za-z][\w ()-]*?)\s*: ([^\r\n]*)", text, re.MULTILINE):
         key, value = match[1].lower().replace("datafile", "data file"), match[2].strip()
         fields[key] = value
         if key == "data file":
+            if "%" in value and not re.fullmatch(r"\S+( -?\d{1,6}){3}( \d)?", value):
+                raise _malformed(path, f"data file: {value[:60]!r}")
             # A list of names follows; or one pattern with its numbers ("slice%03d.raw 1 20 1"); or one name.
             if value.split()[:1] == ["LIST"]:
                 names = _list_after(text, match.end())

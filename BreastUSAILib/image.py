@@ -200,6 +200,16 @@ def _read_itk(path: Path, kind: str, max_pixels: int | None) -> tuple[sitk.Image
     return image, header.spacing is not None, tuple(notes)
 
 
+def _without_metadata(image: sitk.Image) -> sitk.Image:
+    """What a file says besides pixels belongs to the file, not to what is computed from it (patient's name, ...)."""
+    try:
+        for key in image.GetMetaDataKeys():
+            image.EraseMetaData(key)
+    except TypeError:  # a key that is no text cannot be named
+        return with_grid_of(image, sitk.GetArrayFromImage(image))
+    return image
+
+
 def read_image(
     path: str | os.PathLike,
     *,
@@ -256,8 +266,7 @@ def read_image(
         choose_frame(path, 1, frame)
         image, known, notes = _read_itk(path, kind, max_pixels)
 
-    for key in image.GetMetaDataKeys():  # belongs to the file, not to what is computed from it (patient's name, ...)
-        image.EraseMetaData(key)
+    image = _without_metadata(image)
     dimension = image.GetDimension()
     axes = np.array(image.GetDirection()).reshape(dimension, dimension)
     if not np.allclose(axes.T @ axes, np.eye(dimension), atol=1e-3):
