@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import RESEARCH_USE
+from .dicom_out.export import add_options, options_of
 from .errors import UsageError
 from .models.devices import NAMES as DEVICES
 from .progress import add_progress_arguments, show_progress
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
     parser.add_argument("--overwrite", action="store_true", help="redo inputs that are finished")
     parser.add_argument("--no-scene", dest="scene", action="store_false", help="write no scene.mrb for 3D Slicer")
+    add_options(parser)
     parser.add_argument("--parquet", action="store_true", help="write the tables as Parquet as well")
     add_progress_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
@@ -179,6 +181,7 @@ def _options(args: argparse.Namespace) -> RunOptions:
         scene=args.scene,
         debug=args.debug,
         parquet=args.parquet,
+        dicom=options_of(args).names,
         isolate=args.jobs > 0,
         time_limit_s=args.time_limit,
         memory_limit_bytes=args.memory_limit,
@@ -194,7 +197,7 @@ def _repeated(args: argparse.Namespace, given: RunOptions, log) -> tuple[RunOpti
     plain = type(given)(output=given.output, workup=type(given.workup)(device=given.workup.device))
     if any(
         getattr(given, name) != getattr(plain, name)
-        for name in ("workup", "spacing_mm", "frame", "max_pixels", "scene")
+        for name in ("workup", "spacing_mm", "frame", "max_pixels", "scene", "dicom")
     ):
         raise UsageError("--from-manifest brings the options that change results; leave them out.")
     manifest = read_manifest(args.from_manifest)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import dicom_out
 from .atomic import output_error
 from .errors import BreastUSAIError, Cancelled, DataError, ImageError, UsageError
 from .inputs import Source
@@ -44,6 +45,7 @@ class RunOptions:
     scene : write scene.mrb.
     debug : tell the traceback of errors that nobody expected.
     parquet : write the tables as Parquet as well.
+    dicom : results for the archive that are written as well, by their names (`dicom_out.DicomOptions.of`).
     isolate : work in a process of its own also where `jobs` is 1, so that a crash costs its input alone.
     time_limit_s, memory_limit_bytes : of one input, see `workers.Limits`; an input that exceeds them fails.
     scheduler : address of a Dask scheduler whose workers do the work, or "".
@@ -60,6 +62,7 @@ class RunOptions:
     scene: bool = True
     debug: bool = False
     parquet: bool = False
+    dicom: tuple[str, ...] = ()
     isolate: bool = False
     time_limit_s: float | None = None
     memory_limit_bytes: int | None = None
@@ -77,10 +80,12 @@ class RunOptions:
             "spacing_mm": self.spacing_mm,
             "frame": self.frame,
             "scene": self.scene,
+            "dicom": list(self.dicom),
         }
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output", Path(os.path.abspath(self.output)))
+        object.__setattr__(self, "dicom", tuple(self.dicom))
         if not is_text(self.output):
             raise UsageError(f"--output is {str(self.output)!r}, whose name is not valid UTF-8; choose another folder.")
         if self.jobs < 1:
@@ -184,7 +189,10 @@ class InputWorker:
             "seconds": {**seconds, **study.provenance.get("seconds", {})},
         }
         progress(0.7, "writing")
-        write_results(replace(study, provenance=provenance), loaded.image, task.temporary, scene=options.scene)
+        study = replace(study, provenance=provenance)
+        if options.dicom:
+            study = dicom_out.write(study, loaded, task.temporary, dicom_out.DicomOptions.of(options.dicom))
+        write_results(study, loaded.image, task.temporary, scene=options.scene)
         progress(0.98, "moving into place")  # this ends here where the run has ended: nobody counts on it any more
         move_results(task.temporary, task.folder)
 
@@ -242,6 +250,7 @@ def own_files() -> tuple[str, ...]:
         SCENE,
         report.REPORT,
         report.PREVIEW,
+        *dicom_out.FILES,
         files.STUDY,
     )
 

@@ -13,7 +13,7 @@ highdicom, pydicom and reportlab are imported when something is written.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SEG, SR, REPORT, FHIR = "lesions.seg.dcm", "measurements.dcm", "report.dcm", "fhir.json"
 FILES = (SEG, SR, REPORT, FHIR)
+FHIR_VERSIONS = ("R4", "R5")
 NOT_DICOM = "no DICOM results were written, as the input is not a DICOM file"
 NO_OUTLINES = "no DICOM segmentation was written, as the findings have boxes and no outlines"
 NO_SPACE = (
@@ -53,10 +54,25 @@ class DicomOptions:
     fhir: str = ""
 
     def __post_init__(self) -> None:
-        from .fhir import VERSIONS
+        if self.fhir and self.fhir not in FHIR_VERSIONS:
+            raise UsageError(f"--fhir is {self.fhir}; choose one of {', '.join(FHIR_VERSIONS)}.")
 
-        if self.fhir and self.fhir not in VERSIONS:
-            raise UsageError(f"--fhir is {self.fhir}; choose one of {', '.join(VERSIONS)}.")
+    @classmethod
+    def of(cls, names: Iterable[str]) -> DicomOptions:
+        """The options by their names: ``seg``, ``sr``, ``report``, ``fhir-R4``, ``fhir-R5``. Raises `UsageError`."""
+        found: dict[str, bool | str] = {}
+        for name in names:
+            kind, _, version = name.partition("-")
+            if kind not in ("seg", "sr", "report", "fhir"):
+                raise UsageError(f"{name} is no DICOM result; choose among seg, sr, report, fhir-R4, fhir-R5.")
+            found[kind] = version if kind == "fhir" else True
+        return cls(**found)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `of` takes."""
+        plain = tuple(name for name in ("seg", "sr", "report") if getattr(self, name))
+        return (*plain, f"fhir-{self.fhir}") if self.fhir else plain
 
     @property
     def any(self) -> bool:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 EDITION = "dicomfields_2026c"  # of table E.1-1
-METHOD = "BreastUSAI with dicom-anonymizer, PS3.15 table E.1-1 of 2026c, Basic Profile"
+METHOD = "PS3.15 E.1-1 (2026c) Basic Profile, BreastUSAI"  # at most 64 characters
 REMOVED = "[removed]"
 _KEY_BYTES = 32
 # What of a study's provenance says how it was computed; the rest says from what and when.

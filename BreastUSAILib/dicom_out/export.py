@@ -8,8 +8,7 @@ from pathlib import Path
 
 from .. import RESEARCH_USE
 from ..errors import DataError, UsageError
-from . import DicomOptions, write_files
-from .fhir import VERSIONS
+from . import FHIR_VERSIONS, DicomOptions, write_files
 
 
 def add_options(parser) -> None:
@@ -20,7 +19,12 @@ def add_options(parser) -> None:
     )
     parser.add_argument("--dicom-report", action="store_true", help="write the report as a PDF in DICOM")
     parser.add_argument(
-        "--fhir", nargs="?", const=VERSIONS[0], default="", choices=VERSIONS, help="write a FHIR Bundle (default: R4)"
+        "--fhir",
+        nargs="?",
+        const=FHIR_VERSIONS[0],
+        default="",
+        choices=FHIR_VERSIONS,
+        help="write a FHIR Bundle (default: R4)",
     )
 
 

@@ -13,11 +13,10 @@ from .. import RESEARCH_USE, __version__
 from ..errors import UsageError
 from ..findings import Finding, Study
 from ..terminology import BREAST, MASS, Code
-from . import codes
+from . import FHIR_VERSIONS, codes
 from .equipment import MANUFACTURER, algorithm, device_uid, made, model_of
 from .source import Original, uid_of
 
-VERSIONS = ("R4", "R5")
 _SYSTEMS = {
     "SCT": "http://snomed.info/sct",
     "DCM": "http://dicom.nema.org/resources/ontology/DCM",
@@ -42,8 +41,8 @@ def bundle(study: Study, original: Original | None, version: str = "R4") -> dict
     ------
     UsageError : another version.
     """
-    if version not in VERSIONS:
-        raise UsageError(f"FHIR {version} is not written; choose one of {', '.join(VERSIONS)}.")
+    if version not in FHIR_VERSIONS:
+        raise UsageError(f"FHIR {version} is not written; choose one of {', '.join(FHIR_VERSIONS)}.")
     device = _device(version)
     observations = [_observation(study, original, finding, device["id"]) for finding in study.findings]
     report = _report(study, original, observations, version)

@@ -191,7 +191,7 @@ def _refer_to(dataset: Dataset, original: Original, slices: Mapping[str, int]) -
             item.ReferencedFrameNumber = frame.number
         return item
 
-    for groups in dataset.PerFrameFunctionalGroupsSequence:
+    for groups in (*dataset.SharedFunctionalGroupsSequence, *dataset.PerFrameFunctionalGroupsSequence):
         for derivation in groups.get("DerivationImageSequence") or ():
             for source in derivation.SourceImageSequence:
                 true(source)

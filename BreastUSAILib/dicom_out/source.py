@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
+from ..dicom_header import group
 from ..dicom_view import read_view
 from ..errors import DataError, DependencyError, ImageError
 from ..findings import ImageInfo, Study
@@ -172,24 +173,13 @@ def _completed(file: Path, header: Dataset) -> Dataset:
     return header
 
 
-def _item(dataset: Dataset, frame: int, sequence: str) -> Dataset | None:
-    """A functional group of a frame (from 0), its own or the shared one."""
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    for groups in (*per_frame[frame : frame + 1], *shared[:1]):
-        items = groups.get(sequence)
-        if items:
-            return items[0]
-    return None
-
-
 def _position(header: Dataset, frame: int) -> np.ndarray | None:
     """Image Position of a frame, in the patient or else in the scanned volume."""
     for sequence, keyword in (
         ("PlanePositionSequence", "ImagePositionPatient"),
         ("PlanePositionVolumeSequence", "ImagePositionVolume"),
     ):
-        item = _item(header, frame, sequence)
+        item = group(header, frame, sequence)
         if item is not None and item.get(keyword):
             return np.array(item.get(keyword), float)
     value = header.get("ImagePositionPatient")
@@ -215,7 +205,7 @@ def _slices(original: Original, name: str, frame: int | None) -> tuple[Frame, ..
     if all(p is not None for p in positions):
         step = original.grid.spacing[2]
         for (file, n), place in zip(places, positions, strict=True):
-            data = _item(original.headers[file], n, "ImageDataTypeSequence")
+            data = group(original.headers[file], n, "ImageDataTypeSequence")
             if data is not None and data.get("DataType", "TISSUE_INTENSITY") != "TISSUE_INTENSITY":
                 continue
             offset = original.axes().T @ (place - original.grid.origin)
@@ -248,9 +238,9 @@ def read_original(study: Study, headers: tuple[Dataset, ...]) -> Original:
     known = study.image.spacing_known
     header = headers[0]
     stated = ""
-    if _item(header, 0, "PlanePositionSequence") is not None or header.get("ImagePositionPatient"):
+    if group(header, 0, "PlanePositionSequence") is not None or header.get("ImagePositionPatient"):
         stated = str(header.get("FrameOfReferenceUID") or "")
-    elif _item(header, 0, "PlanePositionVolumeSequence") is not None:
+    elif group(header, 0, "PlanePositionVolumeSequence") is not None:
         # The positions are in the scanned volume, which has a frame of reference of its own (C.8.24.2).
         stated = str(header.get("VolumeFrameOfReferenceUID") or "")
     original = Original(headers, grid, (), "", own_frame=not stated)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import __version__
+from ..dicom_header import group
 from ..findings import Finding, Study
 from ..pictures import polygons
 from ..terminology import BREAST, CATEGORY, MASS, Code
@@ -272,8 +273,8 @@ def _segment(original: Original, segmentation: Dataset, number: int, flat: bool)
 
     frames = [
         n
-        for n, groups in enumerate(segmentation.PerFrameFunctionalGroupsSequence, 1)
-        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number
+        for n in range(1, int(segmentation.NumberOfFrames) + 1)
+        if group(segmentation, n - 1, "SegmentIdentificationSequence").ReferencedSegmentNumber == number
     ]
     uids = segmentation.SOPClassUID, segmentation.SOPInstanceUID
     if flat:
@@ -284,7 +285,7 @@ def _segment(original: Original, segmentation: Dataset, number: int, flat: bool)
         return {"referenced_segment": region}
     drawn = set()
     for n in frames:
-        item = segmentation.PerFrameFunctionalGroupsSequence[n - 1].DerivationImageSequence[0].SourceImageSequence[0]
+        item = group(segmentation, n - 1, "DerivationImageSequence").SourceImageSequence[0]
         drawn.add((item.ReferencedSOPInstanceUID, item.get("ReferencedFrameNumber")))
     slices = [
         k
