@@ -149,8 +149,9 @@ def test_what_is_read_and_put_back_stays_where_it_was(angles, spacing, shift, si
         inner = (truth > along[0] + region.scale[i]) & (truth < along[-1] - region.scale[i])
         step = max(1.0, region.scale[i])
         deep = (truth > along[0] + step) & (truth < along[-1] - step) & inner
-        # A mean over voxels that are not quite symmetrical about its middle is off by a little.
-        assert np.abs(back - truth)[deep].max(initial=0) < 0.05
+        # The mean of few voxels that do not lie symmetrically about its middle is off by a little: a tenth of a voxel, a mask's
+        # centre by less, as its two borders are off by the same.
+        assert np.abs(back - truth)[deep].max(initial=0) < 0.1
         assert np.abs(back - truth).max() <= step
 
 
