@@ -21,7 +21,7 @@ from .dicom_geometry import Plane, Stack, read_place, read_plane, read_stack, st
 from .dicom_header import DIRECTORY, check_pydicom, damaged, frame_count, number, open_dicom
 from .dicom_pixels import display_note, read_frames
 from .dicom_view import View, read_view
-from .errors import ImageError
+from .errors import BreastUSAIError, ImageError
 from .native import quiet
 from .pixels import COLOUR_NOTE, check_size, choose_frame
 
@@ -84,10 +84,15 @@ def read_dicom(
     check_pydicom(path)
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
-        if len(files) > 1:
-            choose_frame(path, 1, frame)
-            return _read_series(path, files, max_pixels)
-        return _read_file(path, frame, max_pixels, volume)
+        try:
+            if len(files) > 1:
+                choose_frame(path, 1, frame)
+                return _read_series(path, files, max_pixels)
+            return _read_file(path, frame, max_pixels, volume)
+        except (BreastUSAIError, MemoryError):
+            raise
+        except Exception as error:  # elements are understood when asked for; damaged ones raise nearly anything
+            raise damaged(path, error) from error
 
 
 # ------------------------------------------------------------------------------------------------------- one file
@@ -113,7 +118,10 @@ def _read_file(path: Path, frame: int | None, max_pixels: int | None, volume: bo
     dataset = open_dicom(path)
     wanted = [i for frames in stack.slices for i in frames]
     values, coloured = read_frames(path, dataset, wanted)
-    voxels, more = _fill(path, stack, dict(zip(wanted, values, strict=True)), [f"frame {i + 1}" for i in range(frames)])
+    voxels, more = values, ()
+    if any(len(frames) != 1 for frames in stack.slices):
+        names = [f"frame {i + 1}" for i in range(frames)]
+        voxels, more = _fill(path, stack, dict(zip(wanted, values, strict=True)), names)
     view = read_view(header)
     notes = (*plane.notes, *stack.notes, *more, *_common_notes(header, first, coloured, view))
     image = _placed(voxels, plane.spacing, stack)

@@ -26,7 +26,7 @@ from .dicom_header import (
     text,
     value,
 )
-from .errors import DependencyError, ImageError
+from .errors import ImageError
 from .native import quiet
 
 if TYPE_CHECKING:
@@ -119,14 +119,16 @@ def sort_out(files: Iterable[Path]) -> Sorted:
             continue
         try:
             header = _header(path)
-        except (ImageError, DependencyError):
+            reason = reason_against(header)
+            file = None if reason else _describe(path, header)
+        except MemoryError:
+            raise
+        except Exception:  # a damaged header raises nearly anything, when it is read or when its elements are asked for
             inputs.append(SeriesInput(path))
             continue
-        reason = reason_against(header)
-        if reason:
+        if file is None:
             skipped.append((path, reason))
             continue
-        file = _describe(path, header)
         if file.instance and file.instance in seen:
             skipped.append((path, f"a copy of {seen[file.instance].name}"))
             continue
