@@ -84,8 +84,10 @@ def read_geometry(path: Path, dataset: Dataset, frames: int) -> GeAbus:
     # As Slicer's plugin has it: the grid is centred by its number of voxels, the sweep by their centres.
     origin = (-size[0] * spacing[0] / 2, 0.0, -size[2] * spacing[2] / 2)
     middle = (origin[0] + (size[0] - 1) / 2 * spacing[0], 0.0, origin[2] + (size[2] - 1) / 2 * spacing[2])
+    widest = 100 * (radius / (radius - depth) - 1)
     notes = (
-        f"scanned with a curved transducer (radius {radius:g} mm): positions in the body are given apart from those on the grid",
+        f"scanned with a curved transducer (radius {radius:g} mm): positions in the body are given apart from those on the grid, "
+        f"on which lateral lengths are up to {abs(widest):.0f} % too {'long' if widest >= 0 else 'short'}",
     )
     if abs(size[1] * spacing[1] - 10 * depth_cm) > _DEPTH_AGREES * 10 * abs(depth_cm):
         notes += (
