@@ -25,7 +25,7 @@ from ..pixels import choose_frame
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-INSTALL = 'pip install "breastusai[dicom]"'
+INSTALL = 'pip install "highdicom>=0.28" "dicom-anonymizer>=2.1" "reportlab>=4.2"'  # the extra "dicom"
 # Fixed for ever: UIDs of results are made in it from the UIDs of their originals.
 _NAMESPACE = uuid.UUID("6f0b1c52-3a0e-5d0c-9a61-6b1d7d1f6e55")
 # Patient and study modules: what must be there, empty where the original lacks it (type 2).
