@@ -11,11 +11,14 @@ import SimpleITK as sitk
 
 from ..errors import DataError
 from ..findings import Box
+from ..grid import physical_to_index
 from ..phantom.layouts import read_native
 from ..phantom.records import VolumeRecord, read_records
 from ..phantom.seeds import SPLITS
 from ..phantom.spec import DESCRIPTORS
 from ..phantom.tdsc_abus import FOLDERS, TdscCase, read_tdsc_abus
+
+_OUTSIDE = 1.0  # voxels that a box may reach beyond its volume by rounding
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,27 @@ class VolumeCase:
 
         Raises
         ------
-        ImageError, DataError : a file cannot be read, or the mask does not fit its volume.
+        ImageError, DataError : a file cannot be read, the mask does not fit its volume, or a lesion's box lies outside of it.
         """
         if self.challenge is None:
             from ..image import read_image
 
-            return read_image(self.image).image, self.lesions
+            image = read_image(self.image).image
+            self._check_boxes(image)
+            return image, self.lesions
         image, mask = self.challenge.read()
         counted = int(np.count_nonzero(sitk.GetArrayViewFromImage(mask)))
         volume = counted * float(np.prod(image.GetSpacing())) / 1000
         return image, tuple(replace(lesion, volume_ml=volume) for lesion in self.lesions)
+
+    def _check_boxes(self, image: sitk.Image) -> None:
+        for lesion in self.lesions:
+            centre = physical_to_index(image, lesion.box.center) + 0.5
+            half = np.array(lesion.box.size) / image.GetSpacing() / 2
+            if np.any(centre - half < -_OUTSIDE) or np.any(centre + half > np.array(image.GetSize()) + _OUTSIDE):
+                raise DataError(
+                    f"{self.image}: a lesion's box lies outside the volume; correct its annotation (are the axes in the right order?)."
+                )
 
     def read_labels(self) -> tuple[sitk.Image, sitk.Image, tuple[TrueLesion, ...]]:
         """The volume, its label map (uint8, `TrueLesion.label` where a lesion is) on the very same grid, and its lesions.
