@@ -26,10 +26,10 @@ def reason_against_volume(size: Sequence[int], spacing_known: bool, name: str) -
     if min(size, default=0) < 1:
         return f"{name} holds no voxels; load an ABUS volume into it or choose another one."
     if min(size) == 1:
-        return f"{name} is a 2D image. This module finds lesions in ABUS volumes; use BreastUSAI Segment for 2D images."
+        return f"{name} is a 2D image. Lesions are found in ABUS volumes here; use BreastUSAI Segment for 2D images."
     if not spacing_known:
         return (
-            f"{name} does not say what a voxel measures, and lesions are looked for by their size; set its spacing in the "
+            f"{name} does not say what a voxel measures, and lesions are looked at by their size; set its spacing in the "
             "module Volumes."
         )
     return ""

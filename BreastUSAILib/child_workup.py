@@ -67,8 +67,8 @@ def reason_against_size(size: Sequence[int], name: str) -> str:
         return f"{name} is a single line of pixels, not an image; choose a 2D image."
     if len(size) == 3 and 1 not in size:
         return (
-            f"{name} is a volume of {size[2]} slices. This module outlines lesions in 2D images; 3D volumes come with "
-            "a later version. Choose a 2D image, or save a single slice as an image and load that."
+            f"{name} is a volume of {size[2]} slices, which is not analysed as an image. Choose a 2D image, or save a single "
+            "slice as an image and load that."
         )
     return ""
 

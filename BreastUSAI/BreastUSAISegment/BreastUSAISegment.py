@@ -1,4 +1,4 @@
-"""The Slicer module BreastUSAI Segment: outlines the lesion in a 2D breast ultrasound image.
+"""The Slicer module BreastUSAI Segment: outlines the lesion in a 2D breast ultrasound image, or lesions in an ABUS volume.
 
 The work is BreastUSAILib's; here are the panel, and the logic that carries nodes to the library and back.
 """
@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Annotated
 
 import slicer
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import (
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLMarkupsROINode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTableNode,
+)
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -22,8 +28,8 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_workup, mrml
-from BreastUSAILib.errors import ImageError
+from BreastUSAILib import RESEARCH_USE, child_detection, child_segmentation, child_workup, mrml
+from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
 
 
@@ -39,13 +45,17 @@ class BreastUSAISegment(ScriptedLoadableModule):
         self.parent.helpText = (
             _(
                 "Finds the lesion in a 2D breast ultrasound image, outlines and measures it. Choose the image and press "
-                "Apply: the outline, a box, the centre and a table of figures appear beside the image."
+                "Apply: the outline, a box, the centre and a table of figures appear beside the image. In an automated "
+                "breast ultrasound (ABUS) volume, say where the lesions are, too: what BreastUSAI Detect found, boxes that you "
+                "draw, or a click in each. Outlines can be corrected in the Segment Editor. No model for volumes is installed "
+                "yet: it is trained with breastusai train segment-3d and chosen under Options."
             )
             + f"<p><b>{RESEARCH_USE}</b></p>"
         )
         self.parent.acknowledgementText = _(
             "After Huang et al., Two-stage CNNs for computerized BI-RADS categorization in breast ultrasound images, "
-            "BioMed Eng OnLine 2019;18:8."
+            "BioMed Eng OnLine 2019;18:8; volumes after Zhou et al., Multi-task learning for segmentation and classification "
+            "of tumors in 3D automated breast ultrasound images, Med Image Anal 2021;70:101918."
         )
 
 
@@ -59,6 +69,21 @@ class Lesions(enum.Enum):
         return {"central": _("the one closest to the centre"), "all": _("all")}[self.value]
 
 
+class Where(enum.Enum):
+    """What says where the lesions of a volume are."""
+
+    DETECTED = "detected"
+    BOXES = "boxes"
+    POINTS = "points"
+
+    def label(self):
+        return {
+            "detected": _("what BreastUSAI Detect found"),
+            "boxes": _("boxes that I draw (ROI)"),
+            "points": _("points that I click"),
+        }[self.value]
+
+
 @parameterNodeWrapper
 class BreastUSAISegmentParameterNode:
     """The panel's state, kept in the scene.
@@ -70,6 +95,13 @@ class BreastUSAISegmentParameterNode:
     threshold - probability, 0: the model's own.
     model - id in the catalogue; "": the default.
     modelFolder - the user's own model; "": none.
+
+    Of volumes of several slices:
+    where - what says where the lesions are: one of the three below.
+    detections - a table of BreastUSAI Detect; its findings that are shown are outlined.
+    box - an ROI about a lesion; None: all that are shown and were drawn by a person.
+    points - a point in each lesion.
+    volumeModelFolder - the user's own model for volumes; "": none.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -81,12 +113,18 @@ class BreastUSAISegmentParameterNode:
     threshold: Annotated[float, WithinRange(0.0, 0.99)] = 0.0
     model: str = ""
     modelFolder: str = ""
+    where: Where = Where.DETECTED
+    detections: vtkMRMLTableNode
+    box: vtkMRMLMarkupsROINode
+    points: vtkMRMLMarkupsFiducialNode
+    volumeModelFolder: str = ""
 
 
 class BreastUSAISegmentWidget(AnalysisPanel):
     """The panel."""
 
-    applyToolTip = _("Find and outline the lesion.")
+    applyToolTip = _("Outline the lesion.")
+    folders = ("modelFolder", "volumeModelFolder")
 
     def __init__(self, parent=None):
         AnalysisPanel.__init__(self, parent)
@@ -97,6 +135,11 @@ class BreastUSAISegmentWidget(AnalysisPanel):
     def makeLogic(self):
         return BreastUSAISegmentLogic()
 
+    def setup(self):
+        AnalysisPanel.setup(self)
+        for selector in (self.ui.boxSelector, self.ui.pointsSelector):
+            selector.connect("nodeAddedByUser(vtkMRMLNode*)", mrml.start_placing)
+
     def updatePanel(self):
         AnalysisPanel.updatePanel(self)
         if self._parameterNode is None:
@@ -106,11 +149,30 @@ class BreastUSAISegmentWidget(AnalysisPanel):
         if self._spacingOf != volumeID:
             self._spacingOf = volumeID
             self._parameterNode.pixelSpacing = mrml.spacing_by_user(volume) if volume is not None else 0.0
-        self.ui.pixelSpacingSpinBox.enabled = volume is not None and self.logic.asksForSpacing(volume)
+            if volume is not None and self.logic.isVolume(volume) and not self._parameterNode.detections:
+                self._parameterNode.detections = next(iter(mrml.detections_of(volume)), None)
+        ui, isVolume = self.ui, volume is not None and self.logic.isVolume(volume)
+        ui.pixelSpacingSpinBox.enabled = volume is not None and self.logic.asksForSpacing(volume)
+        ui.lesionsComboBox.enabled = not isVolume
+        ui.modelComboBox.enabled = ui.modelComboBox.enabled and not isVolume
+        ui.whereComboBox.enabled = ui.volumeModelFolderEdit.enabled = isVolume
+        for where, selector in (
+            (Where.DETECTED, ui.detectionsSelector),
+            (Where.BOXES, ui.boxSelector),
+            (Where.POINTS, ui.pointsSelector),
+        ):
+            selector.enabled = isVolume and self._parameterNode.where is where
 
     def beginJob(self, volume):
         segmentation = self._parameterNode.outputSegmentation
         self._jobSegmentationID = segmentation.GetID() if segmentation is not None else ""
+        if self.logic.isVolume(volume):
+            self._jobSpacing = None
+            request = self.logic.request(volume, self._parameterNode)
+            options = self.logic.volumeOptions(self._parameterNode)
+            return self.logic.startVolume(
+                volume, request, options, self.onProgress, self.ui.logTextEdit.appendPlainText
+            )
         self._jobSpacing = self._parameterNode.pixelSpacing if self.logic.asksForSpacing(volume) else None
         return self.logic.start(
             volume,
@@ -126,7 +188,7 @@ class BreastUSAISegmentWidget(AnalysisPanel):
         if self._parameterNode is not None:
             # Another run on this image replaces this result instead of adding a second one.
             self._parameterNode.outputSegmentation = nodes.segmentation
-        self.showTable(nodes.table, study, study.summary)
+        self.showTable(nodes.table, study, self.logic.summary(study))
 
 
 class BreastUSAISegmentLogic(AnalysisLogic):
@@ -136,22 +198,25 @@ class BreastUSAISegmentLogic(AnalysisLogic):
     ----------
     runner : does the workup of a loaded image in line; `BreastUSAILib.workup.run_workup` by default.
     childWorkup : makes the job that `start` returns; `BreastUSAILib.child_workup.ChildWorkup` by default.
+    volumeRunner : outlines lesions of a loaded volume in line; `BreastUSAILib.workup.run_segmentation` by default.
+    childSegmentation : makes the job that `startVolume` returns; `BreastUSAILib.child_segmentation.ChildSegmentation` by default.
     """
 
     task = "segment"
     noImage = _("Choose an ultrasound image.")
 
-    def __init__(self, runner=None, childWorkup=None):
+    def __init__(self, runner=None, childWorkup=None, volumeRunner=None, childSegmentation=None):
         AnalysisLogic.__init__(self)
-        self._runner = runner
+        self._runner, self._volumeRunner = runner, volumeRunner
         self._childWorkup = childWorkup or child_workup.ChildWorkup
+        self._childSegmentation = childSegmentation or child_segmentation.ChildSegmentation
 
     def getParameterNode(self):
         return BreastUSAISegmentParameterNode(super().getParameterNode())
 
     def asksForSpacing(self, volume):
-        """Whether the user may say what a pixel measures: the image does not, or the user said it before."""
-        return not mrml.spacing_known(volume) or mrml.spacing_by_user(volume) > 0
+        """Whether the user may say what a pixel of an image measures: the image does not, or the user said it before."""
+        return not self.isVolume(volume) and (not mrml.spacing_known(volume) or mrml.spacing_by_user(volume) > 0)
 
     def options(self, parameterNode):
         """The workup's options that the parameters mean."""
@@ -165,20 +230,134 @@ class BreastUSAISegmentLogic(AnalysisLogic):
             threshold=parameterNode.threshold or None,
         )
 
+    def isVolume(self, volume):
+        """Whether a volume node has several slices along each axis; an image has one slice."""
+        data = volume.GetImageData()
+        return data is not None and min(data.GetDimensions()) > 1
+
+    def reasonAgainst(self, volume, parameterNode=None):
+        reason = AnalysisLogic.reasonAgainst(self, volume, parameterNode)
+        if reason or parameterNode is None or not self.isVolume(volume):
+            return reason
+        return self.reasonAgainstVolumeModel(parameterNode) or self.reasonAgainstPlaces(volume, parameterNode)
+
     def reasonAgainstSize(self, size, volume):
+        if min(size, default=0) > 1:
+            return child_detection.reason_against_volume(size, mrml.volume_spacing_known(volume), volume.GetName())
         return child_workup.reason_against_size(size, volume.GetName())
 
-    def pixels(self, volume, pixelSpacing=None):
-        """The volume as the library takes it. ImageError when it is not a 2D image.
+    def reasonAgainstVolumeModel(self, parameterNode):
+        """Why there is no model to outline lesions of volumes with; "" when there is one or a folder was chosen."""
+        from BreastUSAILib.models import catalog
 
-        :param pixelSpacing: mm, taken instead of the volume's own, which stays as it is; 0: unknown.
+        if parameterNode.volumeModelFolder or catalog.ships("segment-3d"):
+            return ""
+        return catalog.no_model("segment-3d", _("Options, Own model for volumes"))
+
+    def reasonAgainstPlaces(self, volume, parameterNode):
+        """Why nobody knows where the lesions of a volume are, with the cure; "" when somebody does."""
+        if parameterNode.where is Where.DETECTED:
+            table = parameterNode.detections
+            if table is None:
+                return _(
+                    "Run BreastUSAI Detect on the volume and choose its findings, or draw a box about each lesion."
+                )
+            if table not in mrml.detections_of(volume):
+                return _("{table} holds no findings of {volume}; choose the findings of this volume.").format(
+                    table=table.GetName(), volume=volume.GetName()
+                )
+        if parameterNode.where is Where.POINTS and parameterNode.points is None:
+            return _("Choose a list of points, or make a new one, and click in each lesion.")
+        return ""
+
+    def request(self, volume, parameterNode):
+        """The lesions of a volume that the parameters mean, as they are in the scene now.
+
+        :raises UsageError: there are none.
         """
+        from BreastUSAILib.workup import SegmentationRequest
+
+        if parameterNode.where is Where.DETECTED:
+            findings = mrml.shown_findings(volume, parameterNode.detections)
+            if not findings:
+                raise UsageError(_("No finding of BreastUSAI Detect is shown; move its slider down, or draw a box."))
+            return SegmentationRequest(findings=findings)
+        if parameterNode.where is Where.BOXES:
+            rois = (parameterNode.box,) if parameterNode.box is not None else mrml.drawn_boxes(volume.GetScene())
+            boxes = tuple(mrml.box_of_roi(volume, roi) for roi in rois)
+            if not boxes or min(min(box.size) for box in boxes) <= 0:
+                raise UsageError(_("No box is drawn; make a new ROI and draw it about the lesion."))
+            return SegmentationRequest(boxes=boxes)
+        points = mrml.points_of(volume, parameterNode.points)
+        if not points:
+            raise UsageError(_("The list holds no point; click in each lesion in a slice view."))
+        return SegmentationRequest(points=points)
+
+    def volumeOptions(self, parameterNode):
+        """The options of the outlines in a volume that the parameters mean."""
+        from BreastUSAILib.workup import SegmentationOptions
+
+        return SegmentationOptions(
+            model=parameterNode.volumeModelFolder,
+            device=parameterNode.device.value,
+            threshold=parameterNode.threshold or None,
+            # Refined where that was found to help, unless a person does not want it.
+            refine=None if parameterNode.refine else False,
+        )
+
+    def volumePixels(self, volume):
+        """A volume of several slices as the library takes it. ImageError when it cannot be worked on."""
         reason = self.reasonAgainst(volume)
         if reason:
             raise ImageError(reason)
-        pixels = child_workup.VolumePixels(
-            mrml.image_from_volume(volume), volume.GetName(), mrml.spacing_known(volume)
+        known = mrml.volume_spacing_known(volume)
+        return child_detection.AbusPixels(mrml.image_from_volume(volume), volume.GetName(), known)
+
+    def startVolume(self, volume, request, options, onProgress=None, onLog=None):
+        """Begin to outline lesions of a volume in a child process; returns the job, as `start` does.
+
+        :param request, options: see `processVolume`.
+        """
+        from BreastUSAILib.findings import ImageInfo
+
+        pixels = self.volumePixels(volume)
+        order = child_segmentation.SegmentationOrder(request, options, ImageInfo.of(pixels.image, pixels.name))
+        return self._childSegmentation(pixels, order, onProgress, onLog)
+
+    def processVolume(self, volume, request, segmentation=None, options=None, progress=None):
+        """Outline lesions of a volume in line and show them; returns the nodes (`mrml.StudyNodes`).
+
+        :param request: `BreastUSAILib.workup.SegmentationRequest`; `request` makes it from the panel's parameters.
+        :param segmentation: where the outlines go, see `show`.
+        :param options: `BreastUSAILib.workup.SegmentationOptions`.
+        :raises BreastUSAIError: one sentence for the user; the scene was not changed then.
+        """
+        from BreastUSAILib.workup import SegmentationOptions, run_segmentation
+
+        loaded = child_workup.load_input(self.volumePixels(volume))
+        study = (self._volumeRunner or run_segmentation)(loaded, request, options or SegmentationOptions(), progress)
+        return self.show(study, volume, segmentation)
+
+    def summary(self, study):
+        """What was outlined, in words."""
+        outlined = sum(finding.mask is not None for finding in study.findings)
+        if study.image.dimension == 2 or outlined == len(study.findings):
+            return study.summary
+        return _("{n} of {all} lesions outlined; the notes in the table say why.").format(
+            n=outlined, all=len(study.findings)
         )
+
+    def pixels(self, volume, pixelSpacing=None):
+        """The image as the library takes it. ImageError when it is not a 2D image.
+
+        :param pixelSpacing: mm, taken instead of the volume's own, which stays as it is; 0: unknown.
+        """
+        data = volume.GetImageData() if volume is not None else None
+        reason = child_workup.reason_against_size(data.GetDimensions(), volume.GetName()) if data is not None else ""
+        reason = reason or self.reasonAgainst(volume)
+        if reason:
+            raise ImageError(reason)
+        pixels = child_workup.VolumePixels(mrml.image_from_volume(volume), volume.GetName(), mrml.spacing_known(volume))
         return pixels if pixelSpacing is None else pixels.with_spacing(pixelSpacing)
 
     def start(self, volume, options, onProgress=None, onLog=None, pixelSpacing=None):

@@ -12,11 +12,16 @@ import numpy as np
 import panel_cases
 import SimpleITK as sitk
 import slicer
+import vtk
 from panel_cases import STANDIN_CLI, count
 
 from BreastUSAILib import mrml
+from BreastUSAILib.child_segmentation import ChildSegmentation
 from BreastUSAILib.child_workup import ChildWorkup
 from BreastUSAILib.errors import DependencyError
+from BreastUSAILib.findings import Finding, ImageInfo, Study
+from BreastUSAILib.grid import index_box
+from BreastUSAILib.models import catalog
 
 
 def image(slices: int = 1, size=(80, 60), known: bool = True, name: str = "case 1"):
@@ -33,7 +38,10 @@ class PanelCase(panel_cases.PanelCase):
     widget = module.BreastUSAISegmentWidget
 
     def logic(self):
-        return module.BreastUSAISegmentLogic(childWorkup=functools.partial(ChildWorkup, command=STANDIN_CLI))
+        return module.BreastUSAISegmentLogic(
+            childWorkup=functools.partial(ChildWorkup, command=STANDIN_CLI),
+            childSegmentation=functools.partial(ChildSegmentation, command=STANDIN_CLI),
+        )
 
 
 class Binding(PanelCase):
@@ -71,7 +79,7 @@ class Binding(PanelCase):
         self.assertEqual(
             bound | {"model", "modelFolder"},
             {"inputVolume", "outputSegmentation", "pixelSpacing", "lesions", "refine", "device", "threshold"}
-            | {"model", "modelFolder"},
+            | {"where", "detections", "box", "points", "model", "modelFolder"},
         )
 
     def test_models_come_from_the_catalogue_and_the_first_is_the_default(self):
@@ -101,13 +109,6 @@ class Enabling(PanelCase):
         self.assertIn("Choose", self.panel.ui.applyButton.toolTip)
         self.panel._parameterNode.inputVolume = image()[0]
         self.assertTrue(self.panel.ui.applyButton.enabled)
-
-    def test_a_volume_of_several_slices_is_refused_with_the_cure(self):
-        self.panel._parameterNode.inputVolume = image(slices=4)[0]
-        self.assertFalse(self.panel.ui.applyButton.enabled)
-        for text in (self.panel.ui.applyButton.toolTip, self.panel.ui.statusLabel.text):
-            self.assertIn("case 1 is a volume of 4 slices", text)
-            self.assertIn("Choose a 2D image", text)
 
     def test_an_empty_volume_is_refused(self):
         self.panel._parameterNode.inputVolume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "void")
@@ -343,6 +344,229 @@ class Running(PanelCase):
         self.assertEqual((self.errors, count("Segmentation")), ([], 1))
         self.panel.enter()
         self.assertIs(self.panel._parameterNode.inputVolume, volume)
+
+
+SPACING = (0.8, 0.9, 1.1)
+SHAPES = {"first": ((5, 4, 6), (15, 12, 18)), "second": ((25, 5, 20), (30, 10, 25))}  # first voxel and the one after the last
+NO_MODEL = "No 3D segmentation model is installed"
+
+
+def abus(name="abus", known=True):
+    """A volume node, bright with two dark boxes (`SHAPES`), under a turn of the whole body."""
+    voxels = np.full((30, 20, 40), 200, np.uint8)
+    for low, high in SHAPES.values():
+        voxels[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))] = 20
+    picture = sitk.GetImageFromArray(voxels)
+    picture.SetSpacing(SPACING if known else (1.0, 1.0, 1.0))
+    node = mrml.add_volume(slicer.mrmlScene, picture, name, known)
+    turn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "turn")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy((0, -1, 0, 10, 1, 0, 0, -20, 0, 0, 1, 30, 0, 0, 0, 1))
+    turn.SetMatrixTransformToParent(matrix)
+    node.SetAndObserveTransformNodeID(turn.GetID())
+    return node
+
+
+def world(node, which):
+    """World RAS of the middle of a dark box."""
+    low, high = SHAPES[which]
+    ijk = [(a + b - 1) / 2 for a, b in zip(low, high, strict=True)]
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    local = matrix.MultiplyPoint((*ijk, 1.0))[:3]
+    point = [0.0, 0.0, 0.0]
+    node.TransformPointToWorld(local, point)
+    return point
+
+
+def voxels_of(which):
+    return int(np.prod(np.subtract(SHAPES[which][1], SHAPES[which][0])))
+
+
+def detected(node, scores=(0.9, 0.2)):
+    """What BreastUSAI Detect leaves of the two dark boxes."""
+    image = mrml.image_from_volume(node)
+    findings = tuple(
+        Finding(f"L{i}", index_box(image, low, np.subtract(high, low)), score, 0.3)
+        for i, ((low, high), score) in enumerate(zip(SHAPES.values(), scores, strict=True), start=1)
+    )
+    return mrml.show_detections(slicer.mrmlScene, Study(ImageInfo.of(image, node.GetName()), findings), node)
+
+
+def roi(center, size=(8.0, 8.0, 8.0), shown=True):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    node.CreateDefaultDisplayNodes()
+    node.SetCenter(*center)
+    node.SetSize(*size)
+    node.GetDisplayNode().SetVisibility(shown)
+    return node
+
+
+class Volumes(PanelCase):
+    """ABUS volumes: the same panel, another path, chosen by the volume itself."""
+
+    def ready(self, where=module.Where.BOXES):
+        node = abus()
+        parameters = self.panel._parameterNode
+        parameters.volumeModelFolder = "/models/joint"
+        parameters.where = where
+        parameters.inputVolume = node
+        return node
+
+    def found(self, node):
+        """Finding id -> how many voxels of which dark box its outline has."""
+        study = mrml.study_from_nodes(node, self.panel._parameterNode.outputSegmentation)
+        result = {}
+        for finding in study.findings:
+            if finding.mask is None:
+                result[finding.id] = None
+                continue
+            mask = sitk.GetArrayViewFromImage(finding.mask)
+            parts = [tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True)) for low, high in SHAPES.values()]
+            counts = [int(mask[part].sum()) for part in parts]
+            self.assertEqual(sum(counts), int(mask.sum()))
+            result[finding.id] = next(n for n, c in zip(SHAPES, counts, strict=True) if c)
+            self.assertEqual(max(counts), voxels_of(result[finding.id]))
+        return result
+
+    def test_without_a_model_the_panel_says_so_and_how_to_get_one(self):
+        if catalog.ships("segment-3d"):
+            self.skipTest("a model for volumes is installed")
+        node = abus()
+        self.panel._parameterNode.inputVolume = node
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        for text in (self.panel.ui.statusLabel.text, self.panel.ui.applyButton.toolTip):
+            self.assertIn(NO_MODEL, text)
+            self.assertIn("breastusai train segment-3d", text)
+        self.panel._parameterNode.inputVolume = image()[0]  # 2D images need none of it
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+
+    def test_each_kind_of_input_has_its_own_options(self):
+        ui = self.panel.ui
+        ofVolumes = (ui.whereComboBox, ui.boxSelector, ui.volumeModelFolderEdit)
+        ofImages = (ui.lesionsComboBox, ui.modelComboBox)
+        self.ready()
+        self.assertTrue(all(w.enabled for w in ofVolumes) and not any(w.enabled for w in ofImages))
+        self.assertFalse(ui.pixelSpacingSpinBox.enabled or ui.pointsSelector.enabled or ui.detectionsSelector.enabled)
+        self.panel._parameterNode.where = module.Where.POINTS
+        self.assertTrue(ui.pointsSelector.enabled and not ui.boxSelector.enabled)
+        self.panel._parameterNode.inputVolume = image()[0]
+        self.assertTrue(all(w.enabled for w in ofImages) and not any(w.enabled for w in ofVolumes))
+
+    def test_what_was_detected_is_outlined_one_segment_a_lesion(self):
+        node = self.ready(module.Where.DETECTED)
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.assertIn("Run BreastUSAI Detect", self.panel.ui.statusLabel.text)
+        table = detected(node).table
+        self.panel._parameterNode.detections = table
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+        self.apply()
+        self.assertEqual((self.errors, self.found(node)), ([], {"L1": "first", "L2": "second"}))
+        self.assertTrue(self.panel.ui.statusLabel.text.startswith("2 lesions found."))
+        segmentation = self.panel._parameterNode.outputSegmentation
+        self.assertEqual(segmentation.GetTransformNodeID(), node.GetTransformNodeID())
+        self.assertTrue(segmentation.GetDisplayNode().GetVisibility3D())
+        study = mrml.study_from_nodes(node, segmentation)
+        self.assertEqual([(f.score, f.malignancy) for f in study.findings], [(0.9, 0.3), (0.2, 0.3)])
+        expected = voxels_of("first") * np.prod(SPACING) / 1000
+        self.assertAlmostEqual(study.findings[0].measurements["volume_ml"], expected)
+        shown = self.panel.ui.resultsTableView.mrmlTableNode()
+        self.assertIn("Volume (ml)", [shown.GetColumnTitle(shown.GetColumnName(c)) for c in range(shown.GetNumberOfColumns())])
+
+    def test_findings_that_are_hidden_are_not_outlined(self):
+        node = self.ready(module.Where.DETECTED)
+        table = self.panel._parameterNode.detections = detected(node).table
+        mrml.show_from_score(table, 0.5)
+        self.apply()
+        self.assertEqual(self.found(node), {"L1": "first"})
+        mrml.show_from_score(table, 0.95)
+        self.apply()
+        self.assertIn("move its slider down", self.errors[0])
+
+    def test_the_latest_findings_of_the_volume_are_proposed_and_others_refused(self):
+        other = abus("other")
+        othersTable = detected(other).table
+        node = abus("abus 2")
+        table = detected(node).table
+        self.panel._parameterNode.volumeModelFolder = "/models/joint"
+        self.panel._parameterNode.inputVolume = node
+        self.assertIs(self.panel._parameterNode.detections, table)
+        self.panel._parameterNode.detections = othersTable
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.assertIn("holds no findings of abus 2", self.panel.ui.statusLabel.text)
+
+    def test_boxes_in_the_world_mean_places_of_the_volume(self):
+        node = self.ready()
+        self.apply()
+        self.assertIn("No box is drawn", self.errors[0])
+        roi(world(node, "second"))
+        roi(world(node, "first"), shown=False)
+        self.apply()
+        self.assertEqual((self.errors[1:], self.found(node)), ([], {"L1": "second"}))
+        # The result's own boxes are not taken for drawn ones; a chosen one is used also where it is hidden.
+        self.apply()
+        self.assertEqual(self.found(node), {"L1": "second"})
+        self.panel._parameterNode.box = roi(world(node, "first"), shown=False)
+        self.apply()
+        self.assertEqual((self.found(node), count("Segmentation")), ({"L1": "first"}, 1))
+
+    def test_a_box_under_the_volumes_own_transform(self):
+        node = self.ready()
+        box = roi(world(node, "first"))
+        local = [0.0, 0.0, 0.0]
+        node.TransformPointFromWorld(world(node, "first"), local)
+        box.SetAndObserveTransformNodeID(node.GetTransformNodeID())
+        box.SetCenter(*local)
+        self.apply()
+        self.assertEqual((self.errors, self.found(node)), ([], {"L1": "first"}))
+
+    def test_clicked_points(self):
+        node = self.ready(module.Where.POINTS)
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "P")
+        self.panel._parameterNode.points = points
+        self.apply()
+        self.assertIn("no point", self.errors[0])
+        for which in ("second", "first"):
+            points.AddControlPoint(vtk.vtkVector3d(*world(node, which)))
+        self.apply()
+        self.assertEqual((self.errors[1:], self.found(node)), ([], {"L1": "second", "L2": "first"}))
+
+    def test_a_new_box_or_list_is_placed_by_the_next_click(self):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "new")
+        self.panel.ui.boxSelector.nodeAddedByUser.emit(node)
+        self.assertIsNotNone(node.GetDisplayNode())
+        interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+        if interaction is not None:
+            self.assertEqual(interaction.GetCurrentInteractionMode(), interaction.Place)
+            interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+
+    def test_a_lesion_without_outline_is_told(self):
+        node = self.ready()
+        roi(world(node, "first"))
+        self.panel._parameterNode.threshold = 0.14
+        self.apply()
+        self.assertTrue(self.panel.ui.statusLabel.text.startswith("0 of 1 lesions outlined"))
+        self.assertEqual((self.errors, self.found(node)), ([], {"L1": None}))
+
+    def test_options_reach_the_command_line_and_crashes_are_messages(self):
+        node = self.ready()
+        roi(world(node, "first"))
+        parameters = self.panel._parameterNode
+        parameters.refine, parameters.device, parameters.threshold = False, module.Device.CPU, 0.45
+        self.apply()
+        log = self.panel.ui.logTextEdit.plainText
+        for part in ("arguments: segment", "--no-refine", "--device cpu", "--threshold 0.45", "--model /models/joint", "--box="):
+            self.assertIn(part, log)
+        parameters.threshold = 0.11
+        self.apply()
+        self.assertIn("analysis process", self.errors[0])
+
+    def test_a_volume_of_unknown_spacing_is_refused_with_the_cure(self):
+        self.ready()
+        self.panel._parameterNode.inputVolume = abus("silent", known=False)
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.assertIn("set its spacing in the module Volumes", self.panel.ui.statusLabel.text)
 
 
 class Life(PanelCase):

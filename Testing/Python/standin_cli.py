@@ -1,8 +1,8 @@
 """Takes the place of ``python -m BreastUSAILib.cli`` in tests of the module: same arguments, same progress, same files.
 
 It outlines what is darker than half the mean, which is enough to see nodes come and go; ``detect`` finds two boxes
-there. An option chooses a behaviour, the threshold or, of ``detect``, the name of the model's folder: 0.11 crashes, 0.12
-fails, 0.13 goes on until it is ended, 0.14 finds nothing.
+there, ``segment`` outlines what is dark in each box or about each point. An option chooses a behaviour, the threshold or, of
+``detect``, the name of the model's folder: 0.11 crashes, 0.12 fails, 0.13 goes on until it is ended, 0.14 finds nothing.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -38,7 +39,7 @@ import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 
 from BreastUSAILib.files import write_study  # noqa: E402
-from BreastUSAILib.findings import Finding, ImageInfo, Study  # noqa: E402
+from BreastUSAILib.findings import Box, Finding, ImageInfo, Study  # noqa: E402
 from BreastUSAILib.image import as_2d, box_of_mask, from_2d, read_image  # noqa: E402
 
 loaded = read_image(sys.argv[2])
@@ -51,6 +52,30 @@ if detecting:
     )
     info = ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known)
     study = Study(info, () if behaviour == "0.14" else findings, provenance={"notes": ["searched in one piece"]})
+    write_study(study, Path(option("--output")) / loaded.path.stem)
+    progress(1.0, "done")
+    raise SystemExit(0)
+if sys.argv[1] == "segment":
+    dark = loaded.image < 0.5 * float(sitk.GetArrayViewFromImage(loaded.image).mean())
+    pieces = sitk.ConnectedComponent(dark)
+    given = option("--findings")
+    findings = list(Study.from_json(Path(given).read_text()).findings) if given else []
+    for argument in sys.argv:
+        name, _, numbers = argument.partition("=")
+        if name in ("--box", "--point"):
+            center, size = (numbers.split(",") + ["9", "9", "9"])[:3], (numbers.split(",") + ["9", "9", "9"])[3:6]
+            box = Box(tuple(map(float, center)), tuple(map(float, size)))
+            findings.append(Finding(f"L{len(findings) + 1}", box, 0.0))
+    for index, finding in enumerate(findings):
+        at = loaded.image.TransformPhysicalPointToIndex(finding.box.center)
+        if behaviour == "0.14" or not pieces[at]:
+            findings[index] = replace(finding, notes=("no lesion was outlined in the box",))
+            continue
+        mask = sitk.Cast(pieces == pieces[at], sitk.sitkUInt8)
+        volume = int(sitk.GetArrayViewFromImage(mask).sum()) * float(np.prod(mask.GetSpacing())) / 1000
+        box = box_of_mask(mask)
+        findings[index] = replace(finding, box=box, mask=mask, label=index + 1, measurements={"volume_ml": volume})
+    study = Study(ImageInfo.of(loaded.image, str(loaded.path), True), tuple(findings), provenance={"notes": []})
     write_study(study, Path(option("--output")) / loaded.path.stem)
     progress(1.0, "done")
     raise SystemExit(0)

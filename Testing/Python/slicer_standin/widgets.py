@@ -56,6 +56,7 @@ class qMRMLNodeComboBox(qt.QComboBox):
     """The current node, or None."""
 
     currentNodeChanged = Signal(object)
+    nodeAddedByUser = Signal(object)
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -78,6 +79,9 @@ class qMRMLNodeComboBox(qt.QComboBox):
 
     nodeTypes = Property("QStringList", lambda s: s._types, lambda s, v: setattr(s, "_types", list(v)))
     noneDisplay = Property(str, lambda s: s._none, lambda s, v: setattr(s, "_none", v))
+
+
+qt._connections(qMRMLNodeComboBox)
 
 
 class qMRMLTableView(qt.QTableView):
