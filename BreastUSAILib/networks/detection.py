@@ -1,6 +1,6 @@
 """The 3D detection network: where the lesions of an ABUS volume are, and how malignant each looks.
 
-Yu Q, Chen Y, Zhou J, et al. Computer-aided Tumor Diagnosis in Automated Breast Ultrasound using 3D Detection Network.
+Yu J, Chen C, Yang X, et al. Computer-aided Tumor Diagnosis in Automated Breast Ultrasound using 3D Detection Network.
 MICCAI 2020. A region proposal network (Ren et al. 2015) in 3D: a trunk of 5 residual blocks; on its last map a
 classification and a regression branch of four 3 x 3 x 3 convolutions each; heads of 1 x 1 x 1 with, for each anchor,
 6 box parameters, K + 1 class scores (background, benign, malignant) and an embedding of n numbers. Anchors have sides

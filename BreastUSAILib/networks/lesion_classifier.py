@@ -1,6 +1,6 @@
 """The second stage of the detection system: is this lesion benign or malignant?
 
-Yu Q, Chen Y, Zhou J, et al. Computer-aided Tumor Diagnosis in Automated Breast Ultrasound using 3D Detection Network.
+Yu J, Chen C, Yang X, et al. Computer-aided Tumor Diagnosis in Automated Breast Ultrasound using 3D Detection Network.
 MICCAI 2020: "a classification network like the backbone" on each candidate. So it is the residual trunk of
 `networks.detection`, a mean over its last map, and one linear layer.
 
