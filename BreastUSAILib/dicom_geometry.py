@@ -268,6 +268,10 @@ def _placed_frames(path: Path, dataset: Dataset, frames: Sequence[int]) -> tuple
     for position, point, orientation, cosines in (_PATIENT, _VOLUME):
         points = [numbers(group(dataset, i, position), point, 3) for i in frames]
         axes = [numbers(group(dataset, i, orientation), cosines, 6) for i in frames]
+        if dataset.get("SOPClassUID") == ENHANCED_US_VOLUME and None in points and points != [None] * len(points):
+            raise ImageError(
+                f"{path} says of {points.count(None)} of {len(points)} frames not where they lie; export it again."
+            )
         if None in points or None in axes:
             continue
         direction = _axes(axes[0])

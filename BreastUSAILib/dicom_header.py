@@ -95,7 +95,8 @@ def items(dataset: Dataset | None, keyword: str) -> list[Dataset]:
 
 def group(dataset: Dataset, frame: int, sequence: str) -> Dataset | None:
     """The functional group of a frame (its own, or else the shared one), or None. PS3.3 C.7.6.16."""
-    own = items(dataset, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
+    own = value(dataset, "PerFrameFunctionalGroupsSequence")  # not `items`, which makes a list: there may be thousands
+    own = own[frame : frame + 1] if own is not None and frame < len(own) else ()
     for groups in (*own, *items(dataset, "SharedFunctionalGroupsSequence")[:1]):
         found = items(groups, sequence)
         if found:

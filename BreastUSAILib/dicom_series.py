@@ -6,6 +6,7 @@ single images of one series that lie one behind the other are one input together
 
 from __future__ import annotations
 
+import filecmp
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -94,6 +95,26 @@ def find(folder: Path | str) -> Sorted:
     return sort_out(files)
 
 
+def only_input(folder: Path) -> SeriesInput:
+    """The one image or volume that lies in a folder (not below it) as DICOM.
+
+    Raises
+    ------
+    ImageError : there is none, or several.
+    """
+    try:
+        files = [path for path in sorted(folder.iterdir()) if path.is_file() and is_dicom(path)]
+    except OSError as error:
+        raise ImageError(f"{folder} cannot be listed ({error.strerror}); check its permissions.") from error
+    inputs = sort_out(files).inputs
+    if not inputs:
+        raise ImageError(f"{folder} is a folder without ultrasound images in DICOM; give an image file.")
+    if len(inputs) > 1:
+        names = ", ".join(i.path.name for i in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
+        raise ImageError(f"{folder} is a folder with {len(inputs)} images ({names}); give one of them.")
+    return inputs[0]
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a file starts as DICOM files do. One that cannot be looked at does not."""
     try:
@@ -129,10 +150,11 @@ def sort_out(files: Iterable[Path]) -> Sorted:
         if file is None:
             skipped.append((path, reason))
             continue
-        if file.instance and file.instance in seen:
+        # The same UID alone does not make a copy: careless de-identification gives one to all files.
+        if file.instance in seen and _same_bytes(path, seen[file.instance]):
             skipped.append((path, f"a copy of {seen[file.instance].name}"))
             continue
-        seen[file.instance] = path
+        seen.setdefault(file.instance, path)
         if file.place is None:
             inputs.append(SeriesInput(path))
         else:
@@ -163,6 +185,13 @@ def _header(path: Path) -> Dataset:
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         return open_dicom(path, stop_before_pixels=True, specific_tags=_TAGS)
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _describe(path: Path, header: Dataset) -> _File:

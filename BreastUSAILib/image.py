@@ -228,7 +228,7 @@ def read_image(
 
     Parameters
     ----------
-    path : the file.
+    path : the file; or a folder with the DICOM files of one image or volume.
     spacing_mm : what a pixel measures, mm; overrides the file. One number, or one for each axis (x, y[, z]).
     frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None.
     max_pixels : the largest image (pixels in all) that is read; checked before the pixels are. None: 2**26 (67 million)
@@ -248,6 +248,11 @@ def read_image(
     except UnicodeEncodeError:  # ITK would end the whole process
         name = os.fsencode(path).decode("utf-8", "replace")
         raise ImageError(f"{name} has a name that is not valid UTF-8; rename the file.") from None
+    if os.path.isdir(path):  # Path.is_dir raises where it may not look
+        from .dicom_series import only_input
+
+        series = only_input(path)
+        path, files = series.path, series.files
     kind = _kind(path, _start(path))
     dicom = None
     if kind is None:
@@ -301,9 +306,7 @@ def is_image_file(path: str | os.PathLike) -> bool:
         return False
     if name.endswith(IMAGE_SUFFIXES):
         return True
-    # Names such as IM_0001 or 1.2.840.113619.2.5 have no suffix, or digits where a suffix would stand.
-    if path.suffix and not path.suffix[1:].isdigit():
-        return False
+    # DICOM files are called anything: IM_0001, 1.2.840.113619.2.5, scan.img.
     try:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,7 +184,7 @@ class InputWorker:
         provenance = {
             **study.provenance,
             "run": task.run,
-            "input": identity(task.source.path),
+            "input": identity(task.source.path, task.source.files),
             "options": {**study.provenance.get("options", {}), **options.of_results(first_task(loaded.image))},
             "seconds": {**seconds, **study.provenance.get("seconds", {})},
         }
@@ -197,25 +197,27 @@ class InputWorker:
         move_results(task.temporary, task.folder)
 
 
-def identity(path: Path) -> dict[str, Any]:
-    """What tells a file from every other: its size, and the SHA-256 of its bytes.
+def identity(path: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
+    """What tells an input from every other: its size, and the SHA-256 of its bytes; of several files, of all in turn.
 
     Raises
     ------
     ImageError : it vanished since it was read.
     """
-    digest = hashlib.sha256()
-    try:
-        if path.is_dir():
-            return {}
-        with path.open("rb") as stream:
-            for chunk in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(chunk)
-            return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
-    except OSError as error:
-        raise ImageError(
-            f"{path} cannot be read any more ({error.strerror}); was it moved while it was worked on?"
-        ) from error
+    digest, size = hashlib.sha256(), 0
+    for file in files or (path,):
+        try:
+            if file.is_dir():
+                return {}
+            with file.open("rb") as stream:
+                for chunk in iter(lambda: stream.read(1 << 20), b""):  # noqa: B023  used at once
+                    digest.update(chunk)
+                size += stream.tell()
+        except OSError as error:
+            raise ImageError(
+                f"{file} cannot be read any more ({error.strerror}); was it moved while it was worked on?"
+            ) from error
+    return {"bytes": size, "sha256": digest.hexdigest(), **({"files": len(files)} if files else {})}
 
 
 def write_results(study, image, folder: Path, *, scene: bool) -> None:

@@ -272,3 +272,44 @@ def test_elements_count_more_than_names_and_contradictions_are_told(tmp_path):
     loaded = read_image(save(abvs(VOXELS, SPACING, description="L AP", laterality="R"), tmp_path / "a.dcm"))
     assert (loaded.laterality, loaded.view) == ("R", "AP")
     assert any('right breast, and its name "L AP" the left one' in note for note in loaded.notes)
+
+
+# ------------------------------------------------------------------------------------------- a folder as one input
+
+
+def test_a_folder_with_one_volume_is_read_as_such(tmp_path):
+    for k, ds in enumerate(slices(VOXELS, SPACING)):
+        save(ds, tmp_path / f"{k}.dcm")
+    save(mr_image(VOXELS[0]), tmp_path / "mr.dcm")
+    loaded = read_image(tmp_path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(loaded.image), VOXELS)
+    assert (loaded.path, len(loaded.files)) == (tmp_path / "0.dcm", 5)
+    save(us_image(VOXELS[0]), tmp_path / "still.dcm")
+    with pytest.raises(ImageError, match=r"folder with 2 images \(0.dcm, still.dcm\); give one of them"):
+        read_image(tmp_path)
+
+
+def test_dicom_files_are_found_whatever_they_are_called(tmp_path):
+    path = save(abvs(VOXELS, SPACING), tmp_path / "in" / "scan.img")
+    (part,) = discover([str(tmp_path / "in")], tmp_path / "out")
+    assert [source.path for source in part.sources] == [path]
+
+
+def test_one_uid_for_all_files_loses_none(tmp_path):
+    """As careless de-identification leaves them."""
+    for k in range(3):
+        ds = us_image(VOXELS[k])
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        save(ds, tmp_path / f"{k}.dcm")
+    assert names(find(tmp_path)) == ["0.dcm", "1.dcm", "2.dcm"]
+
+
+def test_a_run_keeps_what_was_read_of_a_series(tmp_path):
+    import hashlib
+
+    from BreastUSAILib.run_input import identity
+
+    paths = tuple(save(ds, tmp_path / f"{k}.dcm") for k, ds in enumerate(slices(VOXELS, SPACING)))
+    together = b"".join(path.read_bytes() for path in paths)
+    expected = {"bytes": len(together), "sha256": hashlib.sha256(together).hexdigest(), "files": 5}
+    assert identity(paths[0], paths) == expected

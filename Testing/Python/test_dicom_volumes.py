@@ -295,3 +295,12 @@ def test_every_gap_is_found(missing, step):
         stack = stack_frames("a.dcm", points, np.eye(3))
         assert {k for k, frames in enumerate(stack.slices) if not frames} == missing
         assert f"{len(missing)} of 100" in stack.notes[0]
+
+
+def test_frames_of_which_some_lie_nowhere_are_refused(tmp_path):
+    ds = enhanced_volume(VOXELS, SPACING)
+    del ds.PerFrameFunctionalGroupsSequence[2].PlanePositionVolumeSequence
+    assert "says of 1 of 6 frames not where they lie" in sentence(save(ds, tmp_path / "a.dcm"))
+    ds = enhanced_volume(VOXELS, SPACING)
+    del ds.PerFrameFunctionalGroupsSequence[4]
+    assert "1 of 6 frames" in sentence(save(ds, tmp_path / "b.dcm"))
