@@ -20,6 +20,7 @@ from PIL import Image
 from BreastUSAILib import RESEARCH_USE, pictures, report
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask
+from BreastUSAILib.report_parts import title_and_unit
 from BreastUSAILib.run_overview import Result
 
 PROVENANCE = {
@@ -314,10 +315,10 @@ def test_measurements_have_plain_names():
     from BreastUSAILib.files import MEASUREMENTS
 
     for name in MEASUREMENTS:
-        title, unit = report.title_and_unit(name)
+        title, unit = title_and_unit(name)
         assert title[0].isupper() and "_" not in title
         assert bool(unit) == name.endswith(("_mm", "_mm2", "_px", "_px2", "_deg"))
-    assert report.title_and_unit("odd_new_figure_ml") == ("Odd new figure", "ml")
+    assert title_and_unit("odd_new_figure_ml") == ("Odd new figure", "ml")
 
 
 def test_assets_are_part_of_the_package():
@@ -344,4 +345,4 @@ def test_the_minor_diameter_is_called_what_it_is():
 
     definition = " ".join(measure_2d.__doc__.split())
     assert "``minor_diameter_mm``: the longest chord" in definition
-    assert report.title_and_unit("minor_diameter_mm") == ("Longest chord perpendicular to it", "mm")
+    assert title_and_unit("minor_diameter_mm") == ("Longest chord perpendicular to it", "mm")
