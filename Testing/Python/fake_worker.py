@@ -1,5 +1,6 @@
 """Stands in for the model in tests of runs. In a file of its own because each worker process imports it."""
 
+import importlib
 import os
 import shutil
 import signal
@@ -20,6 +21,9 @@ class FakeWorker:
         if options.workup.model == "missing":
             raise ModelError("Model 'missing' is unknown.")
         self.options = options
+        for module in ("files", "report", "pictures", "volume_report"):  # not at the cost of the first task's time
+            importlib.import_module(f"BreastUSAILib.{module}")
+        import jinja2  # noqa: F401
 
     def __call__(self, task, progress):
         name = task.source.path.name
@@ -29,6 +33,8 @@ class FakeWorker:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "interrupt" in name and not (self.options.output / "go-on").exists():
                 raise KeyboardInterrupt
+            if "hang" in name and not (self.options.output / "go-on").exists():
+                time.sleep(600)
             if "imageerror" in name:
                 raise ImageError(f"{task.source.path} is broken; get another one.")
             if "bug" in name:
@@ -40,7 +46,7 @@ class FakeWorker:
             threads = os.environ.get("OMP_NUM_THREADS", "")
             options = {**self.options.of_results(), "threads": threads}
             models = [{"id": "fake", "version": "1", "sha256": self.options.workup.model, "task": "segment"}]
-            provenance = {"options": options, "models": models if self.options.workup.model else []}
+            provenance = {"run": task.run, "options": options, "models": models if self.options.workup.model else []}
             study = Study(ImageInfo.of(image, str(task.source.path), False), found, provenance=provenance)
             write_results(study, image, task.temporary, scene=False)
             if "half" in name:

@@ -76,7 +76,7 @@ def fuzz(
         (folder / "cases" / "canary.raw").write_bytes(bytes([CANARY]) * 100_000)
         todo = _cases(folder, kinds, cases, seed, only)
         waiting: dict[int, Case] = {}
-        with Pool(reader, (), jobs, Limits(SECONDS, MEMORY)) as pool:
+        with Pool(reader, ("safetensors" in kinds,), jobs, Limits(SECONDS, MEMORY)) as pool:
             more = True
             while more or pool.busy:
                 while more and pool.free:
@@ -134,9 +134,16 @@ def _cases(folder: Path, kinds: tuple[str, ...], cases: int, seed: int, only: in
             yield Case(number, kind, place / source.name)
 
 
-def reader() -> Callable[[Case, object], tuple[str, str]]:
-    """Made in each worker process: reads a case; (outcome, "" or what is wrong)."""
+def reader(models: bool) -> Callable[[Case, object], tuple[str, str]]:
+    """Made in each worker process: reads a case; (outcome, "" or what is wrong). `models`: some cases are models."""
     import SimpleITK as sitk
+
+    if models:  # not at the cost of the first case's time
+        import torch
+
+        import BreastUSAILib.networks.roi_cnn  # noqa: F401
+
+        torch.set_num_threads(1)
 
     def read(case: Case, progress: object) -> tuple[str, str]:
         before = _listing(case.path.parent)
@@ -189,11 +196,8 @@ def _read_json(path: Path) -> None:
 
 
 def _read_model(path: Path) -> None:
-    import torch
-
     from BreastUSAILib.models import zoo
 
-    torch.set_num_threads(1)
     zoo.load(path.parent, "segment", "cpu")
 
 

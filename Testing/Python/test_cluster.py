@@ -1,0 +1,135 @@
+"""A run on a Dask cluster of several processes: a worker that is killed, limits, Slurm jobs started by a stand-in for sbatch."""
+
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fake_worker import FakeWorker
+from test_run import image_at, statuses
+
+from BreastUSAILib.cluster import SlurmOptions
+from BreastUSAILib.errors import ModelError, UsageError
+from BreastUSAILib.inputs import read_run
+from BreastUSAILib.run import run
+from BreastUSAILib.run_input import RunOptions
+from BreastUSAILib.workup import WorkupOptions
+
+distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A scheduler and two worker processes, each with a nanny that starts it again."""
+    path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = path if not before else path + os.pathsep + before
+    try:
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        ) as cluster:
+            yield cluster
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def cluster_run(names, output, scheduler="", worker=FakeWorker, progress=None, model="", **options):
+    choices = RunOptions(output, WorkupOptions(model=model), scene=False, scheduler=scheduler, **options)
+    return run([str(n) for n in names], choices, progress, make_worker=worker)
+
+
+def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, tmp_path):
+    for i in range(12):
+        image_at(tmp_path / "in" / f"s{i:02}.png")
+    image_at(tmp_path / "in" / "imageerror.png")
+    image_at(tmp_path / "in" / "kill.png")  # its child process ends; the worker lives
+    image_at(tmp_path / "in" / "hang.png")
+    out = tmp_path / "out"
+    killed = []
+
+    def kill_one(fraction, message):
+        if not killed and "done" in message:
+            killed.append(next(iter(cluster.workers.values())).pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    result = cluster_run([tmp_path / "in"], out, cluster.scheduler_address, progress=kill_one, time_limit_s=8.0)
+    assert killed
+    assert [r.folder for r in result.results if r.study] == [f"s{i:02}" for i in range(12)]
+    said = {Path(f.source).name: f.message for f in result.failures}
+    assert set(said) == {"imageerror.png", "kill.png", "hang.png"}
+    assert "SIGKILL" in said["kill.png"] and "the time limit" in said["hang.png"]
+    assert read_run(out)["status"] == "done" and not (out / ".run").exists()
+    again = cluster_run([tmp_path / "in" / "s00.png"], out, cluster.scheduler_address)
+    assert again.skipped == 1 and statuses(out)["s00"] == "done"
+
+
+def test_a_model_that_is_missing_on_the_workers_ends_the_run(cluster, tmp_path):
+    image_at(tmp_path / "a.png")
+    with pytest.raises(ModelError, match="unknown"):
+        cluster_run([tmp_path / "a.png"], tmp_path / "out", cluster.scheduler_address, model="missing")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_scheduler_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("BreastUSAILib.cluster._CONNECT_S", 0.5)
+    image_at(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="no Dask scheduler at tcp://127.0.0.1:9"):
+        cluster_run([tmp_path / "a.png"], tmp_path / "out", "tcp://127.0.0.1:9")
+    with pytest.raises(UsageError, match="choose one"):
+        cluster_run([], tmp_path / "out", "tcp://127.0.0.1:9", slurm=SlurmOptions(1))
+
+
+def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
+    """The stand-in for sbatch runs the very script that dask-jobqueue submits, in the background."""
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(UsageError, match="needs sbatch"):
+        image_at(tmp_path / "in" / "a.png")
+        cluster_run([tmp_path / "in"], tmp_path / "out", slurm=SlurmOptions(1))
+    tools, log = tmp_path / "tools", tmp_path / "submitted.sh"
+    tools.mkdir()
+    for name, text in (
+        ("sbatch", f'cp "$1" {log}\nnohup bash "$1" > {tmp_path}/job.log 2>&1 &\necho $! > {tmp_path}/pid\necho "Submitted batch job 42"\n'),
+        ("scancel", f"pkill -P $(cat {tmp_path}/pid) 2>/dev/null; true\n"),
+    ):
+        (tools / name).write_text("#!/bin/bash\n" + text)
+        (tools / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
+    slurm = SlurmOptions(1, cores=2, memory="2GB", walltime="00:10:00", directives=("--partition=short",))
+    result = cluster_run([tmp_path / "in"], tmp_path / "out", slurm=slurm)
+    assert [r.folder for r in result.results if r.study] == ["a"], (tmp_path / "job.log").read_text()
+    script = log.read_text()
+    for line in ("--cpus-per-task=2", "--partition=short", "-t 00:10:00", sys.executable):
+        assert line in script
+
+
+def test_cancel_ends_the_work_of_the_workers(cluster, tmp_path):
+    for name in ("hang1", "hang2", "hang3"):
+        image_at(tmp_path / "in" / f"{name}.png")
+    begun = threading.Event()
+
+    def stop():
+        begun.wait(60)
+        time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop, daemon=True).start()
+    begun.set()
+    result = cluster_run([tmp_path / "in"], tmp_path / "out", cluster.scheduler_address)
+    assert result.cancelled and not len(result.results)
+    with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+        assert all(not pools for pools in client.run(_children).values())
+
+
+def _children():
+    from BreastUSAILib.cluster import _pools
+
+    return len(_pools)
