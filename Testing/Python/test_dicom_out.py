@@ -1,0 +1,508 @@
+"""What goes out as DICOM and FHIR: written from real files, read back by other readers, checked by dciodvfy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("highdicom", reason="highdicom is not installed (extra `dicom`)")
+import dicom_samples as samples  # noqa: E402
+import pydicom  # noqa: E402
+from dicom_studies import BIRADS, KINDS, dciodvfy, load, mask_on, rotation, study_of, write_kind  # noqa: E402
+
+from BreastUSAILib import dicom_out  # noqa: E402
+from BreastUSAILib.dicom_out import codes, fhir, pdf, seg, source, sr  # noqa: E402
+from BreastUSAILib.errors import DataError, DependencyError, ImageError, UsageError  # noqa: E402
+from BreastUSAILib.findings import Finding, Study  # noqa: E402
+from BreastUSAILib.grid import box_of_mask  # noqa: E402
+from BreastUSAILib.image import read_image  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """Kind -> (path, image, study with two lesions, original)."""
+    folder, made = tmp_path_factory.mktemp("kinds"), {}
+    for kind in KINDS:
+        path = write_kind(kind, folder)
+        loaded = load(path)
+        study = study_of(loaded)
+        made[kind] = path, loaded, study, source.read_original(study, source.read_headers(path))
+    return made
+
+
+def saved(dataset, tmp_path):
+    """Written and read again: what a receiver has."""
+    dataset.save_as(tmp_path / "result.dcm", enforce_file_format=True)
+    dciodvfy(tmp_path / "result.dcm")
+    return pydicom.dcmread(tmp_path / "result.dcm")
+
+
+def group(dataset, frame, name):
+    own, shared = dataset.PerFrameFunctionalGroupsSequence[frame], dataset.SharedFunctionalGroupsSequence[0]
+    return (own if name in own else shared)[name].value[0]
+
+
+def masks_by_position(dataset, image):
+    """Segment number -> bool array (z, y, x) on the image's grid, by the frames' positions alone, as dcmqi and Slicer read."""
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image, 0.0, 1.0)
+    frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    found = {s.SegmentNumber: np.zeros(image.GetSize()[::-1], bool) for s in dataset.SegmentSequence}
+    axes = np.reshape(image.GetDirection(), (3, 3))
+    for k, frame in enumerate(frames):
+        orientation = np.array(group(dataset, k, "PlaneOrientationSequence").ImageOrientationPatient, float)
+        assert np.allclose(orientation, axes[:, :2].T.ravel(), atol=1e-6)
+        measures = group(dataset, k, "PixelMeasuresSequence")
+        assert np.allclose([*measures.PixelSpacing][::-1], image.GetSpacing()[:2], rtol=1e-6)
+        position = [float(v) for v in group(dataset, k, "PlanePositionSequence").ImagePositionPatient]
+        index = np.array(image.TransformPhysicalPointToContinuousIndex(position))
+        assert np.allclose(index, np.rint(index), atol=1e-3) and tuple(np.rint(index[:2])) == (0, 0)
+        number = group(dataset, k, "SegmentIdentificationSequence").ReferencedSegmentNumber
+        found[number][round(index[2])] |= frame.astype(bool)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- segmentation
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "screen"])
+def test_a_segmentation_reads_back_voxel_for_voxel_on_the_image_s_grid(kinds, kind, tmp_path):
+    _, loaded, study, original = kinds[kind]
+    dataset = saved(seg.segmentation(study, original), tmp_path)
+    found = masks_by_position(dataset, loaded.image)
+    assert list(found) == [1, 2]
+    for number, finding in enumerate(study.findings, 1):
+        assert np.array_equal(found[number], source.mask_array(finding.mask))
+
+
+@pytest.mark.parametrize("kind", ["series", "enhanced", "abvs", "image"])
+def test_highdicom_reads_the_same_voxels_and_the_same_affine(kinds, kind, tmp_path):
+    import highdicom as hd
+
+    _, loaded, study, original = kinds[kind]
+    seg.segmentation(study, original).save_as(tmp_path / "s.dcm")
+    read = hd.seg.segread(tmp_path / "s.dcm").get_volume(combine_segments=False)
+    image = loaded.image if loaded.image.GetDimension() == 3 else sitk.JoinSeries(loaded.image, 0.0, 1.0)
+    for number, finding in enumerate(study.findings):
+        array = source.mask_array(finding.mask)
+        for z, y, x in np.argwhere(read.array[..., number]):
+            place = read.map_indices_to_reference(np.array([[z, y, x]]))[0]
+            assert array[image.TransformPhysicalPointToIndex([float(v) for v in place])[::-1]]
+        assert read.array[..., number].sum() == array.sum()
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    spacing=st.tuples(*[st.floats(0.03, 3)] * 3),
+    origin=st.tuples(*[st.floats(-300, 300)] * 3),
+    seed=st.integers(0, 1000),
+)
+def test_any_grid_and_any_mask_survive(tmp_path, angles, spacing, origin, seed):
+    axes = rotation(*angles)
+    files = samples.slices(samples.speckle((3, 5, 7)), spacing, origin=origin, x=axes[:, 0], y=axes[:, 1])
+    image = sitk.Image(7, 5, 3, sitk.sitkUInt8)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    image.SetDirection(np.stack([axes[:, 0], axes[:, 1], np.cross(axes[:, 0], axes[:, 1])], axis=1).ravel().tolist())
+    mask = mask_on(image, seed)
+    from BreastUSAILib.findings import ImageInfo
+
+    study = Study(ImageInfo.of(image, "x"), (Finding("L1", box_of_mask(mask), 0.5, mask=mask, label=1),))
+    original = source.read_original(study, tuple(files))
+    seg.segmentation(study, original).save_as(tmp_path / "s.dcm")
+    found = masks_by_position(pydicom.dcmread(tmp_path / "s.dcm"), image)
+    assert np.array_equal(found[1], source.mask_array(mask))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_frame_names_the_frame_of_the_original_that_it_was_drawn_on(kinds, kind):
+    _, loaded, study, original = kinds[kind]
+    dataset = seg.segmentation(study, original)
+    pixels = {}  # what each frame of the original shows, by the original's own pixels
+    for header in original.headers:
+        full = pydicom.dcmread(header.filename)
+        for n, frame in enumerate(full.pixel_array.reshape(-1, full.Rows, full.Columns), 1):
+            pixels[full.SOPInstanceUID, n if "NumberOfFrames" in full else None] = frame
+    array = sitk.GetArrayFromImage(loaded.image).reshape(-1, dataset.Rows, dataset.Columns)
+    masks = [source.mask_array(f.mask) for f in study.findings]
+    frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    for k, drawn in enumerate(frames):
+        item = group(dataset, k, "DerivationImageSequence").SourceImageSequence[0]
+        shown = pixels[item.ReferencedSOPInstanceUID, item.get("ReferencedFrameNumber")]
+        number = group(dataset, k, "SegmentIdentificationSequence").ReferencedSegmentNumber
+        slices = [z for z in range(len(array)) if np.array_equal(array[z], shown)]
+        assert len(slices) == 1 and np.array_equal(masks[number - 1][slices[0]], drawn)
+    named = {i.ReferencedSOPInstanceUID for s in dataset.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence}
+    assert named <= {h.SOPInstanceUID for h in original.headers}
+    assert [s.SeriesInstanceUID for s in dataset.ReferencedSeriesSequence] == [original.header.SeriesInstanceUID]
+
+
+def test_a_segment_says_what_it_is_where_and_who_drew_it(kinds):
+    _, _, study, original = kinds["enhanced"]
+    dataset = seg.segmentation(study, original)
+    segment = dataset.SegmentSequence[0]
+    assert segment.SegmentLabel == "L1" and segment.SegmentAlgorithmType == "AUTOMATIC"
+    assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == "4147007"
+    region = segment.AnatomicRegionSequence[0]
+    assert region.CodeValue == "76752008" and region.AnatomicRegionModifierSequence[0].CodeMeaning == "Right"
+    algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
+    assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("BreastUSAI roi-cnn-compact", "2.0.0")
+    assert algorithm.AlgorithmFamilyCodeSequence[0].CodeValue == "123110"
+    assert segment.TrackingUID == original.tracking_uid("L1") != dataset.SegmentSequence[1].TrackingUID
+    assert dataset.StudyInstanceUID == original.header.StudyInstanceUID and dataset.PatientID == "P1"
+    # Positions of an Enhanced US Volume are in the volume's own frame of reference.
+    assert dataset.FrameOfReferenceUID == original.header.VolumeFrameOfReferenceUID
+
+
+def test_the_original_s_header_stays_as_it_was(kinds):
+    path, _, study, original = kinds["abvs"]
+    seg.segmentation(study, original)
+    assert original.header.SOPInstanceUID == pydicom.dcmread(path).SOPInstanceUID
+
+
+def test_overlapping_lesions_keep_all_their_voxels(kinds, tmp_path):
+    _, loaded, study, original = kinds["series"]
+    first, second = study.findings
+    both = sitk.Or(first.mask, second.mask)
+    study = replace(study, findings=(first, replace(second, mask=both, box=box_of_mask(both))))
+    dataset = saved(seg.segmentation(study, original), tmp_path)
+    found = masks_by_position(dataset, loaded.image)
+    assert np.array_equal(found[2], source.mask_array(both)) and np.array_equal(found[1], source.mask_array(first.mask))
+    assert dataset.SegmentsOverlap == "YES"
+
+
+def test_nothing_found_boxes_alone_and_empty_masks_give_no_segmentation(kinds):
+    _, loaded, study, original = kinds["abvs"]
+    assert seg.segmentation(replace(study, findings=()), original) is None
+    assert seg.segmentation(study_of(loaded, masks=False), original) is None
+    empty = replace(study.findings[0], mask=study.findings[0].mask * 0)
+    assert seg.segmentation(replace(study, findings=(empty,)), original) is None
+    one = seg.segmentation(replace(study, findings=(empty, study.findings[1])), original)
+    assert [s.SegmentLabel for s in one.SegmentSequence] == ["L2"]
+
+
+def test_probabilities_become_a_fractional_segmentation(kinds, tmp_path):
+    _, _, study, original = kinds["abvs"]
+    maps = {}
+    for finding in study.findings:
+        values = np.random.default_rng(1).random(finding.mask.GetSize()[::-1]).astype(np.float32)
+        values[sitk.GetArrayViewFromImage(finding.mask) == 0] = 0
+        maps[finding.id] = sitk.GetImageFromArray(values)
+    dataset = saved(seg.segmentation(study, original, maps), tmp_path)
+    assert (dataset.SegmentationType, dataset.SegmentationFractionalType) == ("FRACTIONAL", "PROBABILITY")
+    for k, frame in enumerate(dataset.pixel_array):
+        number = group(dataset, k, "SegmentIdentificationSequence").ReferencedSegmentNumber
+        z = group(dataset, k, "DerivationImageSequence").SourceImageSequence[0].ReferencedFrameNumber - 1
+        wanted = sitk.GetArrayFromImage(maps[f"L{number}"])[z]
+        assert np.abs(frame / dataset.MaximumFractionalValue - wanted).max() <= 0.5 / 255 + 1e-6
+    with pytest.raises(DataError, match="0 to 1"):
+        seg.segmentation(study, original, {k: v * 2 for k, v in maps.items()})
+    with pytest.raises(DataError, match="no map"):
+        seg.segmentation(study, original, {"L1": maps["L1"]})
+
+
+def test_without_a_known_pixel_size_no_millimetre_is_made_up(kinds, tmp_path):
+    _, _, study, original = kinds["screen"]
+    assert not study.image.spacing_known
+    dataset = saved(seg.segmentation(study, original), tmp_path)
+    assert (
+        "FrameOfReferenceUID" not in dataset
+        and "PixelMeasuresSequence" not in dataset.SharedFunctionalGroupsSequence[0]
+    )
+    assert np.array_equal(
+        dataset.pixel_array.reshape(-1, *dataset.pixel_array.shape[-2:])[0],
+        source.mask_array(study.findings[0].mask)[0],
+    )
+
+
+def test_the_same_analysis_has_the_same_uids_and_another_has_others(kinds):
+    _, _, study, original = kinds["abvs"]
+    again = replace(study, provenance={**study.provenance, "created": "2026-11-22T10:00:00+00:00"})
+    first, same, other = (seg.segmentation(s, original) for s in (study, study, again))
+    assert first.SOPInstanceUID == same.SOPInstanceUID != other.SOPInstanceUID
+    assert first.SeriesInstanceUID == same.SeriesInstanceUID != other.SeriesInstanceUID
+    assert first.SegmentSequence[0].TrackingUID == other.SegmentSequence[0].TrackingUID
+    fewer = seg.segmentation(replace(study, findings=study.findings[:1]), original)
+    assert fewer.SOPInstanceUID != first.SOPInstanceUID
+
+
+def test_another_file_than_the_analysed_one_is_refused(kinds, tmp_path):
+    study = kinds["abvs"][2]
+    for other, words in (("image", "frames"), ("series", "frames")):
+        if other == "image":
+            with pytest.raises(DataError, match=words):
+                source.read_original(study, source.read_headers(kinds["image"][0]))
+    small = samples.save(samples.us_image(samples.speckle((5, 5))), tmp_path / "small.dcm")
+    with pytest.raises(DataError, match="5 x 5 pixels and the result 16 x 12"):
+        source.read_original(study, source.read_headers(small))
+    (tmp_path / "x.png").write_bytes(b"\x89PNG")
+    with pytest.raises(DataError, match="not a DICOM file"):
+        source.read_headers(tmp_path / "x.png")
+    with pytest.raises(ImageError, match="does not exist"):
+        source.read_headers(tmp_path / "nothing.dcm")
+    mixed = tmp_path / "mixed"
+    for n in range(2):
+        samples.save(samples.us_image(samples.speckle((5, 5))), mixed / f"{n}.dcm")
+    with pytest.raises(DataError, match="several series"):
+        source.read_headers(mixed)
+    damaged = samples.us_image(samples.speckle((5, 5)))
+    del damaged.StudyInstanceUID
+    samples.save(damaged, tmp_path / "damaged.dcm")
+    with pytest.raises(DataError, match="StudyInstanceUID"):
+        source.read_headers(tmp_path / "damaged.dcm")
+
+
+# ------------------------------------------------------------------------------------------------- structured report
+
+
+def groups_of(dataset):
+    from highdicom.sr import MeasurementReport
+
+    report = MeasurementReport.from_sequence([dataset])
+    return [*report.get_planar_roi_measurement_groups(), *report.get_volumetric_roi_measurement_groups()]
+
+
+def values_of(measurements):
+    return {m.name.value: m.value for m in measurements.get_measurements()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("what", ["segments", "outlines", "boxes", "nothing"])
+def test_a_report_is_valid_and_has_a_group_for_each_finding(kinds, kind, what, tmp_path):
+    _, loaded, study, original = kinds[kind]
+    study = {"boxes": study_of(loaded, masks=False), "nothing": replace(study, findings=())}.get(what, study)
+    segmentation = seg.segmentation(study, original) if what == "segments" else None
+    dataset = saved(sr.report(study, original, segmentation), tmp_path)
+    assert dataset.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    groups = groups_of(dataset)
+    if what == "nothing":
+        from highdicom.sr import MeasurementReport
+
+        (none,) = MeasurementReport.from_sequence([dataset]).get_image_measurement_groups()
+        assert values_of(none) == {"LESIONS": 0.0} and not groups
+        return
+    tracked = [(g.tracking_identifier, g.tracking_uid) for g in groups]
+    assert set(tracked) == {(f.id, original.tracking_uid(f.id)) for f in study.findings}
+    first = next(g for g in groups if g.tracking_identifier == "L1" and "111012" in values_of(g))
+    figures = values_of(first)
+    unit = "mm" if loaded.spacing_known else "px"
+    assert figures["111012"] == pytest.approx(90) and figures["111047"] == pytest.approx(30)
+    assert figures["103339001"] == 4.25 and figures["42798000"] == 12.5 and figures["BIRADS_4A"] == pytest.approx(50)
+    assert "SOLIDITY" not in figures  # was not measured
+    major = next(m for m in first.get_measurements() if m.name.value == "103339001")
+    assert major.unit.value == ("mm" if unit == "mm" else "{pixels}")
+    said = {e.name.value: (e.value.scheme_designator, e.value.value) for e in first.get_qualitative_evaluations()}
+    assert said["111005"] == ("BI", "MA.II.A.5.4A") and said["111354"] == ("DCM", "111355")
+    second = next(g for g in groups if g.tracking_identifier == "L2" and "111012" in values_of(g))
+    assert "111005" not in {e.name.value for e in second.get_qualitative_evaluations()}  # no BI-RADS was computed
+    named = {
+        i.ReferencedSOPInstanceUID
+        for s in dataset.CurrentRequestedProcedureEvidenceSequence
+        for r in s.ReferencedSeriesSequence
+        for i in r.ReferencedSOPSequence
+    }
+    assert (segmentation is not None) == (segmentation is not None and segmentation.SOPInstanceUID in named)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_box_in_the_report_is_the_finding_s_box(kinds, kind):
+    _, loaded, _, original = kinds[kind]
+    study = study_of(loaded, masks=False)
+    image = loaded.image if loaded.image.GetDimension() == 3 else sitk.JoinSeries(loaded.image, 0.0, 1.0)
+    for measured, finding in zip(groups_of(sr.report(study, original)), study.findings, strict=True):
+        figures = values_of(measured)
+        assert [figures[f"BOX_{a}"] for a in "XYZ"[: loaded.image.GetDimension()]] == pytest.approx(
+            study.physical_box(finding).size[: loaded.image.GetDimension()], rel=1e-6
+        )
+        centre = np.array(finding.box.center)
+        if kind in ("series", "enhanced"):
+            points = np.concatenate(measured.roi.graphic_data)
+            half = (points - centre) @ np.reshape(image.GetDirection(), (3, 3))
+            assert np.allclose(np.abs(half), np.array(finding.box.size) / 2, atol=1e-4)
+            assert measured.roi.frame_of_reference_uid == original.frame_of_reference
+            continue
+        regions = [measured.roi] if original.grid.size[2] == 1 else measured.roi
+        corners, frames = [], []
+        for roi in regions:
+            (item,) = roi.ContentSequence
+            frames.append(item.ReferencedSOPSequence[0].get("ReferencedFrameNumber"))
+            corners.append(np.array(roi.GraphicData, float).reshape(-1, 2) - 0.5)
+        assert all(np.allclose(c, corners[0]) for c in corners) and np.allclose(corners[0][0], corners[0][-1])
+        index = np.array(image.TransformPhysicalPointToContinuousIndex([float(v) for v in centre]))
+        half = np.array(finding.box.size[:2]) / image.GetSpacing()[:2] / 2
+        assert np.allclose(corners[0].min(axis=0), index[:2] - half, atol=1e-3)
+        assert np.allclose(corners[0].max(axis=0), index[:2] + half, atol=1e-3)
+        if original.grid.size[2] > 1:
+            slices = [k for k, f in enumerate(original.frames) if f.number in frames]
+            low, high = (
+                index[2] - finding.box.size[2] / image.GetSpacing()[2] / 2,
+                index[2] + finding.box.size[2] / image.GetSpacing()[2] / 2,
+            )
+            assert (slices[0] - 0.5, slices[-1] + 0.5) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_the_outline_in_the_report_encloses_the_mask(kinds):
+    from skimage.draw import polygon2mask
+
+    _, loaded, study, original = kinds["image"]
+    array = np.zeros(loaded.image.GetSize()[::-1], np.uint8)
+    array[3:9, 4:12] = 1
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(loaded.image)
+    study = replace(study, findings=(replace(study.findings[0], mask=mask, box=box_of_mask(mask)),))
+    outline = groups_of(sr.report(study, original))[0].roi
+    points = np.array(outline.GraphicData, float).reshape(-1, 2) - 0.5
+    assert np.array_equal(polygon2mask(array.shape, points[:, ::-1]), array.astype(bool))
+
+
+def test_a_report_beside_a_segmentation_refers_to_its_segments(kinds):
+    for kind in ("image", "series"):
+        _, _, study, original = kinds[kind]
+        segmentation = seg.segmentation(study, original)
+        dataset = sr.report(study, original, segmentation)
+        text = str(dataset)
+        assert segmentation.SOPInstanceUID in text
+        purposes = [g.get_measurements() for g in groups_of(dataset)]
+        assert len(purposes) == 2 * len(study.findings)  # the mask, and its box
+
+
+def test_codes_are_those_of_the_standard():
+    from pydicom.sr._concepts_dict import concepts
+
+    plain = [v for v in vars(codes).values() if isinstance(v, codes.Code)]
+    used = [*plain, *codes.BIRADS.values(), *codes._CONCEPTS.values(), sr.OUTLINE, sr.BOUNDED_BY]
+    known = {(scheme, value) for scheme, names in concepts.items() for meanings in names.values() for value in meanings}
+    checked = [c for c in used if c.scheme in ("SCT", "DCM", "IBSI")]
+    assert len(checked) > 15 and not [c for c in checked if (c.scheme, c.value) not in known]
+    assert {c.scheme for c in used} <= {"SCT", "DCM", "IBSI", "UCUM", "BI", codes.SCHEME}
+
+
+def test_the_assessment_is_the_most_probable_category_and_in_doubt_the_more_serious():
+    assert codes.assessment(BIRADS) == "4A" and codes.assessment(None) is None
+    assert codes.assessment({"3": 0.5, "5": 0.5}) == "5"
+
+
+def test_names_of_measurements_have_codes_that_fit_and_differ():
+    from BreastUSAILib.files import MEASUREMENTS
+
+    names = [n for n in MEASUREMENTS if not n.endswith(("_px", "_px2"))]
+    concepts = [codes.measurement(n)[0] for n in names]
+    assert len({(c.scheme, c.value) for c in concepts}) == len(names)
+    assert all(len(c.value) <= 16 and len(c.meaning) <= 64 and len(c.scheme) <= 16 for c in concepts)
+
+
+# ---------------------------------------------------------------------------------------------------- PDF and FHIR
+
+
+@pytest.mark.parametrize("kind", ["image", "ge_abus", "screen"])
+def test_the_report_as_pdf_is_valid_and_the_same_each_time(kinds, kind, tmp_path):
+    _, loaded, study, original = kinds[kind]
+    dataset = saved(pdf.encapsulated_pdf(study, original, loaded.image), tmp_path)
+    document = dataset.EncapsulatedDocument[: dataset.EncapsulatedDocumentLength]
+    assert document.startswith(b"%PDF-") and document.rstrip().endswith(b"%%EOF")
+    assert dataset.MIMETypeOfEncapsulatedDocument == "application/pdf" and dataset.BurnedInAnnotation == "YES"
+    again = pdf.encapsulated_pdf(study, original, loaded.image)
+    assert again.EncapsulatedDocument == dataset.EncapsulatedDocument
+    nothing = pdf.pdf(replace(study, findings=()), loaded.image, [("Patient", "Ω & <b>")])
+    assert nothing.startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize("version", ["R4", "R5"])
+@pytest.mark.parametrize("kind", ["image", "ge_abus", "none"])
+def test_fhir_follows_the_published_resources(kinds, kind, version):
+    pytest.importorskip("fhir.resources", reason="fhir.resources is not installed")
+    if version == "R4":  # the package has R4B, which does not differ from R4 in these resources
+        from fhir.resources.R4B.bundle import Bundle
+    else:
+        from fhir.resources.bundle import Bundle
+    _, _, study, original = kinds["image" if kind == "none" else kind]
+    original = None if kind == "none" else original
+    for each in (study, replace(study, findings=())):
+        data = fhir.bundle(each, original, version)
+        Bundle.model_validate(json.loads(json.dumps(data)))
+        report, *observations, device = (e["resource"] for e in data["entry"])
+        assert report["status"] == "preliminary" and report["conclusion"].startswith(each.summary)
+        assert [o["code"]["text"] for o in observations] == [f"Lesion {f.id}" for f in each.findings]
+        assert device["resourceType"] == "Device"
+        urls = {e["fullUrl"] for e in data["entry"]}
+        assert len(urls) == len(data["entry"]) and {r["reference"] for r in report.get("result", ())} <= urls
+    assert ("subject" in report) == (original is not None)
+    first = fhir.bundle(study, original, version)["entry"][1]["resource"]
+    figures = {c["code"]["text"]: c for c in first["component"]}
+    assert figures["Probability of cancer"]["valueQuantity"]["value"] == pytest.approx(30)
+    assert figures["Assessment Category"]["valueCodeableConcept"]["text"] == "BI-RADS 4A - Low suspicion"
+    with pytest.raises(UsageError, match="R3"):
+        fhir.bundle(study, original, "R3")
+
+
+# --------------------------------------------------------------------------------------------------- beside a study
+
+
+def test_write_leaves_what_was_asked_for_and_nothing_older(kinds, tmp_path):
+    _, loaded, study, _ = kinds["series"]
+    every = dicom_out.DicomOptions(seg=True, sr=True, report=True, fhir="R4")
+    assert dicom_out.write(study, loaded, tmp_path, every) == study  # no notes
+    assert {p.name for p in tmp_path.iterdir()} == set(dicom_out.FILES)
+    dicom_out.write(study, loaded, tmp_path, dicom_out.DicomOptions(seg=True))
+    assert {p.name for p in tmp_path.iterdir()} == {dicom_out.SEG}
+    boxes = dicom_out.write(study_of(loaded, masks=False), loaded, tmp_path, every)
+    assert boxes.provenance["notes"] == [dicom_out.NO_OUTLINES]
+    assert dicom_out.SEG not in {p.name for p in tmp_path.iterdir()}
+    assert dicom_out.write(study, loaded, tmp_path / "no", dicom_out.DicomOptions()) is study
+    assert not (tmp_path / "no").exists()
+
+
+def test_an_input_that_is_not_dicom_has_fhir_alone_and_a_note(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(samples.speckle((30, 40))).save(tmp_path / "a.png")
+    loaded = read_image(tmp_path / "a.png")
+    study = study_of(loaded)
+    told = dicom_out.write(study, loaded, tmp_path / "out", dicom_out.DicomOptions(True, True, True, "R4"))
+    assert told.provenance["notes"] == [dicom_out.NOT_DICOM]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [dicom_out.FHIR]
+
+
+def test_options_go_to_names_and_back():
+    for options in (dicom_out.DicomOptions(), dicom_out.DicomOptions(True, False, True, "R5")):
+        assert dicom_out.DicomOptions.of(options.names) == options
+    with pytest.raises(UsageError, match="pdf"):
+        dicom_out.DicomOptions.of(["pdf"])
+    with pytest.raises(UsageError, match="R3"):
+        dicom_out.DicomOptions.of(["fhir-R3"])
+
+
+def test_missing_packages_are_told(kinds, monkeypatch, tmp_path):
+    _, loaded, study, original = kinds["image"]
+    monkeypatch.setitem(sys.modules, "reportlab.pdfbase", None)
+    with pytest.raises(DependencyError, match="reportlab.*pip install"):
+        pdf.pdf(study, loaded.image)
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(DependencyError, match="highdicom.*pip install"):
+        dicom_out.write(study, loaded, tmp_path, dicom_out.DicomOptions(sr=True))
+
+
+def test_dicom_validator_finds_no_errors(kinds, tmp_path):
+    """Where the standard's DocBook files lie in ~/dicom-validator, as that program fetches them; nothing is fetched here."""
+    from pathlib import Path
+
+    pytest.importorskip("dicom_validator", reason="dicom-validator is not installed")
+    editions = sorted((Path.home() / "dicom-validator").glob("20*/docbook/part03.xml"))
+    if not editions:
+        pytest.skip("dicom-validator needs the standard's DocBook files in ~/dicom-validator, which are not there")
+    import subprocess
+
+    _, loaded, study, _ = kinds["series"]
+    dicom_out.write(study, loaded, tmp_path, dicom_out.DicomOptions(True, True, True))
+    command = ["-m", "dicom_validator.validate_iods", "--edition", editions[-1].parents[1].name, str(tmp_path)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr

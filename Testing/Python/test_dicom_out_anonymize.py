@@ -1,0 +1,280 @@
+"""De-identified copies of results: what identifies a person stands in none of their files. `breastusai export` and `run`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import stat
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+pytest.importorskip("highdicom", reason="highdicom is not installed (extra `dicom`)")
+pytest.importorskip("dicomanonymizer", reason="dicom-anonymizer is not installed (extra `dicom`)")
+import dicom_samples as samples  # noqa: E402
+import pydicom  # noqa: E402
+from dicom_studies import dciodvfy, load, study_of, write_kind  # noqa: E402
+
+from BreastUSAILib import cli, dicom_out, files  # noqa: E402
+from BreastUSAILib.dicom_out import anonymize, export, source  # noqa: E402
+from BreastUSAILib.errors import OutputError, UsageError  # noqa: E402
+
+# All that could say whose the images are; each stands in the original's header, its path, or the study.
+SECRETS = (
+    "Meier Hanna Luise PID778899 Klinikum ACC4711 20260314 2026-03-14 19610203 Schwester ROOM7 Doktor Frauenstr "
+    "Ostfriesland OTHER55 SN12345 hidden-note patient_meier 20261121 2026-11-21 PrivateMeierText"
+).split()
+
+
+def identified(folder: Path, kind: str = "image") -> Path:
+    """A file whose header, name and folder are full of what identifies a person."""
+    path = write_kind(kind, folder / "patient_meier")
+    ds = pydicom.dcmread(path)
+    ds.PatientName, ds.PatientID, ds.PatientBirthDate = "Meier^Hanna Luise", "PID778899", "19610203"
+    ds.OtherPatientIDsSequence = [samples.item(PatientID="OTHER55", TypeOfPatientID="TEXT")]
+    ds.PatientAddress, ds.PatientComments, ds.EthnicGroup = "Frauenstr. 3", "hidden-note", "Ostfriesland"
+    ds.InstitutionName, ds.OperatorsName, ds.StationName = "Klinikum Nord", "Schwester^Inge", "ROOM7"
+    ds.ReferringPhysicianName, ds.AccessionNumber = "Doktor^Who", "ACC4711"
+    ds.StudyDate = ds.SeriesDate = ds.ContentDate = "20260314"
+    ds.StudyDescription = ds.ProtocolName = "Mamma Meier"
+    ds.DeviceSerialNumber = "SN12345"
+    ds.RequestAttributesSequence = [
+        samples.item(RequestedProcedureDescription="Meier", ScheduledProcedureStepID="ACC4711")
+    ]
+    ds.private_block(0x0019, "MEIER", create=True).add_new(1, "LO", "PrivateMeierText")
+    ds.save_as(path)
+    return path
+
+
+def finished(path: Path, folder: Path):
+    """A finished study of a file, whose text names the patient as well."""
+    study = study_of(load(path))
+    notes = [f"read from {path}", "Hanna Luise Meier was seen on 20260314"]
+    provenance = {**study.provenance, "notes": notes, "input": {"sha256": "c" * 64}, "run": "r1"}
+    provenance["options"] = {"model": str(path.parent / "model"), "frame": None}
+    finding = replace(study.findings[0], notes=(f"see {path.name}",))
+    study = replace(study, findings=(finding, *study.findings[1:]), provenance=provenance)
+    files.write_study(study, folder)
+    return study
+
+
+def everything(path: Path) -> bytes:
+    """A file's bytes, with what is compressed in it unpacked (streams of a PDF, gzip data of an NRRD)."""
+    data = path.read_bytes()
+    found = [data]
+    for match in re.finditer(rb"stream\r?\n(.*?)endstream", data, re.DOTALL):
+        stream = match[1].strip()
+        if stream.endswith(b"~>"):
+            stream = base64.a85decode(stream[:-2])
+        try:
+            found.append(zlib.decompress(stream))
+        except zlib.error:
+            continue
+    return b"\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """Kind -> (original's path, folder of its results, folder of the de-identified copy, what was printed)."""
+    folder = tmp_path_factory.mktemp("identified")
+    made = {}
+    for kind in ("image", "ge_abus"):
+        path = identified(folder, kind)
+        results = folder / "results" / f"patient_meier_{kind}"
+        finished(path, results)
+        every = ["--dicom-seg", "--dicom-sr", "--dicom-report", "--fhir"]
+        args = [
+            "export",
+            str(results),
+            *every,
+            "--anonymize",
+            "-o",
+            str(folder / "copy"),
+            "--key-file",
+            str(folder / "key"),
+        ]
+        before = set((folder / "copy").glob("*"))
+        assert cli.main(args) == 0
+        (copy,) = set((folder / "copy").glob("*")) - before
+        made[kind] = path, results, copy
+    return made
+
+
+@pytest.mark.parametrize("kind", ["image", "ge_abus"])
+def test_nothing_that_identifies_a_person_stands_in_a_copy(copies, kind):
+    path, results, copy = copies[kind]
+    original = pydicom.dcmread(path)
+    secrets = [
+        *SECRETS,
+        str(path.parent),
+        path.name,
+        original.StudyInstanceUID,
+        original.SeriesInstanceUID,
+        original.SOPInstanceUID,
+        "c" * 64,
+    ]
+    found = sorted(p for p in copy.rglob("*") if p.is_file())
+    assert {"study.json", "report.html", "findings.csv", *dicom_out.FILES} <= {p.name for p in found}
+    for file in found:
+        content = everything(file).lower()
+        leaked = [
+            s
+            for s in secrets
+            if s.lower().encode() in content or s.lower() in str(file.relative_to(copy.parent)).lower()
+        ]
+        assert not leaked, f"{file.name}: {leaked}"
+    # The test can fail: the results themselves are full of them.
+    there = (results / "study.json").read_bytes()
+    assert all(s.encode() in there for s in ("Meier", "patient_meier", "20260314"))
+
+
+@pytest.mark.parametrize("kind", ["image", "ge_abus"])
+def test_a_copy_is_valid_and_says_that_it_is_de_identified(copies, kind):
+    _, results, copy = copies[kind]
+    for name in (dicom_out.SEG, dicom_out.SR, dicom_out.REPORT):
+        dciodvfy(copy / name)
+        ds = pydicom.dcmread(copy / name)
+        assert ds.PatientIdentityRemoved == "YES" and ds.LongitudinalTemporalInformationModified == "REMOVED"
+        assert ds.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+        assert len(ds.DeidentificationMethod) <= 64
+    copied, study = files.read_study(copy), files.read_study(results)
+    assert [f.box for f in copied.findings] == [f.box for f in study.findings]
+    for ours, theirs in zip(copied.findings, study.findings, strict=True):
+        assert np.array_equal(sitk.GetArrayFromImage(ours.mask), sitk.GetArrayFromImage(theirs.mask))
+    assert copied.provenance["models"] == study.provenance["models"] and "created" not in copied.provenance
+    assert any("burned into" in note for note in copied.provenance["notes"])
+
+
+def test_one_key_gives_one_patient_one_pseudonym_in_all_copies(copies, tmp_path):
+    seen = [pydicom.dcmread(copies[k][2] / dicom_out.SEG) for k in ("image", "ge_abus")]
+    assert seen[0].PatientID == seen[1].PatientID == str(seen[0].PatientName)
+    assert seen[0].StudyInstanceUID != seen[1].StudyInstanceUID  # they were two studies
+    report = pydicom.dcmread(copies["image"][2] / dicom_out.SR)
+    assert report.StudyInstanceUID == seen[0].StudyInstanceUID and seen[0].SOPInstanceUID in str(report)
+    headers = source.read_headers(copies["image"][0])
+    one, two = (anonymize.deidentified_headers(headers, anonymize.read_key(None))[0] for _ in range(2))
+    assert one.PatientID != two.PatientID and one.StudyInstanceUID != two.StudyInstanceUID
+    assert headers[0].PatientID == "PID778899"  # the given ones stay
+
+
+def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
+    key = anonymize.read_key(tmp_path / "deep" / "key")
+    assert anonymize.read_key(tmp_path / "deep" / "key") == key
+    assert stat.S_IMODE((tmp_path / "deep" / "key").stat().st_mode) & 0o077 == 0
+    (tmp_path / "no").write_text("hello")
+    with pytest.raises(UsageError, match="holds no key"):
+        anonymize.read_key(tmp_path / "no")
+    with pytest.raises(OutputError, match="key-file"):
+        anonymize.read_key(tmp_path)
+
+
+def test_elements_deep_in_sequences_are_cleaned_and_uids_stay_consistent(tmp_path):
+    ds = samples.enhanced_volume(samples.speckle((2, 4, 5)), (1, 1, 1))
+    ds.PerFrameFunctionalGroupsSequence[0].FrameContentSequence[0].FrameComments = "Meier"
+    ds.SharedFunctionalGroupsSequence[0].add_new(0x00191001, "LO", "PrivateMeierText")
+    ds.ReferencedImageSequence = [
+        samples.item(ReferencedSOPClassUID=samples.US_IMAGE, ReferencedSOPInstanceUID=ds.SOPInstanceUID)
+    ]
+    (clean,) = anonymize.deidentified_headers([ds], anonymize.read_key(None))
+    assert "Meier" not in str(clean)
+    if "ReferencedImageSequence" in clean:
+        assert clean.ReferencedImageSequence[0].ReferencedSOPInstanceUID == clean.SOPInstanceUID
+        assert clean.ReferencedImageSequence[0].ReferencedSOPClassUID == samples.US_IMAGE
+    assert clean.SOPClassUID == samples.US_ENHANCED_VOLUME and clean.SOPInstanceUID != ds.SOPInstanceUID
+    dates = [e for e in clean.iterall() if e.VR in ("DA", "DT") and str(e.value).startswith("2026")]
+    assert not dates
+
+
+def test_the_surroundings_of_the_ultrasound_picture_are_blackened_in_the_pictures():
+    array = np.full((60, 80), 40, np.uint8)
+    array[2:6, 3:40] = 255  # a name
+    array[20:50, 10:70] = samples.speckle((30, 60))
+    image = sitk.GetImageFromArray(array)
+    clean, notes = anonymize.without_surroundings(image, (10, 20, 60, 30))
+    after = sitk.GetArrayFromImage(clean)
+    assert np.array_equal(after[20:50, 10:70], array[20:50, 10:70])
+    after[20:50, 10:70] = after[0, 0]
+    assert len(np.unique(after)) == 1 and "blackened" in notes[0]
+    assert np.array_equal(sitk.GetArrayFromImage(image), array)  # the given one stays
+    same, notes = anonymize.without_surroundings(image, (0, 0, 80, 60), [samples.item(BurnedInAnnotation="YES")])
+    assert np.array_equal(sitk.GetArrayFromImage(same), array) and "burned" in notes[0]
+    assert anonymize.without_surroundings(image, (0, 0, 80, 60), [samples.item(BurnedInAnnotation="NO")])[1] == ()
+
+
+# ------------------------------------------------------------------------------------------------------------ export
+
+
+def test_export_writes_beside_the_study_or_elsewhere(tmp_path, capsys):
+    path = write_kind("series", tmp_path / "in")
+    folder = tmp_path / "results" / "series"
+    study = study_of(load(path))
+    files.write_study(replace(study, image=replace(study.image, path=str(tmp_path / "moved"))), folder)
+    assert cli.main(["export", str(folder), "--dicom-seg"]) == 1  # the original is not where it was
+    assert "--source" in capsys.readouterr().err
+    assert cli.main(["export", str(folder), "--dicom-seg", "--dicom-sr", "--source", str(path)]) == 0
+    assert {p.name for p in folder.iterdir()} >= {dicom_out.SEG, dicom_out.SR}
+    assert (
+        cli.main(
+            ["export", str(folder), "--dicom-report", "--fhir", "R5", "--source", str(path), "-o", str(tmp_path / "o")]
+        )
+        == 0
+    )
+    assert {p.name for p in (tmp_path / "o" / "series").iterdir()} == {dicom_out.REPORT, dicom_out.FHIR}
+    assert json.loads((tmp_path / "o" / "series" / dicom_out.FHIR).read_text())["resourceType"] == "Bundle"
+    assert {p.name for p in folder.iterdir()} >= {dicom_out.SEG, dicom_out.SR}
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ([], "Say what to write"),
+        (["--anonymize"], "--output"),
+        (["--dicom-sr", "--key-file", "k"], "--anonymize"),
+        (["--dicom-sr", "--source", "x", "OTHER"], "one STUDY_FOLDER"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(tmp_path, capsys, options, words):
+    assert cli.main(["export", str(tmp_path), *[str(tmp_path) if o == "OTHER" else o for o in options]]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_result_never_overwrites_itself_with_its_copy(tmp_path):
+    path = write_kind("image", tmp_path)
+    key = anonymize.read_key(None)
+    folder = tmp_path / key.name("image", str(path))
+    finished(path, folder)
+    with pytest.raises(UsageError, match="result itself"):
+        export.export_anonymized(folder, tmp_path, dicom_out.DicomOptions(), key)
+
+
+def test_a_run_writes_them_before_the_study_is_finished(tmp_path, monkeypatch):
+    """The worker is real; the network's answer is not."""
+    from BreastUSAILib import run_input, workup
+    from BreastUSAILib.inputs import Source
+    from BreastUSAILib.models import zoo
+
+    path = write_kind("image", tmp_path)
+    monkeypatch.setattr(zoo.ModelCache, "get", lambda *args, **keys: None)
+    monkeypatch.setattr(workup, "run_workup", lambda loaded, *args, **keys: study_of(loaded))
+    order = []
+    monkeypatch.setattr(
+        files,
+        "write_study",
+        lambda study, folder, real=files.write_study: (
+            order.append(sorted(p.name for p in folder.iterdir())) or real(study, folder)
+        ),
+    )
+    options = run_input.RunOptions(
+        tmp_path / "out", workup.WorkupOptions(), scene=False, dicom=["seg", "sr", "fhir-R4"]
+    )
+    task = run_input.Task(Source(path, path.name, Path(path.name)), tmp_path / "making", tmp_path / "out" / "image")
+    outcome = run_input.InputWorker(options)(task, lambda fraction, message: None)
+    assert outcome.failure == ""
+    written = {dicom_out.SEG, dicom_out.SR, dicom_out.FHIR}
+    assert written <= set(order[0]) and written <= {p.name for p in task.folder.iterdir()}
+    assert files.read_study(task.folder).provenance["options"]["dicom"] == ["seg", "sr", "fhir-R4"]
