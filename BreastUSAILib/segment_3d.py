@@ -156,6 +156,24 @@ def segment_3d(
     return tuple(results), notes
 
 
+def judge_3d(
+    image: sitk.Image,
+    model: LoadedModel,
+    findings: Sequence[Finding],
+    options: Segment3dOptions = Segment3dOptions(),
+) -> tuple[Finding, ...]:
+    """The malignancy of lesions of a volume without their outlines: for networks that do not outline (the ablation ClsNet).
+
+    Parameters and errors as of `segment_3d`; the findings come back with the network's malignancy and are otherwise as they were.
+    """
+    settings = _Settings.of(model, options)
+    for finding in findings:
+        _check_place(image, finding, None)
+    image, _ = _finite(image)
+    judged = [look(image, f.box.center, f.box.size, model, settings).malignancy for f in findings]
+    return tuple(f if m is None else replace(f, malignancy=m) for f, m in zip(findings, judged, strict=True))
+
+
 # ---------------------------------------------------------------------------------------------------------- requests
 
 
@@ -315,7 +333,8 @@ def _answers(
         spacings = torch.full((len(flips),), spacing, device=batch.device)
         with torch.inference_mode(), autocast(model.device.name):
             said = passes(model.network, batch, spacings, settings.iterations)
-        return torch.sigmoid(said.outline.float()).cpu(), said.malignancy.float().cpu()
+        outline = batch.new_full(batch[:, 0].shape, -100.0) if said.outline is None else said.outline.float()
+        return torch.sigmoid(outline).cpu(), said.malignancy.float().cpu()
 
     try:
         maps, logits = ask(settings.flips)

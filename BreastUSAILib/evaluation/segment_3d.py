@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -109,9 +110,15 @@ def measure(
     spacing: Sequence[float],
     seconds: float,
 ) -> LesionResult:
-    """Compare one outline with the true mask (z, y, x), on the volume's voxels."""
+    """Compare one outline with the true mask (z, y, x), on the volume's voxels.
+
+    `finding` None: there was no box. A finding without a mask and with a malignancy is what a network says that does not outline; one with neither
+    was not outlined.
+    """
     outlined = finding is not None and finding.mask is not None
-    dice, jaccard, hd95, error = 0.0, 0.0, None, None
+    judged = finding is not None and finding.malignancy is not None
+    nothing = math.nan if judged else 0.0
+    dice, jaccard, hd95, error = nothing, nothing, None, None
     if outlined:
         mask = sitk.GetArrayViewFromImage(finding.mask) != 0
         voxel = float(np.prod(spacing)) / 1000
@@ -131,7 +138,7 @@ def measure(
         dice=dice,
         jaccard=jaccard,
         hd95=hd95,
-        malignancy=finding.malignancy if outlined else None,
+        malignancy=finding.malignancy if judged else None,
         volume_error_ml=error,
         uncertainty=finding.measurements.get("outline_uncertainty") if outlined else None,
         seconds=seconds,
@@ -274,7 +281,7 @@ def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..models.zoo import load
-    from ..segment_3d import Segment3dOptions, segment_3d
+    from ..segment_3d import Segment3dOptions, judge_3d, segment_3d
 
     _check(args)
     options = Segment3dOptions(args.threshold, args.iterations, args.uncertainty, args.refine)
@@ -286,6 +293,8 @@ def main(args: argparse.Namespace) -> int:
         models += used
 
     def segmenter(image: sitk.Image, finding: Finding) -> Finding:
+        if not model.network.segmentation:
+            return judge_3d(image, model, [finding], options)[0]
         return segment_3d(image, model, [finding], options)[0][0]
 
     cases = [case for folder in args.data for case in read_volumes(folder, [args.split], args.spacing)[: args.limit]]

@@ -26,7 +26,7 @@ class LesionResult:
     source, volume, lesion : data set, volume's name in it, the lesion's label.
     malignant, volume_ml : of the lesion; `posterior` what a perfect reader would state, None where it is not known.
     found : whether there was a box for it (a detector may have missed it) and something was outlined.
-    dice, jaccard : of the mask; 0 where nothing was found.
+    dice, jaccard : of the mask; 0 where nothing was found, NaN for a network that does not outline.
     hd95 : mm; None where nothing was found.
     malignancy : probability that was stated; None where nothing was.
     volume_error_ml : volume of the mask less the true one; None where nothing was found.

@@ -94,7 +94,8 @@ class Joint(NamedTuple):
 def _normalisation(kind: str, channels: int) -> nn.Module:
     if kind == "batch":
         return nn.BatchNorm3d(channels)
-    return nn.GroupNorm(max(1, channels // 8), channels)
+    groups = next(g for g in range(max(1, channels // 8), 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
 
 
 def _convolution(inputs: int, outputs: int, kind: str) -> nn.Sequential:

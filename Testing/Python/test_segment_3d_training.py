@@ -343,6 +343,7 @@ def test_what_is_left_says_how_it_was_made_and_chosen(trained):
     assert 0 < chosen["malignant_from"] < 1
     tried = json.loads((trained / "postprocessing.json").read_text())["tried"]
     assert set(tried["dice"]) == {f"{n} passes" for n in (1, 2, 3, 4)} and tried["lesions"] == 3
+    assert (chosen.get("refiner") == {}) == (tried["refiner"]["with"] >= tried["refiner"]["without"] + 0.002)
     assert "5 volumes" in entry.trained_on and "train" in entry.trained_on
 
 
@@ -372,6 +373,14 @@ def test_ablations_train(ablation, phantoms, trained, tmp_path, small_networks):
     measured = config["measured"]["validation"]
     assert ("dice" in measured) == (ablation != "ClsNet") and ("auc_1" in measured) == (ablation != "VNet")
     assert config["recipe"]["ablation"] == ablation and "auc_2" not in measured
+    if ablation == "ClsNet":
+        from BreastUSAILib.cli import main
+
+        command = ["evaluate", "segment-3d", "--data", str(phantoms), "--split", "validation", "--model", str(tmp_path)]
+        assert main([*command, "--output", str(tmp_path / "e"), "--bootstrap", "5", "--device", "cpu"]) == 0
+        found = json.loads((tmp_path / "e" / "figures.json").read_text())["figures"]["true"]["figures"]
+        assert found["dsc"]["value"] is None and 0 <= found["auc"]["value"] <= 1
+        assert "| ClsNet |" in table({"ClsNet": tmp_path / "e"})
 
 
 def test_folds_and_the_challenges_layout_train(tmp_path, small_networks):
