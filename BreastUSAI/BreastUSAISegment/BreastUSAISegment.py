@@ -151,17 +151,23 @@ class BreastUSAISegmentWidget(AnalysisPanel):
             self._parameterNode.pixelSpacing = mrml.spacing_by_user(volume) if volume is not None else 0.0
             if volume is not None and self.logic.isVolume(volume) and not self._parameterNode.detections:
                 self._parameterNode.detections = next(iter(mrml.detections_of(volume)), None)
-        ui, isVolume = self.ui, volume is not None and self.logic.isVolume(volume)
-        ui.pixelSpacingSpinBox.enabled = volume is not None and self.logic.asksForSpacing(volume)
-        ui.lesionsComboBox.enabled = not isVolume
-        ui.modelComboBox.enabled = ui.modelComboBox.enabled and not isVolume
-        ui.whereComboBox.enabled = ui.volumeModelFolderEdit.enabled = isVolume
-        for where, selector in (
-            (Where.DETECTED, ui.detectionsSelector),
-            (Where.BOXES, ui.boxSelector),
-            (Where.POINTS, ui.pointsSelector),
-        ):
-            selector.enabled = isVolume and self._parameterNode.where is where
+        isVolume = volume is not None and self.logic.isVolume(volume)
+        where = self._parameterNode.where
+        self.offer(not isVolume, pixelSpacing="SpinBox", lesions="ComboBox", model="ComboBox", modelFolder="Edit")
+        self.offer(isVolume, where="ComboBox", volumeModelFolder="Edit")
+        self.offer(isVolume and where is Where.DETECTED, detections="Selector")
+        self.offer(isVolume and where is Where.BOXES, box="Selector")
+        self.offer(isVolume and where is Where.POINTS, points="Selector")
+        self.ui.pixelSpacingSpinBox.enabled = volume is not None and self.logic.asksForSpacing(volume)
+        self.ui.modelComboBox.enabled = not isVolume and not self._parameterNode.modelFolder
+
+    def offer(self, offered, **widgets):
+        """Show and enable widgets with their labels, or hide them; each is given by the stem and the end of its name."""
+        for stem, end in widgets.items():
+            widget = getattr(self.ui, f"{stem}{end}")
+            widget.enabled = offered
+            widget.setVisible(offered)
+            getattr(self.ui, f"{stem}Label").setVisible(offered)
 
     def beginJob(self, volume):
         segmentation = self._parameterNode.outputSegmentation

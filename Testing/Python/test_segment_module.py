@@ -427,6 +427,7 @@ def test_every_option_of_the_workup_reaches_the_child(tmp_path):
     from BreastUSAILib.cli import build_parser
 
     options = WorkupOptions("some-model", "cpu", False, "all", 0.4, 0.7)
-    parsed = build_parser().parse_args(cli_arguments(tmp_path / "a.nrrd", tmp_path / "out", options))
+    arguments = cli_arguments(tmp_path / "a.nrrd", tmp_path / "out", options)
+    parsed = build_parser(arguments).parse_args(arguments)
     told = WorkupOptions(parsed.model, parsed.device, parsed.refine, parsed.lesions, parsed.threshold, parsed.minimum_score)
     assert told == options

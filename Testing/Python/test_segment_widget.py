@@ -49,6 +49,19 @@ def test_a_picture_of_the_panel(standin, tmp_path):
         case.tearDown()
 
 
+def test_a_picture_of_the_panel_with_a_volume(standin, tmp_path):
+    slicer, cases = standin
+    case = cases.Volumes()
+    case.setUp()
+    try:
+        cases.detected(case.ready(cases.module.Where.DETECTED))
+        case.panel._parameterNode.detections = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLTableNode")
+        case.apply()
+        picture(case.panel, slicer, "BreastUSAISegment-volume", tmp_path)
+    finally:
+        case.tearDown()
+
+
 @pytest.mark.skipif(
     not os.environ.get("SLICER_EXECUTABLE"), reason="SLICER_EXECUTABLE does not name a 3D Slicer; the stand-in was used"
 )
