@@ -311,6 +311,7 @@ def slices(
     x: Numbers[float] = (1, 0, 0),
     y: Numbers[float] = (0, 1, 0),
     description: str = "L AP",
+    laterality: str = "L",
     study: str = "",
 ) -> list[Dataset]:
     """A volume as one series of single images (6.1), each with its place in the patient."""
@@ -318,7 +319,7 @@ def slices(
     normal = np.cross(x, y)
     files = []
     for k, plane in enumerate(pixels):
-        ds = us_image(plane, study=study, series=series, number=k + 1)
+        ds = us_image(plane, laterality=laterality, study=study, series=series, number=k + 1)
         ds.SeriesDescription = description
         ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = frame, ""
         ds.PixelSpacing = [spacing[1], spacing[0]]

@@ -1,0 +1,72 @@
+"""``breastusai run`` on the folder of an examination: DICOM of several kinds in, positions in the body out. Real networks, weights not learnt."""
+
+import csv
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+from dicom_samples import ge_abus, mr_image, save, slices, speckle, text_report
+from small_models import detector_folder
+
+from BreastUSAILib import cli
+from BreastUSAILib.acquisition import CurvedAcquisition
+from BreastUSAILib.findings import study_schema
+
+VOXELS = speckle((40, 24, 60))
+SPACING = (0.9, 0.7, 1.1)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("examination")
+    save(ge_abus(VOXELS, SPACING, description="LMED", laterality="L", radius=150.0), folder / "1")
+    for k, ds in enumerate(slices(speckle((40, 24, 60), seed=2), SPACING, description="R AP", laterality="R")):
+        save(ds, folder / "slices" / f"IM{k:03}")
+    save(mr_image(VOXELS[0]), folder / "2")
+    save(text_report(), folder / "3")
+    output = folder / "out"
+    model = detector_folder(folder / ".model")
+    arguments = ["run", folder, "--output", output, "--no-scene", "--device", "cpu", "--detect-model", model]
+    assert cli.main([*map(str, arguments), "--detect-threshold", "0", "--detect-maximum", "3"]) == 0
+    return output
+
+
+def study(output, name):
+    data = json.loads((output / name / "study.json").read_text())
+    jsonschema.validate(data, study_schema())
+    return data
+
+
+def test_findings_of_a_curved_sweep_lie_in_the_body(output):
+    data = study(output, "1")
+    assert (data["image"]["laterality"], data["image"]["view"]) == ("L", "MED")
+    acquisition = CurvedAcquisition.from_dict(data["image"]["acquisition"])
+    assert acquisition.radius == 150
+    assert data["findings"]
+    for finding in data["findings"]:
+        center, size = acquisition.physical_extent(finding["box"]["center"], finding["box"]["size"])
+        np.testing.assert_allclose(finding["physical_box"]["center"], center, atol=1e-9)
+        np.testing.assert_allclose(finding["physical_box"]["size"], size, atol=1e-9)
+    page = (output / "1" / "report.html").read_text()
+    assert "left, MED view" in page and "Centre in the body (LPS)" in page
+
+
+def test_a_series_of_files_is_one_study(output):
+    data = study(output, "slices_IM000")
+    assert data["image"]["size"] == [60, 24, 40]
+    assert data["image"]["acquisition"] is None
+    assert (data["image"]["laterality"], data["image"]["view"]) == ("R", "AP")
+    assert data["provenance"]["input"]["files"] == 40
+    assert "40 files of one series put together" in data["provenance"]["notes"]
+
+
+def test_the_overview_has_breast_and_view_and_names_what_was_left(output):
+    with (output / "summary.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(row["laterality"], row["view"]) for row in rows} == {("L", "MED"), ("R", "AP")}
+    for row in rows:
+        same = row["physical_center_x_mm"] == row["center_x_mm"]
+        assert same == (row["view"] == "AP")
+    left = json.loads((output / "run.json").read_text())["left_because"]
+    assert sorted(reason.split(":")[0] for reason in left.values()) == ["not an ultrasound image"] * 2
