@@ -28,6 +28,7 @@ import SimpleITK as sitk
 from ..errors import DependencyError, OutputError, UsageError
 from ..findings import Study
 from ..screen_area import find_screen_area
+from .equipment import DUMMY_DATE
 from .source import INSTALL
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 EDITION = "dicomfields_2026c"  # of table E.1-1
 METHOD = "PS3.15 E.1-1 (2026c) Basic Profile, BreastUSAI"  # at most 64 characters
 REMOVED = "[removed]"
+_DUMMY_YEAR = "0001"  # the library's, which validators refuse
 _KEY_BYTES = 32
 # What of a study's provenance says how it was computed; the rest says from what and when.
 _KEPT = ("software", "models", "device", "seconds", "operating_point")
@@ -97,10 +99,13 @@ def deidentified_headers(headers: Iterable[Dataset], key: Key) -> tuple[Dataset,
     DependencyError : dicom-anonymizer is not installed.
     """
     try:
+        from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
         from dicomanonymizer.simpledicomanonymizer import initialize_actions
     except ImportError as error:
         raise DependencyError(f"--anonymize needs the package dicom-anonymizer; install it with: {INSTALL}") from error
     actions = initialize_actions(EDITION)
+    # References to other images are kept, with replaced UIDs (action U*), where the library would empty them.
+    actions |= dict.fromkeys(dicom_anonymization_database_selector(EDITION)["X_Z_U_STAR_TAGS"], _keep)
     return tuple(_deidentified(header, actions, key) for header in headers)
 
 
@@ -147,6 +152,8 @@ def _apply(dataset: Dataset, actions: Mapping, key: Key) -> None:
             values = element.value if element.VM > 1 else [element.value]
             new = [key.uid(str(v)) for v in values]
             element.value = new if element.VM > 1 else new[0]
+        elif element.VR in ("DA", "DT") and str(element.value).startswith(_DUMMY_YEAR):
+            element.value = DUMMY_DATE
 
 
 def _is_uid(dataset: Dataset, tag: tuple[int, int]) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MANUFACTURER = "BreastUSAI"
 MODEL_NAME = "BreastUSAI"
 SERIAL_NUMBER = "0"  # software has none; the attribute must be there (C.7.5.2)
+DUMMY_DATE = "19000101"  # where a date must stand and was removed
 _NUMBERS = {"seg": 1, "sr": 2, "report": 3}  # the last digit of the series' numbers
 _DESCRIPTIONS = {
     "seg": "BreastUSAI lesions, research use only",
@@ -93,7 +94,7 @@ def finish(dataset: Dataset, study: Study, identity: Result) -> Dataset:
     when = made(study)
     dataset.SeriesDescription = identity.description
     # Content Date must have a value; the profile's dummy stands where the time was removed.
-    dataset.ContentDate, dataset.ContentTime = ("00010101", "000000") if when is None else _date_and_time(when)
+    dataset.ContentDate, dataset.ContentTime = (DUMMY_DATE, "000000") if when is None else _date_and_time(when)
     for name in ("Series", "InstanceCreation"):
         for part, value in zip(("Date", "Time"), (dataset.ContentDate, dataset.ContentTime), strict=True):
             if when is not None:

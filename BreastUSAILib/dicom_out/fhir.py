@@ -89,7 +89,7 @@ def _subject(original: Original | None) -> dict[str, Any]:
     if subject:
         found["subject"] = {"type": "Patient", **subject}
     date = re.fullmatch(r"(\d{4})(\d{2})(\d{2})", str(header.StudyDate))
-    if date and int(date[1]) > 1:  # 0001 stands for a date that was removed
+    if date:
         found["effectiveDateTime"] = "-".join(date.groups())
     return found
 
