@@ -20,7 +20,13 @@ import numpy as np
 
 from .errors import ImageError
 
-_FIELD_LIMIT = 2000  # bytes of a line of a NRRD header; ITK's reader ends the process over longer ones that it does not know
+# Bytes of a line of a NRRD header. Over longer ones, and over fields that it does not know, ITK's reader may end the process.
+_FIELD, _LONG_FIELD = 500, 2000
+_NRRD_FIELDS = set(
+    "content number type blocksize dimension space spacedimension sizes spacings thicknesses axismins axismaxs centers centerings "
+    "labels units kinds min max oldmin oldmax endian encoding lineskip byteskip sampleunits spaceunits spaceorigin "
+    "measurementframe spacedirections datafile".split()
+)
 _PATTERN = re.compile(r"[^%]*%0?\d{0,2}d[^%]*")  # of file names, which ITK's reader hands to sprintf
 _HEADER_LIMIT = 4 << 20  # bytes; longer text headers do not occur (a LIST of 10,000 long file names is 1 MB)
 # Both characters in use for micro: the micro sign and the Greek letter.
@@ -63,7 +69,7 @@ def _check_data_files(path: Path, names: list[str]) -> None:
     """A header may name the files with its pixels; one from a stranger must not make us read elsewhere."""
     folder = path.parent.resolve()
     for name in names:
-        if "\0" in name or len(name) > _FIELD_LIMIT or ("%" in name and not _PATTERN.fullmatch(name)):
+        if "\0" in name or len(name) > _LONG_FIELD or ("%" in name and not _PATTERN.fullmatch(name)):
             raise _malformed(path, f"data file: {name[:60]!r}")
         target = (folder / name.replace("\\", "/")).resolve()
         if not target.is_relative_to(folder) or re.match(r"[A-Za-z]:", name):
@@ -101,14 +107,15 @@ def _list_after(text: str, position: int) -> list[str]:
 
 
 def _check_nrrd_lines(path: Path, text: str) -> None:
-    """Refuse what ITK's reader might not survive: lines that are no fields, or that are far too long."""
+    """Refuse what ITK's reader might not survive: lines that are no fields, and fields that are far too long."""
     for line in text.split("\n")[1:]:  # not splitlines: bytes that it splits at may be letters
         if line.startswith("#") or ":=" in line or not line.strip():
             continue
-        field = re.match(r"([A-Za-z][\w ()-]*?)\s*:", line)
-        if field is None or len(line) > _FIELD_LIMIT:
+        name = line.partition(":")[0].strip().lower().replace(" ", "")
+        limit = _LONG_FIELD if name in ("content", "labels", "datafile") else _FIELD
+        if ":" not in line or name not in _NRRD_FIELDS or len(line) > limit:
             raise _malformed(path, f"the line {line[:60]!r}")
-        if field[1].lower().replace(" ", "") == "datafile":
+        if name == "datafile":
             return  # what follows are names of files, which have a check of their own
 
 
