@@ -64,6 +64,11 @@ class VolumeCase:
     challenge: TdscCase | None = None
     labels: Path | None = None
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether it is a phantom; in the challenge's layout its record says so."""
+        return self.challenge is None or any(lesion.posterior is not None for lesion in self.lesions)
+
     def read(self) -> tuple[sitk.Image, tuple[TrueLesion, ...]]:
         """The volume on its true grid, and its lesions with their volumes.
 
@@ -118,6 +123,13 @@ class VolumeCase:
         voxel = float(np.prod(image.GetSpacing())) / 1000
         lesions = tuple(replace(x, volume_ml=float(counts[x.label]) * voxel) for x in self.lesions)
         return image, labels, lesions
+
+
+def described(cases: Sequence[VolumeCase]) -> str:
+    """How many volumes of which data sets, in words for a model's ``trained_on``: phantoms are named as such."""
+    phantoms = sum(case.synthetic for case in cases)
+    kind = "volumes" if not phantoms else "phantoms" if phantoms == len(cases) else f"volumes ({phantoms} of them phantoms)"
+    return f"{len(cases)} {kind} of {', '.join(sorted({case.source for case in cases}))}"
 
 
 def read_volumes(

@@ -5,8 +5,16 @@ from __future__ import annotations
 from .. import RESEARCH_USE
 from .entry import ModelEntry
 
+# Task -> the page that says how it was made.
+_PAGES = {"segment": "segmentation", "detect": "detection", "lesion-classifier": "detection", "segment-3d": "segmentation-3d"}
+
 
 def _value(value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, dict) and "value" in value:
+        interval = "" if value.get("low") is None else f" ({_value(value['low'])} to {_value(value['high'])})"
+        return f"{_value(value['value'])}{interval}"
     if isinstance(value, (list, tuple)):
         return " to ".join(_value(v) for v in value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
@@ -52,7 +60,7 @@ def card(entry: ModelEntry) -> str:
         "",
     ]
     if entry.postprocessing:
-        lines += ["After the network (how each was chosen: docs/segmentation.md): " + ", ".join(f"{k} {v}" for k, v in entry.postprocessing.items()) + ".", ""]
+        lines += [f"After the network (how each was chosen: docs/{_PAGES.get(entry.task, entry.task)}.md): " + ", ".join(f"{k} {v}" for k, v in entry.postprocessing.items()) + ".", ""]
     if entry.references:
         lines += ["## Cite", "", *[f"- {r}" for r in entry.references], ""]
     return "\n".join(lines)

@@ -47,6 +47,19 @@ def publish(folder: Path, about: dict[str, Any], figures: dict[str, Any]) -> Mod
     return entry
 
 
+def stated_figures(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Data set (or another part) -> figure -> value, of a figures.json, whichever `breastusai evaluate` wrote it.
+
+    The protocols on volumes state counts and, under "figures", values with their intervals; that on images plain values.
+    """
+    found = {}
+    for part, summary in (data.get("data_sets") or data["figures"]).items():
+        stated = summary.get("figures")
+        counts = {name: value for name, value in summary.items() if isinstance(value, int)}
+        found[part] = {**counts, **stated} if isinstance(stated, dict) else summary
+    return found
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -59,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             name, separator, file = item.partition("=")
             if not separator:
                 raise ModelError(f"--figures {item!r} must read NAME=FILE.")
-            for source, values in json.loads(Path(file).read_text(encoding="utf-8"))["figures"].items():
+            for source, values in stated_figures(json.loads(Path(file).read_text(encoding="utf-8"))).items():
                 figures[f"{name}: {source}"] = values
         entry = publish(args.folder, json.loads(args.about.read_text(encoding="utf-8")), figures)
         write_text(CARDS / f"{entry.id}.md", card(entry))

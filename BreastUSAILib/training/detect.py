@@ -309,7 +309,8 @@ def tell_of(first: bool) -> Callable[[float, str], None] | None:
 
 
 def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:
-    sources = sorted({case.source for case in cases})
+    from ..evaluation.volume_data import described
+
     return {
         "id": f"detection-{recipe.configuration}",
         "task": "detect",
@@ -322,7 +323,7 @@ def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict
             "intensity": "standardised above the lowest value, 8-bit levels",
         },
         "postprocessing": choice,
-        "trained_on": f"{len(cases)} volumes of {', '.join(sources)} (split train)",
+        "trained_on": f"{described(cases)} (split train)",
         "licence": "unspecified",
         "measured": {"validation": measured},
         "recipe": asdict(recipe),

@@ -294,7 +294,8 @@ def choose_weight(cases: Sequence[VolumeCase], detector: LoadedModel, classifier
 
 
 def _config(recipe, arguments: dict, cases: Sequence[VolumeCase], lesions: int, measured: dict) -> dict[str, Any]:
-    sources = sorted({case.source for case in cases})
+    from ..evaluation.volume_data import described
+
     return {
         "id": f"lesion-classifier-{recipe.configuration}",
         "task": "lesion-classifier",
@@ -303,7 +304,7 @@ def _config(recipe, arguments: dict, cases: Sequence[VolumeCase], lesions: int, 
         "arguments": json.loads(json.dumps(arguments)),
         "preprocessing": {"dimension": 3, "shape": list(recipe.shape), "margin": recipe.margin, "intensity": "standardised within the crop, 8-bit levels"},
         "postprocessing": {},
-        "trained_on": f"{lesions} lesions of {len(cases)} volumes of {', '.join(sources)} (split train)",
+        "trained_on": f"{lesions} lesions of {described(cases)} (split train)",
         "licence": "unspecified",
         "measured": {"validation, true boxes": measured},
         "recipe": asdict(recipe),

@@ -299,7 +299,7 @@ def test_two_processes_train_in_step(phantoms, tmp_path):
     assert len(list(cache.glob("*.npy"))) == 6
     # One process wrote the log and the model, and the same volumes were learnt from.
     assert len((output / "log.jsonl").read_text().splitlines()) == 2
-    assert zoo.load(output, "detect", "cpu").entry.trained_on.startswith("4 volumes")
+    assert zoo.load(output, "detect", "cpu").entry.trained_on.startswith("4 phantoms of ")
 
 
 def test_the_published_recipe(phantoms, tmp_path, monkeypatch):
