@@ -89,7 +89,11 @@ def algorithm(model: Mapping[str, Any] | None) -> tuple[str, str, dict[str, str]
     return name[:64], str(model["version"])[:64], {"SHA-256": str(model["sha256"])}
 
 
-def finish(dataset: Dataset, study: Study, identity: Result) -> Dataset:
+# What says that the original's header was de-identified (PS3.15 E.1.1).
+_DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
+
+
+def finish(dataset: Dataset, original: Original, study: Study, identity: Result) -> Dataset:
     """What all results have in common: the series' description and the times of the analysis."""
     when = made(study)
     dataset.SeriesDescription = identity.description
@@ -104,6 +108,9 @@ def finish(dataset: Dataset, study: Study, identity: Result) -> Dataset:
     for equipment in dataset.get("ContributingEquipmentSequence") or ():
         if "ContributionDateTime" in equipment:
             equipment.ContributionDateTime = f"{dataset.ContentDate}{dataset.ContentTime}"
+    for keyword in _DEIDENTIFIED:
+        if keyword in original.header:
+            setattr(dataset, keyword, original.header.get(keyword))
     if when is None:
         dataset.LongitudinalTemporalInformationModified = "REMOVED"
     return dataset

@@ -106,7 +106,7 @@ def encapsulated_pdf(study: Study, original: Original, image: sitk.Image, burned
         item.ReferencedSOPInstanceUID = original_header.SOPInstanceUID
         sources.append(item)
     dataset.SourceInstanceSequence = sources
-    return finish(dataset, study, identity)
+    return finish(dataset, original, study, identity)
 
 
 def pdf(study: Study, image: sitk.Image, patient: Sequence[tuple[str, str]] = ()) -> bytes:

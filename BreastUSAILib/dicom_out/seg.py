@@ -101,7 +101,7 @@ def segmentation(
     if not physical:
         dataset.PatientOrientation = ""
     _refer_to(dataset, original, {s.SOPInstanceUID: k for s, k in zip(stand_ins, slices, strict=True)})
-    return finish(dataset, study, identity)
+    return finish(dataset, original, study, identity)
 
 
 def segment_number(study: Study, finding: Finding) -> int | None:

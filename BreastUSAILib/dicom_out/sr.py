@@ -91,7 +91,7 @@ def report(study: Study, original: Original, segmentation: Dataset | None = None
             is_verified=False,
         )
     dataset.CodingSchemeIdentificationSequence = _own_scheme()
-    return finish(dataset, study, identity)
+    return finish(dataset, original, study, identity)
 
 
 def _items(item: Dataset) -> Iterator[Dataset]:

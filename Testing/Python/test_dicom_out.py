@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from dicom_studies import BIRADS, KINDS, dciodvfy, load, mask_on, rotation, stud
 from BreastUSAILib import dicom_out  # noqa: E402
 from BreastUSAILib.dicom_out import codes, fhir, pdf, seg, source, sr  # noqa: E402
 from BreastUSAILib.errors import DataError, DependencyError, ImageError, UsageError  # noqa: E402
-from BreastUSAILib.findings import Finding, Study  # noqa: E402
+from BreastUSAILib.findings import Finding, ImageInfo, Study  # noqa: E402
 from BreastUSAILib.grid import box_of_mask  # noqa: E402
 from BreastUSAILib.image import read_image  # noqa: E402
 
@@ -82,6 +85,48 @@ def test_a_segmentation_reads_back_voxel_for_voxel_on_the_image_s_grid(kinds, ki
         assert np.array_equal(found[number], source.mask_array(finding.mask))
 
 
+def dcmqi(name):
+    """A program of dcmqi, with which 3D Slicer reads segmentations; skip where it is not installed."""
+    beside = Path(sys.executable).with_name(name)
+    program = shutil.which(name) or (str(beside) if beside.exists() else None)
+    if program is None:
+        pytest.skip(f"{name} is not installed (pip install dcmqi)")
+    return program
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dcmqi_the_reader_of_slicer_has_the_same_voxels_in_the_same_places(kinds, kind, tmp_path):
+    program = dcmqi("segimage2itkimage")
+    _, loaded, study, original = kinds[kind]
+    seg.segmentation(study, original).save_as(tmp_path / "s.dcm", enforce_file_format=True)
+    command = [program, "--inputDICOM", tmp_path / "s.dcm", "--outputDirectory", tmp_path, "--outputType", "nrrd"]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=60)
+    if kind == "screen":  # no known pixel size, no positions: what the docs say
+        assert done.returncode != 0
+        return
+    assert done.returncode == 0, done.stderr
+    image = loaded.image if loaded.image.GetDimension() == 3 else sitk.JoinSeries(loaded.image, 0.0, 1.0)
+    for number, finding in enumerate(study.findings, 1):
+        read, wanted = sitk.ReadImage(str(tmp_path / f"{number}.nrrd")), source.mask_array(finding.mask)
+        found = np.zeros_like(wanted)
+        for index in np.argwhere(sitk.GetArrayFromImage(read))[:, ::-1].tolist():
+            found[image.TransformPhysicalPointToIndex(read.TransformIndexToPhysicalPoint(index))[::-1]] = True
+        assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", ["image", "abvs", "series"])
+def test_dcmqi_reads_the_report(kinds, kind, tmp_path):
+    program = dcmqi("tid1500reader")
+    _, _, study, original = kinds[kind]
+    segmentation = seg.segmentation(study, original)
+    sr.report(study, original, segmentation).save_as(tmp_path / "r.dcm", enforce_file_format=True)
+    command = [program, "--inputDICOM", str(tmp_path / "r.dcm"), "--outputMetadata", str(tmp_path / "r.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    read = json.loads((tmp_path / "r.json").read_text())["Measurements"]
+    assert {m["TrackingIdentifier"] for m in read} == {"L1", "L2"}
+
+
 @pytest.mark.parametrize("kind", ["series", "enhanced", "abvs", "image"])
 def test_highdicom_reads_the_same_voxels_and_the_same_affine(kinds, kind, tmp_path):
     import highdicom as hd
@@ -113,8 +158,6 @@ def test_any_grid_and_any_mask_survive(tmp_path, angles, spacing, origin, seed):
     image.SetOrigin(origin)
     image.SetDirection(np.stack([axes[:, 0], axes[:, 1], np.cross(axes[:, 0], axes[:, 1])], axis=1).ravel().tolist())
     mask = mask_on(image, seed)
-    from BreastUSAILib.findings import ImageInfo
-
     study = Study(ImageInfo.of(image, "x"), (Finding("L1", box_of_mask(mask), 0.5, mask=mask, label=1),))
     original = source.read_original(study, tuple(files))
     seg.segmentation(study, original).save_as(tmp_path / "s.dcm")
@@ -493,14 +536,10 @@ def test_missing_packages_are_told(kinds, monkeypatch, tmp_path):
 
 def test_dicom_validator_finds_no_errors(kinds, tmp_path):
     """Where the standard's DocBook files lie in ~/dicom-validator, as that program fetches them; nothing is fetched here."""
-    from pathlib import Path
-
     pytest.importorskip("dicom_validator", reason="dicom-validator is not installed")
     editions = sorted((Path.home() / "dicom-validator").glob("20*/docbook/part03.xml"))
     if not editions:
         pytest.skip("dicom-validator needs the standard's DocBook files in ~/dicom-validator, which are not there")
-    import subprocess
-
     _, loaded, study, _ = kinds["series"]
     dicom_out.write(study, loaded, tmp_path, dicom_out.DicomOptions(True, True, True))
     command = ["-m", "dicom_validator.validate_iods", "--edition", editions[-1].parents[1].name, str(tmp_path)]
