@@ -289,7 +289,7 @@ class Study:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{source} is not JSON ({error}); run the input again with --overwrite.") from error
         found = data.get("schema") if isinstance(data, dict) else None
         if found != SCHEMA:

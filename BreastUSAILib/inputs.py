@@ -224,7 +224,7 @@ def read_run(folder: Path) -> Mapping:
     """The run.json of a folder of results; empty when there is none that can be read."""
     try:
         data = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) and data.get("schema") == RUN_SCHEMA else {}
 

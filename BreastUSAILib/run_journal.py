@@ -90,7 +90,7 @@ def _of_lines(path: Path) -> Iterator[Entry]:
             for line in stream:
                 try:
                     yield Entry(**json.loads(line))
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError):
                     continue
     except OSError:
         return

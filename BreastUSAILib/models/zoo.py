@@ -60,7 +60,7 @@ def resolve(name: str | Path, task: str | None) -> tuple[ModelEntry, Path]:
             entry = ModelEntry.from_dict(json.loads(config.read_text(encoding="utf-8")), str(config))
         except OSError as error:
             raise ModelError(f"{config} cannot be read ({error.strerror}); check its permissions.") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"{config} is not JSON ({error}); train again or restore the file.") from error
         # The weights lie beside the config; a path that leads elsewhere is not followed.
         weights = folder / Path(entry.file).name

@@ -1,14 +1,12 @@
 """The pages for people: what they show, that they hold everything in themselves, and that names cannot break them."""
 
 import base64
-import csv
 import io
 import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -21,7 +19,6 @@ from BreastUSAILib import RESEARCH_USE, pictures, report
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask
 from BreastUSAILib.report_parts import title_and_unit
-from BreastUSAILib.run_overview import Result
 
 PROVENANCE = {
     "created": "2026-11-21T04:12:00+00:00",
@@ -261,54 +258,6 @@ def test_names_cannot_break_the_pages(name, tmp_path):
     assert [t for t, _ in page.tags] == [t for t, _ in plain.tags]
     shown = name.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     assert shown in page.text
-    index = Page(report.index_html([Result(name, "f", study), Result(name, message=name)], "Done.", {}))
-    assert index.text.count(shown) >= 3 and [t for t, _ in index.tags].count("script") == 1
-
-
-# ------------------------------------------------------------------------------------------------------- overview
-
-
-def test_links_of_the_overview_lead_to_the_files(tmp_path):
-    image = grey()
-    results = []
-    for folder in ("ä #1", "50% off?", "a&b", "con:x", "plain"):
-        study = study_of(image, ((10, 20), (30, 15)), name=f"/in/{folder}.png")
-        report.write_report(study, image, tmp_path / folder)
-        (tmp_path / folder / "scene.mrb").write_bytes(b"x")
-        results.append(Result(study.image.path, folder, study))
-    page = Page(report.index_html(results, "Done.", {r.folder: ["scene.mrb"] for r in results}))
-    links = [link for link in page.links if link not in ("summary.csv", "run.json")]
-    assert len(links) == 4 * len(results)
-    for link in links:
-        assert "?" not in link and "#" not in link and (tmp_path / unquote(link)).is_file()
-
-
-def test_the_overview_counts_and_lists():
-    image = grey()
-    results = [
-        Result("/in/a.png", "a", study_of(image, ((10, 20), (30, 15)), ((50, 2), (9, 9)), name="/in/a.png")),
-        Result("/in/b.png", "b", study_of(image, name="/in/b.png")),
-        Result("/in/c.png", message="/in/c.png is empty (0 bytes); copy or export it again."),
-    ]
-    html = report.index_html(results, "Finished.", {})
-    text = " ".join(Page(html).text.split())
-    assert "Results of 3 inputs" in text and "1 with a lesion 1 without 2 lesions in all 1 failed" in text
-    assert "c.png is empty (0 bytes)" in text and "No lesion found." in text and "Longest diameter, mm" in text
-    assert text.count(RESEARCH_USE) == 2
-    alts = Page(html).attributes("img", "alt")
-    assert alts == ["Preview of a.png. 2 lesions found.", "Preview of b.png. No lesion found."]
-
-
-def test_the_summary_has_a_row_for_each_finding_each_empty_input_and_each_failure():
-    image = grey()
-    two = study_of(image, ((10, 20), (30, 15)), ((50, 2), (9, 9)), name="/in/a.png")
-    results = [Result("/in/a.png", "a", two), Result("/in/b.png", "b", study_of(image)), Result("c", message="no, image")]
-    rows = list(csv.DictReader(io.StringIO(report.summary_csv(results), newline="")))
-    assert [(r["status"], r["n_findings"], r["finding"], r["folder"]) for r in rows] == [
-        ("done", "2", "L1", "a"), ("done", "2", "L2", "a"), ("done", "0", "", "b"), ("failed", "", "", ""),
-    ]  # fmt: skip
-    assert rows[0]["major_diameter_mm"] == "12.346" and rows[3]["message"] == "no, image"
-    assert list(csv.reader([report.summary_csv([])]))[0][:3] == ["input", "status", "n_findings"]
 
 
 def test_measurements_have_plain_names():
@@ -334,10 +283,6 @@ def test_measurements_without_a_value_are_told_as_such():
     study = study_of(image, ((10, 10), (20, 15)))
     study = replace(study, findings=(replace(study.findings[0], measurements=dict.fromkeys(MEASUREMENTS)),))
     assert Page(report.report_html(study, image)).text.count("not measured") == len(MEASUREMENTS)
-    results = [Result("a.png", "a", study)]
-    assert "a.png" in report.index_html(results, "Finished.", {})
-    row = next(csv.DictReader(io.StringIO(report.summary_csv(results), newline="")))
-    assert all(row[name] == "" for name in MEASUREMENTS) and report.key_figure(study.findings[0]) == ""
 
 
 def test_the_minor_diameter_is_called_what_it_is():
