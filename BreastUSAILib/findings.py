@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .acquisition import CurvedAcquisition
 from .errors import DataError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+    from .acquisition import CurvedAcquisition
 
 SCHEMA = "breastusai/study/1.0"
 BIRADS_CATEGORIES = ("3", "4A", "4B", "4C", "5")
@@ -188,8 +189,12 @@ class ImageInfo:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImageInfo:
         plain = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in data.items()}
-        curved = plain.get("acquisition")  # absent from studies of versions before
-        return cls(**{**plain, "acquisition": None if curved is None else CurvedAcquisition.from_dict(curved)})
+        curved = plain.pop("acquisition", None)  # absent from studies of versions before
+        if curved is None:
+            return cls(**plain)
+        from .acquisition import CurvedAcquisition  # numpy, which the command line's help does without
+
+        return cls(**plain, acquisition=CurvedAcquisition.from_dict(curved))
 
 
 @dataclass(frozen=True)
