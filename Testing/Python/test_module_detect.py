@@ -6,6 +6,7 @@ through run_in_slicer.py; everything else here is the real thing.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 from pathlib import Path
@@ -63,6 +64,19 @@ def test_a_picture_of_the_panel(standin, tmp_path):
 
 def test_the_self_test(standin):
     standin[1].module.BreastUSAIDetectTest().runTest()
+
+
+def test_a_model_that_learnt_from_phantoms_is_named_so_in_the_status(standin):
+    logic = standin[1].module.BreastUSAIDetectLogic()
+    _, study = _study()
+    model = {"id": "d1", "version": "1", "sha256": "0" * 64, "task": "detect", "trained_on": "100 volumes of a clinic"}
+    said = {}
+    for words in ("100 volumes of a clinic", "400 phantoms of DATA"):
+        made = dataclasses.replace(study, provenance={"models": [{**model, "trained_on": words}]})
+        said[words] = logic.summary(made, (True, False))
+    real, phantoms = said.values()
+    assert real == "1 lesion found. Hidden below, for their lower score: 1."
+    assert phantoms == f"{real} The model was trained on phantoms, not on patients."
 
 
 def test_process_changes_nothing_when_the_detection_fails(standin):
