@@ -81,6 +81,11 @@ class Look:
     deviation: np.ndarray | None
     malignancy: float | None
 
+    def map_on(self, image: sitk.Image, values: np.ndarray) -> sitk.Image:
+        """`probability` or `deviation` as a float32 image on those voxels of `image` that lie in the region; they may be none."""
+        array, place = self.region.put_back(values, image)
+        return _part_image(array, place, image)
+
 
 def segment_3d(
     image: sitk.Image,
@@ -92,6 +97,7 @@ def segment_3d(
     points: Sequence[Sequence[float]] = (),
     spacing_known: bool = True,
     progress: Callable[[float, str], None] | None = None,
+    watch: Callable[[str, Look], None] | None = None,
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Outline, judge and measure lesions of a volume.
 
@@ -106,6 +112,7 @@ def segment_3d(
         score is the mean probability in the outline.
     spacing_known : whether the image's spacing is in millimetres.
     progress : called with a fraction 0 to 1 and what is being done.
+    watch : called with the id of each finding that was outlined and what the network says there, for its maps (`Look.map_on`).
 
     Returns
     -------
@@ -149,6 +156,8 @@ def segment_3d(
             results.append(replace(finding, notes=(*finding.notes, told)))
             continue
         label += 1
+        if watch is not None:
+            watch(finding.id, outline.look)
         results.append(
             _with_mask(finding, point is None and finding.score > 0, outline, label, image, model, spacing_known)
         )
@@ -524,7 +533,7 @@ def _with_mask(
 ) -> Finding:
     from .measurements_3d import measure_3d
 
-    part = _part_image(outline, image)
+    part = _part_image(outline.inside.astype(np.uint8), outline.place, image)
     array = np.zeros(image.GetSize()[::-1], np.uint8)
     array[outline.place] = outline.inside
     mask = sitk.GetImageFromArray(array)
@@ -551,13 +560,12 @@ def _with_mask(
     )
 
 
-def _part_image(outline: _Outline, image: sitk.Image) -> sitk.Image:
-    """The outline alone as a mask on a part of the image's grid."""
-    part = sitk.GetImageFromArray(outline.inside.astype(np.uint8))
-    start = [p.start for p in outline.place[::-1]]
+def _part_image(array: np.ndarray, place: Sequence[slice], image: sitk.Image) -> sitk.Image:
+    """An array (z, y, x) as an image on the part of the image's grid at `place`."""
+    part = sitk.GetImageFromArray(array)
     part.SetSpacing(image.GetSpacing())
     part.SetDirection(image.GetDirection())
-    part.SetOrigin(image.TransformIndexToPhysicalPoint(start))
+    part.SetOrigin(image.TransformIndexToPhysicalPoint([p.start for p in place[::-1]]))
     return part
 
 

@@ -56,10 +56,11 @@ class LesionPatch:
 def patch_shape(rule: CropRule, size: Sequence[float]) -> tuple[tuple[int, int, int], float]:
     """(z, y, x) voxels of a lesion's patch, and their side in mm."""
     crop = rule.spacing(size)
-    spacing = max(_FINER * crop, _LEAST_MM)
-    canvas = rule.shape
-    across = max(canvas[0], canvas[2]) * (_TURN * _SHIFT * ZOOM)
-    sides = (across, canvas[1] * _SHIFT * ZOOM, across)
+    # On a fixed grid nothing is zoomed, and what is learnt has the grid's own voxels.
+    finer, zoom = (1.0, 1.0) if rule.finest == rule.coarsest else (_FINER, ZOOM)
+    spacing = max(finer * crop, _LEAST_MM)
+    across = max(rule.shape[0], rule.shape[2]) * (_TURN * _SHIFT * zoom)
+    sides = (across, rule.shape[1] * _SHIFT * zoom, across)
     return tuple(int(np.ceil(n * crop / spacing)) for n in sides), spacing
 
 

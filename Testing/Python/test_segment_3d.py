@@ -177,6 +177,19 @@ def test_touching_outlines_share_no_voxel():
     assert "that of L1" in again[1].notes[0]
 
 
+def test_the_maps_of_each_lesion_can_be_had():
+    image, (truth,) = scene((60, 50, 60), (0.5, 0.6, 0.7), [((30, 25, 30), 4.0)], direction=rotation(0.2, 0.1, 0.3))
+    seen = {}
+    segment_3d(image, model_of(Dark()), boxes=[box_of(image, (30, 25, 30), 4.0)], watch=seen.__setitem__)
+    look = seen["L1"]
+    probability = look.map_on(image, look.probability)
+    start = image.TransformPhysicalPointToIndex(probability.GetOrigin())
+    part = truth[tuple(slice(a, a + n) for a, n in zip(start[::-1], probability.GetSize()[::-1], strict=True))]
+    values = sitk.GetArrayFromImage(probability)
+    assert part.sum() == truth.sum() and values[part].mean() > 0.7 > 0.3 > values[~part].mean()
+    assert look.map_on(image, look.deviation).GetSize() == probability.GetSize()
+
+
 @pytest.mark.parametrize("off", [(0, 0, 0), (6, -4, 5)])
 def test_a_click_anywhere_in_a_lesion_is_enough(off):
     image, (truth,) = scene((100, 60, 90), (0.5, 0.5, 0.5), [((52, 30, 44), 6.0)])
