@@ -266,7 +266,7 @@ def test_measurements_have_plain_names():
     for name in MEASUREMENTS:
         title, unit = title_and_unit(name)
         assert title[0].isupper() and "_" not in title
-        assert bool(unit) == name.endswith(("_mm", "_mm2", "_px", "_px2", "_deg"))
+        assert bool(unit) == name.endswith(("_mm", "_mm2", "_mm3", "_ml", "_px", "_px2", "_px3", "_deg"))
     assert title_and_unit("odd_new_figure_ml") == ("Odd new figure", "ml")
 
 
