@@ -68,7 +68,7 @@ def segmentation(
     # Only slices with a lesion become frames; between the first and the last, so that memory does not grow with the volume.
     used = np.flatnonzero(np.any([m.any(axis=(1, 2)) for m in masks], axis=0))
     slices = range(int(used[0]), int(used[-1]) + 1)
-    stack = np.stack([m[slices.start : slices.stop] for m in masks], axis=-1)
+    stack = _stack([m[slices.start : slices.stop] for m in masks])
     stand_ins = [_stand_in(original, k) for k in slices]
     x, y, z = original.grid.spacing
     physical = bool(original.frame_of_reference)
@@ -126,6 +126,21 @@ def _levels(name: str, image: sitk.Image | None, original: Original) -> np.ndarr
     if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
         raise DataError(f"the map of probabilities for {name} leaves the range 0 to 1.")
     return array
+
+
+def _stack(masks: list[np.ndarray]) -> np.ndarray:
+    """Masks as highdicom takes them: segment numbers (slices, rows, columns) where they do not overlap, which is a byte a voxel
+    for all of them; else (slices, rows, columns, segments), as maps of probabilities always."""
+    plain = all(m.dtype == bool for m in masks)
+    if plain and len(masks) < 256:
+        labels = np.zeros(masks[0].shape, np.uint8)
+        for number, mask in enumerate(masks, 1):
+            if labels[mask].any():
+                break
+            labels[mask] = number
+        else:
+            return labels
+    return np.stack(masks, axis=-1)
 
 
 def _shape_of(masks: list[np.ndarray]) -> tuple[str, ...]:

@@ -168,9 +168,28 @@ def _completed(file: Path, header: Dataset) -> Dataset:
     for keyword in _TYPE_2:
         if keyword not in header:
             setattr(header, keyword, "")
+    _without_nonsense(header)
     if "Modality" not in header:
         header.Modality = "US"
     return header
+
+
+def _without_nonsense(header: Dataset) -> None:
+    """Empty what is no value of its kind, as scanners' consoles let people type it; results could not carry it on."""
+    from pydicom.multival import MultiValue
+    from pydicom.valuerep import DA, TM
+
+    if str(header.PatientSex) not in ("M", "F", "O"):
+        header.PatientSex = ""
+    for keyword, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
+        try:
+            kind(header.get(keyword) or None)
+        except ValueError:
+            setattr(header, keyword, "")
+    if isinstance(header.get("SpecificCharacterSet"), MultiValue):
+        # Code extensions (ISO 2022) begin with an empty value, which highdicom refuses; UTF-8 holds the same letters.
+        header.decode()
+        header.SpecificCharacterSet = "ISO_IR 192"
 
 
 def _position(header: Dataset, frame: int) -> np.ndarray | None:

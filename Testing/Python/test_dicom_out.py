@@ -304,6 +304,29 @@ def test_another_file_than_the_analysed_one_is_refused(kinds, tmp_path):
         source.read_headers(tmp_path / "damaged.dcm")
 
 
+@pytest.mark.parametrize(
+    "values, kept",
+    [
+        ({"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jürgen"}, {"PatientName": "Müller^Jürgen"}),
+        (
+            {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada=山田"},
+            {"PatientName": "Yamada=山田"},
+        ),
+        ({"PatientSex": "W", "PatientBirthDate": "unknown", "StudyTime": "25:00"}, {"PatientSex": "", "StudyTime": ""}),
+        ({"PatientID": "X" * 80, "SeriesNumber": None}, {"PatientID": "X" * 80}),
+    ],
+)
+def test_patients_as_people_type_them_are_carried_on_or_left_empty(tmp_path, values, kept):
+    ds = samples.us_image(samples.speckle((12, 16)), mm=(0.2, 0.1))
+    for keyword, value in values.items():
+        setattr(ds, keyword, value)
+    loaded = load(samples.save(ds, tmp_path / "odd.dcm"))
+    dicom_out.write(study_of(loaded), loaded, tmp_path, dicom_out.DicomOptions(True, True, True, "R4"))
+    for name in (dicom_out.SEG, dicom_out.SR, dicom_out.REPORT):
+        read = pydicom.dcmread(tmp_path / name)
+        assert {k: str(read.get(k) or "") for k in kept} == kept
+
+
 # ------------------------------------------------------------------------------------------------- structured report
 
 
