@@ -244,8 +244,15 @@ def _longest_along(polygon: np.ndarray, way: np.ndarray, across: np.ndarray) -> 
 
 def _orientation(inside: np.ndarray, spacing: np.ndarray) -> float | None:
     """Angle between the long axis of the ellipsoid of the same second moments and the skin, degrees."""
-    points = np.argwhere(inside) * spacing
-    covariance = np.atleast_2d(np.cov(points.T, bias=True)) + np.diag(spacing**2) / 12
+    count = inside.sum()
+    places = [np.arange(n) * step for n, step in zip(inside.shape, spacing, strict=True)]
+    # From sums over the third axis: a list of all voxels of a large mask would take gigabytes.
+    planes = {(i, j): inside.sum(axis=3 - i - j) / count for i, j in ((0, 1), (0, 2), (1, 2))}
+    lines = (planes[0, 1].sum(axis=1), planes[0, 1].sum(axis=0), planes[0, 2].sum(axis=0))
+    places = [place - place @ line for place, line in zip(places, lines, strict=True)]
+    covariance = np.diag([place**2 @ line for place, line in zip(places, lines, strict=True)] + spacing**2 / 12)
+    for (i, j), plane in planes.items():
+        covariance[i, j] = covariance[j, i] = places[i] @ plane @ places[j]
     values, vectors = np.linalg.eigh(covariance)
     if math.sqrt(values[2] / values[1]) - 1 < _ROUND:
         return None

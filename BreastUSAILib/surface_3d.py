@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _TRUNCATE = 3.5  # standard deviations after which a Gaussian ends
+_MOST_VOXELS = 8e6  # of the grid that the surface is made on; a mask that is larger is looked at more coarsely
 _STEPS = 1.5  # voxels a standard deviation on which a Gaussian is good enough
 
 
@@ -41,7 +42,7 @@ class Surface:
 
 
 def smooth_surface(inside: np.ndarray, spacing: Sequence[float], sigma: float) -> Surface:
-    """The surface of a mask without what is finer than `sigma`, around the mask's own volume.
+    """The surface of a mask without what is finer than `sigma` (or than a voxel, where the mask has millions), around its own volume.
 
     Parameters
     ----------
@@ -53,6 +54,8 @@ def smooth_surface(inside: np.ndarray, spacing: Sequence[float], sigma: float) -
     from skimage.measure import marching_cubes, mesh_surface_area
 
     spacing = np.asarray(spacing, float)
+    extent = (np.array(inside.shape) * spacing + 2 * _TRUNCATE * sigma).prod()
+    sigma = max(sigma, _STEPS * (extent / _MOST_VOXELS) ** (1 / 3)) if inside.size > _MOST_VOXELS else sigma
     # Means over blocks lose nothing that the Gaussian would leave, and fine grids become cheap.
     blocks = np.maximum(1, (sigma / _STEPS / spacing).astype(int))
     border = np.ceil((_TRUNCATE * sigma / spacing + 2) / blocks).astype(int) * blocks

@@ -149,10 +149,12 @@ class BreastUSAISegmentWidget(AnalysisPanel):
         if self._spacingOf != volumeID:
             self._spacingOf = volumeID
             self._parameterNode.pixelSpacing = mrml.spacing_by_user(volume) if volume is not None else 0.0
-            if volume is not None and self.logic.isVolume(volume) and not self._parameterNode.detections:
-                self._parameterNode.detections = next(iter(mrml.detections_of(volume)), None)
         isVolume = volume is not None and self.logic.isVolume(volume)
         where = self._parameterNode.where
+        if isVolume and where is Where.DETECTED and not self._parameterNode.detections:
+            found = mrml.detections_of(volume)
+            if found:
+                self._parameterNode.detections = found[0]
         self.offer(not isVolume, pixelSpacing="SpinBox", lesions="ComboBox", model="ComboBox", modelFolder="Edit")
         self.offer(isVolume, where="ComboBox", volumeModelFolder="Edit")
         self.offer(isVolume and where is Where.DETECTED, detections="Selector")
