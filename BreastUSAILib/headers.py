@@ -22,6 +22,10 @@ from .errors import ImageError
 
 # Bytes of a line of a NRRD header. Over longer ones, and over fields that it does not know, ITK's reader may end the process.
 _FIELD, _LONG_FIELD = 500, 2000
+_META_DIMENSIONS, _META_FILES = 10, 100_000
+# How many values a field has: the number of dimensions to this power.
+_META_COUNTS = dict.fromkeys(("DimSize", "ElementSpacing", "ElementSize", "Offset", "Position", "Origin", "CenterOfRotation"), 1)
+_META_COUNTS |= dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), 2)
 _NRRD_FIELDS = set(
     "content number type blocksize dimension space spacedimension sizes spacings thicknesses axismins axismaxs centers centerings "
     "labels units kinds min max oldmin oldmax endian encoding lineskip byteskip sampleunits spaceunits spaceorigin "
@@ -178,6 +182,40 @@ def read_nrrd_header(path: Path) -> Header:
     )
 
 
+def _check_meta_fields(path: Path, fields: dict[str, str]) -> None:
+    """Refuse what ITK's reader does not survive: numbers of values that do not go with the number of dimensions."""
+    (dimensions,) = _numbers(path, "NDims", fields.get("NDims", ""), int) or (0,)
+    if not 1 <= dimensions <= _META_DIMENSIONS:
+        raise _malformed(path, f"{fields.get('NDims', 'no')[:60]} dimensions")
+    for name, value in fields.items():
+        power = _META_COUNTS.get(name)
+        if power is not None and len(_numbers(path, name, value)) != dimensions**power:
+            raise _malformed(path, f"{name}: {value[:60]!r}")
+        if len(value) > _FIELD and name not in ("Name", "Comment", "ElementDataFile"):
+            raise _malformed(path, f"a field of {len(value)} characters")
+    data = fields["ElementDataFile"].split()
+    if "%" in fields["ElementDataFile"]:
+        numbers = _numbers(path, "ElementDataFile", " ".join(data[1:4]), int)
+        if len(data) != 4 or numbers[2] < 1 or not 0 <= numbers[1] - numbers[0] < _META_FILES:
+            raise _malformed(path, f"ElementDataFile: {fields['ElementDataFile'][:60]!r}")
+
+
+def _check_zlib(path: Path, file: Path, offset: int) -> None:
+    """Refuse a damaged stream of compressed pixels, over which ITK's reader never comes to an end."""
+    inflate = zlib.decompressobj(wbits=47)  # zlib or gzip, as ITK's reader
+    try:
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            while not inflate.eof and (chunk := stream.read(1 << 18)):
+                while chunk and not inflate.eof:
+                    inflate.decompress(chunk, 1 << 24)  # a piece at a time, however much it would become
+                    chunk = inflate.unconsumed_tail
+    except (OSError, zlib.error):
+        raise ImageError(f"{path} is damaged or incomplete; copy or export it again.") from None
+    if not inflate.eof:
+        raise ImageError(f"{path} is damaged or incomplete; copy or export it again.")
+
+
 def read_meta_header(path: Path) -> Header:
     """The header of a .mha or .mhd file."""
     text = _text(path)
@@ -188,11 +226,15 @@ def read_meta_header(path: Path) -> Header:
             break
     if "DimSize" not in fields or "ElementDataFile" not in fields:
         raise _malformed(path, "no DimSize or ElementDataFile")
+    _check_meta_fields(path, fields)
     data = fields["ElementDataFile"]
     if data.split()[:1] == ["LIST"]:
         _check_data_files(path, _list_after(text, match.end()))
     elif data.upper() != "LOCAL":
         _check_data_files(path, [data.split()[0] if "%" in data else data])
+    if fields.get("CompressedData", "").lower().startswith("t"):
+        local = data.upper() == "LOCAL"
+        _check_zlib(path, path if local else path.parent / data, text.find("\n", match.end()) + 1 if local else 0)
     size = _numbers(path, "DimSize", fields["DimSize"], int)
     stated = fields.get("ElementSpacing", fields.get("ElementSize"))
     spacing = None if stated is None else _numbers(path, "ElementSpacing", stated)
