@@ -19,7 +19,16 @@ from .folder import CONFIG
 if TYPE_CHECKING:
     from torch import nn
 
-NETWORKS = {"roi_cnn.RoiCnn", "detection.DetectionNetwork", "lesion_classifier.LesionClassifier", "vnet.VNet", "unet.SegmentationUNet"}
+NETWORKS = {
+    "roi_cnn.RoiCnn",
+    "detection.DetectionNetwork",
+    "lesion_classifier.LesionClassifier",
+    "vnet.VNet",
+    "unet.SegmentationUNet",
+    "g_cnn.GCnn",
+    "mt_net.MtNet",
+    "sn_net.SnNet",
+}
 """What a catalogue or a user's config.json may name; anything else is refused rather than imported."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,9 @@ class Learner:
     rate, weight_decay : of AdamW; the rate is the highest of a cosine.
     decay : of the averaged weights.
     resume : whether a checkpoint counts.
+    optimiser : makes another optimiser of the parameters than AdamW, for recipes that follow a paper; `rate` and `weight_decay`
+        are then its maker's business.
+    schedule : the rate at `progress` 0..1 of the run, instead of the cosine.
 
     Attributes
     ----------
@@ -51,16 +54,22 @@ class Learner:
         weight_decay: float,
         decay: float,
         resume: bool,
+        optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        schedule: Callable[[float], float] | None = None,
     ) -> None:
         self.network, self.path, self.settings, self.group = network, checkpoint, settings, group
-        self.epochs, self.rate = epochs, rate
+        self.epochs = epochs
         state = load_checkpoint(checkpoint) if resume else None
         if state is not None and state["recipe"] != settings:
             raise UsageError(
                 f"{checkpoint} belongs to another recipe or other data; choose another --output or delete it."
             )
         self._average = ExponentialAverage(network, decay)
-        self.optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=weight_decay)
+        if optimiser is None:
+            self.optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=weight_decay)
+        else:
+            self.optimiser = optimiser(network.parameters())
+        self._schedule = schedule or (lambda progress: cosine_rate(progress, rate))
         self.first_epoch = 0
         if state is not None:
             network.load_state_dict(state["network"])
@@ -81,7 +90,7 @@ class Learner:
         `progress` : epochs done, with the part of this one.
         """
         for parameters in self.optimiser.param_groups:
-            parameters["lr"] = cosine_rate(progress / self.epochs, self.rate)
+            parameters["lr"] = self._schedule(progress / self.epochs)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         figures = self.group.average(self.network, figures.detach().float().cpu())

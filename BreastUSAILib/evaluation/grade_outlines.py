@@ -1,0 +1,124 @@
+"""The lesion's outline in each labelled image, as the annotation has it or as the segmentation finds it; the latter is kept on disk.
+
+Segmenting an image takes about a second and grading is trained, chosen and measured many times on the same outlines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..atomic import atomic_path, output_error, write_text
+from ..errors import UsageError
+from .segmentation_data import Case, load_pixels
+
+if TYPE_CHECKING:
+    from ..models.zoo import LoadedModel
+
+OUTLINES = ("true", "refined", "unrefined", "none")
+"""The annotation; what ROI-CNN finds with and without Chan-Vese; nothing, so that the whole image is looked at (the paper's
+"Refined", "No Refined" and "No ROI-CNN")."""
+
+
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask (H, W) bool; an empty one stays."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    if count < 2:
+        return mask
+    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+
+
+@dataclass
+class FoundOutlines:
+    """What a segmentation model finds, image by image, kept in `folder` as PNG files; another model's are refused.
+
+    Attributes
+    ----------
+    model : ROI-CNN.
+    folder : where the masks lie; None: nothing is kept.
+    """
+
+    model: LoadedModel
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.folder is None:
+            return
+        about = self.folder / "outlines.json"
+        said = {"model": self.model.entry.id, "sha256": self.model.entry.sha256}
+        if about.is_file():
+            if json.loads(about.read_text(encoding="utf-8")) != said:
+                raise UsageError(
+                    f"{self.folder} holds the outlines of another segmentation model; choose another folder or delete it."
+                )
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(self.folder, error) from error
+        write_text(about, json.dumps(said) + "\n")
+
+    def of(self, case: Case, refine: bool = True) -> np.ndarray:
+        """(H, W) bool; empty where nothing is found."""
+        from PIL import Image
+
+        path = None
+        if self.folder is not None:
+            path = self.folder / ("refined" if refine else "unrefined") / case.source / f"{case.id}.png"
+            if path.is_file():
+                return np.asarray(Image.open(path)) > 0
+        mask = self._segment(case, refine)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
+        return mask
+
+    def _segment(self, case: Case, refine: bool) -> np.ndarray:
+        import SimpleITK as sitk
+
+        from ..image import as_2d, read_image
+        from ..segment import SegmentOptions, segment_2d
+
+        loaded = read_image(case.image)
+        plane = as_2d(loaded.image)
+        findings, _ = segment_2d(
+            plane, self.model, SegmentOptions(refine=refine), spacing_known=False, area=loaded.area
+        )
+        if not findings:
+            return np.zeros(plane.GetSize()[::-1], bool)
+        return sitk.GetArrayViewFromImage(findings[0].mask) > 0
+
+
+def outline(case: Case, which: str, found: FoundOutlines | None) -> np.ndarray:
+    """The outline (H, W) bool of one of `OUTLINES`; of several annotated lesions the largest, as the segmentation keeps one.
+
+    `found` may be None for "true" and "none".
+    """
+    pixels, truth = load_pixels(case)
+    if which == "true":
+        return largest_part(truth)
+    if which == "none":
+        return np.zeros(pixels.shape, bool)
+    if which not in OUTLINES or found is None:
+        raise UsageError(
+            f"outline {which!r} is unknown or has no segmentation model; choose one of {', '.join(OUTLINES)}."
+        )
+    return found.of(case, refine=which == "refined")
+
+
+def prepare(cases: Iterable[Case], found: FoundOutlines, progress: Callable[[int], None] | None = None) -> int:
+    """Have the outlines of all cases on disk; returns in how many nothing was found."""
+    empty = 0
+    for number, case in enumerate(cases, start=1):
+        empty += not found.of(case).any()
+        if progress is not None:
+            progress(number)
+    return empty
