@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from .errors import ImageError, UsageError
 from .findings import BIRADS_CATEGORIES, Finding
 from .grade_terms import CATEGORIES, DESCRIPTORS, classes_of, description
-from .grid import as_2d
+from .grid import as_2d, physical_to_index
 from .lesion_view import ViewRule, Window, cut, network_input, several
 from .letterbox import to_unit_range
 
@@ -327,18 +327,21 @@ def with_grade(finding: Finding, grade: Grade, models: GradeModels, pooling: Poo
     )
 
 
-def _mask_of(finding: Finding, plane: sitk.Image) -> np.ndarray:
+def _mask_of(finding: Finding, plane: sitk.Image, image: sitk.Image) -> np.ndarray:
     """The finding's mask, or its box where it has none, as (H, W) bool. ImageError where the mask is of another grid."""
     if finding.mask is not None:
         mask = as_2d(finding.mask)
         if mask is None or mask.GetSize() != plane.GetSize():
             raise ImageError(f"The mask of {finding.id} is not on the image's grid; segment this image again.")
         return sitk.GetArrayViewFromImage(mask) > 0
-    height, width = plane.GetSize()[::-1]
-    centre = np.array(plane.TransformPhysicalPointToContinuousIndex(finding.box.center[:2])) + 0.5
-    half = np.array(finding.box.size[:2]) / plane.GetSpacing() / 2
-    low = np.clip(np.floor(centre - half), 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(centre + half), 0, (width, height)).astype(int)
+    # The slice of a volume with a single one has no place in space; the image has.
+    index = physical_to_index(image, finding.box.center[: image.GetDimension()]) + 0.5
+    half = np.array(finding.box.size[: image.GetDimension()]) / image.GetSpacing() / 2
+    flat = [axis for axis, n in enumerate(image.GetSize()) if n == 1]
+    kept = [axis for axis in range(image.GetDimension()) if image.GetDimension() == 2 or axis != flat[-1]]
+    width, height = plane.GetSize()
+    low = np.clip(np.floor(index - half)[kept], 0, (width, height)).astype(int)
+    high = np.clip(np.ceil(index + half)[kept], 0, (width, height)).astype(int)
     mask = np.zeros((height, width), bool)
     mask[low[1] : high[1], low[0] : high[0]] = True
     return mask
@@ -383,7 +386,7 @@ def grade(
     for number, finding in enumerate(findings):
         if progress is not None:
             progress(number / len(findings), f"grading {finding.id}")
-        mask = _mask_of(finding, plane)[part]
+        mask = _mask_of(finding, plane, image)[part]
         said, _ = answers(pixels, mask, models, options, spacing[1] / spacing[0])
         graded.append(with_grade(finding, concluded(said, pooling), models, pooling))
     if progress is not None:

@@ -1,0 +1,75 @@
+"""What grading models say of labelled images; shared by the choice of how they are pooled and by their evaluation."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..grade import SYSTEMS, Answers, GradeModels, GradeOptions, answers
+from .grade_outlines import OUTLINES, FoundOutlines, outline
+from .segmentation_data import Case, load_pixels
+
+
+def answers_on(
+    cases: Sequence[Case],
+    models: GradeModels,
+    options: GradeOptions,
+    which: str,
+    found: FoundOutlines | None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[Answers], list[bool]]:
+    """What the models say of each case, and whether its outline was there (the whole image is looked at otherwise)."""
+    from ..image import read_image
+
+    said, outlined = [], []
+    for number, case in enumerate(cases, start=1):
+        pixels, _ = load_pixels(case)
+        mask = outline(case, which, found)
+        area = read_image(case.image).area
+        x, y, width, height = area if area is not None else (0, 0, pixels.shape[1], pixels.shape[0])
+        part = (slice(y, y + height), slice(x, x + width))
+        said.append(answers(pixels[part], mask[part], models, options)[0])
+        outlined.append(bool(mask.any()))
+        if progress is not None:
+            progress(number)
+    return said, outlined
+
+
+def outlines_for(which: Sequence[str], segmentation: str, cache: Path | None, device: str) -> FoundOutlines | None:
+    """What finds the outlines, where any but the annotated ones are asked for."""
+    from ..models.zoo import load
+
+    if not set(which) & {"refined", "unrefined"}:
+        return None
+    return FoundOutlines(load(segmentation, "segment", device), cache)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The models and how they look, alike for pooling and evaluation."""
+    for system in SYSTEMS:
+        parser.add_argument(f"--{system}", metavar="ID|DIR", help=f"model of the task grade-{system}")
+    parser.add_argument(
+        "--outline",
+        choices=OUTLINES,
+        default="refined",
+        help="of the lesion: found, with or without Chan-Vese, annotated, or none: the whole image",
+    )
+    parser.add_argument(
+        "--segmentation", default="", metavar="ID|DIR", help="segmentation model; default: the one that ships"
+    )
+    parser.add_argument("--outline-cache", type=Path, metavar="DIR", help="keeps what the segmentation finds")
+    parser.add_argument("--no-maps", action="store_true", help="without each other's activation maps (no REM)")
+    parser.add_argument("--one-crop", action="store_true", help="one crop of each lesion instead of several (no MIP)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+def models_of(args: argparse.Namespace) -> GradeModels:
+    """The models that the command line names. UsageError where there are none."""
+    from ..models.zoo import load
+
+    return GradeModels(**{s: load(name, f"grade-{s}", args.device) for s in SYSTEMS if (name := getattr(args, s))})
+
+
+def options_of(args: argparse.Namespace) -> GradeOptions:
+    return GradeOptions(enhance=not args.no_maps, several=not args.one_crop)

