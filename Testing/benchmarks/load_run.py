@@ -48,7 +48,7 @@ def main() -> int:
         make_studies(folder / "in", args.studies)
         model = seeds.model_folder(folder / "model")
         command = [sys.executable, "-m", "BreastUSAILib", "run", str(folder / "in"), "--output", str(folder / "out")]
-        command += ["--model", str(model), "--device", "cpu", "--jobs", str(args.jobs), "--no-scene", "--quiet"]
+        command += ["--model", str(model), "--device", "cpu", "--jobs", str(args.jobs), "--no-scene", "--no-refine", "--quiet"]
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT)
         me, tenth = psutil.Process(process.pid), 0
