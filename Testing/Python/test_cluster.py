@@ -114,15 +114,13 @@ def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
 def test_cancel_ends_the_work_of_the_workers(cluster, tmp_path):
     for name in ("hang1", "hang2", "hang3"):
         image_at(tmp_path / "in" / f"{name}.png")
-    begun = threading.Event()
 
     def stop():
-        begun.wait(60)
-        time.sleep(1.0)
+        while not any(task.state == "processing" for task in list(cluster.scheduler.tasks.values())):
+            time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=stop, daemon=True).start()
-    begun.set()
     result = cluster_run([tmp_path / "in"], tmp_path / "out", cluster.scheduler_address)
     assert result.cancelled and not len(result.results)
     with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:

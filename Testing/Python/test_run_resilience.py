@@ -272,10 +272,11 @@ def test_a_disk_that_fills_up_costs_no_study_that_was_finished(tmp_path):
     out = tmp_path / "out"
     fake_run([tmp_path / "in" / "a.png"], out)
     before = {p.name: p.read_bytes() for p in (out / "a").iterdir()}
+    room = len(before["report.html"]) - 1  # enough for the run's own record
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, old[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, old[1]))
         result = fake_run([tmp_path / "in"], out, overwrite=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
