@@ -1,0 +1,241 @@
+"""Grading as a task: what a network sees, what becomes of several answers, findings with grades."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from grade_cases import SIZE, grade_folder, image_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from BreastUSAILib.errors import ImageError, UsageError
+from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
+from BreastUSAILib.grade import (
+    GradeModels,
+    GradeOptions,
+    Pooling,
+    answers,
+    concluded,
+    grade,
+    graded_categories,
+    network_inputs,
+)
+from BreastUSAILib.grid import box_of_mask
+from BreastUSAILib.lesion_view import ViewRule, Window, cut, several
+from BreastUSAILib.models.zoo import load
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    names = ("gcnn", "mtnet", "snnet")
+    return GradeModels(**{s: load(grade_folder(folder / s, s), f"grade-{s}", "cpu") for s in names})
+
+
+@pytest.fixture(scope="module")
+def lesion():
+    pixels, mask = image_of(True, np.random.default_rng(3))
+    image = sitk.GetImageFromArray(pixels)
+    image.SetSpacing((0.2, 0.2))
+    shape = sitk.GetImageFromArray(mask.astype(np.uint8))
+    shape.CopyInformation(image)
+    finding = Finding("L1", box_of_mask(shape), 0.9, mask=shape, label=1, measurements={"height_to_width_ratio": 1.6})
+    return image, finding
+
+
+# ------------------------------------------------------------------------------------------------------ what is seen
+
+
+def test_cut_takes_what_the_window_says():
+    array = np.arange(12 * 10, dtype=np.float32).reshape(12, 10)
+    values, valid = cut(array, Window((6.0, 5.0), (4.0, 6.0)), (4, 6))
+    assert np.array_equal(values[0, 0].numpy(), array[4:8, 2:8]) and bool((valid == 1).all())
+
+
+def test_cut_says_what_lies_outside():
+    array = np.full((8, 8), 5.0, np.float32)
+    values, valid = cut(array, Window((0.0, 4.0), (8.0, 8.0)), (8, 8))
+    assert not valid[0, 0, :4].any() and bool((valid[0, 0, 4:] == 1).all())
+    assert not values[0, 0, :4].any() and bool((values[0, 0, 4:] == 5).all())
+    nothing, valid = cut(array, Window((-50.0, 4.0), (8.0, 8.0)), (8, 8))
+    assert not nothing.any() and not valid.any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(-20, 30), st.integers(-20, 30), st.floats(3, 60), st.floats(3, 60))
+def test_cut_of_a_constant_is_that_constant_wherever_it_is_valid(y, x, height, width):
+    values, valid = cut(np.full((20, 24), 7.0, np.float32), Window((y, x), (height, width)), (9, 11))
+    inside = valid > 1e-3
+    assert torch.allclose(values[inside], torch.tensor(7.0), atol=1e-3) and not values[~inside].any()
+
+
+def test_several_crops_are_spread_evenly_along_the_long_side():
+    array = np.tile(np.arange(60, dtype=np.float32), (20, 1))
+    values, valid = several(array, Window.whole(array.shape), 20)
+    assert values.shape == valid.shape == (5, 1, 20, 20)
+    assert np.allclose([v[0, 0, 0].item() for v in values], [0, 10, 20, 30, 40])
+    assert len(several(array[:, :20], Window.whole((20, 20)), 20)[0]) == 1
+    tall, _ = several(array.T, Window.whole((60, 20)), 20)
+    assert tall.shape == (5, 1, 20, 20) and np.allclose([v[0, 0, 0].item() for v in tall], [0, 10, 20, 30, 40])
+
+
+def test_window_is_square_in_millimetres():
+    window = Window.of_mask(np.pad(np.ones((20, 40), bool), 5)).square(pixel_aspect=2.0)
+    assert window.sides == (20.0, 40.0) and window.centre == (15.0, 25.0)
+
+
+def test_without_an_outline_all_of_the_image_is_looked_at():
+    rule = ViewRule(SIZE)
+    assert rule.window(np.zeros((30, 50), bool)) == Window.whole((30, 50))
+    assert replace(rule, view="image").window(np.ones((30, 50), bool)) == Window.whole((30, 50))
+
+
+def test_inputs_do_not_depend_on_gain_and_offset(lesion):
+    pixels, mask = sitk.GetArrayFromImage(lesion[0]).astype(np.float32), sitk.GetArrayFromImage(lesion[1].mask) > 0
+    rule, options = ViewRule(SIZE), GradeOptions()
+    assert torch.allclose(
+        network_inputs(pixels, mask, rule, options), network_inputs(pixels * 3 - 40, mask, rule, options), atol=1e-3
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ what is said
+
+
+def _log(*chances):
+    return np.log(np.array(chances, float))
+
+
+def test_pooling_by_hand():
+    said = {"mtnet": {"malignancy": _log(0.2, 0.8)}, "gcnn": {"malignancy": _log(0.5, 0.5)}}
+    assert Pooling({"malignancy": {"mtnet": 1.0, "gcnn": 0.0}}).pooled(said, "malignancy") == pytest.approx([0.2, 0.8])
+    # Half of each: odds sqrt(4 x 1) = 2.
+    assert Pooling().pooled(said, "malignancy")[1] == pytest.approx(2 / 3)
+    # A temperature of 1/2 squares the odds.
+    assert Pooling({}, {"malignancy": 0.5}).pooled(said, "malignancy")[1] == pytest.approx(0.8)
+    assert Pooling().pooled(said, "solid") is None
+
+
+def test_pooling_of_a_scale_with_and_without_category_2_speaks_of_3_to_5():
+    said = {"gcnn": {"birads": _log(*[1 / 6] * 6)}, "mtnet": {"birads": _log(*[0.2] * 5)}}
+    assert Pooling().pooled(said, "birads") == pytest.approx([0.2] * 5)
+
+
+def test_systems_that_disagree_are_not_sure():
+    said = {"mtnet": {"malignancy": _log(0.1, 0.9)}, "gcnn": {"malignancy": _log(0.8, 0.2)}}
+    unsure = concluded(said, Pooling(disagreement=0.5))
+    assert "disagree" in unsure.doubts[0] and "0.90" in unsure.doubts[0]
+    assert not concluded(said, Pooling(disagreement=0.75)).doubts
+    same_side = {"mtnet": {"malignancy": _log(0.1, 0.9)}, "gcnn": {"malignancy": _log(0.8, 0.2)}}
+    assert not concluded(same_side, Pooling(disagreement=0.5, threshold=0.1)).doubts
+
+
+def test_categories_are_reported_among_3_to_5():
+    among, two = graded_categories({"2": 0.5, "3": 0.25, "4A": 0.25, "4B": 0.0, "4C": 0.0, "5": 0.0})
+    assert two == 0.5 and among["3"] == among["4A"] == 0.5 and sum(among.values()) == 1
+    assert graded_categories({"2": 1.0, "3": 0.0, "4A": 0.0, "4B": 0.0, "4C": 0.0, "5": 0.0})[0]["5"] == 0.2
+
+
+def test_findings_come_back_graded_and_keep_what_they_had(models, lesion):
+    image, finding = lesion
+    steps = []
+    (graded,) = grade(image, [finding], models, progress=lambda f, m: steps.append((f, m)))
+    assert graded.box == finding.box and graded.mask is finding.mask and graded.score == finding.score
+    assert 0 <= graded.malignancy <= 1 and 0 <= graded.solid_nodule <= 1
+    assert sum(graded.birads.values()) == pytest.approx(1)
+    assert graded.evidence["shape_oval"] + graded.evidence["shape_round"] + graded.evidence[
+        "shape_irregular"
+    ] == pytest.approx(1)
+    assert {"malignancy_gcnn", "malignancy_mtnet", "malignancy_snnet", "birads_2"} <= set(graded.evidence)
+    assert graded.models == {f"grade-{s}": f"small-{s}" for s in ("gcnn", "mtnet", "snnet")}
+    assert any("not calibrated" in note for note in graded.notes)
+    assert any("not parallel" in note for note in graded.notes)
+    assert steps[-1] == (1.0, "done")
+    study = Study(ImageInfo.of(image, "a.png"), (graded,))
+    assert Study.from_json(study.to_json()).findings[0].birads == dict(graded.birads)
+
+
+def test_no_findings_no_grades(models, lesion):
+    assert grade(lesion[0], [], models) == ()
+
+
+def test_box_alone_is_enough_in_2d_and_in_a_volume_of_one_slice(models, lesion):
+    image, finding = lesion
+    options = GradeOptions(several=False)
+    flat = grade(image, [replace(finding, mask=None)], models, options)[0].malignancy
+    array = sitk.GetArrayFromImage(image)
+    volume = sitk.GetImageFromArray(array[None])
+    volume.SetSpacing((0.2, 0.2, 1.0))
+    volume.SetOrigin((11.0, -7.0, 40.0))
+    mask = sitk.GetImageFromArray(sitk.GetArrayFromImage(finding.mask)[None])
+    mask.CopyInformation(volume)
+    there = Finding("L1", box_of_mask(mask), 0.9)
+    assert grade(volume, [there], models, options)[0].malignancy == pytest.approx(flat, abs=1e-5)
+
+
+def test_ultrasound_area_is_what_is_looked_at(models, lesion):
+    image, finding = lesion
+    width, height = image.GetSize()
+    framed = sitk.ConstantPad(image, (30, 10), (20, 5), 255)
+    mask = sitk.ConstantPad(finding.mask, (30, 10), (20, 5), 0)
+    framed.SetOrigin((0, 0))
+    mask.SetOrigin((0, 0))
+    inside = grade(framed, [replace(finding, mask=mask)], models, area=(30, 10, width, height))
+    assert inside[0].malignancy == pytest.approx(grade(image, [finding], models)[0].malignancy, abs=1e-6)
+
+
+def test_volumes_and_masks_of_other_grids_are_refused(models, lesion):
+    image, finding = lesion
+    with pytest.raises(ImageError, match="several slices"):
+        grade(sitk.Image(8, 8, 3, sitk.sitkUInt8), [finding], models)
+    with pytest.raises(ImageError, match="L1"):
+        grade(image, [replace(finding, mask=sitk.Image(5, 5, sitk.sitkUInt8))], models)
+
+
+def test_a_model_is_needed():
+    with pytest.raises(UsageError, match="needs a model"):
+        GradeModels()
+
+
+def test_each_model_works_alone(models, lesion):
+    image, finding = lesion
+    alone = grade(image, [finding], GradeModels(gcnn=models.gcnn))[0]
+    assert alone.solid_nodule is None and alone.birads is not None and alone.malignancy is not None
+
+
+def test_switches_change_what_is_seen(models, lesion):
+    pixels, mask = sitk.GetArrayFromImage(lesion[0]), sitk.GetArrayFromImage(lesion[1].mask) > 0
+    basic, maps = answers(pixels, mask, models, GradeOptions(enhance=False, several=False))
+    enhanced, _ = answers(pixels, mask, models, GradeOptions(enhance=True, several=False))
+    crops, none = answers(pixels, mask, models, GradeOptions(enhance=False, several=True))
+    assert not np.array_equal(basic["mtnet"]["malignancy"], enhanced["mtnet"]["malignancy"])
+    assert not np.array_equal(basic["mtnet"]["malignancy"], crops["mtnet"]["malignancy"])
+    assert np.array_equal(basic["gcnn"]["birads"], crops["gcnn"]["birads"])
+    assert set(maps) == {"mtnet", "snnet"} and maps["mtnet"].shape == (SIZE, SIZE) and not none
+
+
+def test_pooling_counts_only_for_the_models_that_it_was_chosen_for(tmp_path, lesion):
+    chosen = {
+        "models": {"mtnet": "small-mtnet"},
+        "weights": {},
+        "temperatures": {"malignancy": 2.0},
+        "threshold": 0.3,
+        "disagreement": None,
+    }
+    mtnet = load(grade_folder(tmp_path / "m", "mtnet", pooling=json.loads(json.dumps(chosen))), "grade-mtnet", "cpu")
+    assert GradeModels(mtnet=mtnet).pooling.threshold == 0.3
+    gcnn = load(grade_folder(tmp_path / "g", "gcnn"), "grade-gcnn", "cpu")
+    assert not GradeModels(mtnet=mtnet, gcnn=gcnn).pooling.calibrated
+    graded = grade(lesion[0], [lesion[1]], GradeModels(mtnet=mtnet))[0]
+    assert graded.evidence["malignancy_threshold"] == 0.3
+    assert any("operating point 0.30" in note for note in graded.notes) and not any(
+        "calibrated" in n for n in graded.notes
+    )
+
+
+def test_a_box_at_the_image_border_is_graded(models, lesion):
+    image, _ = lesion
+    corner = Finding("L1", Box((0.0, 0.0, 0.0), (4.0, 4.0, 0.0)), 0.5)
+    assert 0 <= grade(image, [corner], models)[0].malignancy <= 1

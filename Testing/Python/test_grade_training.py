@@ -1,0 +1,290 @@
+"""The recipe of grading, the choice of how answers are pooled and the protocol, on a tiny data set and tiny networks."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from grade_cases import SIZE, SMALL_G, SMALL_MT, SMALL_SN, data_folder, grade_folder
+
+from BreastUSAILib.cli import main
+from BreastUSAILib.errors import DataError, UsageError
+from BreastUSAILib.evaluation import grade as protocol
+from BreastUSAILib.evaluation.grade_outlines import FoundOutlines, largest_part, outline
+from BreastUSAILib.evaluation.segmentation_data import read_cases
+from BreastUSAILib.grade import Pooling
+from BreastUSAILib.lesion_view import ViewRule
+from BreastUSAILib.models.zoo import load
+from BreastUSAILib.networks import g_cnn, mt_net, sn_net
+from BreastUSAILib.training import grade as recipe_module
+from BreastUSAILib.training.detection_crops import generator_of
+from BreastUSAILib.training.grade import COMPACT, PAPER, GradeRecipe, train
+from BreastUSAILib.training.grade_batches import Lesions, draw_order, rate_steps, warped_outlines
+from BreastUSAILib.training.grade_choice import best_temperature, choose, marginal_loss, operating_point
+
+OUTPUTS = {"malignancy": 2, "birads": 6}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return data_folder(tmp_path_factory.mktemp("set") / "breast")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for module, arguments in ((mt_net, SMALL_MT), (sn_net, SMALL_SN), (g_cnn, SMALL_G)):
+        monkeypatch.setattr(module, "COMPACT", {"in_channels": 1, **arguments})
+        monkeypatch.setattr(module, "PAPER", {"in_channels": 1, **arguments})
+
+
+def _recipe(system, **changes):
+    values = {"epochs": 2, "batch": 6, "size": SIZE, "outlines": ("true",), "imagenet": False, "rate": 1e-3}
+    return GradeRecipe(**{"system": system, **values, **changes})
+
+
+# ---------------------------------------------------------------------------------------------------------- batches
+
+
+def test_what_is_seen_plainly_is_what_inference_sees(data):
+    from BreastUSAILib.evaluation.segmentation_data import load_pixels
+    from BreastUSAILib.grade import GradeOptions, network_inputs
+
+    case = read_cases(data)[0]
+    rule = ViewRule(SIZE, mask=True)
+    pixels, mask = load_pixels(case)
+    wanted = network_inputs(pixels, largest_part(mask), rule, GradeOptions(mirror=False))
+    seen = Lesions([case], rule, OUTPUTS, spare=1.0).plain(torch.tensor([0]))
+    assert seen.shape == wanted.shape == (1, 2, SIZE, SIZE)
+    assert float((seen[:, 0] - wanted[:, 0]).abs().max()) < 0.05  # 8-bit levels
+    assert torch.equal(seen[:, 1], wanted[:, 1])
+
+
+def test_variation_follows_the_generator_and_keeps_labels(data):
+    lesions = Lesions(read_cases(data)[:4], ViewRule(SIZE, mask=True), OUTPUTS, ("true", "none"))
+    indices = torch.tensor([0, 3])
+    first, again, other = (lesions.varied(indices, generator_of(seed)) for seed in (1, 1, 2))
+    assert first.shape == (2, 2, SIZE, SIZE) and torch.isfinite(first).all()
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert set(lesions.varied(indices, generator_of(1))[:, 1].unique().tolist()) <= {0.0, 1.0}
+    plain = lesions.varied(indices, generator_of(1), paper=True)
+    assert plain.shape == first.shape and torch.isfinite(plain).all()
+    assert lesions.labels(indices)["birads"].shape == (2, 6)
+
+
+def test_rough_outlines_are_outlines_of_much_the_same():
+    mask = torch.zeros(40, 1, 64, 64)
+    mask[:, :, 20:44, 16:48] = 1
+    rough = warped_outlines(mask, generator_of(5))
+    there = rough.sum((1, 2, 3)) > 0
+    assert 25 <= int(there.sum()) <= 40
+    overlap = 2 * (rough * mask).sum((1, 2, 3)) / (rough + mask).sum((1, 2, 3))
+    assert float(overlap[there].min()) > 0.75 and float(overlap[there].max()) == 1
+
+
+def test_order_sees_each_once_or_as_the_balance_says(data):
+    cases = [c for c in read_cases(data) if c.label != "normal"]
+    assert sorted(draw_order(cases, {}, generator_of(0)).tolist()) == list(range(20))
+    # All are of one data set: there is nothing to balance.
+    assert sorted(draw_order(cases, {"breast": 3.0}, generator_of(0)).tolist()) == list(range(20))
+
+
+def test_rates_of_the_paper():
+    rates = [rate_steps(p, 4, 1.0) for p in (0, 0.2, 0.25, 0.5, 0.99)]
+    assert rates == pytest.approx([1, 1, 0.9, 0.81, 0.729])
+
+
+# --------------------------------------------------------------------------------------------------------- outlines
+
+
+def test_outlines_that_were_found_are_kept_and_belong_to_a_model(data, tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    case = read_cases(data)[0]
+    model = SimpleNamespace(entry=SimpleNamespace(id="a", sha256="1"))
+    calls = []
+
+    def segment(self, case, refine):
+        calls.append(refine)
+        return np.pad(np.ones((10, 12), bool), ((20, 30), (30, 30)))
+
+    monkeypatch.setattr(FoundOutlines, "_segment", segment)
+    found = FoundOutlines(model, tmp_path / "kept")
+    assert np.array_equal(
+        outline(case, "refined", found), outline(case, "refined", FoundOutlines(model, tmp_path / "kept"))
+    )
+    assert outline(case, "unrefined", found).sum() == 120 and calls == [True, False]
+    other = SimpleNamespace(entry=SimpleNamespace(id="a", sha256="2"))
+    with pytest.raises(UsageError, match="another segmentation model"):
+        FoundOutlines(other, tmp_path / "kept")
+    assert not outline(case, "none", None).any() and outline(case, "true", None).any()
+    with pytest.raises(UsageError):
+        outline(case, "refined", None)
+
+
+def test_largest_part_of_several():
+    mask = np.zeros((9, 9), bool)
+    mask[0, 0] = mask[4:7, 4:7] = True
+    assert largest_part(mask).sum() == 9 and largest_part(mask & False).sum() == 0
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("system", ["gcnn", "pair"])
+def test_training_leaves_models_that_load_and_goes_on_after_a_kill(system, small, data, tmp_path, capsys):
+    recipe = _recipe(system)
+    whole = train([data], tmp_path / "whole", recipe, device="cpu")
+    folders = [whole] if system == "gcnn" else [whole / "mtnet", whole / "snnet"]
+    names = [system] if system == "gcnn" else ["mtnet", "snnet"]
+    for folder, name in zip(folders, names, strict=True):
+        model = load(folder, f"grade-{name}", "cpu")
+        assert model.entry.preprocessing["mask"] == (name == "gcnn") and "folds 2, 3, 4" in model.entry.trained_on
+    lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2] and all(np.isfinite(line["loss"]) for line in lines)
+    assert any(key.endswith("_auc") for key in lines[-1])
+
+    class Killed(Exception):
+        pass
+
+    part = tmp_path / "part"
+    with pytest.MonkeyPatch.context() as patch:
+        epoch = recipe_module.GradeRun.epoch
+
+        def killed(self, number):
+            if number == 1:
+                raise Killed
+            return epoch(self, number)
+
+        patch.setattr(recipe_module.GradeRun, "epoch", killed)
+        with pytest.raises(Killed):
+            train([data], part, recipe, device="cpu")
+    train([data], part, recipe, device="cpu")
+    assert "resuming after epoch 1" in capsys.readouterr().out
+    for name in names:
+        a, b = (
+            load(f / name if system == "pair" else f, f"grade-{name}", "cpu").network.state_dict()
+            for f in (whole, part)
+        )
+        assert all(torch.allclose(a[k].float(), b[k].float(), atol=1e-5) for k in a)
+    with pytest.raises(UsageError, match="another recipe"):
+        train([data], part, _recipe(system, seed=2), device="cpu")
+
+
+def test_papers_settings_train_and_keep_the_best_f_beta(small, data, tmp_path):
+    from dataclasses import replace
+
+    recipe = replace(PAPER["mtnet"], size=SIZE, epochs=2, batch=6)
+    folder = train([data], tmp_path / "m", recipe, device="cpu", validate_every=1)
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["measured"]["validation"]["f_beta"] == max(line["mtnet_f_beta"] for line in lines)
+    assert config["preprocessing"]["view"] == "image"
+
+
+def test_recipes_are_checked():
+    with pytest.raises(UsageError, match="system"):
+        GradeRecipe(system="other")
+    with pytest.raises(UsageError, match="above 0"):
+        GradeRecipe(rate=0)
+    assert set(COMPACT) == set(PAPER) == {"gcnn", "mtnet", "snnet", "pair"}
+    assert PAPER["gcnn"].optimiser == "sgd" and PAPER["pair"].batch == 10 and PAPER["pair"].weight_decay == 1e-4
+
+
+def test_outlines_need_a_model_and_folds_need_images(small, data, tmp_path):
+    with pytest.raises(UsageError, match="segmentation model"):
+        train([data], tmp_path / "a", _recipe("mtnet", outlines=("refined",)), device="cpu")
+    with pytest.raises(DataError, match="fold"):
+        train([data], tmp_path / "b", _recipe("mtnet", train_folds=(7,)), device="cpu")
+
+
+# ----------------------------------------------------------------------------------------------- pooling and protocol
+
+
+def test_operating_point_holds_the_sensitivity():
+    random = np.random.default_rng(0)
+    truth = random.random(400) < 0.4
+    probability = np.clip(random.normal(0.3 + 0.3 * truth, 0.2), 0, 1)
+    for wanted in (0.9, 0.95, 1.0):
+        threshold = operating_point(probability, truth, wanted)
+        assert (probability[truth] >= threshold).mean() >= wanted - 1e-9
+    with pytest.raises(DataError):
+        operating_point(probability, np.zeros(400, bool))
+
+
+def test_temperature_undoes_overconfidence(data):
+    cases = [c for c in read_cases(data) if c.label != "normal"]
+    truth = np.array([c.label == "malignant" for c in cases])
+    # Seven of ten are right in each class: odds of 7 to 3 are fair, whatever is said.
+    wrong = np.isin(np.cumsum(truth) * truth + np.cumsum(~truth) * ~truth, (2, 5, 8))
+    logits = np.where(truth ^ wrong, 1.0, -1.0)
+    labels = np.stack([~truth, truth], 1)
+
+    def said(factor):
+        log = [-np.logaddexp(0, np.array([x, -x]) * factor) for x in logits]
+        return [{"mtnet": {"malignancy": v}} for v in log]
+
+    (fair, loss), (hot, same) = (best_temperature(said(f), "malignancy", {"mtnet": 1.0}, labels) for f in (1.0, 3.0))
+    assert fair == pytest.approx(1 / np.log(7 / 3), rel=0.05) and hot == pytest.approx(3 * fair, rel=0.05)
+    assert same == pytest.approx(loss, abs=1e-3)
+
+
+def test_choice_prefers_the_system_that_knows(data):
+    random = np.random.default_rng(2)
+    cases = [c for c in read_cases(data) if c.label != "normal"]
+    said = []
+    for case in cases:
+        knows = (1.5 if case.label == "malignant" else -1.5) + random.normal(0, 1)
+        answers = [-np.logaddexp(0, np.array([x, -x])) for x in (knows, random.normal(0, 2))]
+        said.append({"gcnn": {"malignancy": answers[1]}, "mtnet": {"malignancy": answers[0]}})
+    chosen, tried = choose(said, cases)
+    assert chosen["weights"]["malignancy"]["mtnet"] >= 0.75 and 0 < chosen["threshold"] < 1
+    assert tried["malignancy_at_operating_point"]["sensitivity"] >= 0.9 and chosen["disagreement"] > 0
+    pooled = np.stack([Pooling(chosen["weights"], chosen["temperatures"]).pooled(a, "malignancy") for a in said])
+    labels = np.array([[c.label == "benign", c.label == "malignant"] for c in cases])
+    assert marginal_loss(pooled, labels) < np.log(2)
+
+
+def test_pooling_and_evaluation_by_the_command_line(data, tmp_path, capsys):
+    models = []
+    for system in ("gcnn", "mtnet", "snnet"):
+        models += [f"--{system}", str(grade_folder(tmp_path / system, system))]
+    assert main(["train", "grade-pooling", "--data", str(data), "--outline", "true", "--device", "cpu", *models]) == 0
+    pooling = json.loads((tmp_path / "gcnn/config.json").read_text())["postprocessing"]["pooling"]
+    assert pooling["models"] == {s: f"small-{s}" for s in ("gcnn", "mtnet", "snnet")}
+    out = tmp_path / "out"
+    arguments = ["--data", str(data), "--outline", "true", "--device", "cpu", "--output", str(out), *models]
+    assert main(["evaluate", "grade", "--folds", "0", "1", *arguments]) == 0
+    figures = json.loads((out / "figures.json").read_text())
+    part = figures["figures"]["breast"]
+    assert figures["calibrated"] and part["images"] == 8 and part["malignancy"]["positive"] == 4
+    low, high = part["malignancy"]["figures"]["auc"]["interval"]
+    assert low <= part["malignancy"]["figures"]["auc"]["value"] <= high
+    assert set(part["systems"]) == {"gcnn", "mtnet", "snnet"} and part["birads"]["2_to_5"]["images"] == 8
+    for name in ("roc.png", "reliability.png", "birads.png", "birads-coarse.png", "rows.csv"):
+        assert (out / name).stat().st_size > 100
+    assert "Malignancy" in capsys.readouterr().out and "most frequent" in (out / "figures.md").read_text()
+
+
+def test_figures_of_answers_that_are_right(data):
+    cases = [c for c in read_cases(data) if c.label != "normal"]
+    from BreastUSAILib.evaluation.grade_data import allowed
+
+    said = []
+    for case in cases:
+        answer = {}
+        for output in ("malignancy", "birads", "solid", "shape"):
+            ok = np.array(allowed(case, output), float)
+            answer[output] = np.log(np.clip(ok / ok.sum(), 1e-6, 1))
+        said.append({"gcnn": answer})
+    rows = protocol.rows_of(cases, said, [True] * len(cases), Pooling())
+    figures = protocol.summaries(rows, 0.5)["breast"]
+    assert (
+        figures["malignancy"]["figures"]["auc"]["value"] == 1
+        and figures["malignancy"]["figures"]["f_beta"]["value"] == 1
+    )
+    assert figures["malignancy"]["figures"]["calibration_error"]["value"] < 1e-4
+    assert figures["birads"]["2_to_5"]["figures"]["quadratic_kappa"]["value"] == 1
+    assert figures["birads"]["3_to_5"]["figures"]["exact"]["value"] == 1
+    assert figures["descriptors"]["shape"]["figures"]["exact"]["value"] == 1
+    with pytest.raises(DataError, match="--folds"):
+        protocol.summaries([], 0.5)
