@@ -31,9 +31,12 @@ SYSTEMS = ("gcnn", "mtnet", "snnet")
 POOLED = ("malignancy", "birads", "solid")
 """Outputs that more than one system may give; pooled."""
 DEFAULT_THRESHOLD = 0.5
+_NAMES = {"gcnn": "G-CNN", "mtnet": "Mt-Net", "snnet": "Sn-Net"}
+_PARTNER = {"mtnet": "snnet", "snnet": "mtnet"}
 
 Answers = dict[str, dict[str, np.ndarray]]
-"""System -> output -> logarithms of probabilities (K,) float64."""
+"""System -> output -> logarithms of probabilities (K,) float64; and, of Mt-Net and Sn-Net, `FEATURES` -> (channels,) float64."""
+FEATURES = "features"
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,17 @@ class GradeModels:
         """System -> model, of those that are there."""
         return {name: model for name in SYSTEMS if (model := getattr(self, name)) is not None}
 
+    def check_same_view(self) -> None:
+        """UsageError where Mt-Net and Sn-Net look at different regions: their maps would not be of the same place."""
+        if self.mtnet is None or self.snnet is None:
+            return
+        first, second = (ViewRule.of(model.entry.preprocessing) for model in (self.mtnet, self.snnet))
+        if (first.view, first.margin) != (second.view, second.margin):
+            raise UsageError(
+                f"{self.mtnet.entry.id} and {self.snnet.entry.id} look at different regions and cannot use each other's maps; "
+                "take two that were trained as a pair, or leave the maps out."
+            )
+
     @property
     def pooling(self) -> Pooling:
         """What was chosen on the validation fold for these very models together; else a pooling that says it was not."""
@@ -81,6 +95,29 @@ class GradeModels:
 
 
 @dataclass(frozen=True)
+class Familiar:
+    """What images like those of the training look like to a network: `mean` and `deviation` (channels,) of its features, and the
+    `limit` of `distance`, above which an image is unlike them. `system` is whose features they are."""
+
+    system: str
+    mean: np.ndarray
+    deviation: np.ndarray
+    limit: float
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Familiar:
+        """As a model's `postprocessing` has it."""
+        return cls(data["system"], np.array(data["mean"]), np.array(data["deviation"]), float(data["limit"]))
+
+    def distance(self, said: Answers) -> float | None:
+        """Root mean square of the features' deviations from the mean, in their standard deviations; None without features."""
+        features = said.get(self.system, {}).get(FEATURES)
+        if features is None:
+            return None
+        return float(np.sqrt(np.mean(((features - self.mean) / self.deviation) ** 2)))
+
+
+@dataclass(frozen=True)
 class Pooling:
     """How the systems' answers become one.
 
@@ -90,6 +127,7 @@ class Pooling:
     temperatures : output -> temperature by which the pooled logarithms are divided; 1 where not named.
     threshold : malignancy from which "malignant" is said: the operating point.
     disagreement : difference between two systems' malignancy from which the answer is "not sure"; None: never.
+    familiar : what the images look like that it was chosen on; None: not known.
     calibrated : whether any of this was chosen on data.
     """
 
@@ -97,6 +135,7 @@ class Pooling:
     temperatures: Mapping[str, float] = field(default_factory=dict)
     threshold: float = DEFAULT_THRESHOLD
     disagreement: float | None = None
+    familiar: Familiar | None = None
     calibrated: bool = False
 
     @classmethod
@@ -108,6 +147,7 @@ class Pooling:
             data["temperatures"],
             float(data["threshold"]),
             None if difference is None else float(difference),
+            Familiar.of(data["familiar"]) if data.get("familiar") else None,
             True,
         )
 
@@ -209,24 +249,28 @@ def answers(
     maps: dict[str, np.ndarray] = {}
     inputs, first = {}, {}
     present = models.present
+    if options.enhance:
+        models.check_same_view()
     with torch.inference_mode():
         for name, model in present.items():
             rule = ViewRule.of(model.entry.preprocessing)
             inputs[name] = network_inputs(pixels, mask, rule, options, pixel_aspect).to(model.device.name)
         for name in ("mtnet", "snnet"):
             if name in present:
-                first[name] = present[name].network.answers_and_map(inputs[name])
+                first[name] = present[name].network.look(inputs[name])
         for name, model in present.items():
             if name == "gcnn":
-                result = model.network(inputs[name])
-            else:
-                result, activation = first[name]
-                other = first.get({"mtnet": "snnet", "snnet": "mtnet"}[name])
-                if options.enhance and other is not None and other[1].shape[:1] == activation.shape[:1]:
-                    result, activation = model.network.answers_and_map(inputs[name], _resized(other[1], activation))
-                if not options.several:
-                    maps[name] = _unmirrored(activation, options.mirror)
-            said[name] = {output: _mean_log(values) for output, values in result.items()}
+                said[name] = {output: _mean_log(values) for output, values in model.network(inputs[name]).items()}
+                continue
+            look = first[name]
+            other = first.get(_PARTNER[name])
+            # How unlike the training images an image is, is asked before anything is added to it.
+            vector = look.vector.double().mean(0).cpu().numpy()
+            if options.enhance and other is not None:
+                look = model.network.look(inputs[name], _resized(other.map, look.map))
+            if not options.several:
+                maps[name] = _unmirrored(look.map, options.mirror)
+            said[name] = {output: _mean_log(values) for output, values in look.answers.items()} | {FEATURES: vector}
     return said, maps
 
 
@@ -260,6 +304,12 @@ def concluded(said: Answers, pooling: Pooling) -> Grade:
         if difference > pooling.disagreement and len(sides) > 1:
             each = ", ".join(f"{_NAMES[name]} {p:.2f}" for name, p in of_each.items())
             doubts.append(f"Not sure: the systems disagree about malignancy ({each}).")
+    distance = pooling.familiar.distance(said) if pooling.familiar is not None else None
+    if distance is not None and distance > pooling.familiar.limit:
+        doubts.append(
+            f"Not sure: the image is unlike those that the models were trained on (distance {distance:.2f}, "
+            f"up to {pooling.familiar.limit:.2f} is usual)."
+        )
     descriptors = {}
     for name in DESCRIPTORS:
         chances = pooling.pooled(said, name)
@@ -274,9 +324,6 @@ def concluded(said: Answers, pooling: Pooling) -> Grade:
         malignant=None if malignancy is None else bool(malignancy[1] >= pooling.threshold),
         doubts=tuple(doubts),
     )
-
-
-_NAMES = {"gcnn": "G-CNN", "mtnet": "Mt-Net", "snnet": "Sn-Net"}
 
 
 def graded_categories(birads: Mapping[str, float]) -> tuple[dict[str, float], float | None]:

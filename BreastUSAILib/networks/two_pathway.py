@@ -7,6 +7,7 @@ Medical Image Analysis 2019;52:185-198.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -76,6 +77,14 @@ class MapPathway(nn.Module):
         return self.project(self.layers(maps))
 
 
+class Look(NamedTuple):
+    """`answers` as `grade_heads.Heads`; the class activation map (N, 1, H, W), 0 to 1; the features' means `vector` (N, channels)."""
+
+    answers: dict[str, torch.Tensor]
+    map: torch.Tensor
+    vector: torch.Tensor
+
+
 class TwoPathway(nn.Module):
     """Image and map in, answers out.
 
@@ -119,21 +128,21 @@ class TwoPathway(nn.Module):
     def forward(self, image: torch.Tensor, maps: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         return self.heads(self.dropout(self.features(image, maps).mean((2, 3))))
 
-    def answers_and_map(
-        self, image: torch.Tensor, maps: torch.Tensor | None = None
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def look(self, image: torch.Tensor, maps: torch.Tensor | None = None) -> Look:
         """The answers, and the class activation map of the likelier class of `main` (eq. 3 of the paper).
 
         M(x, y) = sum_k w_k f_k(x, y), with the weights of that class's last layer; brought to 0..1 for each image and
-        resized to the input, (N, 1, H, W). A map without contrast is 0.
+        resized to the input. A map without contrast is 0.
         """
         features = self.features(image, maps)
-        answers = self.heads(self.dropout(features.mean((2, 3))))
+        vector = features.mean((2, 3))
+        answers = self.heads(self.dropout(vector))
         weights = self.heads.layers[self.main].weight[answers[self.main].argmax(1)]
         activation = torch.einsum("nchw,nc->nhw", features, weights)[:, None]
         low, high = activation.amin((2, 3), keepdim=True), activation.amax((2, 3), keepdim=True)
         activation = (activation - low) / (high - low).clamp_min(1e-6)
-        return answers, F.interpolate(activation, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        activation = F.interpolate(activation, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return Look(answers, activation, vector)
 
     def load_imagenet(self, published: Mapping[str, torch.Tensor]) -> None:
         """EfficientNet-Lite's weights for a trunk of that kind; a second grey channel begins at nothing. ValueError otherwise."""

@@ -279,7 +279,7 @@ class GradeRun:
         network = self.learner.network[partner]
         network.eval()
         with torch.no_grad():
-            maps = network.answers_and_map(inputs)[1]
+            maps = network.look(inputs).map
         network.train()
         return maps
 
@@ -295,7 +295,7 @@ class GradeRun:
                 for name, network in networks.items():
                     maps = None
                     if enhance and PARTNER.get(name) in networks:
-                        maps = networks[PARTNER[name]].answers_and_map(inputs)[1]
+                        maps = networks[PARTNER[name]].look(inputs).map
                     answers = network(inputs) if maps is None else network(inputs, maps)
                     for output, values in answers.items():
                         said[name].setdefault(output, []).append(torch.softmax(values, 1).cpu())

@@ -23,7 +23,7 @@ from ..evaluation.grade_data import allowed
 from ..evaluation.grade_metrics import single_class, yes_no_figures
 from ..evaluation.grade_outlines import FoundOutlines
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case
-from ..grade import SYSTEMS, Answers, GradeModels, GradeOptions, Pooling
+from ..grade import FEATURES, SYSTEMS, Answers, GradeModels, GradeOptions, Pooling
 from ..grade_terms import ANSWERS
 from ..models.folder import CONFIG
 
@@ -31,6 +31,7 @@ SENSITIVITY = 0.97
 """At the operating point, on validation. More than the 0.95 that is wanted of other images: a point that is chosen on a hundred
 malignant images has a standard error of 0.02."""
 _STEP = 0.25
+_UNLIKE = 0.99  # the share of validation images that count as like those of the training
 _UNUSUAL = 0.95  # the share of validation images on which systems differ less than what counts as disagreement
 
 
@@ -78,6 +79,18 @@ def operating_point(probability: np.ndarray, truth: np.ndarray, sensitivity: flo
     return float((lowest + below.max()) / 2) if len(below) else float(lowest)
 
 
+def familiar_images(said: Sequence[Answers]) -> dict[str, Any] | None:
+    """What these images look like to Mt-Net, or else to Sn-Net, as `grade.Familiar` has it; None where neither is there."""
+    system = next((name for name in ("mtnet", "snnet") if FEATURES in said[0].get(name, {})), None)
+    if system is None:
+        return None
+    features = np.stack([a[system][FEATURES] for a in said])
+    mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-3)
+    distances = np.sqrt((((features - mean) / deviation) ** 2).mean(1))
+    rounded = {"mean": np.round(mean, 5).tolist(), "deviation": np.round(deviation, 5).tolist()}
+    return {"system": system, **rounded, "limit": float(np.quantile(distances, _UNLIKE))}
+
+
 def choose(
     said: Sequence[Answers], cases: Sequence[Case], sensitivity: float = SENSITIVITY
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -116,6 +129,7 @@ def choose(
         if len(each[0]) > 1:
             disagreement = float(np.quantile([max(e) - min(e) for e in each], _UNUSUAL))
     chosen = {"weights": weights, "temperatures": temperatures, "threshold": threshold, "disagreement": disagreement}
+    chosen["familiar"] = familiar_images(said)
     return chosen, tried
 
 
@@ -169,6 +183,6 @@ def main(args: argparse.Namespace) -> int:
     found = outlines_for((args.outline,), args.segmentation, args.outline_cache, args.device)
     cases = cases_of(args.data, (args.validation_fold,))
     chosen = choose_and_record(cases, models, folder, found, options_of(args), args.outline, args.sensitivity)
-    print(json.dumps(chosen, indent=2))
+    print(json.dumps({name: value for name, value in chosen.items() if name != "familiar"}, indent=2))
     print(f"Written to {folder / CONFIG}.")
     return 0

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grade import (
+    FEATURES,
+    Familiar,
     GradeModels,
     GradeOptions,
     Pooling,
@@ -23,6 +25,7 @@ from BreastUSAILib.grade import (
     graded_categories,
     network_inputs,
 )
+from BreastUSAILib.grade_3d import grade_3d, mean_answers, sections
 from BreastUSAILib.grid import box_of_mask
 from BreastUSAILib.lesion_view import ViewRule, Window, cut, several
 from BreastUSAILib.models.zoo import load
@@ -239,3 +242,61 @@ def test_a_box_at_the_image_border_is_graded(models, lesion):
     image, _ = lesion
     corner = Finding("L1", Box((0.0, 0.0, 0.0), (4.0, 4.0, 0.0)), 0.5)
     assert 0 <= grade(image, [corner], models)[0].malignancy <= 1
+
+
+def test_images_unlike_the_others_are_told():
+    data = {"system": "mtnet", "mean": [0.0, 1.0], "deviation": [1.0, 2.0], "limit": 2.0}
+    pooling = Pooling(familiar=Familiar.of(data))
+    chances = {"malignancy": _log(0.1, 0.9)}
+    usual = {"mtnet": {**chances, FEATURES: np.array([1.0, 3.0])}}
+    strange = {"mtnet": {**chances, FEATURES: np.array([4.0, 1.0])}}
+    assert pooling.familiar.distance(usual) == pytest.approx(1.0)
+    assert not concluded(usual, pooling).doubts
+    (doubt,) = concluded(strange, pooling).doubts
+    assert "unlike" in doubt and "2.83" in doubt
+    assert not concluded({"gcnn": chances}, pooling).doubts
+
+
+def test_maps_of_other_regions_are_refused(models, tmp_path, lesion):
+    folder = grade_folder(tmp_path / "s", "snnet")
+    config = json.loads((folder / "config.json").read_text())
+    config["preprocessing"]["margin"] = 2.5
+    (folder / "config.json").write_text(json.dumps(config))
+    other = GradeModels(mtnet=models.mtnet, snnet=load(folder, "grade-snnet", "cpu"))
+    with pytest.raises(UsageError, match="different regions"):
+        grade(lesion[0], [lesion[1]], other)
+    assert grade(lesion[0], [lesion[1]], other, GradeOptions(enhance=False))[0].solid_nodule is not None
+
+
+# --------------------------------------------------------------------------------------------------------- in volumes
+
+
+def test_sections_are_the_largest_and_its_neighbours():
+    mask = np.zeros((7, 9, 9), bool)
+    mask[2, 4, 4] = mask[3, 2:7, 2:7] = mask[4, 3:6, 3:6] = True
+    assert sections(mask) == [2, 3, 4] and sections(mask[3:]) == [0, 1] and sections(mask & False) == []
+
+
+def test_mean_of_sections_is_of_probabilities():
+    parts = [{"gcnn": {"malignancy": _log(0.2, 0.8)}}, {"gcnn": {"malignancy": _log(0.6, 0.4)}}]
+    assert np.exp(mean_answers(parts)["gcnn"]["malignancy"]) == pytest.approx([0.4, 0.6])
+
+
+def test_a_volume_of_equal_sections_is_graded_as_one_of_them(models, lesion):
+    image, finding = lesion
+    options = GradeOptions(several=False, mirror=False)
+    flat = grade(image, [finding], models, options)[0]
+    volume = sitk.JoinSeries([image] * 5, 0.0, 0.5)
+    mask = sitk.JoinSeries([finding.mask * 0, finding.mask, finding.mask, finding.mask, finding.mask * 0], 0.0, 0.5)
+    deep = Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1)
+    (graded,) = grade_3d(volume, [deep], models, options)
+    assert graded.malignancy == pytest.approx(flat.malignancy, abs=1e-5) and graded.birads == pytest.approx(
+        dict(flat.birads), abs=1e-5
+    )
+    (boxed,) = grade_3d(volume, [replace(deep, mask=None)], models, options)
+    assert 0 <= boxed.malignancy <= 1
+    away = Finding("L2", Box((500.0, 0.0, 0.0), (2.0, 2.0, 2.0)), 0.5)
+    (outside,) = grade_3d(volume, [away], models, options)
+    assert outside.malignancy is None and "outside the volume" in outside.notes[0]
+    with pytest.raises(ImageError, match="not a volume"):
+        grade_3d(image, [finding], models)

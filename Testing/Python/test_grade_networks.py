@@ -82,12 +82,13 @@ def test_activation_map_is_the_classs_share_of_its_logit(cls, arguments):
     with torch.no_grad():
         torch.nn.init.normal_(network.heads.layers[network.main].weight)
     image = torch.randn(3, 1, 107, 91)
-    answers, maps = network.answers_and_map(image)
-    assert maps.shape == (3, 1, 107, 91) and float(maps.min()) >= 0 and float(maps.max()) <= 1
+    answers, maps, vector = network.look(image)
+    assert maps.shape == (3, 1, 107, 91) and bool(((maps >= 0) & (maps <= 1)).all())
     # Equation 3 before it is normalised: its mean over the positions is the logit of the likelier class without its bias.
     layer = network.heads.layers[network.main]
     features = network.features(image)
     best = answers[network.main].argmax(1)
+    assert torch.allclose(vector, features.mean((2, 3)))
     mean = torch.einsum("nchw,nc->nhw", features, layer.weight[best]).mean((1, 2))
     expected = answers[network.main][range(3), best] - layer.bias[best]
     assert torch.allclose(mean, expected, atol=1e-5)

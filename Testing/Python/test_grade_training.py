@@ -251,6 +251,7 @@ def test_pooling_and_evaluation_by_the_command_line(data, tmp_path, capsys):
     assert main(["train", "grade-pooling", "--data", str(data), "--outline", "true", "--device", "cpu", *models]) == 0
     pooling = json.loads((tmp_path / "gcnn/config.json").read_text())["postprocessing"]["pooling"]
     assert pooling["models"] == {s: f"small-{s}" for s in ("gcnn", "mtnet", "snnet")}
+    assert pooling["familiar"]["system"] == "mtnet" and pooling["familiar"]["limit"] > 0
     out = tmp_path / "out"
     arguments = ["--data", str(data), "--outline", "true", "--device", "cpu", "--output", str(out), *models]
     assert main(["evaluate", "grade", "--folds", "0", "1", *arguments]) == 0
