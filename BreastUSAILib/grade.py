@@ -18,7 +18,7 @@ from .errors import ImageError, UsageError
 from .findings import BIRADS_CATEGORIES, Finding
 from .grade_terms import CATEGORIES, DESCRIPTORS, classes_of, description
 from .grid import as_2d, physical_to_index
-from .lesion_view import ViewRule, Window, cut, network_input, several
+from .lesion_view import ViewRule, cut, network_input, several
 from .letterbox import to_unit_range
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 SYSTEMS = ("gcnn", "mtnet", "snnet")
 """System -> the task of its models is "grade-" and its name."""
-POOLED = ("malignancy", "birads", "solid")
-"""Outputs that more than one system may give; pooled."""
 DEFAULT_THRESHOLD = 0.5
 _NAMES = {"gcnn": "G-CNN", "mtnet": "Mt-Net", "snnet": "Sn-Net"}
 _PARTNER = {"mtnet": "snnet", "snnet": "mtnet"}
@@ -219,15 +217,18 @@ def network_inputs(
     import torch
 
     unit = to_unit_range(pixels)
-    window = rule.window(mask)
-    # A network whose second channel is the outline was trained on squares that hold all of it; several crops are Mt-Net's and Sn-Net's.
-    if options.several and not rule.mask:
-        images, valid = several(unit, window, rule.size, pixel_aspect)
-        masks = None
+    masks = None
+    if options.several:
+        images, valid = several(unit, rule.wide_window(mask, pixel_aspect), rule.size, pixel_aspect)
+        if rule.mask:
+            masks, _ = several(mask, rule.wide_window(mask, pixel_aspect), rule.size, pixel_aspect)
     else:
-        window = window.square(pixel_aspect)
+        window = rule.window(mask).square(pixel_aspect)
         images, valid = cut(unit, window, (rule.size, rule.size))
-        masks = (cut(mask, window, (rule.size, rule.size))[0] > 0.5).float() if rule.mask else None
+        if rule.mask:
+            masks, _ = cut(mask, window, (rule.size, rule.size))
+    if masks is not None:
+        masks = (masks > 0.5).float()
     inputs = network_input(images, (valid > 0.5).float(), masks)
     return torch.cat([inputs, inputs.flip(-1)]) if options.mirror else inputs
 
@@ -254,7 +255,9 @@ def answers(
     with torch.inference_mode():
         for name, model in present.items():
             rule = ViewRule.of(model.entry.preprocessing)
-            inputs[name] = network_inputs(pixels, mask, rule, options, pixel_aspect).to(model.device.name)
+            # Several crops are Mt-Net's and Sn-Net's; G-CNN's paper has one.
+            looks = replace(options, several=options.several and name != "gcnn")
+            inputs[name] = network_inputs(pixels, mask, rule, looks, pixel_aspect).to(model.device.name)
         for name in ("mtnet", "snnet"):
             if name in present:
                 first[name] = present[name].network.look(inputs[name])
@@ -295,7 +298,7 @@ def _unmirrored(activation: torch.Tensor, mirrored: bool) -> np.ndarray:
 
 def concluded(said: Answers, pooling: Pooling) -> Grade:
     """One grade from the systems' answers."""
-    malignancy, solid, birads = (pooling.pooled(said, output) for output in POOLED[:1] + ("solid", "birads"))
+    malignancy, solid, birads = (pooling.pooled(said, output) for output in ("malignancy", "solid", "birads"))
     of_each = {name: float(p[1]) for name, p in pooling.of_each(said, "malignancy").items()}
     doubts = []
     if pooling.disagreement is not None and len(of_each) > 1:
@@ -441,6 +444,20 @@ def grade(
     return tuple(graded)
 
 
-def lesion_window(mask: np.ndarray, rule: ViewRule, pixel_aspect: float = 1.0) -> Window:
-    """Where in the image a map that `answers` returns lies."""
-    return rule.window(mask).square(pixel_aspect)
+def map_on_image(activation: np.ndarray, mask: np.ndarray, rule: ViewRule, pixel_aspect: float = 1.0) -> np.ndarray:
+    """A class activation map (S, S), as `answers` returns it, on the pixels of the area that it was made from: (H, W) float32, 0
+    outside the square that the network saw. `mask` (H, W), `rule` and `pixel_aspect` as there."""
+    import torch
+    from torch.nn import functional as F
+
+    window = rule.window(mask).square(pixel_aspect)
+    places = [
+        (torch.arange(n) + 0.5 - centre) / (side / 2)
+        for n, centre, side in zip(mask.shape, window.centre, window.sides, strict=True)
+    ]
+    y, x = torch.meshgrid(*places, indexing="ij")
+    values = torch.from_numpy(np.ascontiguousarray(activation, np.float32))[None, None]
+    grid = torch.stack([x, y], -1)[None].float()
+    result = F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)[0, 0]
+    inside = (x.abs() <= 1) & (y.abs() <= 1)
+    return (result * inside).numpy()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CROPS = 5
 """Of multi-input prediction (Qi et al. 2019)."""
+WIDER = 1.3
 _LEAST_PIXELS = 16.0  # of a region's sides: fewer hold nothing to look at
 
 
@@ -83,6 +84,16 @@ class ViewRule:
         if self.view == "image" or not mask.any():
             return Window.whole(mask.shape)
         return Window.of_mask(mask).larger(self.margin)
+
+    def wide_window(self, mask: np.ndarray, pixel_aspect: float = 1.0) -> Window:
+        """What several crops are spread over: of a lesion its square, `WIDER` times as wide, so that each crop holds all of the lesion at
+        the size at which one would (crops of the box alone would show halves of an elongated lesion from nearer than was learnt);
+        of an image all of it, as in the paper."""
+        window = self.window(mask)
+        if self.view == "image" or not mask.any():
+            return window
+        square = window.square(pixel_aspect)
+        return Window(square.centre, (square.sides[0], square.sides[1] * WIDER))
 
 
 def cut(array: np.ndarray, window: Window, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

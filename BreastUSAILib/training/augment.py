@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 CLOSEST = math.exp(-0.5)  # the smallest share of an image's width that is shown, unless wider variety is asked for
+FARTHEST = math.exp(0.2)  # the largest
 
 
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
@@ -44,16 +45,19 @@ def geometric(
     generator: torch.Generator,
     lesion_free: float = 0.08,
     closest: float = CLOSEST,
+    farthest: float = FARTHEST,
+    stretch: float = 0.2,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mirrored, scaled, stretched, rotated, shifted and gently warped copies of (N, 1, C, C) tensors, `size` pixels wide.
 
     Never upside down: the beam comes from above, and shadows and enhancement lie below. A share `lesion_free` of the
     samples becomes a window without a lesion, as a network that has seen none finds one everywhere. `closest` is the
-    smallest share of the image's width that is shown.
+    smallest share of the image's width that is shown, `farthest` the largest; `stretch` the largest logarithm of how much higher, and
+    less wide, a part is shown than it is.
     """
     n = images.shape[0]
-    scale = torch.exp(_uniform(n, math.log(closest), 0.2, generator))
-    aspect = torch.exp(_uniform(n, -0.2, 0.2, generator))
+    scale = torch.exp(_uniform(n, math.log(closest), math.log(farthest), generator))
+    aspect = torch.exp(_uniform(n, -stretch, stretch, generator))
     angle = _uniform(n, -12, 12, generator) * math.pi / 180
     mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
     shift = torch.stack([_uniform(n, -0.2, 0.2, generator), _uniform(n, -0.2, 0.2, generator)], 1)

@@ -431,7 +431,7 @@ def train(
         about = f"{len(training)} images of {sources} (folds {', '.join(map(str, recipe.train_folds))})"
         if learner.first_epoch < recipe.epochs:
             lesions = Lesions(training, rule, outputs, recipe.outlines, found)
-            judged = Lesions(validation, rule, outputs, recipe.outlines[-1:], found, spare=1.0)
+            judged = Lesions(validation, rule, outputs, recipe.outlines[-1:], found, spare=1.0, touching=False)
             run_epochs(
                 GradeRun(recipe, learner, lesions, judged, arguments, output, group, about), output, validate_every
             )

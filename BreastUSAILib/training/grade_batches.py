@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from ..evaluation.grade_data import allowed
-from ..evaluation.grade_outlines import FoundOutlines, outline
+from ..evaluation.grade_outlines import FoundOutlines, largest_part, outline
 from ..evaluation.segmentation_data import Case, load_pixels
 from ..lesion_view import ViewRule, cut, network_input
 from ..letterbox import to_unit_range
@@ -45,6 +45,8 @@ class Lesions:
     outlines : which outlines are looked at (`OUTLINES`), each a version of the lesion; an empty one falls back on the true one.
     found : finds the outlines that are not the truth.
     spare : see `SPARE`; 1 for lesions that are not varied.
+    touching : whether a found outline that does not touch the annotated one falls back on it as well: a picture of something else
+        teaches nothing of this lesion, but is what is judged at work.
 
     Attributes
     ----------
@@ -59,6 +61,7 @@ class Lesions:
         outlines: Sequence[str] = ("true",),
         found: FoundOutlines | None = None,
         spare: float = SPARE,
+        touching: bool = True,
     ) -> None:
         self.cases, self.rule, self.spare = list(cases), rule, spare
         self.versions = len(outlines)
@@ -70,8 +73,8 @@ class Lesions:
             unit = to_unit_range(pixels)
             for which in outlines:
                 mask = outline(case, which, found)
-                if not mask.any() and which != "none":
-                    mask = truth
+                if which != "none" and (not mask.any() or (touching and not (mask & truth).any())):
+                    mask = largest_part(truth)
                 window = rule.window(mask).square().larger(spare)
                 image, inside = cut(unit, window, (side, side))
                 shape, _ = cut(mask, window, (side, side))
@@ -118,9 +121,11 @@ class Lesions:
         if paper:
             images, masks, valid = translated(images, masks, valid, size, self.spare, generator)
         else:
-            # `geometric` shows exp(-0.5) to exp(0.2) of what it is given: half to nearly all of what waits, so the lesion's
-            # place and size in the square differ by more than the outlines of a reader and of the segmentation do.
-            images, masks, valid = geometric(images, masks, valid, size, generator, lesion_free=0.0, closest=0.62)
+            # The lesion's place and size in the square differ by more than the outlines of a reader and of the segmentation do; its
+            # shape hardly does, as height against width tells benign from malignant.
+            images, masks, valid = geometric(
+                images, masks, valid, size, generator, lesion_free=0.0, closest=0.62, farthest=1.0, stretch=0.06
+            )
             masks = warped_outlines(masks, generator) if self.rule.mask else masks
             if torch.rand(1, generator=generator) < wide:
                 images = scanner(images, generator)

@@ -23,6 +23,7 @@ from BreastUSAILib.grade import (
     concluded,
     grade,
     graded_categories,
+    map_on_image,
     network_inputs,
 )
 from BreastUSAILib.grade_3d import grade_3d, mean_answers, sections
@@ -94,6 +95,24 @@ def test_without_an_outline_all_of_the_image_is_looked_at():
     rule = ViewRule(SIZE)
     assert rule.window(np.zeros((30, 50), bool)) == Window.whole((30, 50))
     assert replace(rule, view="image").window(np.ones((30, 50), bool)) == Window.whole((30, 50))
+
+
+def test_several_crops_of_a_lesion_all_hold_it(lesion):
+    pixels, mask = sitk.GetArrayFromImage(lesion[0]), sitk.GetArrayFromImage(lesion[1].mask) > 0
+    crops = network_inputs(pixels, mask, ViewRule(SIZE, margin=1.6, mask=True), GradeOptions(mirror=False))
+    one = network_inputs(pixels, mask, ViewRule(SIZE, margin=1.6, mask=True), GradeOptions(several=False, mirror=False))
+    areas = crops[:, 1].sum((1, 2))
+    assert crops.shape == (5, 2, SIZE, SIZE) and torch.allclose(areas, one[0, 1].sum(), rtol=0.05)
+
+
+def test_activation_maps_come_back_where_they_were_seen(lesion):
+    mask = sitk.GetArrayFromImage(lesion[1].mask) > 0
+    rule = ViewRule(SIZE, margin=1.5)
+    seen = network_inputs(mask.astype(np.float32), mask, rule, GradeOptions(several=False, mirror=False))[0, 0] > 0
+    back = map_on_image(seen.float().numpy(), mask, rule)
+    assert back.shape == mask.shape and not back[0].any()
+    overlap = 2 * ((back > 0.5) & mask).sum() / ((back > 0.5).sum() + mask.sum())
+    assert overlap > 0.95
 
 
 def test_inputs_do_not_depend_on_gain_and_offset(lesion):

@@ -52,7 +52,7 @@ def test_what_is_seen_plainly_is_what_inference_sees(data):
     case = read_cases(data)[0]
     rule = ViewRule(SIZE, mask=True)
     pixels, mask = load_pixels(case)
-    wanted = network_inputs(pixels, largest_part(mask), rule, GradeOptions(mirror=False))
+    wanted = network_inputs(pixels, largest_part(mask), rule, GradeOptions(several=False, mirror=False))
     seen = Lesions([case], rule, OUTPUTS, spare=1.0).plain(torch.tensor([0]))
     assert seen.shape == wanted.shape == (1, 2, SIZE, SIZE)
     assert float((seen[:, 0] - wanted[:, 0]).abs().max()) < 0.05  # 8-bit levels
