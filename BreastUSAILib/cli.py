@@ -54,6 +54,7 @@ _PLAIN = {
     "run": ("BreastUSAILib.run_command", "find, outline and measure lesions in images and volumes"),
     "detect": ("BreastUSAILib.detect_command", "find lesions in an ABUS volume"),
     "segment": ("BreastUSAILib.segment_command", "outline and measure lesions of an ABUS volume"),
+    "grade": ("BreastUSAILib.grade_command", "say how suspicious the lesions of an image are"),
     "export": ("BreastUSAILib.dicom_out.export", "finished results as DICOM and FHIR, or a de-identified copy of them"),
     "phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .detect import DetectOptions, detect
-from .errors import BreastUSAIError, ImageError, ModelError
+from .errors import BreastUSAIError, ImageError, ModelError, UsageError
 from .findings import Box, Finding, Study
 from .grid import as_2d
 from .models import catalog
@@ -87,6 +87,36 @@ class SegmentationRequest:
     findings: tuple[Finding, ...] = ()
     boxes: tuple[Box, ...] = ()
     points: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class GradingOptions:
+    """Choices of the user for the grades of findings.
+
+    Attributes
+    ----------
+    gcnn, mtnet, snnet : models of the tasks "grade-gcnn", "grade-mtnet" and "grade-snnet": an id of the catalogue, a model folder, "" for
+        the default, or None for none; one is needed.
+    model : segmentation model that finds the lesions of a 2D image where none are given.
+    device : "auto", "cpu", "cuda" or "mps".
+    enhance, several : see `grade.GradeOptions`.
+    """
+
+    gcnn: str | None = None
+    mtnet: str | None = None
+    snnet: str | None = None
+    model: str = ""
+    device: str = "auto"
+    enhance: bool = True
+    several: bool = True
+
+    def models(self) -> dict[str, str]:
+        """Task -> name of the grading models. UsageError where there is none."""
+        named = {"grade-gcnn": self.gcnn, "grade-mtnet": self.mtnet, "grade-snnet": self.snnet}
+        chosen = {task: name for task, name in named.items() if name is not None}
+        if not chosen:
+            raise UsageError("Grading needs a model: give G-CNN's, Mt-Net's or Sn-Net's.")
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -238,6 +268,46 @@ def run_segmentation(
         )
 
     return _analyse(loaded, asdict(options), {"segment-3d": options.model}, work, progress, cache)
+
+
+def run_grading(
+    loaded: LoadedImage,
+    findings: Sequence[Finding] | None = None,
+    options: GradingOptions = GradingOptions(),
+    progress: Progress | None = None,
+    cache: ModelCache | None = None,
+) -> Study:
+    """Grade the findings of one image; parameters and errors as of `run_workup`, see `grade.grade` and `grade_3d.grade_3d`.
+
+    `findings` : None finds and outlines the lesions of a 2D image first; a volume's must be given (UsageError).
+    """
+    from .grade import GradeModels, GradeOptions, grade
+    from .grade_3d import grade_3d
+
+    flat = as_2d(loaded.image) is not None
+    if findings is None and not flat:
+        raise UsageError(f"{loaded.path} is a volume; give the findings that are to be graded.")
+    names = options.models()
+    if findings is None:
+        names["segment"] = options.model
+    looks = GradeOptions(options.enhance, options.several)
+
+    def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
+        graders = GradeModels(**{task.removeprefix("grade-"): m for task, m in models.items() if task != "segment"})
+        given, notes = findings, ()
+        if given is None:
+            given, notes = segment_2d(
+                loaded.image,
+                models["segment"],
+                spacing_known=loaded.spacing_known,
+                area=loaded.area,
+                progress=lambda fraction, message: tell(0.5 * fraction, message),
+            )
+        if not flat:
+            return grade_3d(loaded.image, given, graders, looks, progress=tell), notes
+        return grade(loaded.image, given, graders, looks, area=loaded.area, progress=tell), notes
+
+    return _analyse(loaded, asdict(options), names, work, progress, cache)
 
 
 def _analyse(

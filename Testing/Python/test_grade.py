@@ -11,7 +11,9 @@ from grade_cases import SIZE, grade_folder, image_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from BreastUSAILib.cli import main
 from BreastUSAILib.errors import ImageError, UsageError
+from BreastUSAILib.files import read_study, write_study
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grade import (
     FEATURES,
@@ -28,8 +30,10 @@ from BreastUSAILib.grade import (
 )
 from BreastUSAILib.grade_3d import grade_3d, mean_answers, sections
 from BreastUSAILib.grid import box_of_mask
+from BreastUSAILib.image import read_image
 from BreastUSAILib.lesion_view import ViewRule, Window, cut, several
 from BreastUSAILib.models.zoo import load
+from BreastUSAILib.workup import GradingOptions, run_grading
 
 
 @pytest.fixture(scope="module")
@@ -319,3 +323,41 @@ def test_a_volume_of_equal_sections_is_graded_as_one_of_them(models, lesion):
     assert outside.malignancy is None and "outside the volume" in outside.notes[0]
     with pytest.raises(ImageError, match="not a volume"):
         grade_3d(image, [finding], models)
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+
+
+def test_command_grades_what_an_earlier_run_found_and_what_it_finds_itself(tmp_path, lesion, capsys):
+    image, finding = lesion
+    path = tmp_path / "case.nrrd"
+    sitk.WriteImage(image, str(path))
+    folders = {s: str(grade_folder(tmp_path / s, s)) for s in ("gcnn", "mtnet", "snnet")}
+    models = [part for s, folder in folders.items() for part in (f"--{s}", folder)]
+    before = tmp_path / "before"
+    write_study(Study(ImageInfo.of(image, str(path)), (finding,), provenance={"models": [], "notes": []}), before)
+    common = [str(path), "--device", "cpu", "--one-crop", "--quiet", "--output"]
+    assert main(["grade", *common, str(tmp_path / "out"), "--findings", str(before), *models]) == 0
+    study = read_study(next((tmp_path / "out").iterdir()))
+    assert study.findings[0].malignancy is not None and study.findings[0].label == 1
+    assert [m["task"] for m in study.provenance["models"]] == ["grade-gcnn", "grade-mtnet", "grade-snnet"]
+    assert main(["grade", *common, str(tmp_path / "own"), *models]) == 0
+    own = read_study(next((tmp_path / "own").iterdir()))
+    assert all(f.malignancy is not None and f.mask is not None for f in own.findings)
+    assert own.provenance["models"][-1]["task"] == "segment"
+    small = tmp_path / "small.nrrd"
+    sitk.WriteImage(image[:40, :40], str(small))
+    capsys.readouterr()
+    assert main(["grade", str(small), *common[1:], str(tmp_path / "bad"), "--findings", str(before), *models]) == 1
+    assert "name the result of this image" in capsys.readouterr().err
+    assert main(["grade", *common, str(tmp_path / "none")]) == 2
+    assert "needs a model" in capsys.readouterr().err
+
+
+def test_volumes_need_findings(models, tmp_path):
+    path = tmp_path / "volume.nrrd"
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (6, 20, 24)).astype(np.uint8)), str(path)
+    )
+    with pytest.raises(UsageError, match="give the findings"):
+        run_grading(read_image(path), None, GradingOptions(mtnet="x"))
