@@ -6,7 +6,7 @@ Segmenting an image takes about a second and grading is trained, chosen and meas
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,11 +114,13 @@ def outline(case: Case, which: str, found: FoundOutlines | None) -> np.ndarray:
     return found.of(case, refine=which == "refined")
 
 
-def prepare(cases: Iterable[Case], found: FoundOutlines, progress: Callable[[int], None] | None = None) -> int:
-    """Have the outlines of all cases on disk; returns in how many nothing was found."""
-    empty = 0
+def prepare(
+    cases: Sequence[Case], outlines: Iterable[str], found: FoundOutlines, progress: Callable[[int], None] | None = None
+) -> None:
+    """Have those of the cases' outlines that a model finds on disk; `progress` is called with the number of cases that are done."""
+    kinds = [which for which in ("refined", "unrefined") if which in set(outlines)]
     for number, case in enumerate(cases, start=1):
-        empty += not found.of(case).any()
+        for which in kinds:
+            found.of(case, refine=which == "refined")
         if progress is not None:
             progress(number)
-    return empty

@@ -430,12 +430,26 @@ def train(
         sources = ", ".join(sorted({case.source for case in training}))
         about = f"{len(training)} images of {sources} (folds {', '.join(map(str, recipe.train_folds))})"
         if learner.first_epoch < recipe.epochs:
+            if found is not None and found.folder is not None:
+                if group.first:
+                    _prepare([*training, *validation], recipe.outlines, found)
+                group.wait()
             lesions = Lesions(training, rule, outputs, recipe.outlines, found)
             judged = Lesions(validation, rule, outputs, recipe.outlines[-1:], found, spare=1.0, touching=False)
             run_epochs(
                 GradeRun(recipe, learner, lesions, judged, arguments, output, group, about), output, validate_every
             )
     return output
+
+
+def _prepare(cases: Sequence[Case], outlines: Sequence[str], found: FoundOutlines) -> None:
+    """Segment the images, with a bar: it is the longest wait before the first epoch."""
+    from tqdm import tqdm
+
+    from ..evaluation.grade_outlines import prepare
+
+    with tqdm(total=len(cases), unit="image", desc="outlines") as bar:
+        prepare(cases, outlines, found, lambda n: bar.update(n - bar.n))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

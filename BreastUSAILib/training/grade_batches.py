@@ -67,45 +67,38 @@ class Lesions:
         self.versions = len(outlines)
         self.allowed = answers_allowed(self.cases, outputs)
         side = round(rule.size * spare * _FINEST) if spare > 1 else rule.size
-        images, masks, valid = [], [], []
-        for case in self.cases:
+        rows = len(self.cases) * self.versions
+        self._images = torch.empty(rows, 1, side, side, dtype=torch.uint8)
+        self._marks = torch.empty_like(self._images)  # 1: within the outline, 2: within the image
+        for number, case in enumerate(self.cases):
             pixels, truth = load_pixels(case)
             unit = to_unit_range(pixels)
-            for which in outlines:
+            for version, which in enumerate(outlines):
                 mask = outline(case, which, found)
                 if which != "none" and (not mask.any() or (touching and not (mask & truth).any())):
                     mask = largest_part(truth)
                 window = rule.window(mask).square().larger(spare)
                 image, inside = cut(unit, window, (side, side))
                 shape, _ = cut(mask, window, (side, side))
-                images.append((image * 255).round().to(torch.uint8))
-                masks.append((shape > 0.5).to(torch.uint8))
-                valid.append((inside > 0.5).to(torch.uint8))
-        empty = torch.zeros(0, 1, side, side, dtype=torch.uint8)
-        self._images, self._masks, self._valid = (torch.cat(part or [empty]) for part in (images, masks, valid))
+                row = number * self.versions + version
+                self._images[row] = (image[0] * 255).round().to(torch.uint8)
+                self._marks[row] = ((shape[0] > 0.5).int() + 2 * (inside[0] > 0.5).int()).to(torch.uint8)
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def _read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return self._images[rows].float() / 255, self._masks[rows].float(), self._valid[rows].float()
+        marks = self._marks[rows]
+        return self._images[rows].float() / 255, (marks & 1).float(), (marks >> 1).float()
 
     def labels(self, indices: torch.Tensor) -> dict[str, torch.Tensor]:
         return {name: table[indices] for name, table in self.allowed.items()}
 
     def plain(self, indices: torch.Tensor, version: int = -1) -> torch.Tensor:
-        """Inputs (N, C, S, S) of these cases as at inference; `version`: which of the outlines, the last by default."""
+        """Inputs (N, C, S, S) of these cases as at inference, of lesions without spare; `version`: which of the outlines, the last
+        by default."""
         images, masks, valid = self._read(indices * self.versions + version % self.versions)
-        if self.spare > 1:
-            size, side = self.rule.size, images.shape[-1]
-            part = round(side / self.spare)
-            start = (side - part) // 2
-            window = (slice(None), slice(None), slice(start, start + part), slice(start, start + part))
-            images, masks, valid = (
-                F.interpolate(t[window], size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-                for t in (images, masks, valid)
-            )
-        return network_input(images, (valid > 0.5).float(), (masks > 0.5).float() if self.rule.mask else None)
+        return network_input(images, valid, masks if self.rule.mask else None)
 
     def varied(
         self, indices: torch.Tensor, generator: torch.Generator, wide: float = 0.5, paper: bool = False

@@ -1,6 +1,8 @@
 """The recipe of grading, the choice of how answers are pooled and the protocol, on a tiny data set and tiny networks."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from grade_cases import SIZE, SMALL_G, SMALL_MT, SMALL_SN, data_folder, grade_fo
 from BreastUSAILib.cli import main
 from BreastUSAILib.errors import DataError, UsageError
 from BreastUSAILib.evaluation import grade as protocol
-from BreastUSAILib.evaluation.grade_outlines import FoundOutlines, largest_part, outline
+from BreastUSAILib.evaluation.grade_outlines import FoundOutlines, largest_part, outline, prepare
 from BreastUSAILib.evaluation.segmentation_data import read_cases
 from BreastUSAILib.grade import Pooling
 from BreastUSAILib.lesion_view import ViewRule
@@ -86,6 +88,9 @@ def test_order_sees_each_once_or_as_the_balance_says(data):
     assert sorted(draw_order(cases, {}, generator_of(0)).tolist()) == list(range(20))
     # All are of one data set: there is nothing to balance.
     assert sorted(draw_order(cases, {"breast": 3.0}, generator_of(0)).tolist()) == list(range(20))
+    others = [replace(c, image=Path("/data/other/images") / c.image.name) for c in cases]
+    drawn = torch.cat([draw_order([*cases, *others], {"breast": 3.0}, generator_of(s)) for s in range(50)])
+    assert float((drawn < 20).float().mean()) == pytest.approx(0.75, abs=0.04)
 
 
 def test_rates_of_the_paper():
@@ -116,9 +121,23 @@ def test_outlines_that_were_found_are_kept_and_belong_to_a_model(data, tmp_path,
     other = SimpleNamespace(entry=SimpleNamespace(id="a", sha256="2"))
     with pytest.raises(UsageError, match="another segmentation model"):
         FoundOutlines(other, tmp_path / "kept")
+    steps = []
+    prepare(read_cases(data)[:3], ("true", "refined"), found, steps.append)
+    assert steps == [1, 2, 3] and calls == [True, False, True, True]
     assert not outline(case, "none", None).any() and outline(case, "true", None).any()
     with pytest.raises(UsageError):
         outline(case, "refined", None)
+
+
+def test_outlines_of_something_else_teach_nothing_and_are_judged(data, monkeypatch):
+    case = read_cases(data)[0]
+    monkeypatch.setattr(FoundOutlines, "_segment", lambda *a: np.pad(np.ones((6, 6), bool), ((0, 54), (0, 66))))
+    found, rule = FoundOutlines(None), ViewRule(SIZE, mask=True)
+    true, learnt, judged = (
+        Lesions([case], rule, OUTPUTS, (which,), found, spare=1.0, touching=touching).plain(torch.tensor([0]))
+        for which, touching in (("true", True), ("refined", True), ("refined", False))
+    )
+    assert torch.equal(true, learnt) and not torch.equal(true, judged)
 
 
 def test_largest_part_of_several():
@@ -171,8 +190,6 @@ def test_training_leaves_models_that_load_and_goes_on_after_a_kill(system, small
 
 
 def test_papers_settings_train_and_keep_the_best_f_beta(small, data, tmp_path):
-    from dataclasses import replace
-
     recipe = replace(PAPER["mtnet"], size=SIZE, epochs=2, batch=6)
     folder = train([data], tmp_path / "m", recipe, device="cpu", validate_every=1)
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
