@@ -1,6 +1,6 @@
 """The lesion's outline in each labelled image, as the annotation has it or as the segmentation finds it; the latter is kept on disk.
 
-Segmenting an image takes about a second and grading is trained, chosen and measured many times on the same outlines.
+Segmenting an image takes a quarter of a second and grading is trained, chosen and measured many times on the same outlines.
 """
 
 from __future__ import annotations
