@@ -62,7 +62,7 @@ def _with_intervals(
         len(groups), lambda drawn: np.array(list(figures(weights_of(drawn)[of_row]).values()))
     )
     return {
-        name: {"value": _number(value), "interval": [_number(a), _number(b)]}
+        name: {"value": _number(value), "low": _number(a), "high": _number(b)}
         for (name, value), a, b in zip(values.items(), np.atleast_1d(low), np.atleast_1d(high), strict=True)
     }
 
@@ -163,9 +163,13 @@ def summarise(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
         summary["systems"][name] = _yes_no(rows, "malignancy", said, threshold)
     sure = [row for row in rows if not row.grade.doubts]
     if 0 < len(sure) < len(rows):
-        summary["malignancy_where_sure"] = _yes_no(
-            sure, "malignancy", _column(sure, lambda r: r.grade.malignancy), threshold
-        )
+        said = _column(sure, lambda r: r.grade.malignancy)
+        summary["malignancy_where_sure"] = _yes_no(sure, "malignancy", said, threshold)
+    # The same in one level, as model cards show it.
+    parts = {name: summary[name] for name in ("malignancy", "solid")}
+    parts |= {f"birads_{name}": part for name, part in summary["birads"].items()}
+    parts |= {f"malignancy_{name}_alone": part for name, part in summary["systems"].items()}
+    summary["figures"] = {f"{name}_{k}": v for name, part in parts.items() for k, v in part.get("figures", {}).items()}
     return summary
 
 
@@ -188,7 +192,7 @@ def _cell(part: dict[str, Any], name: str) -> str:
     figure = part.get("figures", {}).get(name)
     if figure is None or figure["value"] is None:
         return "-"
-    low, high = figure["interval"]
+    low, high = figure["low"], figure["high"]
     return f"{figure['value']:.3f} ({low:.3f} to {high:.3f})" if low is not None else f"{figure['value']:.3f}"
 
 

@@ -6,7 +6,9 @@ from .. import RESEARCH_USE
 from .entry import ModelEntry
 
 # Task -> the page that says how it was made.
-_PAGES = {"segment": "segmentation", "detect": "detection", "lesion-classifier": "detection", "segment-3d": "segmentation-3d"}
+_PAGES = {"segment": "segmentation", "detect": "detection", "lesion-classifier": "detection", "segment-3d": "segmentation-3d",
+          "grade-gcnn": "grading", "grade-mtnet": "grading", "grade-snnet": "grading"}  # fmt: skip
+_LONGEST_LIST = 12  # numbers that a person reads
 
 
 def _value(value) -> str:
@@ -30,6 +32,15 @@ def _figures(measured) -> list[str]:
         lines += [f"| {name.replace('_', ' ')} | {_value(value)} |" for name, value in figures.items()]
         lines.append("")
     return lines
+
+
+def _setting(value) -> str:
+    """A setting in words; of long lists only how long they are."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} {_setting(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)) and len(value) > _LONGEST_LIST:
+        return f"({len(value)} numbers)"
+    return str(value)
 
 
 def card(entry: ModelEntry) -> str:
@@ -60,7 +71,7 @@ def card(entry: ModelEntry) -> str:
         "",
     ]
     if entry.postprocessing:
-        lines += [f"After the network (how each was chosen: docs/{_PAGES.get(entry.task, entry.task)}.md): " + ", ".join(f"{k} {v}" for k, v in entry.postprocessing.items()) + ".", ""]
+        lines += [f"After the network (how each was chosen: docs/{_PAGES.get(entry.task, entry.task)}.md): " + ", ".join(f"{k} {_setting(v)}" for k, v in entry.postprocessing.items()) + ".", ""]
     if entry.references:
         lines += ["## Cite", "", *[f"- {r}" for r in entry.references], ""]
     return "\n".join(lines)

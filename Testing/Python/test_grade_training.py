@@ -16,6 +16,8 @@ from BreastUSAILib.evaluation.grade_outlines import FoundOutlines, largest_part,
 from BreastUSAILib.evaluation.segmentation_data import read_cases
 from BreastUSAILib.grade import Pooling
 from BreastUSAILib.lesion_view import ViewRule
+from BreastUSAILib.models.cards import card
+from BreastUSAILib.models.publish import stated_figures
 from BreastUSAILib.models.zoo import load
 from BreastUSAILib.networks import g_cnn, mt_net, sn_net
 from BreastUSAILib.training import grade as recipe_module
@@ -275,8 +277,13 @@ def test_pooling_and_evaluation_by_the_command_line(data, tmp_path, capsys):
     figures = json.loads((out / "figures.json").read_text())
     part = figures["figures"]["breast"]
     assert figures["calibrated"] and part["images"] == 8 and part["malignancy"]["positive"] == 4
-    low, high = part["malignancy"]["figures"]["auc"]["interval"]
-    assert low <= part["malignancy"]["figures"]["auc"]["value"] <= high
+    auc = part["malignancy"]["figures"]["auc"]
+    assert auc["low"] <= auc["value"] <= auc["high"]
+    stated = stated_figures(figures)["breast"]
+    assert stated["malignancy_auc"] == auc and stated["images"] == 8 and "birads_2_to_5_quadratic_kappa" in stated
+    entry = load(tmp_path / "gcnn", "grade-gcnn", "cpu").entry
+    text = card(replace(entry, measured={"test": stated}))
+    assert f"{auc['value']:.3f}" in text and "docs/grading.md" in text and "numbers)" in text and len(text) < 6000
     assert set(part["systems"]) == {"gcnn", "mtnet", "snnet"} and part["birads"]["2_to_5"]["images"] == 8
     for name in ("roc.png", "reliability.png", "birads.png", "birads-coarse.png", "rows.csv"):
         assert (out / name).stat().st_size > 100
