@@ -323,7 +323,8 @@ class _Run:
 
 
 def _config(recipe: Segment3dRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:
-    sources = sorted({case.source for case in cases})
+    from ..evaluation.volume_data import described
+
     part = "split train" if recipe.fold is None else f"all but fold {recipe.fold} of {recipe.folds}"
     rule = recipe.rule
     return {
@@ -341,7 +342,7 @@ def _config(recipe: Segment3dRecipe, arguments: dict, cases: Sequence, choice: d
             "intensity": "standardised within the crop",
         },
         "postprocessing": choice,
-        "trained_on": f"lesions of {len(cases)} volumes of {', '.join(sources)} ({part})",
+        "trained_on": f"lesions of {described(cases)} ({part})",
         "licence": "unspecified",
         "measured": {"validation": measured},
         "recipe": json.loads(json.dumps(asdict(recipe))),

@@ -344,7 +344,7 @@ def test_what_is_left_says_how_it_was_made_and_chosen(trained):
     tried = json.loads((trained / "postprocessing.json").read_text())["tried"]
     assert set(tried["dice"]) == {f"{n} passes" for n in (1, 2, 3, 4)} and tried["lesions"] == 3
     assert (chosen.get("refiner") == {}) == (tried["refiner"]["with"] >= tried["refiner"]["without"] + 0.002)
-    assert "5 volumes" in entry.trained_on and "train" in entry.trained_on
+    assert "5 phantoms" in entry.trained_on and "train" in entry.trained_on
 
 
 def test_a_killed_run_goes_on_to_the_very_same_weights(phantoms, tmp_path, small_networks):
@@ -390,7 +390,7 @@ def test_folds_and_the_challenges_layout_train(tmp_path, small_networks):
     recipe = replace(RECIPE, epochs=1, crops=4, fold=1, folds=3)
     train([folder], tmp_path / "m", recipe, device="cpu")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
-    assert "4 volumes" in config["trained_on"] and "fold 1 of 3" in config["trained_on"]
+    assert "4 phantoms" in config["trained_on"] and "fold 1 of 3" in config["trained_on"]
 
 
 def test_what_cannot_be_trained_is_refused(phantoms, tmp_path, small_networks):
