@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import RESEARCH_USE
 from .errors import DataError
+from .grade_terms import stated_category
 from .models.devices import NAMES as DEVICES
 from .progress import add_progress_arguments, show_progress
 
@@ -89,8 +90,8 @@ def sentence(finding: Finding) -> str:
     if finding.malignancy is not None:
         parts.append(f"malignancy {finding.malignancy:.2f}")
     if finding.birads:
-        category, chance = max(finding.birads.items(), key=lambda item: item[1])
-        parts.append(f"BI-RADS {category} ({chance:.2f})")
+        category = stated_category(finding.birads)
+        parts.append(f"BI-RADS {category} ({finding.birads[category]:.2f})")
     if finding.solid_nodule is not None:
         parts.append(f"solid nodule {finding.solid_nodule:.2f}")
     return "\n".join(["  ".join(parts), *(f"    {note}" for note in finding.notes)])

@@ -98,15 +98,26 @@ def coarse_chances(chances: np.ndarray) -> np.ndarray:
     return np.stack([chances[:, _COARSE_OF == i].sum(1) for i in range(len(COARSE))], 1)
 
 
+def finely_labelled(rows: Sequence[Row]) -> np.ndarray:
+    """Which images (n,) bool are labelled 3, 4A, 4B, 4C or 5 by readers who told 4A, 4B and 4C apart.
+
+    Not those of a data set whose only 4 is "4": its 3s and 5s alone would be a scale without a middle.
+    """
+    labels = np.stack([row.labels("birads") for row in rows])
+    single = single_class(labels) & ~labels[:, 0]
+    sources = np.array([row.case.source for row in rows])
+    telling = set(sources[single & labels[:, 2:5].any(1)])
+    return single & np.isin(sources, list(telling))
+
+
 def _categories(rows: Sequence[Row]) -> dict[str, Any]:
     """On labels 3 to 5 with their sub-category, among those (the papers' task), and on all labels, 4 as one."""
     chances = chances_of(rows)
     labels = np.stack([row.labels("birads") for row in rows])
     said = np.isfinite(chances[:, 0])
     result = {}
-    fine = single_class(labels) & said & ~labels[:, 0]
-    # A data set whose only 4 is "4" has no sub-categories to be measured on.
-    if fine.any() and labels[fine][:, 2:5].any():
+    fine = finely_labelled(rows) & said
+    if fine.any():
         chosen = [row for row, k in zip(rows, fine, strict=True) if k]
         among = chances[fine][:, 1:]
         truth = labels[fine].argmax(1) - 1
@@ -271,13 +282,13 @@ def draw(folder: Path, rows: Sequence[Row], threshold: float) -> list[Path]:
     chances = chances_of(rows)
     categories = np.stack([row.labels("birads") for row in rows])
     stated = np.isfinite(chances[:, 0])
-    fine = single_class(categories) & stated & ~categories[:, 0]
-    if fine.any() and categories[fine][:, 2:5].any():
-        table = confusion(categories[fine].argmax(1) - 1, chances[fine][:, 1:].argmax(1), 5)
+    fine = finely_labelled(rows) & stated
+    if fine.any():
+        table = confusion(categories[fine].argmax(1) - 1, stated_classes(chances[fine][:, 1:]), 5)
         drawn.append(draw_confusion(folder / "birads.png", table, CATEGORIES[1:], CATEGORIES[1:], _title(table)))
     some = ~categories.all(1) & stated
     if some.any():
-        table = confusion(_COARSE_OF[categories[some].argmax(1)], coarse_chances(chances[some]).argmax(1), 4)
+        table = confusion(_COARSE_OF[categories[some].argmax(1)], stated_classes(coarse_chances(chances[some])), 4)
         drawn.append(draw_confusion(folder / "birads-coarse.png", table, COARSE, COARSE, _title(table)))
     return drawn
 

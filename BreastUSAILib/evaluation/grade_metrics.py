@@ -99,9 +99,15 @@ def yes_no_figures(
     }
 
 
+def stated_classes(chances: np.ndarray) -> np.ndarray:
+    """The median of each distribution (n, K) over ordered classes, (n,) int; see `grade_terms.stated_category`."""
+    cumulative = np.cumsum(chances, 1)
+    return np.argmax(cumulative >= cumulative[:, -1:] / 2, 1)
+
+
 def category_figures(chances: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
     """Exact share, within one category and quadratic kappa of probabilities (n, K) against the true class (n,) int."""
-    table = confusion(truth, chances.argmax(1), chances.shape[1], weights)
+    table = confusion(truth, stated_classes(chances), chances.shape[1], weights)
     return {"exact": exact(table), "within_one": within_one(table), "quadratic_kappa": quadratic_kappa(table)}
 
 

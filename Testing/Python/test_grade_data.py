@@ -18,10 +18,11 @@ from BreastUSAILib.evaluation.grade_metrics import (
     f_beta,
     quadratic_kappa,
     reliability,
+    stated_classes,
     within_one,
 )
 from BreastUSAILib.evaluation.segmentation_data import Case, read_cases
-from BreastUSAILib.grade_terms import ANSWERS, description
+from BreastUSAILib.grade_terms import ANSWERS, description, stated_category
 from BreastUSAILib.training.grade_batches import answers_allowed
 from BreastUSAILib.training.grade_losses import grade_loss, marginal_nll
 
@@ -169,6 +170,14 @@ def test_kappa_and_nearness_by_hand():
     assert quadratic_kappa(table) == pytest.approx(1 - 4 / expected)
     assert quadratic_kappa(np.diag([3.0, 2.0, 1.0])) == 1
     assert np.isnan(quadratic_kappa(np.diag([3.0, 0.0])))
+
+
+@given(arrays(np.float64, (5, 6), elements=st.floats(0.01, 1)))
+def test_stated_category_is_the_median(values):
+    chances = values / values.sum(1, keepdims=True)
+    for row, place in zip(chances, stated_classes(chances), strict=True):
+        assert row[:place].sum() < 0.5 + 1e-9 and row[: place + 1].sum() >= 0.5 - 1e-9
+        assert stated_category(dict(zip(ANSWERS["birads"], row.tolist(), strict=True))) == ANSWERS["birads"][place]
 
 
 def test_description_in_the_lexicons_words():

@@ -313,3 +313,15 @@ def test_figures_of_answers_that_are_right(data):
     assert figures["descriptors"]["shape"]["figures"]["exact"]["value"] == 1
     with pytest.raises(DataError, match="--folds"):
         protocol.summaries([], 0.5)
+
+
+def test_sub_categories_are_measured_where_readers_told_them_apart(data):
+    cases = [c for c in read_cases(data) if c.label != "normal"]
+    coarse = [
+        replace(c, image=Path("/x/coarse/images/a.png"), row={**c.row, "birads": c.row["birads"][0]}) for c in cases
+    ]
+    said = [{"gcnn": {"birads": np.log(np.full(6, 1 / 6))}}] * 40
+    rows = protocol.rows_of([*cases, *coarse], said, [True] * 40, Pooling())
+    fine = protocol.finely_labelled(rows)
+    wanted = [c.row["birads"] in ("3", "4a", "4b", "4c", "5") for c in cases]
+    assert fine.tolist() == [*wanted, *[False] * 20]
