@@ -26,10 +26,16 @@ from ..grade_terms import ANSWERS, CATEGORIES, DESCRIPTORS
 from .bootstrap import percentile_intervals, weights_of
 from .grade_answers import add_model_arguments, answers_on, models_of, options_of, outlines_for
 from .grade_data import allowed, gradable
-from .grade_metrics import category_figures, confusion, exact, quadratic_kappa, single_class, within_one, yes_no_figures
-from .segmentation_data import TEST_FOLD, Case, in_folds, read_cases
-
-COARSE = ("2", "3", "4", "5")
+from .grade_metrics import (
+    category_figures,
+    confusion,
+    exact,
+    quadratic_kappa,
+    single_class,
+    stated_classes,
+    within_one,
+    yes_no_figures,
+)
 """What BUS-BRA's labels tell apart."""
 _COARSE_OF = np.array([0, 1, 2, 2, 2, 3])  # of `CATEGORIES`
 

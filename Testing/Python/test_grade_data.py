@@ -177,7 +177,8 @@ def test_stated_category_is_the_median(values):
     chances = values / values.sum(1, keepdims=True)
     for row, place in zip(chances, stated_classes(chances), strict=True):
         assert row[:place].sum() < 0.5 + 1e-9 and row[: place + 1].sum() >= 0.5 - 1e-9
-        assert stated_category(dict(zip(ANSWERS["birads"], row.tolist(), strict=True))) == ANSWERS["birads"][place]
+        if np.abs(row.cumsum() - 0.5).min() > 1e-9:  # exact ties fall as rounding has it
+            assert stated_category(dict(zip(ANSWERS["birads"], row.tolist(), strict=True))) == ANSWERS["birads"][place]
 
 
 def test_description_in_the_lexicons_words():
