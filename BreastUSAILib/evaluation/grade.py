@@ -36,6 +36,9 @@ from .grade_metrics import (
     within_one,
     yes_no_figures,
 )
+from .segmentation_data import TEST_FOLD, Case, in_folds, read_cases
+
+COARSE = ("2", "3", "4", "5")
 """What BUS-BRA's labels tell apart."""
 _COARSE_OF = np.array([0, 1, 2, 2, 2, 3])  # of `CATEGORIES`
 
