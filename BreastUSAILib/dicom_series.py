@@ -140,6 +140,9 @@ def sort_out(files: Iterable[Path]) -> Sorted:
             continue
         try:
             header = _header(path)
+            if not header:  # pydicom finds none of the elements in what is damaged: reading it tells
+                inputs.append(SeriesInput(path))
+                continue
             reason = reason_against(header)
             file = None if reason else _describe(path, header)
         except MemoryError:

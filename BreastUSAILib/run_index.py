@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -26,7 +27,8 @@ INDEX = "index.html"
 # What an overview shows of a lesion's size: measured in its mask, or else in its box.
 _KEY_FIGURES = ("major_diameter_mm", "major_diameter_px")
 _LONGEST_SIDES = ("longest_side_mm", "longest_side_px")
-_ROWS_HERE = "@rows@"  # no text of ours; what comes from outside is not in the page yet when this is looked for
+_PLAIN_FAILURES = 100  # shown where scripts are switched off; failures.csv has all
+_ROWS_HERE = "@rows@"  # the last one in the page is ours: names of files, which may hold it too, come before
 
 
 @dataclass
@@ -73,7 +75,13 @@ def row(result: Result, files: Sequence[str]) -> dict[str, Any]:
 
 
 def write_index(
-    path: Path, counts: Counts, status: str, columns: Columns, rows: Iterable[dict[str, Any]], parquet: bool
+    path: Path,
+    counts: Counts,
+    status: str,
+    columns: Columns,
+    rows: Iterable[dict[str, Any]],
+    failures: Iterable[dict[str, Any]],
+    parquet: bool,
 ) -> None:
     """Write the page. Raises `OutputError`.
 
@@ -83,6 +91,7 @@ def write_index(
     status : one sentence on when and how the run ended.
     columns : that have taken in every study.
     rows : from `row`.
+    failures : those of `rows` that failed; the first ones are told without the script as well.
     parquet : whether there are tables as Parquet, to link to.
     """
     page = render(
@@ -90,11 +99,12 @@ def write_index(
         counts=asdict(counts),
         status=status,
         columns=columns.titles(),
+        failures=list(islice(failures, _PLAIN_FAILURES)),
         parquet=parquet,
         rows_here=_ROWS_HERE,
         script=(ASSETS / "index.js").read_text(encoding="utf-8"),
     )
-    head, _, tail = page.partition(_ROWS_HERE)
+    head, _, tail = page.rpartition(_ROWS_HERE)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(head)
         for count, item in enumerate(rows):

@@ -185,6 +185,12 @@ def _write_all(
     def findings() -> Iterator[dict[str, Any]]:
         return (finding for row in rows() for finding in row["findings"])
 
+    def index_rows() -> Iterator[dict[str, Any]]:
+        return (row["index"] for row in rows())
+
+    def broken_rows() -> Iterator[dict[str, Any]]:
+        return (row for row in index_rows() if row.get("failed"))
+
     def failures() -> Iterator[dict[str, Any]]:
         return (row for row in studies() if row["status"] == "failed")
 
@@ -193,7 +199,7 @@ def _write_all(
         run_table.SUMMARY: lambda path: run_table.write_csv(path, columns, map(run_table.with_empty, rows())),
         run_table.STUDIES: lambda path: run_table.write_csv(path, run_table.STUDY_COLUMNS, studies()),
         run_index.INDEX: lambda path: run_index.write_index(
-            path, overview.all_counts, when, shown, (row["index"] for row in rows()), parquet
+            path, overview.all_counts, when, shown, index_rows(), broken_rows(), parquet
         ),
     }
     if overview.all_counts.failed:

@@ -4,6 +4,7 @@ One batch holds every bad file and some good ones; all share one run of the real
 """
 
 import csv
+import html
 import json
 import os
 import re
@@ -23,6 +24,7 @@ SAMPLE = Path(__file__).parents[1] / "Data" / "images" / "bus_0030-s.png"
 PIXELS = sitk.GetArrayFromImage(sitk.ReadImage(str(SAMPLE)))
 
 RESULTS = {"run.json", "summary.csv", "studies.csv", "index.html"}
+HERE = ("--jobs", "0")  # in this process: what is replaced here is replaced there, and PyTorch is not imported anew
 FINISHED = {"study.json", "findings.csv", "boxes.mrk.json", "points.mrk.json", "report.html", "preview.jpg"}
 
 
@@ -128,7 +130,7 @@ def test_each_failure_is_one_sentence_on_standard_error(batch):
 def test_the_others_are_done_and_nothing_is_half_written(batch):
     _, output, _ = batch
     good = {Path(n).stem for n, expected in EXPECTED.items() if expected is None}
-    assert {p.name for p in output.iterdir()} == good | RESULTS
+    assert {p.name for p in output.iterdir()} == good | RESULTS | {"failures.csv"}
     for name in good:
         left = {p.name for p in (output / name).iterdir()}
         assert FINISHED <= left <= FINISHED | {"lesions.seg.nrrd"}
@@ -161,11 +163,17 @@ def test_the_failures_are_listed_in_the_overview(batch):
     assert {r["input"]: r["message"] for r in rows if r["status"] == "failed"} == {
         f["input"]: f["message"] for f in record["failures"]
     }
-    assert "Failed" in (output / "index.html").read_text(encoding="utf-8")
+    with (output / "failures.csv").open(encoding="utf-8", newline="") as stream:
+        listed = list(csv.DictReader(stream))
+    assert {r["input"]: r["message"] for r in listed} == {f["input"]: f["message"] for f in record["failures"]}
+    # Without its script the page says what failed, too.
+    page = (output / "index.html").read_text(encoding="utf-8")
+    plain = html.unescape(re.search("<noscript>(.*?)</noscript>", page, re.DOTALL)[1])
+    assert all(f["input"] in plain and f["message"] in plain for f in record["failures"])
 
 
 def test_a_huge_image_is_done_when_it_is_asked_for(tmp_path, capsys):
-    arguments = ["run", str(SAMPLE), "--output", str(tmp_path), "--no-scene", "--device", "cpu"]
+    arguments = ["run", str(SAMPLE), "--output", str(tmp_path), "--no-scene", "--device", "cpu", *HERE]
     assert cli.main([*arguments, "--max-pixels", "1000"]) == 1
     assert re.search(r"error: .*bus_0030-s.png .*pixels.*max", capsys.readouterr().err)
     assert cli.main([*arguments, "--max-pixels", str(PIXELS.size)]) == 0
@@ -175,7 +183,8 @@ def test_a_huge_image_is_done_when_it_is_asked_for(tmp_path, capsys):
 
 
 def run_sample(output, *options):
-    return cli.main(["run", str(SAMPLE), "--output", str(output), "--device", "cpu", "--no-scene", *map(str, options)])
+    common = ["--output", str(output), "--device", "cpu", "--no-scene", *HERE]
+    return cli.main(["run", str(SAMPLE), *common, *map(str, options)])
 
 
 def model_folder(path, **changes):
@@ -247,7 +256,7 @@ def test_an_unreadable_image(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(Path, "open", deny)
     names = ["run", str(locked), str(SAMPLE), "--output", str(tmp_path / "out")]
-    assert cli.main([*names, "--device", "cpu", "--no-scene"]) == 1
+    assert cli.main([*names, "--device", "cpu", "--no-scene", *HERE]) == 1
     assert f"error: {locked} cannot be read (Permission denied); check its permissions." in capsys.readouterr().err
     assert (tmp_path / "out" / "bus_0030-s" / "study.json").exists()
 
@@ -255,7 +264,7 @@ def test_an_unreadable_image(tmp_path, monkeypatch, capsys):
 def test_a_name_that_is_too_long_costs_its_input_alone(tmp_path, capsys):
     long = "x" * 300
     names = ["run", f"{long}.png", str(SAMPLE), "--output", str(tmp_path / "out")]
-    assert cli.main([*names, "--device", "cpu", "--no-scene"]) == 1
+    assert cli.main([*names, "--device", "cpu", "--no-scene", *HERE]) == 1
     said = capsys.readouterr().err
     assert said.count("error: ") == 1 and re.search(f"{long}.png cannot be read .*too long", said)
     assert (tmp_path / "out" / "bus_0030-s" / "study.json").exists()
@@ -306,14 +315,14 @@ def test_a_disk_that_gets_full_while_an_input_is_written(tmp_path, monkeypatch, 
         return real(source, target)
 
     monkeypatch.setattr(atomic.os, "replace", replace)
-    arguments = ["run", str(images), "--output", str(tmp_path / "out"), "--device", "cpu", "--no-scene"]
+    arguments = ["run", str(images), "--output", str(tmp_path / "out"), "--device", "cpu", "--no-scene", *HERE]
     assert cli.main(arguments) == 1
     said = capsys.readouterr().err
     assert said == (
         f"error: {images}/b.png: {tmp_path}/out/b/points.mrk.json cannot be written: the disk is full; free some space "
         "or choose another output folder.\n"
     )
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a", "c"} | RESULTS
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a", "c", "failures.csv"} | RESULTS
     monkeypatch.undo()
     assert cli.main(arguments) == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a", "b", "c"} | RESULTS

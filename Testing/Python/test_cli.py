@@ -18,6 +18,7 @@ from BreastUSAILib.models import catalog
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "Testing" / "Data" / "images"
+HERE = ("--jobs", "0")  # in this process, which has imported PyTorch
 
 
 def breastusai(*arguments, **options):
@@ -72,7 +73,9 @@ def test_progress_lines_are_json_and_rise_to_one(finished):
     lines = [json.loads(x) for x in finished[1].stdout.splitlines() if x.startswith('{"progress":')]
     fractions = [line["progress"] for line in lines]
     assert fractions == sorted(fractions) and fractions[-1] == 1 and len(fractions) > 8
-    assert {"loading the model", "case038.nrrd: reading", "case038.nrrd: writing"} <= {x["message"] for x in lines}
+    said = {line["message"] for line in lines}
+    assert "loading the model" in said and "case038.nrrd: reading; 0 of 2" in said
+    assert any(message.startswith("case038.nrrd: writing; 0 of 2") for message in said)
 
 
 def test_masks_lie_on_the_lesions(finished):
@@ -92,7 +95,7 @@ def test_a_second_run_skips_what_is_finished(finished, capsys):
 
 def test_options_reach_the_workup(tmp_path, capsys):
     image = str(IMAGES / "bus_0030-s.png")
-    options = ["--no-scene", "--no-refine", "--lesions", "all", "--spacing", "0.08", "--threshold", "0.4", "--device", "cpu"]
+    options = ["--no-scene", "--no-refine", "--lesions", "all", "--spacing", "0.08", "--threshold", "0.4", "--device", "cpu", *HERE]
     assert cli.main(["run", image, "--output", str(tmp_path), *options, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
     study = files.read_study(tmp_path / "bus_0030-s")
@@ -104,7 +107,7 @@ def test_options_reach_the_workup(tmp_path, capsys):
 
 def test_nothing_found_is_no_failure(tmp_path, capsys):
     arguments = ["run", str(IMAGES / "bus_0030-s.png"), "--output", str(tmp_path), "--minimum-score", "0.9999"]
-    assert cli.main([*arguments, "--no-scene", "--device", "cpu"]) == 0
+    assert cli.main([*arguments, "--no-scene", "--device", "cpu", *HERE]) == 0
     assert "No lesion found." in capsys.readouterr().out
     assert "No lesion found." in (tmp_path / "index.html").read_text()
     assert not (tmp_path / "bus_0030-s" / "lesions.seg.nrrd").exists()
@@ -116,13 +119,13 @@ def test_without_slicer_core_scenes_are_left_out_and_that_is_said_once(tmp_path,
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "slicer" else real(name, *a))
     names = [str(IMAGES / "bus_0030-s.png"), str(IMAGES / "bus_0096-s.png")]
-    assert cli.main(["run", *names, "--output", str(tmp_path), "--device", "cpu"]) == 0
+    assert cli.main(["run", *names, "--output", str(tmp_path), "--device", "cpu", *HERE]) == 0
     assert capsys.readouterr().out.count("pip install breastusai[slicer]") == 1
     assert not list(tmp_path.glob("*/scene.mrb")) and len(list(tmp_path.glob("*/study.json"))) == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [0, 1])
 def test_sigterm_ends_a_run_cleanly_and_it_goes_on_later(tmp_path, jobs):
     for i in range(40):
         (tmp_path / "in" / f"{i:02}.png").parent.mkdir(exist_ok=True)
@@ -213,9 +216,9 @@ def test_version_and_help(capsys):
     [
         [], ["nonsense"], ["run"], ["run", "a.png"], ["run", "a.png", "--output"], ["train"], ["train", "nonsense"],
         ["run", "a.png", "--output", "x", "--device", "tpu"], ["run", "a.png", "--output", "x", "--jobs", "two"],
-        ["run", "a.png", "--output", "x", "--jobs", "0"], ["run", "a.png", "--output", "x", "--threshold", "1.5"],
+        ["run", "a.png", "--output", "x", "--jobs", "-1"], ["run", "a.png", "--output", "x", "--threshold", "1.5"],
         ["run", "a.png", "--output", "x", "--spacing", "0"], ["run", "a.png", "--output", "x", "--spacing", "nan"],
-        ["run", "a.png", "--output", "x", "--max-pixels", "-1"], ["run", "a.png", "--output", "x", "--frame", "0"],
+        ["run", "a.png", "--output", "x", "--jobs", "0", "--time-limit", "9"], ["run", "a.png", "--output", "x", "--max-pixels", "-1"], ["run", "a.png", "--output", "x", "--frame", "0"],
         ["evaluate", "segment", "--nonsense"], ["models", "show"],
     ],
 )  # fmt: skip

@@ -46,7 +46,7 @@ def inputs(tmp_path_factory):
 
 
 def run(*arguments):
-    return cli.main(["run", *map(str, arguments), "--device", "cpu"])
+    return cli.main(["run", *map(str, arguments), "--device", "cpu", "--jobs", "0"])
 
 
 @pytest.fixture(scope="module")
