@@ -39,8 +39,8 @@ def main(arguments):
             return 2
         for note in slicer_install.notes():
             print(note, file=sys.stderr)
-        # Worker processes would each be a whole Slicer. The user's own --jobs or -j comes later and counts.
-        arguments = ["--jobs", "1", *arguments]
+        # Worker processes would each be a whole Slicer: work in this one. The user's own --jobs or -j comes later and counts.
+        arguments = ["--jobs", "0", *arguments]
     return cli.main(["run", *arguments])
 
 

@@ -407,7 +407,7 @@ def test_the_batch_script_hands_its_arguments_to_the_command_line(monkeypatch, i
     script = _batch()
     monkeypatch.setattr(script, "application", lambda: object() if inside else None)
     assert script.main(["a.png", "--output", "out"]) == 3
-    first = ["--jobs", "1"] if inside else []  # inside Slicer, worker processes would be Slicers
+    first = ["--jobs", "0"] if inside else []  # inside Slicer, worker processes would be Slicers
     assert given == [["run", *first, "a.png", "--output", "out"]]
     for asked in (["--jobs=2"], ["--jobs", "2"], ["-j", "2"], ["-j2"]):
         script.main(["a.png", "--output", "out", *asked])
