@@ -59,7 +59,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, tmp_path):
             killed.append(next(iter(cluster.workers.values())).pid)
             os.kill(killed[0], signal.SIGKILL)
 
-    result = cluster_run([tmp_path / "in"], out, cluster.scheduler_address, progress=kill_one, time_limit_s=8.0)
+    result = cluster_run([tmp_path / "in"], out, cluster.scheduler_address, progress=kill_one, time_limit_s=5.0)
     assert killed
     assert [r.folder for r in result.results if r.study] == [f"s{i:02}" for i in range(12)]
     said = {Path(f.source).name: f.message for f in result.failures}
@@ -96,7 +96,8 @@ def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
     tools, log = tmp_path / "tools", tmp_path / "submitted.sh"
     tools.mkdir()
     for name, text in (
-        ("sbatch", f'cp "$1" {log}\nnohup bash "$1" > {tmp_path}/job.log 2>&1 &\necho $! > {tmp_path}/pid\necho "Submitted batch job 42"\n'),
+        # As Slurm does, it keeps a copy: dask-jobqueue removes the script as soon as it is submitted.
+        ("sbatch", f'cp "$1" {log}\nnohup bash {log} > {tmp_path}/job.log 2>&1 &\necho $! > {tmp_path}/pid\necho "Submitted batch job 42"\n'),
         ("scancel", f"pkill -P $(cat {tmp_path}/pid) 2>/dev/null; true\n"),
     ):
         (tools / name).write_text("#!/bin/bash\n" + text)

@@ -68,7 +68,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_and_does_nothing_twice(tmp_p
     output, log = tmp_path / "out", tmp_path / "out-moved.log"
     chance = random.Random(5)
     seen: set[str] = set()
-    for _ in range(3):
+    for _ in range(2):
         process = counted_run(tmp_path / "in", output, 2)
         # Kill in the middle of the work, some studies after the last time.
         aim = len(seen) + chance.randint(1, 3)
