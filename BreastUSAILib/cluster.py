@@ -11,10 +11,12 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import shutil
+import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +149,8 @@ def _event(number: int, future: Any) -> Event:
 
 def _slurm_cluster(options: SlurmOptions, log: Callable[[str], None]) -> Any:
     try:
-        from dask_jobqueue import SLURMCluster
+        with _ctrl_c_kept():
+            from dask_jobqueue import SLURMCluster
     except ImportError as error:
         raise DependencyError(
             "--slurm needs dask-jobqueue; install it with: pip install breastusai[cluster]"
@@ -167,6 +170,17 @@ def _slurm_cluster(options: SlurmOptions, log: Callable[[str], None]) -> Any:
     cluster.scale(jobs=options.jobs)
     log(f"{options.jobs} Slurm jobs are asked for; the work begins with the first that runs.")
     return cluster
+
+
+@contextmanager
+def _ctrl_c_kept() -> Iterator[None]:
+    """dask-jobqueue, when it is imported, makes Ctrl-C end the process on the spot; here it cancels the run."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None and signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
 
 
 # --------------------------------------------------------------------------------------------------- on the workers

@@ -105,7 +105,9 @@ def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
     slurm = SlurmOptions(1, cores=2, memory="2GB", walltime="00:10:00", directives=("--partition=short",))
+    ctrl_c = signal.getsignal(signal.SIGINT)
     result = cluster_run([tmp_path / "in"], tmp_path / "out", slurm=slurm)
+    assert signal.getsignal(signal.SIGINT) is ctrl_c  # dask-jobqueue takes it when it is imported
     assert [r.folder for r in result.results if r.study] == ["a"], (tmp_path / "job.log").read_text()
     script = log.read_text()
     for line in ("--cpus-per-task=2", "--partition=short", "-t 00:10:00", sys.executable):
