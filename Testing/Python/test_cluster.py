@@ -1,5 +1,6 @@
 """A run on a Dask cluster of several processes: a worker that is killed, limits, Slurm jobs started by a stand-in for sbatch."""
 
+import importlib.util
 import os
 import signal
 import stat
@@ -88,7 +89,9 @@ def test_no_scheduler_is_told(tmp_path, monkeypatch):
 
 def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
     """The stand-in for sbatch runs the very script that dask-jobqueue submits, in the background."""
-    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    if importlib.util.find_spec("dask_jobqueue") is None:
+        pytest.skip("dask-jobqueue is not installed")
+    ctrl_c = signal.getsignal(signal.SIGINT)  # dask-jobqueue takes it when it is imported
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(UsageError, match="needs sbatch"):
         image_at(tmp_path / "in" / "a.png")
@@ -105,9 +108,8 @@ def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
     slurm = SlurmOptions(1, cores=2, memory="2GB", walltime="00:10:00", directives=("--partition=short",))
-    ctrl_c = signal.getsignal(signal.SIGINT)
     result = cluster_run([tmp_path / "in"], tmp_path / "out", slurm=slurm)
-    assert signal.getsignal(signal.SIGINT) is ctrl_c  # dask-jobqueue takes it when it is imported
+    assert signal.getsignal(signal.SIGINT) is ctrl_c
     assert [r.folder for r in result.results if r.study] == ["a"], (tmp_path / "job.log").read_text()
     script = log.read_text()
     for line in ("--cpus-per-task=2", "--partition=short", "-t 00:10:00", sys.executable):
