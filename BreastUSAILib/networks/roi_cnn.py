@@ -26,7 +26,7 @@ PAPER: dict = {
 """The published configuration: VGG-16 trunk, stride 16, 18 x 18 features of a 288 x 288 input, one x16 upsampling."""
 
 COMPACT: dict = {
-    "trunk": "efficientnet-lite2",
+    "trunk": "efficientnet-lite0",
     "channels": (),
     "convolutions": (),
     "context_channels": 128,
@@ -34,7 +34,7 @@ COMPACT: dict = {
     "batch_norm": True,
 }
 """The configuration that ships. The paper's trunk brings what ImageNet taught it; that of VGG-16 alone would be 29 MB. This one keeps
-the idea at a third of that: an ImageNet-trained EfficientNet-Lite2, and FCN's fusion of finer stages carried on to stride 2."""
+the idea at a fifth of that: an ImageNet-trained EfficientNet-Lite0, and FCN's fusion of finer stages carried on to stride 2."""
 
 
 def _convolution(inputs: int, outputs: int, batch_norm: bool, kernel: int = 3, dilation: int = 1) -> nn.Sequential:

@@ -64,7 +64,7 @@ def test_gradient_reaches_every_parameter():
 
 
 def test_compact_is_small_and_the_same_class():
-    assert _parameters(RoiCnn(**COMPACT)) < 5.5e6
+    assert _parameters(RoiCnn(**COMPACT)) < 4e6
     assert set(COMPACT) == set(PAPER)
 
 

@@ -233,5 +233,5 @@ def test_the_published_refinement_can_be_asked_for_by_a_models_config(model):
 
 def test_an_error_of_the_task_names_the_file():
     volume = LoadedImage(sitk.Image(64, 64, 3, sitk.sitkUInt8), Path("some/volume.nrrd"), True, ())
-    with pytest.raises(BreastUSAIError, match=r"some.volume\.nrrd: The image is a volume"):
+    with pytest.raises(BreastUSAIError, match=r"some.volume\.nrrd is a volume\. No detection model"):
         run_workup(volume, WorkupOptions(device="cpu"))

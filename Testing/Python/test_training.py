@@ -117,17 +117,17 @@ def test_a_checkpoint_of_other_data_is_not_continued(data, tmp_path):
 
 
 def test_the_recipe_starts_from_imagenet_weights(data, tmp_path, monkeypatch):
-    package, _, _ = pretrained.PACKAGES["efficientnet-lite2"]
+    package, _, _ = pretrained.PACKAGES["efficientnet-lite0"]
     pytest.importorskip(package, reason="the package with ImageNet's weights is not installed")
     monkeypatch.undo()  # the network that ships
-    published = pretrained.imagenet_weights("efficientnet-lite2")
+    published = pretrained.imagenet_weights("efficientnet-lite0")
     folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((32, 1),), 0.0),), weight_decay=0.0, imagenet=True))
     state = torch.load(folder / "checkpoint.pt", weights_only=True)["network"]
-    torch.testing.assert_close(state["trunk.stages.6.0.layers.3.weight"], published["_blocks.20._depthwise_conv.weight"])
+    torch.testing.assert_close(state["trunk.stages.6.0.layers.3.weight"], published["_blocks.15._depthwise_conv.weight"])
 
 
 def test_imagenet_weights_that_are_not_there_or_not_those_are_one_sentence(data, tmp_path, monkeypatch):
-    _, file, checksum = pretrained.PACKAGES["efficientnet-lite2"]
+    _, file, checksum = pretrained.PACKAGES["efficientnet-lite0"]
     absent = {name: ("a_package_that_nobody_has", file, checksum) for name in pretrained.PACKAGES}
     monkeypatch.undo()  # the network that ships
     monkeypatch.setattr(pretrained, "PACKAGES", absent)
@@ -138,9 +138,9 @@ def test_imagenet_weights_that_are_not_there_or_not_those_are_one_sentence(data,
     (package.parent / "__init__.py").touch()
     (tmp_path / "another_package" / file).write_bytes(b"something else")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(pretrained, "PACKAGES", {"efficientnet-lite2": ("another_package", file, checksum)})
+    monkeypatch.setattr(pretrained, "PACKAGES", {"efficientnet-lite0": ("another_package", file, checksum)})
     with pytest.raises(DependencyError, match="not the file of version 0.1.0"):
-        pretrained.imagenet_weights("efficientnet-lite2")
+        pretrained.imagenet_weights("efficientnet-lite0")
     with pytest.raises(ValueError, match="no ImageNet weights are known for 'vgg'"):
         pretrained.imagenet_weights("vgg")
 
