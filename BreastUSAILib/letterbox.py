@@ -74,22 +74,6 @@ class Letterbox:
         return (left, self.size - width - left, top, self.size - height - top)
 
 
-def rotate(maps: torch.Tensor, degrees: float) -> torch.Tensor:
-    """Squares (N, C, S, S) turned about their centre, linear interpolation, zero where nothing comes from.
-
-    A positive angle turns what is right of the centre downwards. Turning back by ``-degrees`` brings all but the corners home.
-    """
-    import math
-
-    import torch
-    from torch.nn import functional as F
-
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turn = torch.tensor([[cosine, sine, 0.0], [-sine, cosine, 0.0]], dtype=maps.dtype, device=maps.device)
-    grid = F.affine_grid(turn.expand(len(maps), 2, 3), list(maps.shape), align_corners=False)
-    return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
 def to_unit_range(array: np.ndarray) -> np.ndarray:
     """Intensities scaled so that the 0.5th and 99.5th percentile become 0 and 1, clipped; float32.
 

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from .errors import ImageError, UsageError
 from .findings import Finding
 from .image import as_2d, box_of_mask, from_2d
-from .letterbox import Letterbox, rotate, standardise, to_unit_range
+from .letterbox import Letterbox, standardise, to_unit_range
 
 if TYPE_CHECKING:
     from .models.zoo import LoadedModel
@@ -58,18 +58,12 @@ def input_sizes(model: LoadedModel) -> list[int]:
     return [int(s) for s in model.entry.postprocessing.get("sizes") or [model.entry.preprocessing["size"]]]
 
 
-def input_rotations(model: LoadedModel) -> list[float]:
-    """The angles in degrees by which the network sees an image turned; [0] unless the model says otherwise."""
-    return [float(a) for a in model.entry.postprocessing.get("rotations") or [0.0]]
-
-
 def probability_map(
     pixels: np.ndarray, model: LoadedModel, pixel_aspect: float = 1.0, sizes: Sequence[int] | None = None
 ) -> np.ndarray:
     """The network's probability that each pixel belongs to a lesion.
 
-    The mean over the input sizes, over the model's rotations, and over the image and its mirror image, which steadies the contour.
-    What a rotation turns out of the square is left out of that pixel's mean.
+    The mean over the input sizes, and over the image and its mirror image, which steadies the contour.
 
     Parameters
     ----------
@@ -89,25 +83,12 @@ def probability_map(
     sizes = list(sizes) if sizes is not None else input_sizes(model)
     for size in sizes:
         box = Letterbox.fit(pixels.shape, size, pixel_aspect)
-        placed, valid = box.place(unit), box.valid()
-        looks, counts = torch.zeros_like(placed), torch.zeros_like(placed)
-        for degrees in input_rotations(model):
-            if degrees:
-                inside = rotate(valid, degrees)
-                # A border pixel that is partly padding is dimmed by it: its value is that of the part inside.
-                image, shown = rotate(placed, degrees) / inside.clamp_min(1e-3), (inside > 0.5).float()
-            else:
-                image, shown = placed, valid
-            image = standardise(image, shown)
-            # The mirror image of the square, not of the placed image: padding may be one pixel wider on one side.
-            pair = torch.cat([image, image.flip(-1)]).to(model.device.name, memory_format=torch.channels_last)
-            with torch.inference_mode():
-                maps = torch.sigmoid(model.network(pair).float().cpu())
-            seen = (maps[:1] + maps[1:].flip(-1)) / 2
-            weight = torch.ones_like(seen)
-            looks += rotate(seen, -degrees) if degrees else seen
-            counts += rotate(weight, -degrees) if degrees else weight
-        total += box.restore(looks / counts.clamp_min(1e-3))[0, 0].numpy()
+        image = standardise(box.place(unit), box.valid())
+        # The mirror image of the square, not of the placed image: padding may be one pixel wider on one side.
+        pair = torch.cat([image, image.flip(-1)]).to(model.device.name, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            maps = torch.sigmoid(model.network(pair).float().cpu())
+            total += box.restore((maps[:1] + maps[1:].flip(-1)) / 2)[0, 0].numpy()
     return total / len(sizes)
 
 

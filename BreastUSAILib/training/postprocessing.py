@@ -30,10 +30,6 @@ MIN_CONFIDENCE = 0.95
 """Fixed, not chosen: on the validation fold, where hardly an image has two large components, the Dice hangs on one or two images. On
 fold 1 of BUSI, another hospital's, the Dice of an earlier network was 0.698 without, 0.712 at 0.8, 0.724 at 0.9 and 0.730 at 0.95."""
 
-ROTATIONS = (-8.6, 0.0, 8.6)
-"""Degrees by which the network sees an image turned. Fixed, not chosen: on the validation fold, of hospitals that the network knows, turning
-changes nothing that can be told from chance. On fold 1 of BUSI the Dice of an earlier network was 0.751 without and 0.756 with these."""
-
 PAPER_NAMES = ("prior", "length_scale", "window", "max_change")
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ def choose(seen: Sequence[Seen], size: int) -> tuple[dict[str, Any], dict[str, A
     means = [s.mean(sizes) for s in seen]
     if not any(_kept(m, s.spacing, threshold).any() for m, s in zip(means, seen, strict=True)):
         # A network that has not learnt anything yet: there is nothing to refine.
-        return {"sizes": list(sizes), "rotations": list(ROTATIONS), "threshold": threshold, "min_confidence": MIN_CONFIDENCE}, tried
+        return {"sizes": list(sizes), "threshold": threshold, "min_confidence": MIN_CONFIDENCE}, tried
     paper = asdict(ChanVeseParameters.paper())
     table = tune(
         ((s.pixels, m, s.truth, s.spacing) for s, m in zip(seen, means, strict=True)),
@@ -136,13 +132,7 @@ def choose(seen: Sequence[Seen], size: int) -> tuple[dict[str, Any], dict[str, A
     best = next(row for row in table if any(row.items() >= setting.items() for setting in REFINERS))
     refiner = {name: best[name] for name in REFINERS[0]}
 
-    choice = {
-        "sizes": list(sizes),
-        "rotations": list(ROTATIONS),
-        "threshold": threshold,
-        "min_confidence": MIN_CONFIDENCE,
-        "refiner": refiner,
-    }
+    choice = {"sizes": list(sizes), "threshold": threshold, "min_confidence": MIN_CONFIDENCE, "refiner": refiner}
     return choice, tried
 
 
@@ -155,8 +145,8 @@ def choose_and_record(folder: Path, cases: Sequence[Case], progress: Callable[[i
     model = load(folder, "segment", "auto")
     size = int(model.entry.preprocessing["size"])
     sizes = sorted({s for choice in size_choices(size) for s in choice})
-    # Area and maps do not depend on what is chosen: forget earlier choices, so that choosing twice gives the same.
-    model = replace(model, entry=replace(model.entry, postprocessing={"rotations": list(ROTATIONS)}))
+    # Area and maps do not depend on earlier choices: forget them, so that choosing twice gives the same.
+    model = replace(model, entry=replace(model.entry, postprocessing={}))
     choice, tried = choose(see(cases, model, sizes, progress), size)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     config["postprocessing"] = choice

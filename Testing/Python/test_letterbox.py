@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from BreastUSAILib.letterbox import Letterbox, rotate, standardise, to_unit_range
+from BreastUSAILib.letterbox import Letterbox, standardise, to_unit_range
 
 
 @settings(max_examples=60, deadline=None)
@@ -86,18 +86,3 @@ def test_standardise_uses_the_valid_pixels_alone():
     inside = result[valid > 0].view(2, -1)
     assert inside.mean(1).abs().max() < 1e-4 and (inside.std(1) - 1).abs().max() < 0.01
     assert (result[valid == 0] == 0).all()
-
-
-def test_a_quarter_turn_is_numpys():
-    square = torch.rand(2, 1, 17, 17)
-    torch.testing.assert_close(rotate(square, 90), torch.rot90(square, -1, (2, 3)), atol=1e-4, rtol=0)
-    torch.testing.assert_close(rotate(square, 0), square, atol=1e-5, rtol=0)
-
-
-def test_a_positive_turn_brings_the_right_side_down_and_the_opposite_turn_brings_it_back():
-    y, x = torch.meshgrid(torch.arange(65.0), torch.arange(65.0), indexing="ij")
-    spot = torch.exp(-((x - 50) ** 2 + (y - 32) ** 2) / 18)[None, None]
-    turned = rotate(spot, 30)
-    row, column = divmod(int(turned.argmax()), 65)
-    assert (row, column) == (round(32 + 18 * 0.5), round(32 + 18 * 3**0.5 / 2))
-    torch.testing.assert_close(rotate(turned, -30), spot, atol=0.06, rtol=0)

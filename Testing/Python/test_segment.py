@@ -134,26 +134,6 @@ def test_the_mirror_image_has_the_mirrored_probability(model):
     np.testing.assert_allclose(probability_map(pixels, model)[:, ::-1], probability_map(pixels[:, ::-1], model), atol=1e-4)
 
 
-def test_the_network_sees_the_image_turned_and_the_maps_are_turned_back(model):
-    seen = []
-
-    def network(images):
-        seen.append(images.clone())
-        return 4 * images  # bright pixels are lesion: what it says lies where it sees it
-
-    echo = replace(model, network=network, entry=replace(model.entry, postprocessing={}))
-    turned = replace(echo, entry=replace(model.entry, postprocessing={"rotations": [-8.0, 0.0, 8.0]}))
-    y, x = np.mgrid[:120, :180]
-    pixels = np.exp(-((x - 140) ** 2 + (y - 80) ** 2) / 200.0) * 200
-    plain, mean = probability_map(pixels, echo, sizes=[96]), probability_map(pixels, turned, sizes=[96])
-    assert len(seen) == 4
-    places = [divmod(int(image[0, 0].argmax()), 96) for image in seen[1:]]
-    assert places[0][0] < places[1][0] < places[2][0]  # a spot on the right: up, as it is, down
-    assert np.unravel_index(mean.argmax(), mean.shape) == pytest.approx(np.unravel_index(plain.argmax(), plain.shape), abs=2)
-    # The corners, which a turn moves out of the square, count with those looks alone that saw them.
-    np.testing.assert_allclose(mean[:8, :8], plain[:8, :8], atol=0.06)
-
-
 def test_nothing_found_is_an_ordinary_result(model):
     findings, _ = segment_2d(_image("case209"), model, SegmentOptions(threshold=0.9999))
     assert findings == ()
