@@ -336,11 +336,17 @@ def _picklable(error: Exception) -> Exception:
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """Let processes that start inside the block use at most `number` threads each."""
+    """Let processes that start inside the block use at most `number` threads each; lower numbers of the user count."""
     saved = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    for name, value in saved.items():
-        lower = int(value) if value and value.isdigit() and int(value) > 0 else number
-        os.environ[name] = str(min(number, lower))
+
+    def lower(name: str, most: int) -> int:
+        value = saved[name]
+        return min(most, int(value)) if value and value.isdigit() and int(value) > 0 else most
+
+    # MKL and OpenBLAS go by OMP_NUM_THREADS where their own is not set.
+    number = lower("OMP_NUM_THREADS", number)
+    for name in saved:
+        os.environ[name] = str(lower(name, number))
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from BreastUSAILib import run as runs
-from BreastUSAILib import run_input, run_overview
+from BreastUSAILib import run_input, run_overview, workers
 from BreastUSAILib.errors import ModelError, OutputError, UsageError
 from BreastUSAILib.inputs import Found, Source, discover, name_folders, read_run
 from BreastUSAILib.run import RunOptions, run
@@ -398,6 +398,18 @@ def test_processes_share_the_cores(tmp_path):
     threads = {int(r.study.provenance["options"]["threads"]) for r in result.results}
     assert all(2 * n <= cores() for n in threads)
     assert dict(os.environ) == before
+
+
+def test_fewer_threads_that_the_user_asks_for_count_for_all_libraries(monkeypatch):
+    for name in workers._THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "8")
+    with workers._threads(4):
+        numbers = {name: os.environ[name] for name in workers._THREAD_VARIABLES}
+    assert numbers.pop("MKL_NUM_THREADS") == "1" and set(numbers.values()) == {"2"}
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "8" and "VTK_SMP_MAX_THREADS" not in os.environ
 
 
 def test_one_process_for_each_core_at_most(tmp_path, monkeypatch):
