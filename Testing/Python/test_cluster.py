@@ -116,6 +116,15 @@ def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
         assert line in script
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C cancels, also where the shell that began the tests had it ignored, as shells do for what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_cancel_ends_the_work_of_the_workers(cluster, tmp_path):
     for name in ("hang1", "hang2", "hang3"):
         image_at(tmp_path / "in" / f"{name}.png")
