@@ -233,6 +233,7 @@ def _pool(make: Callable[..., Any], options: RunOptions, threads: int) -> Pool:
 
 
 def _end_children() -> None:
-    for _, pool in _pools.values():
-        pool.close()
+    # The worker's own threads wait for these children: see `Pool.end`.
+    for _, pool in list(_pools.values()):
+        pool.end()
     _pools.clear()

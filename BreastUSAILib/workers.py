@@ -123,6 +123,7 @@ class Pool:
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[_Process] = []
         self._starts: dict[int, int] = {}  # number of a task -> processes that died before they began it
+        self._ending = False  # none is started again
 
     def __enter__(self) -> Pool:
         return self
@@ -174,6 +175,15 @@ class Pool:
             p.connection.close()
         self._processes.clear()
 
+    def end(self) -> None:
+        """End all processes, called by another thread than the one that waits for `events`.
+
+        That one sees them die, and cleans up: pipes must not be closed under a thread that reads them.
+        """
+        self._ending = True
+        for p in list(self._processes):
+            p.process.kill()
+
     # -------------------------------------------------------------------------------------------------- the processes
 
     def _start(self) -> _Process:
@@ -220,7 +230,7 @@ class Pool:
 
     def _died(self, p: _Process) -> list[Event]:
         self._drop(p)
-        if p.begun is None and p.ended is None:
+        if p.begun is None and p.ended is None and not self._ending:
             self._starts[p.number] = self._starts.get(p.number, 0) + 1
             if self._starts[p.number] < _STARTS:
                 self.give(p.number, p.task)
