@@ -108,7 +108,8 @@ def read_records(folder: Path, *, leave_out_damaged: bool = False) -> list[Volum
     DataError : a record is damaged or a file of it missing, unless these are left out.
     """
     records = []
-    for path in sorted((folder / "records").glob("*.json")):
+    # A run that was killed while it wrote leaves a file with a dot in front (`atomic`), which "*" matches as well.
+    for path in sorted((folder / "records").glob("[!.]*.json")):
         try:
             record = VolumeRecord.from_json(path.read_text(encoding="utf-8", errors="replace"), folder, str(path))
             for file in (record.image, record.labels):
