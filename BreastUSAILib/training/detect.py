@@ -16,6 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
+from .command_line import (
+    add_configuration_argument,
+    add_schedule_arguments,
+    add_volume_arguments,
+    schedule_of,
+    volume_options,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.volume_data import VolumeCase
@@ -56,7 +63,7 @@ class DetectRecipe:
     batch: int = 4
     rate: float = 2e-3
     weight_decay: float = 0.01
-    loss: dict[str, Any] = field(default_factory=lambda: {"negatives": "hardest", "beta": 1 / 9})
+    loss: dict[str, Any] = field(default_factory=lambda: {"negatives": "focal", "beta": 1 / 9, "evening": 0.5})
     best: int = 6
     lesion_share: float = 0.75
     small_weight: float = 2.0
@@ -330,74 +337,25 @@ def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict
     }
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that every recipe on volumes has: data, output, and how it runs."""
-    parser.add_argument(
-        "--data",
-        nargs="+",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="phantoms, or data in the layout of TDSC-ABUS",
-    )
-    parser.add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="where the model folder goes; a killed run resumes there",
-    )
-    parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="where prepared volumes are kept (default: cache in --output)"
-    )
-    parser.add_argument("--seed", type=int, default=DetectRecipe.seed)
-    parser.add_argument(
-        "--spacing",
-        type=float,
-        nargs=3,
-        metavar="MM",
-        help="true spacing (lateral, depth, slice) of data in the layout of TDSC-ABUS",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare crops (default: 0)")
-    parser.add_argument(
-        "--validate-every", type=int, default=2, metavar="N", help="epochs between looks at the validation volumes"
-    )
-    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_run_arguments(parser)
+    add_volume_arguments(parser, DetectRecipe.seed)
+    add_schedule_arguments(parser, DetectRecipe, PAPER)
+    add_configuration_argument(parser)
     parser.add_argument("--prepare-only", action="store_true", help="fill the cache and stop")
     parser.add_argument(
-        "--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network"
-    )
-    parser.add_argument(
         "--variant", choices=VARIANTS, default=DetectRecipe.variant, help="the paper's ablations (default: the whole)"
-    )
-    parser.add_argument("--epochs", type=int, help=f"default: {DetectRecipe.epochs}; paper: {PAPER.epochs}")
-    parser.add_argument(
-        "--crops", type=int, metavar="N", help=f"crops an epoch (default: {DetectRecipe.crops}; paper: {PAPER.crops})"
-    )
-    parser.add_argument("--batch", type=int, help=f"crops a step (default: {DetectRecipe.batch}; paper: {PAPER.batch})")
-    parser.add_argument(
-        "--rate", type=float, help=f"highest learning rate (default: {DetectRecipe.rate}; paper: {PAPER.rate})"
     )
     parser.add_argument(
         "--negatives",
         choices=("all", "hardest", "focal"),
-        help="background anchors that count (default: hardest; paper: all)",
+        help="background anchors that count (default: focal; paper: all)",
     )
 
 
 def recipe_of(args: argparse.Namespace) -> DetectRecipe:
     """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
     recipe = PAPER if args.configuration == "paper" else DetectRecipe()
-    changes = {
-        name: value for name in ("epochs", "crops", "batch", "rate") if (value := getattr(args, name)) is not None
-    }
-    if any(value <= 0 for value in changes.values()):
-        raise UsageError("--epochs, --crops, --batch and --rate must be above 0.")
+    changes = schedule_of(args)
     if args.negatives:
         changes["loss"] = {**recipe.loss, "negatives": args.negatives}
     return replace(recipe, variant=args.variant, seed=args.seed, **changes)
@@ -413,16 +371,6 @@ def main(args: argparse.Namespace) -> int:
             prepare(read_split(args.data, split, args.spacing), cache, recipe.spacing, tell_of(True))
         print(f"The volumes are in {cache}.")
         return 0
-    folder = train(
-        args.data,
-        args.output,
-        recipe,
-        cache=args.cache,
-        spacing_mm=args.spacing,
-        resume=not args.restart,
-        validate_every=max(1, args.validate_every),
-        device=args.device,
-        workers=args.workers,
-    )
+    folder = train(args.data, args.output, recipe, **volume_options(args))
     print(f"The model is in {folder}; measure it with: breastusai evaluate detect --model {folder}")
     return 0

@@ -20,6 +20,7 @@ import numpy as np
 from ..atomic import write_text
 from ..errors import UsageError
 from ..evaluation.unet_baseline import SCORES, TASK, ComponentRule
+from .command_line import add_schedule_arguments, add_volume_arguments, schedule_of, volume_options
 from .detect import CHECKPOINT, DetectRecipe, VolumeSets, check_batches, open_volumes, shares, tell_of
 
 if TYPE_CHECKING:
@@ -260,39 +261,17 @@ def choose(volumes: Sequence[TrainingVolume], network: nn.Module, device: str) -
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from .detect import add_run_arguments
-
     parser.add_argument("--network", choices=NETWORKS, default="unet3d", help="slices one by one, or volumes (default)")
-    add_run_arguments(parser)
-    parser.add_argument("--epochs", type=int, default=UNET3D.epochs, help=f"default: {UNET3D.epochs}")
-    parser.add_argument(
-        "--crops", type=int, default=UNET3D.crops, metavar="N", help=f"crops an epoch (default: {UNET3D.crops})"
-    )
-    parser.add_argument("--batch", type=int, default=UNET3D.batch, help=f"crops a step (default: {UNET3D.batch})")
-    parser.add_argument(
-        "--rate", type=float, default=UNET3D.rate, help=f"highest learning rate (default: {UNET3D.rate})"
-    )
+    add_volume_arguments(parser, UNET3D.seed)
+    add_schedule_arguments(parser, UNET3D)
 
 
 def recipe_of(args: argparse.Namespace) -> BaselineRecipe:
     """The network's recipe with what the command line says otherwise. Raises `UsageError`."""
-    if min(args.epochs, args.crops, args.batch, args.rate) <= 0:
-        raise UsageError("--epochs, --crops, --batch and --rate must be above 0.")
-    recipe = UNET2D if args.network == "unet2d" else UNET3D
-    return replace(recipe, **{name: getattr(args, name) for name in ("epochs", "crops", "batch", "rate", "seed")})
+    return replace(UNET2D if args.network == "unet2d" else UNET3D, seed=args.seed, **schedule_of(args))
 
 
 def main(args: argparse.Namespace) -> int:
-    folder = train(
-        args.data,
-        args.output,
-        recipe_of(args),
-        cache=args.cache,
-        spacing_mm=args.spacing,
-        resume=not args.restart,
-        validate_every=max(1, args.validate_every),
-        device=args.device,
-        workers=args.workers,
-    )
+    folder = train(args.data, args.output, recipe_of(args), **volume_options(args))
     print(f"The model is in {folder}; measure it with: breastusai evaluate detect --model {folder}")
     return 0

@@ -20,6 +20,7 @@ from ..anchors import NEGATIVE, AnchorLabels
 from ..networks.detection import DetectionNetwork, Predictions
 
 NEGATIVES = ("all", "hardest", "focal")
+_TYPICAL_ANCHORS = 32.0  # positive anchors of a lesion, where `DetectionLoss.evening` neither adds nor takes
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class DetectionLoss:
         "focal": each, weighted by p**2 of its wrong answer (Lin et al. 2017).
     lesion_iou, pair_iou : L_sim asks that anchors with more IoU than this with their lesion, and with each other, resemble one another.
     most_embeddings : anchors of an image that L_sim looks at; of more, as many are drawn.
+    evening : each of a lesion's n positive anchors counts (32 / n) ** `evening` in L_reg and L_cls. 0 (paper): 1, whereby a lesion of
+        30 mm, with 800 of them, counts a hundred times one of 5 mm, and small ones are learnt last. 1: each lesion counts the same.
     """
 
     eta: float = 1.5
@@ -47,6 +50,7 @@ class DetectionLoss:
     lesion_iou: float = 0.3
     pair_iou: float = 0.2
     most_embeddings: int = 32
+    evening: float = 0.0
 
 
 VARIANTS = {"rpn": {"eta": 0.0, "similarity": 0.0}, "rpn-iou": {"similarity": 0.0}, "rpn-iou-sim": {}}
@@ -74,18 +78,33 @@ def iou_weights(losses: torch.Tensor, ious: torch.Tensor, eta: float) -> torch.T
         return powered * (losses.sum() / weighted)
 
 
+def evened_weights(labels: list[AnchorLabels], evening: float) -> torch.Tensor:
+    """What each positive anchor counts, see `DetectionLoss.evening`: (p,) in the order of images and, in each, of anchors."""
+    weights = [torch.zeros(0)]
+    for each in labels:
+        lesion = each.lesion[each.state > 0]
+        weights.append((_TYPICAL_ANCHORS / torch.bincount(lesion)[lesion].float()) ** evening)
+    return torch.cat(weights)
+
+
 def classification_loss(
-    positives: torch.Tensor, ious: torch.Tensor, negatives: torch.Tensor, images: int, rule: DetectionLoss = DetectionLoss()
+    positives: torch.Tensor,
+    ious: torch.Tensor,
+    negatives: torch.Tensor,
+    images: int,
+    rule: DetectionLoss = DetectionLoss(),
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """L_cls: a scalar from the cross-entropies (p,) of positive and (n,) of negative anchors of `images` images.
 
-    The paper's sums are divided by the number of positives, or of images where there are fewer (it does not say by what); with the
-    hardest negatives by the number of anchors that count.
+    The paper's sums are divided by the sum of the positives' `weights` (p,; None: 1 each), or by the number of images where that is more
+    (it does not say by what); with the hardest negatives by the number of anchors that count.
     """
     if rule.negatives not in NEGATIVES:
         raise ValueError(f"negatives is {rule.negatives!r}; choose one of {', '.join(NEGATIVES)}.")
-    found = (iou_weights(positives.detach(), ious, rule.eta) * positives).sum()
-    count = max(len(positives), images)
+    weights = torch.ones_like(positives) if weights is None else weights
+    found = (iou_weights((weights * positives).detach(), ious, rule.eta) * weights * positives).sum()
+    count = max(float(weights.sum()), images)
     if rule.negatives == "focal":
         negatives = (1 - torch.exp(-negatives.detach())) ** 2 * negatives
     elif rule.negatives == "hardest":
@@ -168,16 +187,20 @@ def detection_loss(
     entropy = torch.zeros_like(logits[..., 0])
     entropy[counts] = F.cross_entropy(logits[counts], target[counts], reduction="none")
     nothing = logits.sum() * 0 + parameters.sum() * 0
+    weights = evened_weights(labels, rule.evening).to(device)
 
     if len(image):
-        true = torch.cat([boxes[each.lesion[each.state > 0]] for boxes, each in zip(lesions, labels, strict=True)]).to(device)
+        true = torch.cat([boxes[each.lesion[each.state > 0]] for boxes, each in zip(lesions, labels, strict=True)]).to(
+            device
+        )
         start = anchors.to(device)[anchor]
         chosen = parameters[image, anchor]
-        regression = smooth_l1(chosen, b.encode(true, start), rule.beta).mean()
+        regression = (weights * smooth_l1(chosen, b.encode(true, start), rule.beta)).sum() / weights.sum()
         ious = b.paired_iou(b.decode(chosen.detach(), start), true)
     else:
         regression, ious = nothing, torch.zeros(0, device=device)
-    classification = classification_loss(entropy[image, anchor], ious, entropy[counts & (target == 0)], len(labels), rule)
+    negatives = entropy[counts & (target == 0)]
+    classification = classification_loss(entropy[image, anchor], ious, negatives, len(labels), rule, weights)
 
     similarity = nothing
     if rule.similarity:

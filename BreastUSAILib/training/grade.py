@@ -23,6 +23,7 @@ from ..errors import DataError, UsageError
 from ..evaluation.grade_data import gradable
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_cases
 from ..lesion_view import ViewRule
+from .command_line import add_image_arguments, folds_of
 
 if TYPE_CHECKING:
     import torch
@@ -459,16 +460,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="which network; pair: Mt-Net and Sn-Net together, with each other's maps",
     )
-    parser.add_argument(
-        "--data", nargs="+", required=True, type=Path, metavar="DIR", help="folders with images/, masks/, labels.csv"
-    )
-    parser.add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="where the model folder goes; a killed run resumes there",
-    )
+    add_image_arguments(parser, GradeRecipe.seed, GradeRecipe.train_folds, VALIDATION_FOLD)
     parser.add_argument(
         "--outline-cache",
         type=Path,
@@ -488,9 +480,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="about which outlines lesions are cut out",
     )
     parser.add_argument(
-        "--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network"
-    )
-    parser.add_argument(
         "--trunk", help="another trunk than the configuration's, e.g. vgg16 or resnet50 in G-CNN's place"
     )
     parser.add_argument(
@@ -505,12 +494,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rate", type=float)
-    parser.add_argument("--from-scratch", action="store_true", help="do not start from ImageNet weights")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--seed", type=int, default=GradeRecipe.seed)
-    parser.add_argument("--train-folds", type=int, nargs="+", default=list(GradeRecipe.train_folds), metavar="FOLD")
-    parser.add_argument("--validation-fold", type=int, default=VALIDATION_FOLD, metavar="FOLD")
-    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
 
 
 def recipe_of(args: argparse.Namespace) -> GradeRecipe:
@@ -522,8 +505,7 @@ def recipe_of(args: argparse.Namespace) -> GradeRecipe:
         changes["outlines"] = tuple(args.outlines)
     if args.from_scratch:
         changes["imagenet"] = False
-    folds = {"train_folds": tuple(args.train_folds), "validation_fold": args.validation_fold}
-    return replace(recipe, seed=args.seed, **folds, **changes)
+    return replace(recipe, seed=args.seed, **folds_of(args), **changes)
 
 
 def start_of(items: Sequence[str], systems: Sequence[str]) -> dict[str, Path]:

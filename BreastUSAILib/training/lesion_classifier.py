@@ -19,11 +19,13 @@ import numpy as np
 
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
+from .command_line import add_configuration_argument, add_schedule_arguments, add_volume_data_arguments, schedule_of
 
 if TYPE_CHECKING:
     from ..evaluation.volume_data import VolumeCase
     from ..models.zoo import LoadedModel
 
+_SCHEDULE = ("epochs", "batch", "rate")
 WEIGHTS = tuple(i / 10 for i in range(11))
 
 
@@ -176,13 +178,17 @@ def train(
     training, validation = (_Lesions(cases[split], recipe) for split in cases)
     for name, lesions in (("train", training), ("validation", validation)):
         if not lesions.both_kinds:
-            raise DataError(f"the split {name} of {', '.join(map(str, data))} needs benign and malignant lesions; make more volumes.")
+            raise DataError(
+                f"the split {name} of {', '.join(map(str, data))} needs benign and malignant lesions; make more volumes."
+            )
 
     checkpoint_path = output / "checkpoint.pt"
     settings = f"{recipe!r} on {training.fingerprint()}"
     state = load_checkpoint(checkpoint_path) if resume else None
     if state is not None and state["recipe"] != settings:
-        raise UsageError(f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it.")
+        raise UsageError(
+            f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it."
+        )
 
     torch.manual_seed(recipe.seed)
     network, arguments = build_network(recipe.configuration)
@@ -261,7 +267,9 @@ def _validate(network, lesions: _Lesions, recipe: LesionClassifierRecipe, device
     return roc_auc(logits.numpy(), lesions.malignant.numpy() > 0), float(entropy)
 
 
-def choose_weight(cases: Sequence[VolumeCase], detector: LoadedModel, classifier: LoadedModel) -> tuple[float, dict[str, Any]]:
+def choose_weight(
+    cases: Sequence[VolumeCase], detector: LoadedModel, classifier: LoadedModel
+) -> tuple[float, dict[str, Any]]:
     """The weight of the detection network's opinion with the highest AUC on the lesions that it finds, and what was tried.
 
     Each lesion is judged by the surest finding that overlaps it; lesions that are not found say nothing. Of equal weights the one
@@ -279,7 +287,9 @@ def choose_weight(cases: Sequence[VolumeCase], detector: LoadedModel, classifier
         if not findings or not lesions:
             continue
         direction = image.GetDirection()
-        overlaps = iou_matrix(extents([lesion.box for lesion in lesions], direction), extents([f.box for f in findings], direction))
+        overlaps = iou_matrix(
+            extents([lesion.box for lesion in lesions], direction), extents([f.box for f in findings], direction)
+        )
         for lesion, overlap in zip(lesions, overlaps, strict=True):
             if overlap.max() > 0:  # findings come by falling score
                 finding = findings[int(np.flatnonzero(overlap > 0)[0])]
@@ -302,7 +312,12 @@ def _config(recipe, arguments: dict, cases: Sequence[VolumeCase], lesions: int, 
         "version": "1.0.0",
         "network": "lesion_classifier.LesionClassifier",
         "arguments": json.loads(json.dumps(arguments)),
-        "preprocessing": {"dimension": 3, "shape": list(recipe.shape), "margin": recipe.margin, "intensity": "standardised within the crop, 8-bit levels"},
+        "preprocessing": {
+            "dimension": 3,
+            "shape": list(recipe.shape),
+            "margin": recipe.margin,
+            "intensity": "standardised within the crop, 8-bit levels",
+        },
         "postprocessing": {},
         "trained_on": f"{lesions} lesions of {described(cases)} (split train)",
         "licence": "unspecified",
@@ -312,25 +327,19 @@ def _config(recipe, arguments: dict, cases: Sequence[VolumeCase], lesions: int, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR", help="phantoms, or data in the layout of TDSC-ABUS")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes; a killed run resumes there")
-    parser.add_argument("--detector", metavar="ID|DIR", help="detection model whose findings choose the weight of the two opinions")
-    parser.add_argument("--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published trunk")
-    parser.add_argument("--epochs", type=int, help=f"default: {LesionClassifierRecipe.epochs}")
-    parser.add_argument("--batch", type=int, help=f"lesions a step (default: {LesionClassifierRecipe.batch})")
-    parser.add_argument("--rate", type=float, help=f"highest learning rate (default: {LesionClassifierRecipe.rate})")
-    parser.add_argument("--seed", type=int, default=LesionClassifierRecipe.seed)
-    parser.add_argument("--spacing", type=float, nargs=3, metavar="MM", help="true spacing (lateral, depth, slice) of data in the layout of TDSC-ABUS")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
+    add_volume_data_arguments(parser, LesionClassifierRecipe.seed)
+    add_schedule_arguments(parser, LesionClassifierRecipe, names=_SCHEDULE)
+    add_configuration_argument(parser)
+    parser.add_argument(
+        "--detector", metavar="ID|DIR", help="detection model whose findings choose the weight of the two opinions"
+    )
 
 
 def recipe_of(args: argparse.Namespace) -> LesionClassifierRecipe:
     """The recipe with what the command line says otherwise. Raises `UsageError`."""
-    changes = {name: value for name in ("epochs", "batch", "rate") if (value := getattr(args, name)) is not None}
-    if any(value <= 0 for value in changes.values()):
-        raise UsageError("--epochs, --batch and --rate must be above 0.")
-    return replace(LesionClassifierRecipe(configuration=args.configuration), seed=args.seed, **changes)
+    return replace(
+        LesionClassifierRecipe(configuration=args.configuration), seed=args.seed, **schedule_of(args, _SCHEDULE)
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -343,5 +352,7 @@ def main(args: argparse.Namespace) -> int:
         resume=not args.restart,
         device=args.device,
     )
-    print(f"The model is in {folder}; measure it with: breastusai evaluate detect --classifier {folder} --model DETECTOR")
+    print(
+        f"The model is in {folder}; measure it with: breastusai evaluate detect --classifier {folder} --model DETECTOR"
+    )
     return 0

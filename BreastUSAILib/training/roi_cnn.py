@@ -19,6 +19,7 @@ from pathlib import Path
 from ..atomic import output_error
 from ..errors import DataError, UsageError
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_cases
+from .command_line import add_image_arguments, folds_of
 
 CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
 
@@ -166,9 +167,13 @@ def train(
     cases = [case for folder in data for case in read_cases(folder)]
     training, validation = in_folds(cases, recipe.train_folds), in_folds(cases, (recipe.validation_fold,))
     if not training or not validation:
-        raise DataError(f"the folds {recipe.train_folds} (training) and {recipe.validation_fold} (validation) of {list(map(str, data))} must not be empty.")
+        raise DataError(
+            f"the folds {recipe.train_folds} (training) and {recipe.validation_fold} (validation) of {list(map(str, data))} must not be empty."
+        )
     if all(case.mask is None for case in validation):
-        raise DataError(f"fold {recipe.validation_fold} of {list(map(str, data))} has no image with a lesion to validate on.")
+        raise DataError(
+            f"fold {recipe.validation_fold} of {list(map(str, data))} has no image with a lesion to validate on."
+        )
     output = Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -180,7 +185,9 @@ def train(
     settings = f"{recipe!r} on {fingerprint(training)}"
     state = load_checkpoint(checkpoint_path) if resume else None
     if state is not None and state["recipe"] != settings:
-        raise UsageError(f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it.")
+        raise UsageError(
+            f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it."
+        )
 
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -197,7 +204,9 @@ def train(
         for index, size in enumerate(size for size, epochs in cycle.stages for _ in range(epochs))
     ]
     weights = [
-        torch.tensor([{name: values[wide] for name, *values in recipe.balance}.get(case.source, 1.0) for case in training])
+        torch.tensor(
+            [{name: values[wide] for name, *values in recipe.balance}.get(case.source, 1.0) for case in training]
+        )
         for wide in (0, 1)
     ]
     ends = WeightMean()
@@ -297,20 +306,22 @@ def _config(recipe, arguments, size, cases, dice, median) -> dict:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR", help="folders with images/, masks/, labels.csv")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes; a killed run resumes there")
-    parser.add_argument("--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network")
-    parser.add_argument("--stages", default=None, metavar="SIZE:EPOCHS,...", help="input sizes and epochs of a single cycle, e.g. 128:40,192:14")
-    parser.add_argument("--wide-stages", default=None, metavar="SIZE:EPOCHS,...", help="the same for a second cycle, at half the rate, for unseen scanners")
+    add_image_arguments(parser, RoiCnnRecipe.seed, RoiCnnRecipe.train_folds, VALIDATION_FOLD)
+    parser.add_argument(
+        "--stages",
+        default=None,
+        metavar="SIZE:EPOCHS,...",
+        help="input sizes and epochs of a single cycle, e.g. 128:40,192:14",
+    )
+    parser.add_argument(
+        "--wide-stages",
+        default=None,
+        metavar="SIZE:EPOCHS,...",
+        help="the same for a second cycle, at half the rate, for unseen scanners",
+    )
     parser.add_argument("--batch", type=int, default=None, help=f"images a step (default: {RoiCnnRecipe.batch})")
     parser.add_argument("--rate", type=float, default=None, help="peak learning rate of --stages (default: 0.001)")
     parser.add_argument("--loss", choices=("dice", "dice+ce"), default=None, help="default: dice+ce; paper: dice")
-    parser.add_argument("--from-scratch", action="store_true", help="do not start from ImageNet weights")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--seed", type=int, default=RoiCnnRecipe.seed)
-    parser.add_argument("--train-folds", type=int, nargs="+", default=list(RoiCnnRecipe.train_folds), metavar="FOLD")
-    parser.add_argument("--validation-fold", type=int, default=VALIDATION_FOLD, metavar="FOLD")
-    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
 
 
 def parse_stages(text: str) -> tuple[tuple[int, int], ...]:
@@ -338,8 +349,7 @@ def recipe_of(args: argparse.Namespace) -> RoiCnnRecipe:
         changes["cycles"] = tuple(cycles)
     if args.from_scratch:
         changes["imagenet"] = False
-    folds = {"train_folds": tuple(args.train_folds), "validation_fold": args.validation_fold}
-    return replace(recipe, seed=args.seed, **folds, **changes)
+    return replace(recipe, seed=args.seed, **folds_of(args), **changes)
 
 
 def main(args: argparse.Namespace) -> int:

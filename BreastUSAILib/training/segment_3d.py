@@ -17,6 +17,13 @@ from typing import TYPE_CHECKING, Any
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
 from ..lesion_crop import CropRule
+from .command_line import (
+    add_configuration_argument,
+    add_schedule_arguments,
+    add_volume_arguments,
+    schedule_of,
+    volume_options,
+)
 from .detect import check_batches, shares, tell_of
 
 if TYPE_CHECKING:
@@ -350,28 +357,10 @@ def _config(recipe: Segment3dRecipe, arguments: dict, cases: Sequence, choice: d
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        nargs="+",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="phantoms, or data in the layout of TDSC-ABUS",
-    )
-    parser.add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="where the model folder goes; a killed run resumes there",
-    )
-    parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="where prepared lesions are kept (default: cache in --output)"
-    )
+    add_volume_arguments(parser, Segment3dRecipe.seed, "lesions", validate_every=5)
+    add_schedule_arguments(parser, Segment3dRecipe, PAPER)
+    add_configuration_argument(parser)
     parser.add_argument("--prepare-only", action="store_true", help="fill the cache and stop")
-    parser.add_argument(
-        "--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network"
-    )
     parser.add_argument(
         "--ablation", choices=ABLATIONS, default="", help="one of the paper's ablations (default: the whole)"
     )
@@ -380,19 +369,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help=f"passes that are taught, 0 to {MOST_ITERATIONS} (default: 2; 0: no probability map)",
-    )
-    parser.add_argument("--epochs", type=int, help=f"default: {Segment3dRecipe.epochs}; paper: {PAPER.epochs}")
-    parser.add_argument(
-        "--crops",
-        type=int,
-        metavar="N",
-        help=f"crops an epoch (default: {Segment3dRecipe.crops}; paper: {PAPER.crops})",
-    )
-    parser.add_argument(
-        "--batch", type=int, help=f"crops a step (default: {Segment3dRecipe.batch}; paper: {PAPER.batch})"
-    )
-    parser.add_argument(
-        "--rate", type=float, help=f"highest learning rate (default: {Segment3dRecipe.rate}; paper: {PAPER.rate})"
     )
     parser.add_argument(
         "--lambda",
@@ -410,30 +386,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folds", type=int, default=Segment3dRecipe.folds, metavar="N", help="how many folds there are (default: 4)"
     )
-    parser.add_argument("--seed", type=int, default=Segment3dRecipe.seed)
-    parser.add_argument(
-        "--spacing",
-        type=float,
-        nargs=3,
-        metavar="MM",
-        help="true spacing (lateral, depth, slice) of data in the layout of TDSC-ABUS",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare crops (default: 0)")
-    parser.add_argument(
-        "--validate-every", type=int, default=5, metavar="N", help="epochs between looks at the validation lesions"
-    )
-    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
 
 
 def recipe_of(args: argparse.Namespace) -> Segment3dRecipe:
     """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
     recipe = PAPER if args.configuration == "paper" else Segment3dRecipe()
-    changes = {
-        name: value for name in ("epochs", "crops", "batch", "rate") if (value := getattr(args, name)) is not None
-    }
-    if any(value <= 0 for value in changes.values()):
-        raise UsageError("--epochs, --crops, --batch and --rate must be above 0.")
+    changes = schedule_of(args)
     if args.weight is not None:
         if not 0 <= args.weight <= 1:
             raise UsageError(f"--lambda is {args.weight}; it must lie between 0 and 1.")
@@ -455,16 +413,6 @@ def main(args: argparse.Namespace) -> int:
             prepare(cases, cache, recipe.rule, tell_of(True))
         print(f"The lesions are in {cache}.")
         return 0
-    folder = train(
-        args.data,
-        args.output,
-        recipe,
-        cache=args.cache,
-        spacing_mm=args.spacing,
-        resume=not args.restart,
-        validate_every=max(1, args.validate_every),
-        device=args.device,
-        workers=args.workers,
-    )
+    folder = train(args.data, args.output, recipe, **volume_options(args))
     print(f"The model is in {folder}; measure it with: breastusai evaluate segment-3d --model {folder}")
     return 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from BreastUSAILib import boxes as b
-from BreastUSAILib.anchors import anchor_grid, label_anchors
+from BreastUSAILib.anchors import AnchorLabels, anchor_grid, label_anchors
 from BreastUSAILib.networks.detection import DetectionNetwork
 from BreastUSAILib.training import detection_losses as losses
 from BreastUSAILib.training.detection_losses import DetectionLoss
@@ -68,6 +68,23 @@ def test_classification_loss_by_hand():
     none = torch.zeros(0)
     few = DetectionLoss(negatives="hardest", ratio=4, least=1)
     assert float(losses.classification_loss(none, none, negatives, 2, few)) == pytest.approx((3 + 0.7) / 2)
+
+
+def test_evened_lesions_by_hand():
+    # 128 anchors of one lesion and 8 of another in the first image, none in the second, 2 in the third.
+    states = [torch.tensor([1] * 128 + [0] + [2] * 8), torch.zeros(3, dtype=torch.int64), torch.tensor([-1, 1, 1])]
+    lesion = [torch.tensor([0] * 129 + [1] * 8), torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)]
+    labels = [AnchorLabels(*each, torch.ones(len(each[0]))) for each in zip(states, lesion, strict=True)]
+    assert losses.evened_weights(labels, 0.0).tolist() == [1.0] * 138
+    # (32 / 128) ** 0.5, (32 / 8) ** 0.5, (32 / 2) ** 0.5
+    assert losses.evened_weights(labels, 0.5).tolist() == pytest.approx([0.5] * 128 + [2.0] * 8 + [4.0] * 2)
+    assert losses.evened_weights(labels, 1.0).tolist() == pytest.approx([0.25] * 128 + [4.0] * 8 + [16.0] * 2)
+    assert losses.evened_weights(labels[1:2], 0.5).shape == (0,)
+    # CE 1 and 2, weights 0.5 and 2: positives 0.5 + 4, whatever eta is, over 2.5; negatives as they are.
+    positives, ious, weights = torch.tensor([1.0, 2.0]), torch.tensor([0.25, 1.0]), torch.tensor([0.5, 2.0])
+    for eta in (0, 0.5):
+        found = losses.classification_loss(positives, ious, torch.tensor([1.0]), 1, DetectionLoss(eta=eta), weights)
+        assert float(found) == pytest.approx((4.5 + 1.0) / 2.5)
 
 
 def test_weights_are_constants_for_the_gradient():
@@ -159,6 +176,21 @@ def test_the_whole_loss_is_made_of_its_parts(tiny):
     assert 0 < float(found["similarity"]) < 1
     parts = found["regression"] + found["classification"] + 0.7 * found["similarity"]
     assert float(found["total"]) == pytest.approx(float(parts), rel=1e-5)
+
+
+def test_small_lesions_count_as_much_as_large_ones_when_evened(tiny):
+    lesions = [torch.tensor([[1.0, 1, 1, 12, 11, 12], [13.0, 11, 13, 16, 14, 16]])]
+    predictions, anchors, labels = _batch(tiny, lesions)
+    numbers = torch.bincount(labels[0].lesion[labels[0].state > 0])
+    assert numbers.min() < numbers.max()
+    rule = DetectionLoss(eta=0, similarity=0, evening=1.0)
+    found = losses.detection_loss(tiny, predictions, anchors, labels, lesions, rule, torch.Generator())
+    means = []
+    for lesion in range(2):
+        mine = (labels[0].state > 0) & (labels[0].lesion == lesion)
+        target = b.encode(lesions[0][lesion].expand(int(mine.sum()), 6), anchors[mine])
+        means.append(losses.smooth_l1(predictions.parameters[0, mine], target).mean())
+    assert float(found["regression"]) == pytest.approx(float(sum(means) / 2), rel=1e-4)
 
 
 def test_gradient_reaches_every_parameter(tiny):

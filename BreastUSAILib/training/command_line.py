@@ -1,0 +1,114 @@
+"""What the command lines of the recipes have in common."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+_SCHEDULE = {
+    "epochs": (int, None, "epochs"),
+    "crops": (int, "N", "crops an epoch"),
+    "batch": (int, None, "crops a step"),
+    "rate": (float, None, "highest learning rate"),
+}
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, data: str, seed: int) -> None:
+    """Arguments of every recipe: where from, where to, and how it runs. `data` says what a folder holds."""
+    parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR", help=data)
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="where the model folder goes; a killed run resumes there",
+    )
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
+
+
+def add_configuration_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--configuration", choices=("compact", "paper"), default="compact", help="what ships, or the published network"
+    )
+
+
+def add_image_arguments(
+    parser: argparse.ArgumentParser, seed: int, train_folds: tuple[int, ...], validation_fold: int
+) -> None:
+    """Arguments of every recipe on 2D images."""
+    add_run_arguments(parser, "folders with images/, masks/, labels.csv", seed)
+    add_configuration_argument(parser)
+    parser.add_argument("--from-scratch", action="store_true", help="do not start from ImageNet weights")
+    parser.add_argument("--train-folds", type=int, nargs="+", default=list(train_folds), metavar="FOLD")
+    parser.add_argument("--validation-fold", type=int, default=validation_fold, metavar="FOLD")
+
+
+def folds_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The folds of `add_image_arguments` as fields of a recipe."""
+    return {"train_folds": tuple(args.train_folds), "validation_fold": args.validation_fold}
+
+
+def add_volume_data_arguments(parser: argparse.ArgumentParser, seed: int) -> None:
+    """Arguments of every recipe on volumes."""
+    add_run_arguments(parser, "phantoms, or data in the layout of TDSC-ABUS", seed)
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar="MM",
+        help="true spacing (lateral, depth, slice) of data in the layout of TDSC-ABUS",
+    )
+
+
+def add_volume_arguments(
+    parser: argparse.ArgumentParser, seed: int, prepared: str = "volumes", validate_every: int = 2
+) -> None:
+    """Arguments of recipes that draw crops from a cache of volumes, or of what else is `prepared` of them."""
+    add_volume_data_arguments(parser, seed)
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help=f"where prepared {prepared} are kept (default: cache in --output)"
+    )
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare crops (default: 0)")
+    parser.add_argument(
+        "--validate-every",
+        type=int,
+        default=validate_every,
+        metavar="N",
+        help=f"epochs between looks at the validation {prepared}",
+    )
+
+
+def volume_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_volume_arguments` says, as arguments of a recipe's `train`."""
+    return {
+        "cache": args.cache,
+        "spacing_mm": args.spacing,
+        "resume": not args.restart,
+        "validate_every": max(1, args.validate_every),
+        "device": args.device,
+        "workers": args.workers,
+    }
+
+
+def add_schedule_arguments(
+    parser: argparse.ArgumentParser, recipe: Any, paper: Any = None, names: tuple[str, ...] = tuple(_SCHEDULE)
+) -> None:
+    """--epochs, --crops, --batch and --rate, or those of `names`, with what they are in a `recipe` and in that of the `paper`."""
+    for name in names:
+        kind, metavar, meaning = _SCHEDULE[name]
+        default = f"default: {getattr(recipe, name)}" + ("" if paper is None else f"; paper: {getattr(paper, name)}")
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{meaning} ({default})")
+
+
+def schedule_of(args: argparse.Namespace, names: tuple[str, ...] = tuple(_SCHEDULE)) -> dict[str, Any]:
+    """What `add_schedule_arguments` says otherwise than the recipe. Raises `UsageError` for a number that is not above 0."""
+    changes = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if any(value <= 0 for value in changes.values()):
+        options = [f"--{name}" for name in names]
+        raise UsageError(f"{', '.join(options[:-1])} and {options[-1]} must be above 0.")
+    return changes
