@@ -11,6 +11,8 @@ import math
 
 import torch
 
+from .suppression import suppress
+
 # exp() of this is 1000: no lesion is so much larger than its anchor, and nothing overflows.
 _MOST_LOG_SCALE = math.log(1000.0)
 
@@ -46,7 +48,7 @@ def iou_matrix(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def non_maximum_suppression(boxes: torch.Tensor, scores: torch.Tensor, overlap: float, most: int | None = None) -> torch.Tensor:
-    """The boxes to keep: the surest, then the surest of those that do not overlap it, and so on.
+    """The boxes to keep: the surest, then the surest of those that do not overlap it, and so on; see `suppression.suppress`.
 
     Parameters
     ----------
@@ -58,18 +60,8 @@ def non_maximum_suppression(boxes: torch.Tensor, scores: torch.Tensor, overlap: 
     -------
     (k,) int64 : indices of those that stay, by falling score.
     """
-    order = torch.argsort(scores, descending=True, stable=True)
-    ordered = boxes[order]
-    alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
-    kept: list[int] = []
-    for place in range(len(order)):
-        if not alive[place]:
-            continue
-        kept.append(place)
-        if most is not None and len(kept) >= most:
-            break
-        alive[place + 1 :] &= paired_iou(ordered[place + 1 :], ordered[place]) <= overlap
-    return order[kept]
+    found = suppress(boxes.detach().cpu().numpy(), scores.detach().cpu().numpy(), overlap, most)
+    return torch.from_numpy(found).to(boxes.device)
 
 
 def clip(boxes: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
