@@ -152,18 +152,45 @@ class GlobalBranch(nn.Module):
         return two[:, 1] - two[:, 0]  # the softmax over two is the sigmoid of their difference
 
 
+class Standardise(nn.Module):
+    """Each of C figures (N, C) brought to mean 0 and deviation 1 by averages over what was seen in training.
+
+    Unlike batch normalisation the averages serve in training too: a batch of four lesions says nothing of what lesions are like.
+    """
+
+    def __init__(self, figures: int, momentum: float = 0.01) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(figures))
+        self.register_buffer("variance", torch.ones(figures))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def forward(self, figures: torch.Tensor) -> torch.Tensor:
+        figures = figures.float()
+        if self.training:
+            with torch.no_grad():
+                self.steps += 1
+                share = max(self.momentum, 1 / float(self.steps))
+                self.mean.lerp_(figures.mean(0), share)
+                self.variance.lerp_((figures - self.mean).square().mean(0), share)
+        return ((figures - self.mean) / self.variance.clamp_min(1e-4).sqrt()).clamp(-5, 5)
+
+
 class RegionBranch(nn.Module):
     """Ours: what the maps hold in the lesion, about it and under it, and its size and shape; not in the whole crop.
 
     Over a whole crop, most of which is no lesion, the mean says little of the lesion, and normalising its length takes away
     what there is. Here the weights of the mean are the outline (inside), what lies within a cell of it (margin), and what lies
     deeper than it in its columns (shadow or enhancement).
+
+    Means of ReLU maps are large, and much the same from lesion to lesion: layer normalisation leaves that so, and the hidden units, all
+    pushed the same way, died within five epochs (every logit the same). Hence `Standardise`, and hidden units that do not die.
     """
 
     def __init__(self, channels: Sequence[int], hidden: int, dropout: float) -> None:
         super().__init__()
         inputs = 3 * sum(channels)
-        self.norm = nn.LayerNorm(inputs)
+        self.norm = Standardise(inputs)
         self.first = nn.Linear(inputs + SHAPE_FIGURES, hidden)
         self.dropout = nn.Dropout(dropout)
         self.second = nn.Linear(hidden, 1)
@@ -180,8 +207,8 @@ class RegionBranch(nn.Module):
             for weight in (inside, wide - inside, under):
                 total = weight.sum((2, 3, 4)) + 1e-3
                 pooled.append((features * weight).sum((2, 3, 4)) / total)
-        seen = torch.cat([self.norm(torch.cat(pooled, dim=1)), shape.to(pooled[0].dtype)], dim=1)
-        return self.second(self.dropout(F.relu(self.first(seen))))[:, 0]
+        seen = torch.cat([self.norm(torch.cat(pooled, dim=1)), shape.float()], dim=1)
+        return self.second(self.dropout(F.leaky_relu(self.first(seen), 0.1)))[:, 0]
 
 
 def shape_figures(mask: torch.Tensor, spacing: torch.Tensor) -> torch.Tensor:

@@ -58,7 +58,7 @@ class DetectRecipe:
     variant: str = "rpn-iou-sim"
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop: tuple[int, int, int] = (96, 48, 96)
-    epochs: int = 40
+    epochs: int = 28
     crops: int = 800
     batch: int = 4
     rate: float = 2e-3

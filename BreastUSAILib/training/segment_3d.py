@@ -64,7 +64,7 @@ class Segment3dRecipe:
     ablation: str = ""
     rule: CropRule = CropRule()
     iterations: int = 2
-    epochs: int = 60
+    epochs: int = 40
     crops: int = 400
     batch: int = 4
     rate: float = 2e-3

@@ -122,6 +122,29 @@ def test_the_region_branch_sees_the_lesion_and_not_the_rest_of_the_crop():
     assert torch.isfinite(branch([features], mask * 0, shape)).all()
 
 
+def test_figures_are_standardised_by_what_training_saw():
+    norm, generator = vnet.Standardise(2, momentum=0.05), torch.Generator().manual_seed(1)
+    draw = lambda n: torch.randn(n, 2, generator=generator) * torch.tensor([0.1, 2.0]) + torch.tensor([5.0, -1.0])  # noqa: E731
+    for _ in range(200):
+        norm(draw(4))
+    norm.eval()
+    seen, before = norm(draw(2000)), norm.mean.clone()
+    assert seen.mean(0).abs().max() < 0.3 and seen.std(0).tolist() == pytest.approx([1, 1], abs=0.25)
+    assert torch.equal(norm.mean, before)  # looking is not learning
+    assert norm(torch.tensor([[1e9, -1e9]])).tolist() == [[5.0, -5.0]]
+
+
+def test_the_region_branch_goes_on_learning_after_a_push_that_would_kill_rectified_units():
+    """What happened: every hidden unit was pushed below zero for every lesion, and had no gradient any more."""
+    branch = vnet.RegionBranch([4], 8, 0.0)
+    with torch.no_grad():
+        branch.first.bias.fill_(-100.0)
+    mask = torch.zeros(2, 1, 8, 8, 8)
+    mask[:, :, 2:5, 2:5, 2:5] = 1
+    branch([torch.rand(2, 4, 8, 8, 8)], mask, torch.zeros(2, 3)).sum().backward()
+    assert branch.first.weight.grad.abs().sum() > 0
+
+
 def test_shape_figures_of_a_ball_and_a_plate():
     z, y, x = torch.meshgrid(*[torch.arange(48.0) - 23.5] * 3, indexing="ij")
     ball = ((z**2 + y**2 + x**2) < 15**2).float()[None, None]

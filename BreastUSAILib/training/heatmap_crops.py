@@ -1,0 +1,86 @@
+"""The crops that the patch classifier learns from: half of them about points, half from healthy volumes.
+
+A crop is drawn from a number alone (seed, epoch, place in the epoch), as those of `detection_crops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from ..evaluation.heatmap_patches import Patch, cut, limits_of_start
+from ..volume_input import to_tensor
+from .detection_crops import generator_of, vary_intensities
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """How crops are drawn.
+
+    Attributes
+    ----------
+    shape : (z, y, x) voxels.
+    zoom, stretch : a crop is magnified by a factor of up to `zoom` (or its inverse), each axis by itself by up to `stretch` more.
+    vary : whether intensities are varied (`detection_crops.vary_intensities`).
+    same_places : healthy crops lie where in their volume crops about points lie in theirs; otherwise anywhere (paper). Skin and muscle, of
+        which random places show more, would otherwise speak for health.
+    """
+
+    shape: tuple[int, int, int]
+    zoom: float = 1.0
+    stretch: float = 1.0
+    vary: bool = False
+    same_places: bool = False
+
+
+class CropSet(Dataset):
+    """The crops of an epoch, `length` of them, each (1, z, y, x) float32 with 1.0 where it shows a lesion and 0.0 where it is healthy.
+
+    Mirrored along slice and lateral with probability 1/2 each (paper). `epoch` says which; set it before each pass.
+    """
+
+    def __init__(self, patches: Sequence[Patch], rule: CropRule, length: int, seed: int) -> None:
+        self.shown = [p for p in patches if p.point is not None]
+        self.healthy = [p for p in patches if p.point is None]
+        self.rule, self.length, self.seed, self.epoch = rule, length, seed, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = generator_of(self.seed, self.epoch, number)
+        random = np.random.default_rng([self.seed, self.epoch, number])
+        size = self._size(random)
+        patch = self.shown[random.integers(len(self.shown))]
+        within = np.minimum(size, patch.levels.shape)
+        low, high = limits_of_start(patch, within)
+        start = random.integers(low, high + 1)
+        lesion = random.random() < 0.5
+        if not lesion:
+            likened = patch.start + start if self.rule.same_places else None
+            volume = np.asarray(patch.volume) - within
+            patch = self.healthy[random.integers(len(self.healthy))]
+            within = np.minimum(size, patch.levels.shape)
+            last = np.asarray(patch.levels.shape) - within
+            start = random.integers(0, last + 1)
+            if likened is not None:
+                there = likened / np.maximum(volume, 1) * (np.asarray(patch.volume) - within)
+                start = np.clip(np.rint(there).astype(int) - patch.start, 0, last)
+        crop = to_tensor(cut(patch.levels, start, within))
+        if crop.shape != self.rule.shape:
+            crop = F.interpolate(crop[None, None], size=self.rule.shape, mode="trilinear", align_corners=False)[0, 0]
+        crop = crop.flip([axis for axis in (0, 2) if random.random() < 0.5])
+        if self.rule.vary:
+            crop = vary_intensities(crop, generator)
+        return crop[None], torch.tensor(float(lesion))
+
+    def _size(self, random: np.random.Generator) -> np.ndarray:
+        """(3,) voxels of the volume that a crop shows."""
+        common, *each = random.uniform(-1, 1, 4)
+        zoom = self.rule.zoom**common * self.rule.stretch ** np.array(each)
+        return np.maximum(1, np.rint(self.rule.shape / zoom)).astype(int)
