@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from . import dicom_ge_abus
 from .acquisition import CurvedAcquisition
 from .dicom_geometry import Plane, Stack, read_place, read_plane, read_stack, stack_frames
-from .dicom_header import DIRECTORY, check_pydicom, damaged, frame_count, number, open_dicom
+from .dicom_header import DIRECTORY, check_pydicom, damaged, frame_count, name_of, number, open_dicom, value
 from .dicom_pixels import display_note, read_frames
 from .dicom_view import View, read_view
 from .errors import BreastUSAIError, ImageError
@@ -167,8 +167,7 @@ def _header(path: Path) -> Dataset:
     if header.get("MediaStorageSOPClassUID") == DIRECTORY or "DirectoryRecordSequence" in header:
         raise ImageError(f"{path} is a DICOMDIR, a table of contents; give one of the image files that it lists.")
     if not header.get("Rows") or not header.get("Columns"):
-        sop = header.get("SOPClassUID")
-        kind = getattr(sop, "name", None) or "no SOP class"
+        kind = name_of(value(header, "SOPClassUID")) or "no SOP class"
         raise ImageError(f"{path} holds no DICOM image ({kind}); give a file with pixels.")
     return header
 

@@ -256,11 +256,12 @@ def _tissue_frames(path: Path, dataset: Dataset, frames: int) -> tuple[list[int]
     kinds = [text(group(dataset, i, "ImageDataTypeSequence"), "DataType") or "TISSUE_INTENSITY" for i in range(frames)]
     chosen = [i for i, kind in enumerate(kinds) if kind == "TISSUE_INTENSITY"]
     others = sorted(set(kinds) - {"TISSUE_INTENSITY"})
+    named = " and ".join(kind[:16] for kind in others[:4])  # CS holds 16 characters; there are nine kinds
     if not chosen:
-        raise ImageError(f"{path} holds {' and '.join(others)} but no B-mode frames; export the B-mode volume.")
+        raise ImageError(f"{path} holds {named} but no B-mode frames; export the B-mode volume.")
     if not others:
         return chosen, ()
-    return chosen, (f"{frames - len(chosen)} frames of {' and '.join(others)} left out",)
+    return chosen, (f"{frames - len(chosen)} frames of {named} left out",)
 
 
 def _placed_frames(path: Path, dataset: Dataset, frames: Sequence[int]) -> tuple[np.ndarray, np.ndarray, bool] | None:

@@ -67,6 +67,11 @@ def text(dataset: Dataset | None, keyword: str) -> str:
     return " ".join(str(found).split())
 
 
+def name_of(uid: Any) -> str:
+    """A UID's name in one short line, itself where the standard knows none (a damaged one may be anything); "" of None."""
+    return " ".join(str(getattr(uid, "name", None) or uid or "").split())[:80]
+
+
 def numbers(dataset: Dataset | None, keyword: str, count: int) -> tuple[float, ...] | None:
     """`count` finite numbers of an element, or None where it is absent, empty or of another length."""
     found = value(dataset, keyword)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dicom_header import INSTALL, damaged, group, number, numbers, text, value
+from .dicom_header import INSTALL, damaged, group, name_of, number, numbers, text, value
 from .errors import DependencyError, ImageError
 from .pixels import luminance
 
@@ -29,7 +29,9 @@ def check_decoder(path: Path, dataset: Dataset) -> None:
 
     syntax = dataset.file_meta.get("TransferSyntaxUID") if "file_meta" in dataset.__dict__ else None
     if syntax is not None and syntax.startswith(_VIDEO):
-        raise ImageError(f"{path} is a video ({syntax.name}), which is not read; export its frames as single images.")
+        raise ImageError(
+            f"{path} is a video ({name_of(syntax)}), which is not read; export its frames as single images."
+        )
     if syntax in _REMOTE:
         raise ImageError(f"{path} holds no pixels, only the address of a server that does; export it with its pixels.")
     if syntax == _JPEG_EXTENDED and (number(dataset, "BitsStored") or 8) > 8:
@@ -43,7 +45,7 @@ def check_decoder(path: Path, dataset: Dataset) -> None:
         return
     if not available:
         raise DependencyError(
-            f"{path} is compressed ({syntax.name}), and no package that decodes it is installed; "
+            f"{path} is compressed ({name_of(syntax)}), and no package that decodes it is installed; "
             f"install them with: {INSTALL}"
         )
 

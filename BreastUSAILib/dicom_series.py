@@ -23,6 +23,7 @@ from .dicom_header import (
     US_MULTIFRAME,
     check_pydicom,
     items,
+    name_of,
     open_dicom,
     text,
     value,
@@ -179,7 +180,7 @@ def reason_against(header: Dataset) -> str:
         if not value(header, "Rows") or not value(header, "Columns"):
             return "an ultrasound object without pixels"
         return ""
-    kind = getattr(value(header, "SOPClassUID"), "name", "") or "of no stated kind"
+    kind = name_of(value(header, "SOPClassUID")) or "of no stated kind"
     return f"not an ultrasound image: {kind}" + (f" ({modality})" if modality and modality not in kind else "")
 
 

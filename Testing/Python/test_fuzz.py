@@ -34,7 +34,9 @@ def test_a_case_follows_from_its_seed():
 
 
 def nrrd(*lines, data=bytes(range(12))):
-    return b"NRRD0005\ntype: uchar\ndimension: 2\nsizes: 4 3\n" + b"\n".join([*lines, b"encoding: raw", b"", b""]) + data
+    return (
+        b"NRRD0005\ntype: uchar\ndimension: 2\nsizes: 4 3\n" + b"\n".join([*lines, b"encoding: raw", b"", b""]) + data
+    )
 
 
 def meta(*lines, data=bytes(range(12))):
@@ -89,7 +91,23 @@ def test_what_was_a_fault_is_refused(name, tmp_path):
         read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("target", ["../canary.raw", "/etc/passwd", "..\\canary.raw", "sub/../../canary.raw", "link.raw"])
+def test_an_identifier_that_is_no_name_stays_one_short_line(tmp_path):
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    dataset.SOPClassUID = "1.2.84gin: (0,0,0)\ndata file" + "x" * 300
+    dataset.SOPInstanceUID = "1.2"
+    dataset.save_as(tmp_path / "uid.dcm", enforce_file_format=False)
+    with pytest.raises(ImageError, match="no DICOM image") as refusal:
+        read_image(tmp_path / "uid.dcm")
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "target", ["../canary.raw", "/etc/passwd", "..\\canary.raw", "sub/../../canary.raw", "link.raw"]
+)
 @pytest.mark.parametrize("kind", ["nhdr", "mhd"])
 def test_pixels_come_from_beside_the_header_only(tmp_path, target, kind):
     folder = tmp_path / "in"

@@ -30,6 +30,7 @@ import mutations  # noqa: E402
 import seeds  # noqa: E402
 
 from BreastUSAILib.errors import BreastUSAIError  # noqa: E402
+from BreastUSAILib.image import read_image  # noqa: E402
 from BreastUSAILib.workers import Limits, Pool, cores  # noqa: E402
 
 KINDS = ("nrrd", "meta", "nifti", "png", "jpeg", "tiff", "bmp", "dicom", "json", "safetensors")
@@ -54,9 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--only", type=int, help="the number of one case; its file is kept")
     parser.add_argument("--keep", type=Path, help="copy the files of faults here")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="a file's limit; more on a machine that is busy")
     args = parser.parse_args(arguments)
     start = time.monotonic()
-    counts, faults = fuzz(args.kind or KINDS, args.cases, args.seed, args.jobs, args.only, args.keep)
+    limits = Limits(args.seconds, MEMORY)
+    counts, faults = fuzz(args.kind or KINDS, args.cases, args.seed, args.jobs, args.only, args.keep, limits)
     for (kind, outcome), count in sorted(counts.items()):
         print(f"{kind:12} {outcome:40} {count}")
     print(f"{sum(counts.values())} files in {time.monotonic() - start:.0f} s, seed {args.seed}: {len(faults)} faults.")
@@ -64,7 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fuzz(
-    kinds: tuple[str, ...], cases: int, seed: int, jobs: int, only: int | None = None, keep: Path | None = None
+    kinds: tuple[str, ...],
+    cases: int,
+    seed: int,
+    jobs: int,
+    only: int | None = None,
+    keep: Path | None = None,
+    limits: Limits = Limits(SECONDS, MEMORY),
 ) -> tuple[collections.Counter, list[str]]:
     """(kind, outcome) -> how often, and a line for each fault, which is printed as well."""
     counts: collections.Counter = collections.Counter()
@@ -76,7 +85,7 @@ def fuzz(
         (folder / "cases" / "canary.raw").write_bytes(bytes([CANARY]) * 100_000)
         todo = _cases(folder, kinds, cases, seed, only)
         waiting: dict[int, Case] = {}
-        with Pool(reader, ("safetensors" in kinds,), jobs, Limits(SECONDS, MEMORY)) as pool:
+        with Pool(reader, (kinds,), jobs, limits) as pool:
             more = True
             while more or pool.busy:
                 while more and pool.free:
@@ -134,11 +143,16 @@ def _cases(folder: Path, kinds: tuple[str, ...], cases: int, seed: int, only: in
             yield Case(number, kind, place / source.name)
 
 
-def reader(models: bool) -> Callable[[Case, object], tuple[str, str]]:
-    """Made in each worker process: reads a case; (outcome, "" or what is wrong). `models`: some cases are models."""
+def reader(kinds: tuple[str, ...]) -> Callable[[Case, object], tuple[str, str]]:
+    """Made in each worker process: reads a case; (outcome, "" or what is wrong). `kinds`: of the cases that come."""
     import SimpleITK as sitk
 
-    if models:  # not at the cost of the first case's time
+    # What reading imports, not at the cost of the first case's time.
+    with tempfile.TemporaryDirectory(prefix="fuzz-first-") as name:
+        files = seeds.image_files(Path(name) / "images")
+        for kind in {"nrrd", *kinds} & set(files):
+            read_image(files[kind][0])
+    if "safetensors" in kinds:
         import torch
 
         import BreastUSAILib.networks.roi_cnn  # noqa: F401
@@ -148,7 +162,7 @@ def reader(models: bool) -> Callable[[Case, object], tuple[str, str]]:
     def read(case: Case, progress: object) -> tuple[str, str]:
         before = _listing(case.path.parent)
         try:
-            image = _READERS.get(case.kind, _read_image)(case.path)
+            image = _READERS[case.kind](case.path) if case.kind in _READERS else read_image(case.path).image
         except BreastUSAIError as error:
             outcome, fault = f"refused ({type(error).__name__})", ""
             if "\n" in str(error) or len(str(error)) > 9000:
@@ -170,12 +184,6 @@ def reader(models: bool) -> Callable[[Case, object], tuple[str, str]]:
 
 def _listing(folder: Path) -> list[tuple[str, int]]:
     return sorted((str(p), p.stat().st_size) for p in (*folder.iterdir(), *folder.parent.glob("*.*")))
-
-
-def _read_image(path: Path):
-    from BreastUSAILib.image import read_image
-
-    return read_image(path).image
 
 
 def _read_json(path: Path) -> None:

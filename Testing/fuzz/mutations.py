@@ -15,7 +15,17 @@ _PATHS = (
     b"part%99999999d.raw 1 2 1", b"part%d.raw 1 2147483647 1", b"part%d.raw 0 10 0", b"LIST\n../canary.raw\n/etc/passwd", b"LIST",
     b"SKIPLIST", b"|id", b".", b"", b"/dev/zero", b"/proc/self/mem", b"a" * 5000,
 )  # fmt: skip
-_BYTES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80")
+_BYTES = (
+    b"\0",
+    b"\xff",
+    b"\x7f",
+    b"\x80",
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\0\0\0\x80",
+)
 _NAMES_OF_FILES = re.compile(rb"(?i)(data ?file: |ElementDataFile = )([^\r\n]*)")
 
 

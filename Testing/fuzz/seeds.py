@@ -118,7 +118,9 @@ def record_files(folder: Path) -> dict[str, list[Path]]:
     folder.mkdir(parents=True, exist_ok=True)
     box = Box(center=(1.0, 2.0, 0.0), size=(3.0, 4.0, 0.0))
     finding = Finding("L1", box, 0.9, measurements={"area_mm2": 3.5}, notes=("a note",))
-    study = Study(ImageInfo.of(sitk.GetImageFromArray(PLANE), "a.png"), (finding,), provenance={"models": [], "options": {}})
+    study = Study(
+        ImageInfo.of(sitk.GetImageFromArray(PLANE), "a.png"), (finding,), provenance={"models": [], "options": {}}
+    )
     (folder / "study.json").write_text(study.to_json())
     run = {
         "schema": "breastusai/run/1.0", "named": ["a.png"], "folder": "/in", "software": {"numpy": "2"}, "models": [],
@@ -144,7 +146,12 @@ def model_folder(folder: Path) -> Path:
     config["arguments"] = TINY
     torch.manual_seed(0)
     data = save({name: value.contiguous() for name, value in RoiCnn(**TINY).state_dict().items()})
-    config |= {"id": "tiny", "file": "model.safetensors", "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    config |= {
+        "id": "tiny",
+        "file": "model.safetensors",
+        "size_bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
     (folder / "model.safetensors").write_bytes(data)
     (folder / "config.json").write_text(json.dumps(config))
     return folder
