@@ -83,6 +83,16 @@ class DetectionNodes:
     table: vtkMRMLTableNode
 
 
+@dataclass(frozen=True)
+class ShownParts:
+    """What shows the findings of a study in a scene, as far as it is still there (`parts_of`)."""
+
+    boxes: dict[str, vtkMRMLMarkupsROINode]  # finding -> its box
+    points: vtkMRMLMarkupsFiducialNode | None
+    tables: tuple[vtkMRMLTableNode, ...]
+    segments: dict[str, str]  # finding -> id of its segment
+
+
 # --- volumes ---------------------------------------------------------------------------------------------------------
 
 
@@ -612,6 +622,18 @@ def study_from_nodes(
             )
         )
     return replace(study, findings=tuple(findings))
+
+
+def parts_of(shown: vtkMRMLSegmentationNode | vtkMRMLTableNode) -> ShownParts:
+    """The nodes and segments that belong to what `show_study` (its segmentation) or `show_detections` (its table) showed."""
+    is_table = shown.IsA("vtkMRMLTableNode")
+    nodes = _nodes_of(shown, SHOWN_WITH if is_table else BELONGS_TO)
+    return ShownParts(
+        boxes={n.GetAttribute(FINDING): n for n in nodes if n.IsA("vtkMRMLMarkupsROINode")},
+        points=next((n for n in nodes if n.IsA("vtkMRMLMarkupsFiducialNode")), None),
+        tables=(shown,) if is_table else tuple(n for n in nodes if n.IsA("vtkMRMLTableNode")),
+        segments={} if is_table else _segments_by_finding(shown),
+    )
 
 
 # --- where a person points -------------------------------------------------------------------------------------------

@@ -1,0 +1,43 @@
+"""Work in a thread, asked for its result by a timer: for what Python does without the interpreter's lock (files, SimpleITK)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class BackgroundTask(Generic[T]):
+    """One call in a thread of its own.
+
+    Parameters
+    ----------
+    work : called once, without arguments; touches no MRML node and no widget, which belong to the main thread.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work, self._value, self._error = work, None, None
+        self._thread = threading.Thread(target=self._run, name="BreastUSAI background")
+        self._thread.start()
+
+    def poll(self) -> bool:
+        """Whether it has ended. Never waits."""
+        return not self._thread.is_alive()
+
+    def cancel(self) -> None:
+        """Nothing can end it; whoever asked for it forgets it."""
+
+    def result(self) -> T:
+        """What the work returned, waiting for it; what it raised is raised here."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def _run(self) -> None:
+        try:
+            self._value = self._work()
+        except BaseException as error:  # raised where it is asked for
+            self._error = error
