@@ -784,7 +784,7 @@ def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: 
         volume = add_volume(scene, image, name, study.image.spacing_known)
         if study.image.acquisition is not None:
             add_acquisition_transform(scene, volume, study.image.acquisition)
-        if _shows_masks(study):
+        if shows_masks(study):
             show_study(scene, study, volume)
         else:
             show_detections(scene, study, volume)
@@ -1113,7 +1113,7 @@ def _title_and_unit(column: str) -> tuple[str, str]:
     return title[:1].upper() + title[1:], unit
 
 
-def _shows_masks(study: Study) -> bool:
+def shows_masks(study: Study) -> bool:
     """Whether a study is about outlines: a 2D image always, a volume where its findings have any."""
     return study.image.dimension == 2 or 1 in study.image.size or any(f.mask is not None for f in study.findings)
 

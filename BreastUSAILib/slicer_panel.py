@@ -39,8 +39,8 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     A module says with `makeLogic`, `beginJob` and `finishJob` what is done, and may add to `setup`, `updatePanel` and
     `onSceneStartClose`. Its .ui has inputSelector, modelComboBox, modelFolderEdit, applyButton, cancelButton,
-    progressBar, statusLabel, logTextEdit, researchUseLabel and resultsTableView; its parameter node has inputVolume,
-    model and modelFolder.
+    progressBar, statusLabel, logTextEdit, researchUseLabel and resultsTableView (a panel that shows results otherwise says
+    so with `takeResult` and `clearResults`); its parameter node has inputVolume, model and modelFolder.
     """
 
     applyToolTip = ""
@@ -122,7 +122,7 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneStartClose(self, caller, event):
         self.cancelJob()
         self.setParameterNode(None)
-        self.ui.resultsTableView.setMRMLTableNode(None)
+        self.clearResults()
 
     def onSceneEndClose(self, caller, event):
         if getattr(self.parent, "isEntered", True):  # a panel outside the module panel is always shown
@@ -227,15 +227,23 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         job = self._job
         self._endJob()
         try:
-            study = job.result()
-            volume = slicer.mrmlScene.GetNodeByID(self._jobVolumeID)
-            if volume is None:
-                raise ImageError(_("the image was removed from the scene while it was analysed; load it again."))
-            self.finishJob(study, volume)
+            self.takeResult(job)
         except Cancelled:
             self.showStatus(_("Cancelled."))
         except BreastUSAIError as error:
             self.showError(str(error))
+
+    def takeResult(self, job):
+        """What is done with a job that has ended; errors of BreastUSAI become messages."""
+        study = job.result()
+        volume = slicer.mrmlScene.GetNodeByID(self._jobVolumeID)
+        if volume is None:
+            raise ImageError(_("the image was removed from the scene while it was analysed; load it again."))
+        self.finishJob(study, volume)
+
+    def clearResults(self):
+        """Show no results any more."""
+        self.ui.resultsTableView.setMRMLTableNode(None)
 
     def showTable(self, table, study, summary):
         """The end of `finishJob`: the table below, and what was found in words: `summary`, then the study's notes."""

@@ -1,0 +1,279 @@
+"""The findings of a workup in a scene: what is shown of an image, what a person said of it, and how views get there.
+
+Beside `mrml`, which makes the nodes: here is what the Workup module adds to them. The result of an image is one node, its
+segmentation, or its table of findings where nothing is outlined; what belongs to it refers to it, and it keeps in attributes
+what a person said, so that all of it is saved and opened with the scene.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from . import mrml
+from .errors import DataError
+from .findings import Finding, Study
+from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
+from .slicer_runtime import import_slicer
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+    from slicer import (
+        vtkMRMLScalarVolumeNode,
+        vtkMRMLScene,
+        vtkMRMLScriptedModuleNode,
+        vtkMRMLSegmentationNode,
+        vtkMRMLTableNode,
+    )
+
+    Shown = vtkMRMLSegmentationNode | vtkMRMLTableNode
+
+WORKUP = "BreastUSAI.Workup"  # attribute of a result's node: it is the Workup module's
+REVIEWS = "BreastUSAI.Reviews"  # attribute: `review.reviews_to_json`
+OUTLINES = "BreastUSAI.Outlines"  # attribute: `review.outline_keys` of the masks as they were made
+IMAGE = "BreastUSAIWorkupImage"  # node reference from the result to the image that it is about
+FURTHER = "furtherImages"  # node references from the module's parameter node to the other views of the examination
+
+_FILL, _FILL_OTHERS, _FILL_REJECTED = 0.35, 0.12, 0.0
+_OUTLINE, _OUTLINE_OTHERS, _OUTLINE_REJECTED = 1.0, 0.8, 0.3
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def show_workup(
+    scene: vtkMRMLScene,
+    study: Study,
+    volume_node: vtkMRMLScalarVolumeNode,
+    pixel_spacing: float | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> Shown:
+    """Show a study, in place of the workup that this image had before; returns the result's node.
+
+    What a person said of a finding before goes to the new finding about the same lesion (`review.carried_over`).
+
+    Parameters
+    ----------
+    pixel_spacing : see `mrml.add_segmentation`.
+    keys : `review.outline_keys` of the study, where they are known already; they take a moment for large volumes.
+
+    Raises
+    ------
+    DataError, ImageError, OutputError : see `mrml.show_study`; nothing was changed then.
+    """
+    before = workup_of(volume_node)
+    reviews = {} if before is None else carried_over(made(before), reviews_of(before), study)
+    old = before if before is not None and before.IsA("vtkMRMLSegmentationNode") == mrml.shows_masks(study) else None
+    if mrml.shows_masks(study):
+        shown = mrml.show_study(scene, study, volume_node, old, pixel_spacing).segmentation
+    else:
+        shown = mrml.show_detections(scene, study, volume_node, old).table
+    if before is not None and before is not shown:
+        remove(before)
+    shown.SetAttribute(WORKUP, "1")
+    shown.SetNodeReferenceID(IMAGE, volume_node.GetID())
+    shown.SetAttribute(OUTLINES, json.dumps(outline_keys(study) if keys is None else dict(keys)))
+    shown.SetAttribute(REVIEWS, reviews_to_json(reviews))
+    return shown
+
+
+def remove(shown: Shown) -> None:
+    """Take a result and all that belongs to it from the scene."""
+    scene, parts = shown.GetScene(), mrml.parts_of(shown)
+    for node in (*parts.boxes.values(), parts.points, *parts.tables, shown):
+        if node is not None and scene.IsNodePresent(node):
+            scene.RemoveNode(node)
+
+
+def workup_of(volume_node: vtkMRMLScalarVolumeNode) -> Shown | None:
+    """The result's node of an image, the latest; None where it has none."""
+    scene = volume_node.GetScene()
+    found = None
+    for kind in ("vtkMRMLTableNode", "vtkMRMLSegmentationNode"):
+        for index in range(scene.GetNumberOfNodesByClass(kind)):
+            node = scene.GetNthNodeByClass(index, kind)
+            if node.GetAttribute(WORKUP) and node.GetNodeReferenceID(IMAGE) == volume_node.GetID():
+                found = node
+    return found
+
+
+def image_of(shown: Shown) -> vtkMRMLScalarVolumeNode | None:
+    """The image that a result is about; None where it was removed."""
+    return shown.GetNodeReference(IMAGE)
+
+
+def made(shown: Shown) -> Study:
+    """The study as the models left it, without masks. Raises `DataError`."""
+    text = shown.GetAttribute(mrml.STUDY)
+    if text is None:
+        raise DataError(f"{shown.GetName()} was not made by BreastUSAI; choose another one.")
+    return Study.from_json(text, source=shown.GetName())
+
+
+def listed(shown: Shown) -> tuple[Study, tuple[Finding, ...]]:
+    """The study as the models left it, and those of its findings whose box or segment is still in the scene. Quick: reads no voxel."""
+    study, parts = made(shown), mrml.parts_of(shown)
+    return study, tuple(f for f in study.findings if f.id in parts.boxes or f.id in parts.segments)
+
+
+def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:
+    """The study as it is in the scene now, with its image, in two steps: nodes are read at once; the function that comes back
+    measures what was edited, and may run in a thread.
+
+    Raises
+    ------
+    DataError : the image was removed, or is another one.
+    """
+    volume = image_of(shown)
+    if volume is None:
+        raise DataError(f"the image of {shown.GetName()} was removed from the scene; load it again and repeat the workup.")
+    before, now = made(shown), mrml.study_from_nodes(volume, shown)
+    image = mrml.image_from_volume(volume)
+    keys = json.loads(shown.GetAttribute(OUTLINES) or "{}")
+
+    def finish() -> tuple[Study, sitk.Image]:
+        gone = [f.id for f in before.findings if f.id not in {n.id for n in now.findings}]
+        study = with_edits(before, now, image, keys)
+        if gone:
+            notes = [*study.provenance.get("notes", ()), f"A person removed {', '.join(gone)}."]
+            study = replace(study, provenance={**study.provenance, "notes": notes})
+        return study, image
+
+    return finish
+
+
+# --- what a person says ----------------------------------------------------------------------------------------------
+
+
+def reviews_of(shown: Shown) -> dict[str, Review]:
+    """What a person said of a result's findings: finding -> review. Raises `DataError`."""
+    return reviews_from_json(shown.GetAttribute(REVIEWS), shown.GetName())
+
+
+def set_review(shown: Shown, finding: str, review: Review) -> None:
+    """Keep what a person says of a finding, with the result; undo state saved first."""
+    scene = shown.GetScene()
+    if scene.GetUndoFlag():
+        scene.SaveStateForUndo()
+    shown.SetAttribute(REVIEWS, reviews_to_json({**reviews_of(shown), finding: review}))
+
+
+# --- views -----------------------------------------------------------------------------------------------------------
+
+
+def position_of(shown: Shown, finding: str) -> tuple[float, float, float] | None:
+    """Where a finding is now: the middle of its box, or of its segment; world RAS, mm. None where both were deleted."""
+    parts = mrml.parts_of(shown)
+    if finding in parts.boxes:
+        center = [0.0, 0.0, 0.0]
+        parts.boxes[finding].GetCenterWorld(center)
+        return tuple(center)
+    if finding in parts.segments:
+        center = shown.GetSegmentCenterRAS(parts.segments[finding])
+        return None if center is None else tuple(center)
+    return None
+
+
+def show_image(volume_node: vtkMRMLScalarVolumeNode) -> bool:
+    """Let all slice views show an image, along its own axes; whether any showed another one before."""
+    changed = False
+    for composite in _all(volume_node.GetScene(), "vtkMRMLSliceCompositeNode"):
+        if composite.GetBackgroundVolumeID() == volume_node.GetID():
+            continue
+        composite.SetBackgroundVolumeID(volume_node.GetID())
+        changed = True
+        view = volume_node.GetScene().GetSingletonNode(composite.GetSingletonTag(), "vtkMRMLSliceNode")
+        if view is not None:
+            view.RotateToVolumePlane(volume_node)
+    return changed
+
+
+def go_to(shown: Shown, finding: str) -> tuple[float, float, float] | None:
+    """Let slice views and 3D views look at a finding: slices go through its middle, cameras turn about it.
+
+    Returns
+    -------
+    where, as `position_of`; None where there is nothing to look at.
+    """
+    center = position_of(shown, finding)
+    if center is None:
+        return None
+    slicer = import_slicer()
+    scene = shown.GetScene()
+    slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *center, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+    for camera in _all(scene, "vtkMRMLCameraNode"):
+        step = [a - b for a, b in zip(center, camera.GetFocalPoint(), strict=True)]
+        camera.SetPosition(*(p + s for p, s in zip(camera.GetPosition(), step, strict=True)))
+        camera.SetFocalPoint(*center)
+        camera.ResetClippingRange()
+    return center
+
+
+def highlight(shown: Shown, finding: str | None) -> None:
+    """Let one finding's segment and box stand out from those of the others; rejected ones are faint. None: all are alike."""
+    parts, reviews = mrml.parts_of(shown), reviews_of(shown)
+
+    def strength(which: str, values: tuple[float, float, float]) -> float:
+        chosen, other, rejected = values
+        if which == finding:
+            return chosen
+        return rejected if reviews.get(which, Review()).verdict == "rejected" else other
+
+    display = shown.GetDisplayNode() if parts.segments else None
+    for which, segment in parts.segments.items() if display is not None else ():
+        display.SetSegmentOpacity2DFill(segment, strength(which, (_FILL, _FILL_OTHERS, _FILL_REJECTED)))
+        outline = strength(which, (_OUTLINE, _OUTLINE_OTHERS, _OUTLINE_REJECTED))
+        display.SetSegmentOpacity2DOutline(segment, outline)
+        display.SetSegmentOpacity3D(segment, outline)
+    for which, box in parts.boxes.items():
+        box_display = box.GetDisplayNode()
+        if box_display is not None:
+            box_display.SetOpacity(strength(which, (1.0, 0.6, 0.2)))
+            box_display.SetLineThickness(0.4 if which == finding else 0.2)  # 0.2 is what Slicer gives
+
+
+def set_box_editable(shown: Shown, finding: str, editable: bool) -> bool:
+    """Give a finding's box handles to drag, or take them away; whether it has a box."""
+    box = mrml.parts_of(shown).boxes.get(finding)
+    if box is None or box.GetDisplayNode() is None:
+        return False
+    box.GetDisplayNode().SetHandlesInteractive(editable)
+    box.SetLocked(not editable)
+    return True
+
+
+def box_is_editable(shown: Shown, finding: str) -> bool:
+    """Whether a finding's box has handles."""
+    box = mrml.parts_of(shown).boxes.get(finding)
+    return box is not None and box.GetDisplayNode() is not None and bool(box.GetDisplayNode().GetHandlesInteractive())
+
+
+# --- the views of an examination -------------------------------------------------------------------------------------
+
+
+def further_images(parameter_node: vtkMRMLScriptedModuleNode) -> tuple[vtkMRMLScalarVolumeNode, ...]:
+    """The images that are worked up along with the one that is chosen; those that were removed are no more."""
+    count = parameter_node.GetNumberOfNodeReferences(FURTHER)
+    nodes = (parameter_node.GetNthNodeReference(FURTHER, i) for i in range(count))
+    return tuple(n for n in nodes if n is not None)
+
+
+def set_further_image(
+    parameter_node: vtkMRMLScriptedModuleNode, volume_node: vtkMRMLScalarVolumeNode, chosen: bool
+) -> None:
+    """Add an image to those, or take it away."""
+    nodes = [n for n in further_images(parameter_node) if n is not volume_node]
+    parameter_node.RemoveNodeReferenceIDs(FURTHER)
+    for node in (*nodes, volume_node) if chosen else nodes:
+        parameter_node.AddNodeReferenceID(FURTHER, node.GetID())
+
+
+def images(scene: vtkMRMLScene) -> tuple[vtkMRMLScalarVolumeNode, ...]:
+    """The volumes of a scene that may be images: those without labels."""
+    return tuple(v for v in _all(scene, "vtkMRMLScalarVolumeNode") if not v.IsA("vtkMRMLLabelMapVolumeNode"))
+
+
+def _all(scene: Any, kind: str) -> list[Any]:
+    return [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]
