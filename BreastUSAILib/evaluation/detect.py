@@ -28,6 +28,7 @@ from . import tdsc_submission
 from .bootstrap import SAMPLES
 from .detection_summary import MALIGNANT_FROM, Measured, OperatingPoint, VolumeResult, summarise
 from .volume_data import VolumeCase, read_volumes
+from .volume_options import check_options
 
 Detector = Callable[[sitk.Image, VolumeCase], Sequence[Finding]]
 """From a volume to findings with boxes in LPS mm and scores: all candidates, whatever would be reported of them."""
@@ -265,17 +266,7 @@ def _check(args: argparse.Namespace) -> None:
     """Raises `UsageError` for options that have no meaning."""
     if args.detections is not None and (args.model or args.classifier):
         raise UsageError("a model and --detections cannot be given together; choose what is to be measured.")
-    for option, value in (("--least-score", args.least_score), ("--malignant-from", args.malignant_from)):
-        if value is not None and not 0 <= value <= 1:
-            raise UsageError(f"{option} is {value}; it must lie between 0 and 1.")
-    for option, value in (("--most", args.most), ("--limit", args.limit), ("--bootstrap", args.bootstrap)):
-        if value is not None and value < 1:
-            raise UsageError(f"{option} is {value}; it must be 1 or more.")
-    if args.spacing is not None and not all(0 < s < 100 for s in args.spacing):
-        raise UsageError(f"--spacing is {args.spacing}; each must be a positive number of mm.")
-    names = [folder.resolve().name for folder in args.data]
-    if len(set(names)) < len(names):
-        raise UsageError(f"the data sets {', '.join(names)} cannot be told apart; give folders with different names.")
+    check_options(args, ("--least-score", "--malignant-from"), ("--most", "--limit", "--bootstrap"))
 
 
 def _detector_of_file(detections: Mapping[str, list], cases: Sequence[VolumeCase], path: Path) -> Detector:

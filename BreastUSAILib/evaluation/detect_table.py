@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import write_text
-from ..errors import DataError, UsageError
+from ..errors import DataError
+from .tables import add_rows_argument, rows_of, stated
 
 PAPER = (
     "Yu J, Chen C, Yang X, et al. Computer-aided Tumor Diagnosis in Automated Breast Ultrasound using 3D Detection Network. "
@@ -194,18 +195,10 @@ def _table(rows: Sequence[Row], ours: Mapping[str, str], papers: Mapping[str, st
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for row in rows:
         published = PAPER_FIGURES.get(paper_name(row.name) or "", {})
-        cells = [_stated(row.figures.get(figure, (None, None, None))) for figure in ours]
+        cells = [stated(*row.figures.get(figure, ())) for figure in ours]
         cells += [_published(figure, published.get(figure)) for figure in papers]
         lines.append("| " + " | ".join([row.name.replace("|", "\\|"), *cells]) + " |")
     return lines
-
-
-def _stated(figure: tuple[float | None, float | None, float | None]) -> str:
-    """A value and its interval, or "-" where there is none."""
-    value, low, high = figure
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _published(figure: str, value: float | None) -> str:
@@ -219,32 +212,15 @@ def _published(figure: str, value: float | None) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--rows",
-        nargs="+",
-        required=True,
-        metavar="NAME=DIR",
-        help="what each row is called, and the --output of evaluate detect; names of the paper "
+    add_rows_argument(
+        parser,
+        "what each row is called, and the --output of evaluate detect; names of the paper "
         f"({', '.join(PAPER_ROWS)}) get its figures beside them",
     )
     parser.add_argument(
         "--data-set", metavar="NAME", help="of several that were measured, this one (default: all together)"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there too (Markdown)")
-
-
-def rows_of(texts: Sequence[str]) -> list[tuple[str, Path]]:
-    """Names and folders of ``--rows``. Raises `UsageError` for what is not NAME=DIR, and for a name given twice."""
-    pairs = []
-    for text in texts:
-        name, sign, folder = text.partition("=")
-        if not sign or not name.strip() or not folder:
-            raise UsageError(f"--rows has {text!r}; it must be NAME=DIR.")
-        pairs.append((name.strip(), Path(folder)))
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise UsageError(f"--rows names {', '.join(names)}; each name can be there once.")
-    return pairs
 
 
 def main(args: argparse.Namespace) -> int:

@@ -23,13 +23,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..atomic import write_text
-from ..errors import DataError, UsageError
+from ..errors import DataError
 from ..findings import Box, Finding
 from ..phantom.seeds import SPLITS
 from . import metrics
 from .bootstrap import SAMPLES
 from .segment_3d_summary import MALIGNANT_FROM, LesionResult, summarise
+from .tables import stated
 from .volume_data import TrueLesion, VolumeCase, read_volumes
+from .volume_options import check_options
 
 Segmenter = Callable[[sitk.Image, Finding], Finding]
 """From a volume and a finding with a box to the same with a mask, or without one where nothing was outlined."""
@@ -186,17 +188,9 @@ def as_markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         "|---|" + "---|" * len(summaries),
     ]
     for name in names:
-        cells = [_cell(s["figures"].get(name)) for s in summaries.values()]
+        cells = [stated(**s["figures"].get(name) or {}) for s in summaries.values()]
         text.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"
-
-
-def _cell(stated: Mapping[str, float | None] | None) -> str:
-    if stated is None or stated["value"] is None:
-        return "-"
-    if stated["low"] is None:
-        return f"{stated['value']:.3f}"
-    return f"{stated['value']:.3f} ({stated['low']:.3f} to {stated['high']:.3f})"
 
 
 def write(
@@ -283,7 +277,7 @@ def main(args: argparse.Namespace) -> int:
     from ..models.zoo import load
     from ..segment_3d import Segment3dOptions, judge_3d, segment_3d
 
-    _check(args)
+    check_options(args, ("--least-score", "--malignant-from"), ("--limit", "--bootstrap"))
     options = Segment3dOptions(args.threshold, args.iterations, args.uncertainty, args.refine)
     model = load(args.model, "segment-3d", args.device)
     models = [model.provenance()]
@@ -317,21 +311,6 @@ def main(args: argparse.Namespace) -> int:
     print(as_markdown(summaries))
     print(f"Figures, tables and pictures are in {args.output}.")
     return 0
-
-
-def _check(args: argparse.Namespace) -> None:
-    """Raises `UsageError` for options that have no meaning."""
-    for option, value in (("--least-score", args.least_score), ("--malignant-from", args.malignant_from)):
-        if value is not None and not 0 <= value <= 1:
-            raise UsageError(f"{option} is {value}; it must lie between 0 and 1.")
-    for option, value in (("--limit", args.limit), ("--bootstrap", args.bootstrap)):
-        if value is not None and value < 1:
-            raise UsageError(f"{option} is {value}; it must be 1 or more.")
-    if args.spacing is not None and not all(0 < s < 100 for s in args.spacing):
-        raise UsageError(f"--spacing is {args.spacing}; each must be a positive number of mm.")
-    names = [folder.resolve().name for folder in args.data]
-    if len(set(names)) < len(names):
-        raise UsageError(f"the data sets {', '.join(names)} cannot be told apart; give folders with different names.")
 
 
 def _detector(args: argparse.Namespace) -> tuple[BoxesOf, list[dict[str, str]]]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import write_text
-from ..errors import DataError, UsageError
+from ..errors import DataError
+from .tables import add_rows_argument, rows_of, stated
 
 PAPER = (
     "Zhou Y, Chen H, Li Y, et al. Multi-task learning for segmentation and classification of tumors in 3D automated breast ultrasound "
@@ -93,27 +94,13 @@ def _lines(names: Sequence[str], columns: Mapping[str, str], read: Mapping[str, 
         cells = []
         for figure in columns:
             paper = PAPER_FIGURES.get(name, {}).get(figure)
-            cells += [_cell(read[name][0]["figures"].get(figure)), "-" if paper is None else f"{paper:.3f}"]
+            cells += [stated(**read[name][0]["figures"].get(figure) or {}), "-" if paper is None else f"{paper:.3f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _cell(stated: Mapping[str, float | None] | None) -> str:
-    if stated is None or stated["value"] is None:
-        return "-"
-    if stated["low"] is None:
-        return f"{stated['value']:.3f}"
-    return f"{stated['value']:.3f} ({stated['low']:.3f} to {stated['high']:.3f})"
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--rows",
-        nargs="+",
-        required=True,
-        metavar="NAME=DIR",
-        help="what evaluate segment-3d left; the paper's names go to its tables",
-    )
+    add_rows_argument(parser, "what evaluate segment-3d left; the paper's names go to its tables")
     parser.add_argument("--boxes", choices=("true", "jittered", "detected"), default="true", help="default: true")
     parser.add_argument(
         "--output", type=Path, metavar="FILE.md", help="where the tables go (default: the screen alone)"
@@ -121,13 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    rows = {}
-    for item in args.rows:
-        name, separator, folder = item.partition("=")
-        if not separator or not name or not folder or name in rows:
-            raise UsageError(f"--rows {item!r} must read NAME=DIR, each name once.")
-        rows[name] = Path(folder)
-    text = table(rows, args.boxes)
+    text = table(dict(rows_of(args.rows)), args.boxes)
     if args.output is not None:
         write_text(args.output, text)
     print(text)

@@ -237,12 +237,9 @@ class _Run:
         self.learner = Learner(
             network.to(group.device).to(memory_format=torch.channels_last_3d),
             output / CHECKPOINT,
-            f"{recipe!r} on {fingerprint(sets.training)}",
+            recipe,
+            fingerprint(sets.training),
             group,
-            epochs=recipe.epochs,
-            rate=recipe.rate,
-            weight_decay=recipe.weight_decay,
-            decay=recipe.decay,
             resume=resume,
         )
 

@@ -150,12 +150,9 @@ class _Run:
         self.learner = Learner(
             network.to(group.device).to(memory_format=layout),
             output / CHECKPOINT,
-            f"{recipe!r} on {fingerprint(sets.training)}",
+            recipe,
+            fingerprint(sets.training),
             group,
-            epochs=recipe.epochs,
-            rate=recipe.rate,
-            weight_decay=recipe.weight_decay,
-            decay=recipe.decay,
             resume=resume,
         )
         # Dice of the whole batch: in most crops one of the classes has no voxel (Isensee et al. 2021, nnU-Net).

@@ -16,6 +16,19 @@ from .parallel import Team
 _LONGEST_GRADIENT = 5.0
 
 
+class Schedule(Protocol):
+    """What `Learner` asks of a recipe."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def decay(self) -> float: ...
+
+
 class Learner:
     """A network in training: its running average, its optimiser, and the checkpoint at which a killed run goes on.
 
@@ -23,10 +36,9 @@ class Learner:
     ----------
     network : on the team's device.
     checkpoint : the file.
-    settings : what the run is; a checkpoint of other settings is refused.
-    epochs : how many there are in all.
-    rate, weight_decay : of AdamW; the rate is the highest of a cosine.
-    decay : of the averaged weights.
+    recipe : how many epochs there are in all, rate and weight decay of AdamW, decay of the averaged weights. The rate is the highest of
+        a cosine.
+    data : what is learnt from, in a few words; a checkpoint of another recipe or other data is refused.
     resume : whether a checkpoint counts.
     optimiser : makes another optimiser of the parameters than AdamW, for recipes that follow a paper; `rate` and `weight_decay`
         are then its maker's business.
@@ -46,30 +58,28 @@ class Learner:
         self,
         network: nn.Module,
         checkpoint: Path,
-        settings: str,
+        recipe: Schedule,
+        data: str,
         group: Team,
         *,
-        epochs: int,
-        rate: float,
-        weight_decay: float,
-        decay: float,
         resume: bool,
         optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
         schedule: Callable[[float], float] | None = None,
     ) -> None:
+        settings = f"{recipe!r} on {data}"
         self.network, self.path, self.settings, self.group = network, checkpoint, settings, group
-        self.epochs = epochs
+        self.epochs = epochs = recipe.epochs
         state = load_checkpoint(checkpoint) if resume else None
         if state is not None and state["recipe"] != settings:
             raise UsageError(
                 f"{checkpoint} belongs to another recipe or other data; choose another --output or delete it."
             )
-        self._average = ExponentialAverage(network, decay)
+        self._average = ExponentialAverage(network, recipe.decay)
         if optimiser is None:
-            self.optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=weight_decay)
+            self.optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
         else:
             self.optimiser = optimiser(network.parameters())
-        self._schedule = schedule or (lambda progress: cosine_rate(progress, rate))
+        self._schedule = schedule or (lambda progress: cosine_rate(progress, recipe.rate))
         self.first_epoch = 0
         if state is not None:
             network.load_state_dict(state["network"])

@@ -7,6 +7,7 @@ import pytest
 from BreastUSAILib import cli
 from BreastUSAILib.errors import DataError, UsageError
 from BreastUSAILib.evaluation import detect_table as table
+from BreastUSAILib.evaluation.tables import rows_of
 
 HEADER = "data,volume,lesion,malignant,volume_ml,posterior,found,iou,score,judged_malignancy,score_iou_0.3\n"
 
@@ -107,7 +108,7 @@ def test_folders_of_something_else_are_told(tmp_path, name, content):
 @pytest.mark.parametrize("rows", [["RPN"], ["=x"], ["a=x", "a=y"], ["a="]])
 def test_rows_that_are_none_are_refused(rows):
     with pytest.raises(UsageError, match="--rows"):
-        table.rows_of(rows)
+        rows_of(rows)
 
 
 def test_methods_of_the_paper_are_known_however_they_are_spelt():

@@ -1,0 +1,34 @@
+"""What tables of measured models have in common: their rows as the command line names them, and figures as text."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UsageError
+
+
+def add_rows_argument(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--rows", nargs="+", required=True, metavar="NAME=DIR", help=meaning)
+
+
+def rows_of(texts: Sequence[str]) -> list[tuple[str, Path]]:
+    """Names and folders of ``--rows``. Raises `UsageError` for what is not NAME=DIR, and for a name given twice."""
+    pairs = []
+    for text in texts:
+        name, sign, folder = text.partition("=")
+        if not sign or not name.strip() or not folder:
+            raise UsageError(f"--rows has {text!r}; it must be NAME=DIR.")
+        pairs.append((name.strip(), Path(folder)))
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--rows names {', '.join(names)}; each name can be there once.")
+    return pairs
+
+
+def stated(value: float | None = None, low: float | None = None, high: float | None = None) -> str:
+    """A value and its interval, or "-" where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"

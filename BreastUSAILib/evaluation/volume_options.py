@@ -1,0 +1,36 @@
+"""Options that evaluations on volumes have in common, and what they refuse."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ..errors import UsageError
+
+
+def check_options(args: argparse.Namespace, shares: Sequence[str], counts: Sequence[str]) -> None:
+    """Refuse options that have no meaning, before any work is done.
+
+    shares, counts : names of options that, if given, must lie between 0 and 1, or be 1 or more. --spacing and --data are looked at, too.
+
+    Raises
+    ------
+    UsageError : one of them.
+    """
+    for option in shares:
+        value = _value(args, option)
+        if value is not None and not 0 <= value <= 1:
+            raise UsageError(f"{option} is {value}; it must lie between 0 and 1.")
+    for option in counts:
+        value = _value(args, option)
+        if value is not None and value < 1:
+            raise UsageError(f"{option} is {value}; it must be 1 or more.")
+    if args.spacing is not None and not all(0 < s < 100 for s in args.spacing):
+        raise UsageError(f"--spacing is {args.spacing}; each must be a positive number of mm.")
+    names = [folder.resolve().name for folder in args.data]
+    if len(set(names)) < len(names):
+        raise UsageError(f"the data sets {', '.join(names)} cannot be told apart; give folders with different names.")
+
+
+def _value(args: argparse.Namespace, option: str) -> float | None:
+    return getattr(args, option.removeprefix("--").replace("-", "_"))
