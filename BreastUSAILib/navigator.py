@@ -251,7 +251,7 @@ def _darkest(volume: sitk.Image, first: int, last: int) -> tuple[sitk.Image, sit
     """The minimum over the depth without speckle, and the depth where it is (mm from the upper edge); 2D, mm along both axes."""
     size, spacing = volume.GetSize(), np.array(volume.GetSpacing())
     part = sitk.RegionOfInterest(volume, (size[0], last - first, size[2]), (0, first, 0))
-    factors = [int(max(1, min(_DETAIL_MM // s, n))) for s, n in zip(spacing, part.GetSize(), strict=True)]
+    factors = [int(max(1, min((_DETAIL_MM + 1e-9) // s, n))) for s, n in zip(spacing, part.GetSize(), strict=True)]
     # Means of 8-bit values may be rounded, and spare a large volume four times its memory; those of other types are not.
     part = part if part.GetPixelID() == sitk.sitkUInt8 else sitk.Cast(part, sitk.sitkFloat32)
     coarse = sitk.Cast(sitk.BinShrink(part, factors), sitk.sitkFloat32)

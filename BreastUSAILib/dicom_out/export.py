@@ -123,6 +123,7 @@ def export_anonymized(
     """
     from ..files import read_study, write_study
     from ..report import write_report
+    from ..study_image import read_study_image
     from .anonymize import deidentified_headers, deidentified_study, without_surroundings
     from .source import read_headers
 
@@ -131,7 +132,7 @@ def export_anonymized(
     original = read_headers(path) if options.dicom or _has_original(path, source) else None
     if not path.exists():
         raise DataError(f"{path} is not there any more; give the original of {folder} with --source, for the pictures.")
-    loaded = _load(study, path)
+    loaded = read_study_image(study, path)
     headers = None if original is None else deidentified_headers(original, key)
     clean = deidentified_study(study, key, original or ())
     image, notes = without_surroundings(loaded.image, loaded.area, original or ())
@@ -152,21 +153,7 @@ def _has_original(path: Path, source: Path | None) -> bool:
     return source is not None or (path.exists() and is_dicom(path))
 
 
-def _load(study, path: Path):
-    """The image as it was when it was analysed."""
-    from ..image import read_image
-
-    options = study.provenance.get("options", {})
-    file = next((p for p in sorted(path.iterdir()) if p.is_file()), path) if path.is_dir() else path
-    files = tuple(sorted(p for p in path.iterdir() if p.is_file())) if path.is_dir() else ()
-    loaded = read_image(file, spacing_mm=options.get("spacing_mm"), frame=options.get("frame"), files=files)
-    if loaded.image.GetSize() != study.image.size:
-        raise DataError(
-            f"{path} has {' x '.join(map(str, loaded.image.GetSize()))} pixels and the result "
-            f"{' x '.join(map(str, study.image.size))}; give the file that the result was made from."
-        )
-    return loaded
-
-
 def _image(study, path: Path):
-    return _load(study, path).image
+    from ..study_image import read_study_image
+
+    return read_study_image(study, path).image

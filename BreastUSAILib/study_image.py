@@ -1,0 +1,62 @@
+"""The image that a finished study is about, read again from where it was."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import DataError
+
+if TYPE_CHECKING:
+    from .findings import Study
+    from .image import LoadedImage
+
+
+def read_study_image(study: Study, path: Path) -> LoadedImage:
+    """The image as it was when it was analysed: with the spacing and the frame that were given then.
+
+    Parameters
+    ----------
+    study : its size is compared.
+    path : file, or folder with the DICOM files of a series.
+
+    Raises
+    ------
+    DataError : the file holds an image of another size.
+    ImageError : it cannot be read.
+    """
+    from .image import read_image
+
+    options = study.provenance.get("options", {})
+    file = next((p for p in sorted(path.iterdir()) if p.is_file()), path) if path.is_dir() else path
+    files = tuple(sorted(p for p in path.iterdir() if p.is_file())) if path.is_dir() else ()
+    loaded = read_image(file, spacing_mm=options.get("spacing_mm"), frame=options.get("frame"), files=files)
+    if loaded.image.GetSize() != study.image.size:
+        raise DataError(
+            f"{path} has {' x '.join(map(str, loaded.image.GetSize()))} pixels and the result "
+            f"{' x '.join(map(str, study.image.size))}; give the file that the result was made from."
+        )
+    return loaded
+
+
+def examination_date(path: Path) -> date | None:
+    """The day on which a DICOM image was taken (Acquisition Date, else Content, Series, Study Date); None where no file says so."""
+    try:
+        file = next((p for p in sorted(path.iterdir()) if p.is_file()), path) if path.is_dir() else path
+        with file.open("rb") as stream:
+            if stream.read(132)[128:] != b"DICM":
+                return None
+    except OSError:
+        return None
+    import pydicom
+
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        for keyword in ("AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"):
+            text = str(header.get(keyword) or "")
+            if len(text) == 8 and text.isdigit():
+                return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except Exception:  # a damaged header has no date; what is wrong with the file is said where its pixels are read
+        return None
+    return None
