@@ -7,6 +7,7 @@ lesions.seg.nrrd   Slicer's segmentation file: one segment a finding, on the inp
 boxes.mrk.json     Slicer markups: one ROI a finding, along the image's axes
 points.mrk.json    Slicer markups: one list with the centre of each finding
 heatmap.nrrd       only when the study has a heatmap
+activation.nrrd    where the grading networks looked, percent; only when findings were graded by networks that tell
 =================  ==================================================================================================
 
 All positions are LPS, mm. Slicer knows volumes only, so what belongs to a 2D image is written as one slice at z = 0
@@ -19,6 +20,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import SimpleITK as sitk
 from .atomic import write_text
 from .errors import DataError
 from .findings import BIRADS_CATEGORIES, Finding, ImageInfo, Study
+from .grade_terms import WORDS, words_of
 from .image import write_image
 from .terminology import lesion_color, segment_tags
 
@@ -37,6 +40,7 @@ LESIONS = "lesions.seg.nrrd"
 BOXES = "boxes.mrk.json"
 POINTS = "points.mrk.json"
 HEATMAP = "heatmap.nrrd"
+ACTIVATION = "activation.nrrd"
 
 SLICE_THICKNESS_MM = 1.0  # what Slicer gives a PNG; a 2D image has none of its own
 MARKUPS_SCHEMA = (
@@ -88,7 +92,7 @@ MEASUREMENTS = (
 def write_study(study: Study, folder: Path) -> list[Path]:
     """Write all files of a study to `folder`, study.json last; return their paths.
 
-    Files of the same names are replaced; a segmentation or heatmap that the study no longer has is removed.
+    Files of the same names are replaced; a segmentation or picture that the study no longer has is removed.
 
     Raises
     ------
@@ -99,6 +103,7 @@ def write_study(study: Study, folder: Path) -> list[Path]:
     for name, image, write in (
         (LESIONS, study.label_image(), lambda path: write_segmentation(study, path)),
         (HEATMAP, study.heatmap, lambda path: write_image(study.heatmap, path)),
+        (ACTIVATION, study.activation, lambda path: write_image(study.activation, path)),
     ):
         if image is None:
             (folder / name).unlink(missing_ok=True)
@@ -112,7 +117,7 @@ def write_study(study: Study, folder: Path) -> list[Path]:
 
 
 def read_study(folder: Path) -> Study:
-    """Read back what `write_study` wrote, masks and heatmap included.
+    """Read back what `write_study` wrote, masks, heatmap and activation included.
 
     Raises
     ------
@@ -128,10 +133,8 @@ def read_study(folder: Path) -> Study:
     if any(f.label is not None for f in study.findings):
         labels = _read_on_grid(folder / LESIONS, study.image)
         study = Study.from_json(text, labels=labels, source=str(path))
-    if (folder / HEATMAP).exists():
-        heatmap = _read_on_grid(folder / HEATMAP, study.image)
-        study = Study(study.image, study.findings, heatmap, study.provenance)
-    return study
+    pictures = {"heatmap": folder / HEATMAP, "activation": folder / ACTIVATION}
+    return replace(study, **{k: _read_on_grid(path, study.image) for k, path in pictures.items() if path.exists()})
 
 
 def as_volume(image: sitk.Image) -> sitk.Image:
@@ -147,8 +150,8 @@ _PHYSICAL = ("physical_center_x_mm", "physical_center_y_mm", "physical_center_z_
 
 
 def finding_columns(studies: Iterable[Study] = ()) -> list[str]:
-    """The columns of `finding_row`: always these, in this order; measurements unknown to us come last, sorted."""
-    others = {name for study in studies for finding in study.findings for name in finding.measurements}
+    """The columns of `finding_row`: always these, in this order; measurements unknown to us and evidence come last, sorted."""
+    others = {name for study in studies for finding in study.findings for name in other_columns(finding)}
     return [
         "image",
         "laterality",
@@ -158,15 +161,22 @@ def finding_columns(studies: Iterable[Study] = ()) -> list[str]:
         "malignancy",
         *(f"birads_{category}" for category in BIRADS_CATEGORIES),
         "solid_nodule",
+        *WORDS,
+        "not_sure",
         "label",
         *(f"{name}_{unit}" for unit in ("mm", "px") for name in _BOX),
         *_PHYSICAL,
         "spacing_known",
         *MEASUREMENTS,
-        *sorted(others.difference(MEASUREMENTS)),
+        *sorted(others),
         "models",
         "notes",
     ]
+
+
+def other_columns(finding: Finding) -> set[str]:
+    """The columns of a finding that are not always there: measurements that `MEASUREMENTS` does not name, and its evidence."""
+    return {*set(finding.measurements).difference(MEASUREMENTS), *(f"evidence_{name}" for name in finding.evidence)}
 
 
 def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
@@ -187,11 +197,14 @@ def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
         "malignancy": finding.malignancy,
         **{f"birads_{category}": birads.get(category) for category in BIRADS_CATEGORIES},
         "solid_nodule": finding.solid_nodule,
+        **words_of(finding.birads, finding.evidence),
+        "not_sure": bool(finding.evidence["not_sure"]) if "not_sure" in finding.evidence else None,
         "label": finding.label,
         **{f"{n}_{unit}": v for n, v in zip(_BOX, (*finding.box.center, *finding.box.size), strict=True)},
         **(dict(zip(_PHYSICAL, study.physical_box(finding).center, strict=True)) if unit == "mm" else {}),
         "spacing_known": study.image.spacing_known,
         **finding.measurements,
+        **{f"evidence_{name}": value for name, value in finding.evidence.items()},
         "models": "; ".join(f"{task}: {model}" for task, model in finding.models.items()),
         "notes": " ".join(finding.notes),
     }

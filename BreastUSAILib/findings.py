@@ -209,12 +209,15 @@ class Study:
     provenance : JSON-serialisable record of how this came about: ``created`` (ISO 8601), ``software`` (package ->
         version), ``models`` (list of id, version, sha256, task), ``device`` (name, reason), ``options``,
         ``seconds`` (step -> s), ``notes`` (sentences about the input).
+    activation : where the grading networks looked: uint8 ``SimpleITK.Image`` on the input's grid, percent of each map's
+        greatest value, 0 where none looked; or None. Not part of the JSON.
     """
 
     image: ImageInfo
     findings: tuple[Finding, ...] = ()
     heatmap: sitk.Image | None = field(default=None, compare=False, repr=False)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    activation: sitk.Image | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "findings", tuple(self.findings))

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 
+from .activation import Activation, ActivationImage
 from .errors import ImageError, UsageError
 from .findings import BIRADS_CATEGORIES, Finding
-from .grade_terms import CATEGORIES, DESCRIPTORS, classes_of, description
-from .grid import as_2d, physical_to_index
-from .lesion_view import ViewRule, cut, network_input, several
+from .grade_terms import CATEGORIES, DESCRIPTORS, classes_of, description, evidence_key
+from .grid import as_2d, box_region
+from .lesion_by_lesion import reason_of_failure, told_of_failures
+from .lesion_view import ViewRule, crop_places, cut, network_input, several
 from .letterbox import to_unit_range
 
 if TYPE_CHECKING:
@@ -169,6 +171,15 @@ class Pooling:
         return {name: self.pooled({name: a}, output) for name, a in answers.items() if output in a}
 
 
+class Graded(NamedTuple):
+    """Findings, as they were asked for and in their order, each with malignancy, birads, solid_nodule, evidence and notes, or a note
+    why it could not be graded; sentences for the reader of the study; and where the networks looked (`activation.ActivationImage`)."""
+
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    activation: sitk.Image | None
+
+
 @dataclass(frozen=True)
 class Grade:
     """What is said of a lesion; None or empty where no model says so.
@@ -239,15 +250,15 @@ def answers(
     models: GradeModels,
     options: GradeOptions = GradeOptions(),
     pixel_aspect: float = 1.0,
-) -> tuple[Answers, dict[str, np.ndarray]]:
+) -> tuple[Answers, dict[str, Activation]]:
     """What each system says of a lesion, uncalibrated, and the class activation maps of Mt-Net and Sn-Net.
 
-    Parameters as `network_inputs`. The maps are (S, S) float32, 0 to 1, of the lesion's square; with several crops there are none.
+    Parameters as `network_inputs`. The maps are of all that the network looked at, each in its window of `pixels`.
     """
     import torch
 
     said: Answers = {}
-    maps: dict[str, np.ndarray] = {}
+    maps: dict[str, Activation] = {}
     inputs, first = {}, {}
     present = models.present
     if options.enhance:
@@ -271,8 +282,8 @@ def answers(
             vector = look.vector.double().mean(0).cpu().numpy()
             if options.enhance and other is not None:
                 look = model.network.look(inputs[name], _resized(other.map, look.map))
-            if not options.several:
-                maps[name] = _unmirrored(look.map, options.mirror)
+            rule = ViewRule.of(model.entry.preprocessing)
+            maps[name] = _activation(look.map, mask, rule, options, pixel_aspect)
             said[name] = {output: _mean_log(values) for output, values in look.answers.items()} | {FEATURES: vector}
     return said, maps
 
@@ -288,12 +299,19 @@ def _resized(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _unmirrored(activation: torch.Tensor, mirrored: bool) -> np.ndarray:
-    """The mean of a map and of that of the mirror image, turned back; (S, S)."""
-    if mirrored:
-        half = len(activation) // 2
-        activation = (activation[:half] + activation[half:].flip(-1)) / 2
-    return activation[0, 0].float().cpu().numpy()
+def _activation(
+    maps: torch.Tensor, mask: np.ndarray, rule: ViewRule, options: GradeOptions, pixel_aspect: float
+) -> Activation:
+    """The maps (n, 1, S, S) of what `network_inputs` made, the mirror images turned back and averaged with their crops, as one."""
+    if options.mirror:
+        half = len(maps) // 2
+        maps = (maps[:half] + maps[half:].flip(-1)) / 2
+    values = maps[:, 0].float().cpu().numpy()
+    if not options.several:
+        return Activation(values[0], rule.window(mask).square(pixel_aspect))
+    window = rule.wide_window(mask, pixel_aspect)
+    shape, starts = crop_places(window, rule.size, pixel_aspect)
+    return Activation.of_crops(values, starts, shape[0] > shape[1], window)
 
 
 def concluded(said: Answers, pooling: Pooling) -> Grade:
@@ -353,8 +371,7 @@ def with_grade(finding: Finding, grade: Grade, models: GradeModels, pooling: Poo
             )
     for name, chances in grade.descriptors.items():
         for word, chance in chances.items():
-            key = f"{name}_{word}".replace(" ", "_")
-            evidence[key] = chance
+            evidence[evidence_key(name, word)] = chance
     for name, chance in grade.of_each.items():
         evidence[f"malignancy_{name}"] = chance
     if grade.malignant is not None:
@@ -364,6 +381,8 @@ def with_grade(finding: Finding, grade: Grade, models: GradeModels, pooling: Poo
     words = description(grade.descriptors, finding.measurements)
     notes += [words] if words else []
     notes += grade.doubts
+    evidence["not_sure"] = float(bool(grade.doubts))
+    evidence["grade_calibrated"] = float(pooling.calibrated)
     if not pooling.calibrated:
         notes.append("The probabilities are not calibrated: these models were not chosen together on validation data.")
     return replace(
@@ -377,24 +396,23 @@ def with_grade(finding: Finding, grade: Grade, models: GradeModels, pooling: Poo
     )
 
 
-def _mask_of(finding: Finding, plane: sitk.Image, image: sitk.Image) -> np.ndarray:
-    """The finding's mask, or its box where it has none, as (H, W) bool. ImageError where the mask is of another grid."""
-    if finding.mask is not None:
-        mask = as_2d(finding.mask)
-        if mask is None or mask.GetSize() != plane.GetSize():
+def check_grids(image: sitk.Image, findings: Sequence[Finding]) -> None:
+    """ImageError where a finding's mask is not on the grid of an image (in 2D: of its one slice)."""
+    plane = as_2d(image)
+    for finding in findings:
+        mask = finding.mask if plane is None or finding.mask is None else as_2d(finding.mask)
+        if finding.mask is not None and (mask is None or mask.GetSize() != (plane or image).GetSize()):
             raise ImageError(f"The mask of {finding.id} is not on the image's grid; segment this image again.")
-        return sitk.GetArrayViewFromImage(mask) > 0
-    # The slice of a volume with a single one has no place in space; the image has.
-    index = physical_to_index(image, finding.box.center[: image.GetDimension()]) + 0.5
-    half = np.array(finding.box.size[: image.GetDimension()]) / image.GetSpacing() / 2
-    flat = [axis for axis, n in enumerate(image.GetSize()) if n == 1]
-    kept = [axis for axis in range(image.GetDimension()) if image.GetDimension() == 2 or axis != flat[-1]]
-    width, height = plane.GetSize()
-    low = np.clip(np.floor(index - half)[kept], 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(index + half)[kept], 0, (width, height)).astype(int)
-    mask = np.zeros((height, width), bool)
-    mask[low[1] : high[1], low[0] : high[0]] = True
-    return mask
+
+
+def lesion_mask(image: sitk.Image, finding: Finding) -> np.ndarray:
+    """The finding's mask, or its box where it has none, bool; the axes of the image's array, as many as its mask has."""
+    if finding.mask is not None:
+        return sitk.GetArrayViewFromImage(finding.mask) > 0
+    start, size = box_region(image, finding.box)
+    inside = np.zeros(image.GetSize()[::-1], bool)
+    inside[tuple(slice(a, a + n) for a, n in zip(start[::-1], size[::-1], strict=True))] = True
+    return inside
 
 
 def grade(
@@ -405,7 +423,7 @@ def grade(
     *,
     area: tuple[int, int, int, int] | None = None,
     progress: Callable[[float, str], None] | None = None,
-) -> tuple[Finding, ...]:
+) -> Graded:
     """Grade the findings of a 2D image.
 
     Parameters
@@ -416,48 +434,58 @@ def grade(
     area : the part of the image (x, y, width, height in pixels) that is ultrasound; None: all of it.
     progress : called with a fraction 0 to 1 and what is being done.
 
-    Returns
-    -------
-    The findings in their order, each with malignancy, birads, solid_nodule, evidence and notes. No findings: no findings.
-
     Raises
     ------
     ImageError : the image is a volume of several slices, or a mask is on another grid.
+    UsageError : Mt-Net and Sn-Net look at different regions and are to use each other's maps.
     """
     plane = as_2d(image)
     if plane is None:
         raise ImageError("The image is a volume of several slices; grade a 2D image, or one slice of it.")
+    check_grids(image, findings)
+    if options.enhance:
+        models.check_same_view()
     x, y, width, height = area if area is not None else (0, 0, *plane.GetSize())
     part = (slice(y, y + height), slice(x, x + width))
     pixels = sitk.GetArrayFromImage(plane)[part]
     spacing = plane.GetSpacing()
+    maps = ActivationImage(image)
+
+    def look(finding: Finding) -> Answers:
+        mask = lesion_mask(image, finding).reshape(plane.GetSize()[::-1])[part]
+        said, seen = answers(pixels, mask, models, options, spacing[1] / spacing[0])
+        if seen:
+            maps.add(main_map(seen).on(pixels.shape), (x, y))
+        return said
+
+    graded, notes = graded_one_by_one(findings, look, models, progress)
+    return Graded(graded, notes, maps.image)
+
+
+def main_map(maps: Mapping[str, Activation]) -> Activation:
+    """The map that is shown: Mt-Net's, of malignancy, or else Sn-Net's."""
+    return next(maps[name] for name in ("mtnet", "snnet") if name in maps)
+
+
+def graded_one_by_one(
+    findings: Sequence[Finding],
+    look: Callable[[Finding], Answers],
+    models: GradeModels,
+    progress: Callable[[float, str], None] | None,
+) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """The findings with the grades that what is seen of each amounts to, and sentences on those that could not be looked at."""
     pooling = models.pooling
-    graded = []
+    device = next(iter(models.present.values())).device.name
+    graded: list[Finding] = []
+    failures: dict[str, str] = {}
     for number, finding in enumerate(findings):
         if progress is not None:
             progress(number / len(findings), f"grading {finding.id}")
-        mask = _mask_of(finding, plane, image)[part]
-        said, _ = answers(pixels, mask, models, options, spacing[1] / spacing[0])
-        graded.append(with_grade(finding, concluded(said, pooling), models, pooling))
+        try:
+            graded.append(with_grade(finding, concluded(look(finding), pooling), models, pooling))
+        except Exception as error:
+            failures[finding.id] = reason_of_failure(error, device)
+            graded.append(replace(finding, notes=(*finding.notes, f"Not graded: {failures[finding.id]}.")))
     if progress is not None:
         progress(1.0, "done")
-    return tuple(graded)
-
-
-def map_on_image(activation: np.ndarray, mask: np.ndarray, rule: ViewRule, pixel_aspect: float = 1.0) -> np.ndarray:
-    """A class activation map (S, S), as `answers` returns it, on the pixels of the area that it was made from: (H, W) float32, 0
-    outside the square that the network saw. `mask` (H, W), `rule` and `pixel_aspect` as there."""
-    import torch
-    from torch.nn import functional as F
-
-    window = rule.window(mask).square(pixel_aspect)
-    places = [
-        (torch.arange(n) + 0.5 - centre) / (side / 2)
-        for n, centre, side in zip(mask.shape, window.centre, window.sides, strict=True)
-    ]
-    y, x = torch.meshgrid(*places, indexing="ij")
-    values = torch.from_numpy(np.ascontiguousarray(activation, np.float32))[None, None]
-    grid = torch.stack([x, y], -1)[None].float()
-    result = F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)[0, 0]
-    inside = (x.abs() <= 1) & (y.abs() <= 1)
-    return (result * inside).numpy()
+    return tuple(graded), told_of_failures("graded", failures.items())

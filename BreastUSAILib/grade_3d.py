@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
+from .activation import ActivationImage
 from .errors import ImageError
 from .findings import Finding
-from .grade import FEATURES, Answers, GradeModels, GradeOptions, answers, concluded, with_grade
-from .grid import physical_to_index
+from .grade import (
+    FEATURES,
+    Answers,
+    Graded,
+    GradeModels,
+    GradeOptions,
+    answers,
+    check_grids,
+    graded_one_by_one,
+    lesion_mask,
+    main_map,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,27 +48,14 @@ def mean_answers(parts: Iterable[Answers]) -> Answers:
 
 
 def sections(mask: np.ndarray, neighbours: int = NEIGHBOURS) -> list[int]:
-    """The slices (first axis) of a mask (z, y, x) with its largest section and those beside it; empty where nothing is marked."""
+    """The slices (first axis) of a mask (z, y, x) with its largest section, the middle one of equals, and those beside it; empty where
+    nothing is marked."""
     areas = mask.sum((1, 2))
     if not areas.any():
         return []
-    best = int(areas.argmax())
+    largest = np.flatnonzero(areas == areas.max())
+    best = int(largest[len(largest) // 2])
     return [i for i in range(best - neighbours, best + neighbours + 1) if 0 <= i < len(areas) and areas[i]]
-
-
-def _mask_of(finding: Finding, image: sitk.Image) -> np.ndarray:
-    """The finding's mask (z, y, x) bool, or its box where it has none. ImageError for a mask of another grid."""
-    if finding.mask is not None:
-        if finding.mask.GetSize() != image.GetSize():
-            raise ImageError(f"The mask of {finding.id} is not on the volume's grid; segment this volume again.")
-        return sitk.GetArrayViewFromImage(finding.mask) > 0
-    index = physical_to_index(image, finding.box.center) + 0.5
-    half = np.array(finding.box.size) / image.GetSpacing() / 2
-    low = np.clip(np.floor(index - half), 0, image.GetSize()).astype(int)
-    high = np.clip(np.ceil(index + half), 0, image.GetSize()).astype(int)
-    mask = np.zeros(image.GetSize()[::-1], bool)
-    mask[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))] = True
-    return mask
 
 
 def grade_3d(
@@ -67,7 +65,7 @@ def grade_3d(
     options: GradeOptions = GradeOptions(),
     *,
     progress: Callable[[float, str], None] | None = None,
-) -> tuple[Finding, ...]:
+) -> Graded:
     """Grade the findings of a volume; see `grade.grade`.
 
     Parameters
@@ -78,25 +76,28 @@ def grade_3d(
     Raises
     ------
     ImageError : the image is not a volume, or a mask is on another grid.
+    UsageError : see `grade.grade`.
     """
-    from dataclasses import replace
-
     if image.GetDimension() != 3:
         raise ImageError("The image is not a volume; grade it as a 2D image.")
+    check_grids(image, findings)
+    if options.enhance:
+        models.check_same_view()
     spacing = image.GetSpacing()
     voxels = sitk.GetArrayViewFromImage(image)
-    pooling = models.pooling
-    graded = []
-    for number, finding in enumerate(findings):
-        if progress is not None:
-            progress(number / len(findings), f"grading {finding.id}")
-        mask = _mask_of(finding, image)
-        chosen = sections(mask)
-        if not chosen:
-            graded.append(replace(finding, notes=(*finding.notes, "Not graded: it lies outside the volume.")))
-            continue
-        said = mean_answers(answers(voxels[i], mask[i], models, options, spacing[1] / spacing[0])[0] for i in chosen)
-        graded.append(with_grade(finding, concluded(said, pooling), models, pooling))
-    if progress is not None:
-        progress(1.0, "done")
-    return tuple(graded)
+    maps = ActivationImage(image)
+
+    def look(finding: Finding) -> Answers:
+        mask = lesion_mask(image, finding)
+        said = []
+        for section in sections(mask):
+            part, seen = answers(voxels[section], mask[section], models, options, spacing[1] / spacing[0])
+            said.append(part)
+            if seen:
+                maps.add(main_map(seen).on(voxels.shape[1:]), section=section)
+        if not said:
+            raise ImageError("its outline is empty")
+        return mean_answers(said)
+
+    graded, notes = graded_one_by_one(findings, look, models, progress)
+    return Graded(graded, notes, maps.image)

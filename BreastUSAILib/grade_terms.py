@@ -29,9 +29,15 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 }
 """Output -> its classes, in order."""
 
+WORDS = (
+    "birads_category", "birads_shape", "birads_margin", "birads_margin_kinds", "birads_echogenicity", "birads_posterior", "birads_halo",
+    "birads_calcifications",
+)  # fmt: skip
+"""The names of `words_of`."""
 SUBTYPES = ("indistinct", "angular", "microlobulated", "spiculated")
 """Of a margin that is not circumscribed; several may hold."""
 DESCRIPTORS = tuple(name for name in ANSWERS if name not in ("malignancy", "solid", "birads"))
+_HOLDS = 0.5  # probability above which a subtype is said to hold
 NOT_PARALLEL = 1.0
 """A lesion whose box is higher than wide by more than this is "not parallel" to the skin ("taller than wide")."""
 
@@ -58,8 +64,83 @@ def stated_category(birads: Mapping[str, float]) -> str:
     return categories[-1]
 
 
+_FIGURES = {
+    "malignancy_threshold": "Operating point: malignant from",
+    "malignancy_detect": "Malignancy, by the detection",
+    "malignancy_segment_3d": "Malignancy, by the 3D segmentation",
+    "malignancy_gcnn": "Malignancy, by G-CNN alone",
+    "malignancy_mtnet": "Malignancy, by Mt-Net alone",
+    "malignancy_snnet": "Malignancy, by Sn-Net alone",
+    "birads_2": "Probability of BI-RADS 2 (benign)",
+}
+_FLAGS = ("not_sure", "grade_calibrated")
+
+
+def figures_of(evidence: Mapping[str, float]) -> dict[str, float]:
+    """The figures of a grade that a finding's evidence holds, beside descriptors: title -> value."""
+    return {title: evidence[key] for key, title in _FIGURES.items() if key in evidence}
+
+
+def is_of_grade(key: str) -> bool:
+    """Whether a key of a finding's evidence is a grade's: a figure, a flag, or a descriptor's probability."""
+    return key in _FIGURES or key in _FLAGS or key in _KEYS
+
+
+def evidence_key(output: str, word: str) -> str:
+    """The name under which a finding's evidence keeps the probability of a descriptor's word.
+
+    >>> evidence_key("margin", "not circumscribed")
+    'margin_not_circumscribed'
+    """
+    return f"{output}_{word}".replace(" ", "_")
+
+
+_KEYS = frozenset(evidence_key(name, word) for name in DESCRIPTORS for word in ANSWERS[name])
+
+
+def descriptors_of(evidence: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The predicted descriptors that a finding's evidence holds: output -> word -> probability; the inverse of `evidence_key`.
+
+    >>> descriptors_of({"halo_no": 0.6, "halo_yes": 0.4, "malignancy_gcnn": 0.2})
+    {'halo': {'no': 0.6, 'yes': 0.4}}
+    """
+    found = {
+        name: {word: evidence[key] for word in ANSWERS[name] if (key := evidence_key(name, word)) in evidence}
+        for name in DESCRIPTORS
+    }
+    return {name: chances for name, chances in found.items() if chances}
+
+
+def likeliest_words(descriptors: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Output -> its likeliest word; of the margin's subtypes those that more likely hold than not, together as "margin_kinds".
+
+    >>> likeliest_words({"shape": {"oval": 0.7, "round": 0.3}, "angular": {"no": 0.2, "yes": 0.8}})
+    {'shape': 'oval', 'margin_kinds': 'angular'}
+    """
+    words = {
+        name: max(chances, key=chances.__getitem__) for name, chances in descriptors.items() if name not in SUBTYPES
+    }
+    kinds = [name for name in SUBTYPES if descriptors.get(name, {}).get("yes", 0.0) > _HOLDS]
+    if kinds and words.get("margin") != "circumscribed":
+        words["margin_kinds"] = " and ".join(kinds)
+    return words
+
+
+def words_of(birads: Mapping[str, float] | None, evidence: Mapping[str, float]) -> dict[str, str]:
+    """What a finding's grade comes to, in words, for tables: those of `WORDS` that are known.
+
+    >>> words_of({"3": 0.8, "4A": 0.2}, {"shape_oval": 0.7, "shape_round": 0.3})
+    {'birads_category': '3', 'birads_shape': 'oval'}
+    """
+    words = {"birads_category": stated_category(birads)} if birads else {}
+    return words | {f"birads_{name}": word for name, word in likeliest_words(descriptors_of(evidence)).items()}
+
+
 def orientation(measurements: Mapping[str, float | None]) -> str | None:
-    """ "parallel" or "not parallel", from the mask (`measurements.measure_2d`), or None where it has no box."""
+    """ "parallel" or "not parallel", from the mask (`measurements.measure_2d`, `measurements_3d.measure_3d`), or None where it was not measured."""
+    parallel = measurements.get("parallel_to_skin")
+    if parallel is not None:
+        return "parallel" if parallel else "not parallel"
     ratio = measurements.get("height_to_width_ratio")
     return None if ratio is None else ("not parallel" if ratio > NOT_PARALLEL else "parallel")
 
@@ -85,9 +166,8 @@ def description(descriptors: Mapping[str, Mapping[str, float]], measurements: Ma
         if best := likeliest(name):
             parts.append(f"{words.format(best[0])} ({best[1]:.0%})")
             if best[0] == "not circumscribed":
-                kinds = [kind for kind in SUBTYPES if descriptors.get(kind, {}).get("yes", 0.0) > 0.5]
-                if kinds:
-                    parts[-1] += f", {' and '.join(kinds)}"
+                if kinds := likeliest_words(descriptors).get("margin_kinds"):
+                    parts[-1] += f", {kinds}"
     if best := likeliest("echogenicity"):
         parts.append(f"{best[0]} ({best[1]:.0%})")
     if (best := likeliest("posterior")) and best[0] != "none":

@@ -126,21 +126,23 @@ def cut(array: np.ndarray, window: Window, shape: tuple[int, int]) -> tuple[torc
 def several(
     array: np.ndarray, window: Window, size: int, pixel_aspect: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The crops of multi-input prediction: the window with its short side at `size` pixels and its aspect kept, and five
-    squares of it, uniformly spaced along its long side; one where it is square.
-
-    Returns values and valid, (n, 1, size, size) each, as `cut`.
-    """
+    """The crops of multi-input prediction (`crop_places`). Returns values and valid, (n, 1, size, size) each, as `cut`."""
     import torch
 
+    shape, starts = crop_places(window, size, pixel_aspect)
+    values, valid = cut(array, window, shape)
+    axis = 2 if shape[0] > shape[1] else 3
+    return tuple(torch.cat([part.narrow(axis, s, size) for s in starts]) for part in (values, valid))
+
+
+def crop_places(window: Window, size: int, pixel_aspect: float = 1.0) -> tuple[tuple[int, int], list[int]]:
+    """The window's (rows, columns) with its short side at `size` pixels and its aspect kept, and where five squares of it,
+    uniformly spaced, begin along its long side; one where it is square."""
     height, width = window.sides[0] * pixel_aspect, window.sides[1]
     factor = size / min(height, width)
     shape = (max(size, round(height * factor)), max(size, round(width * factor)))
-    values, valid = cut(array, window, shape)
     spare = max(shape) - size
-    starts = sorted({round(spare * i / (CROPS - 1)) for i in range(CROPS)})
-    axis = 2 if shape[0] > shape[1] else 3
-    return tuple(torch.cat([part.narrow(axis, s, size) for s in starts]) for part in (values, valid))
+    return shape, sorted({round(spare * i / (CROPS - 1)) for i in range(CROPS)})
 
 
 def network_input(images: torch.Tensor, valid: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:

@@ -81,11 +81,11 @@ def view(image: sitk.Image, study: Study) -> View:
     return View(to_grey(sitk.GetArrayFromImage(plane)), plane.GetSpacing(), outlines)
 
 
-def crop(whole: View, finding_id: str) -> View:
-    """The part of a view around one finding, a third of the lesion's size more on every side."""
+def crop(whole: View, finding_id: str, share: float = CROP_MARGIN) -> View:
+    """The part of a view around one finding, with so much of the lesion's longer side more on every side."""
     left, top, right, bottom = next(o.box for o in whole.outlines if o.id == finding_id)
     across, down = whole.scale
-    margin = CROP_MARGIN * max((right - left) * across, (bottom - top) * down)
+    margin = share * max((right - left) * across, (bottom - top) * down)
     height, width = whole.pixels.shape
     x0, x1 = _span(left - margin / across, right + margin / across, width)
     y0, y1 = _span(top - margin / down, bottom + margin / down, height)
@@ -123,7 +123,7 @@ def to_grey(pixels: np.ndarray, shown: tuple[float, float] | None = None) -> np.
 
 
 def png(pixels: np.ndarray, longest: int = LONGEST_SIDE) -> bytes:
-    """An (H, W) uint8 array as PNG, made smaller where its longest side exceeds `longest`."""
+    """An (H, W) grey or (H, W, 4) coloured uint8 array as PNG, made smaller where its longest side exceeds `longest`."""
     return _encode(_shrunk(pixels, longest), "PNG", optimize=True)
 
 

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from . import pictures, volume_pictures
 from .atomic import write_bytes, write_text
 from .findings import Study
+from .grade_report import grade_card, other_notes
 from .grid import as_2d
 from .report_parts import drawing, facts, measurement_rows, render, scores
 from .volume_report import volume_page
@@ -66,11 +67,11 @@ def _image_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
         "overview": drawing(whole, "image", study, boxes=True),
         "alt": f"The ultrasound image {name}. {study.summary}",
         "caption": f"{size} pixels" + (f", {extent} mm." if info.spacing_known else "."),
-        "lesions": [_lesion(study, whole, index) for index in range(len(study.findings))],
+        "lesions": [_lesion(study, image, whole, index) for index in range(len(study.findings))],
     }
 
 
-def _lesion(study: Study, whole: pictures.View, index: int) -> dict[str, Any]:
+def _lesion(study: Study, image: sitk.Image, whole: pictures.View, index: int) -> dict[str, Any]:
     finding = study.findings[index]
     unit = "mm" if study.image.spacing_known else "pixels"
     tables = [("Measurements", measurement_rows(finding.measurements)), ("Scores and position", scores(finding, unit))]
@@ -79,5 +80,6 @@ def _lesion(study: Study, whole: pictures.View, index: int) -> dict[str, Any]:
         "color": pictures.hex_color(pictures.lesion_color(index)),
         "crop": drawing(pictures.crop(whole, finding.id), f"crop-{index + 1}", study, boxes=False),
         "tables": [(title, rows) for title, rows in tables if rows],
-        "notes": finding.notes,
+        "grade": grade_card(study, image, finding, str(index + 1), whole),
+        "notes": other_notes(finding),
     }

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import RESEARCH_USE, __version__, pictures
 from .files import MEASUREMENTS, printable
 from .findings import BIRADS_CATEGORIES, Finding, ImageInfo, Study
+from .grade_terms import is_of_grade
 
 ASSETS = Path(__file__).parent / "report_assets"
 
@@ -92,7 +95,9 @@ def scores(finding: Finding, unit: str) -> list[dict[str, str]]:
         shown = values[:2] if flat else values
         rows.append({"name": title, "value": " x ".join(f"{v:.2f}" for v in shown), "unit": unit})
     rows[-2]["value"] = rows[-2]["value"].replace(" x ", ", ")
-    rows += [row(*title_and_unit(name), value) for name, value in finding.evidence.items()]
+    # What belongs to a grade is shown with it (`grade_report`).
+    shown = {name: value for name, value in finding.evidence.items() if not is_of_grade(name)}
+    rows += [row(*title_and_unit(name), value) for name, value in shown.items()]
     return rows
 
 
@@ -162,10 +167,18 @@ def _option(value: Any) -> str:
     return "default" if value in (None, "") else str(value)
 
 
-def drawing(view: pictures.View, name: str, study: Study, boxes: bool, letters: float | None = None) -> dict[str, Any]:
+def drawing(
+    view: pictures.View,
+    name: str,
+    study: Study,
+    boxes: bool,
+    letters: float | None = None,
+    over: np.ndarray | None = None,
+) -> dict[str, Any]:
     """A view as the template's macro draws it: all coordinates undistorted, in units of the smaller pixel side.
 
-    `letters` is the height of the text as a share of the picture's width; None: by the picture's size.
+    `letters` is the height of the text as a share of the picture's width; None: by the picture's size. `over`, of the view's pixels
+    (H, W, 4), lies over them.
     """
     width, height = view.drawn_size
     across, down = view.scale
@@ -191,13 +204,18 @@ def drawing(view: pictures.View, name: str, study: Study, boxes: bool, letters: 
         "id": name,
         "width": f"{width:.2f}",
         "height": f"{height:.2f}",
-        "png": base64.b64encode(pictures.png(view.pixels)).decode(),
+        "png": _png(view.pixels),
+        "over": None if over is None else _png(over),
         "shapes": shapes,
         "boxes": boxes,
         "text": f"{text:.2f}",
         "text_halo": f"{0.16 * text:.2f}",
         "bar": _scale_bar(view, text) if study.image.spacing_known else None,
     }
+
+
+def _png(pixels: np.ndarray) -> str:
+    return base64.b64encode(pictures.png(pixels)).decode()
 
 
 def _path(polygon) -> str:

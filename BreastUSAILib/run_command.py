@@ -10,16 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import RESEARCH_USE
+from .command_arguments import (
+    add_detection,
+    add_device,
+    add_grading,
+    add_model,
+    add_output,
+    add_probability,
+    add_segmentation,
+    check_models,
+    detection_options,
+    grading_options,
+    segmentation_options,
+)
 from .dicom_out.export import add_options, options_of
 from .errors import UsageError
-from .models.devices import NAMES as DEVICES
 from .progress import add_progress_arguments, show_progress
 
 if TYPE_CHECKING:
     from .run import RunResult
     from .run_input import RunOptions
     from .run_overview import Result
+    from .workup import WorkupOptions
 
+DETECT, SEGMENT_3D, GRADE = "detect-", "segment-3d-", "grade-"  # what options of the tasks begin with here
 OK, FAILED, CANCELLED = 0, 1, 130
 
 _TABLE_ROWS = 20
@@ -30,14 +44,15 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Outline and measure lesions in 2D images, find them in ABUS volumes. Each input gets a folder of results; index.html, "
+        "Outline and measure lesions in 2D images, find them in ABUS volumes; outline them there and grade them, where there are "
+        "models for it. Each input gets a folder of results; index.html, "
         "summary.csv and studies.csv cover all of them. Finished inputs are skipped, so a run that was ended, in whatever way, "
         "goes on where it stopped."
     )
     parser.epilog = "Exit codes: 0 all done, 1 some inputs failed, 2 wrong usage, 130 cancelled. " + RESEARCH_USE
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="image, volume, folder (with all below), or pattern")
-    parser.add_argument("--output", "-o", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
+    add_output(parser)
+    add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="redo inputs that are finished")
     parser.add_argument("--no-scene", dest="scene", action="store_false", help="write no scene.mrb for 3D Slicer")
     add_options(parser)
@@ -45,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_progress_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     images = parser.add_argument_group("images")
-    images.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own")
+    add_model(images)
     images.add_argument(
         "--spacing", type=float, metavar="MM", help="what a pixel measures, where the file is silent or wrong"
     )
@@ -54,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument(
         "--lesions", choices=("central", "all"), default="central", help="the one nearest the centre (default), or all"
     )
-    images.add_argument("--threshold", type=float, metavar="P", help="probability above which a pixel is lesion")
-    images.add_argument("--minimum-score", type=float, metavar="P", help="do not report lesions that score less")
+    add_probability(images, "--threshold", "probability above which a pixel is lesion")
+    add_probability(images, "--minimum-score", "do not report lesions that score less")
     images.add_argument(
         "--max-pixels",
         type=int,
@@ -63,19 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refuse larger images (default: 67 million in 2D, 537 million in volumes)",
     )
     volumes = parser.add_argument_group("volumes")
-    volumes.add_argument(
-        "--detect-model", default="", metavar="ID|DIR", help="a detection model that ships, or the folder of your own"
-    )
-    volumes.add_argument(
-        "--classifier", default="", metavar="ID|DIR", help="the second opinion on malignancy, likewise"
-    )
-    volumes.add_argument(
-        "--detect-threshold",
-        type=float,
-        metavar="P",
-        help="report findings that score at least this; 0: all candidates",
-    )
-    volumes.add_argument("--detect-maximum", type=int, metavar="N", help="report at most so many findings a volume")
+    add_detection(volumes, DETECT)
+    outlines = parser.add_argument_group("outlines of the lesions of volumes (with a model that ships or is named)")
+    outlines.add_argument("--no-outlines", action="store_true", help="find the lesions only")
+    add_segmentation(outlines, SEGMENT_3D)
+    grades = parser.add_argument_group("grades of lesions (with models that ship or are named; ID|DIR as above)")
+    grades.add_argument("--no-grades", action="store_true", help="do not grade")
+    add_grading(grades, GRADE)
     many = parser.add_argument_group("many inputs")
     many.add_argument(
         "--jobs", "-j", type=int, default=1, metavar="N",
@@ -112,7 +121,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from .models.zoo import read_verified, resolve
     from .run import failed_inputs, run
 
     ways = [bool(args.inputs), args.retry_failed, args.from_manifest is not None]
@@ -127,12 +135,7 @@ def main(args: argparse.Namespace) -> int:
     with show_progress(args.progress, args.quiet, without_terminal="lines") as (progress, log):
         if args.from_manifest is not None:
             options, names = _repeated(args, options, log)
-        # An unknown or damaged model is told at once, before PyTorch is imported and the inputs are looked for.
-        read_verified(*resolve(options.workup.model, "segment"))
-        detection = options.workup.detection
-        for name, task in ((detection.model, "detect"), (detection.classifier, "lesion-classifier")):
-            if name:  # without, there may be none: volumes alone need them
-                read_verified(*resolve(name, task))
+        check_models(_needed_models(options.workup))
         result = run(names, options, progress, log)
     if not args.quiet:
         _print_results(result, options.output)
@@ -145,9 +148,15 @@ def main(args: argparse.Namespace) -> int:
     return FAILED if result.failures else OK
 
 
+def _needed_models(workup: WorkupOptions) -> dict[str, str]:
+    """Task -> name of the models that are needed whatever the inputs are, or that are named; of volumes there may be none."""
+    every = {**workup.models("segment"), **workup.models("detect")}
+    return {task: name for task, name in every.items() if name or task == "segment"}
+
+
 def _options(args: argparse.Namespace) -> RunOptions:
     from .run_input import RunOptions
-    from .workup import DetectionOptions, WorkupOptions
+    from .workup import WorkupOptions
 
     if args.jobs < 0:
         raise UsageError(f"--jobs is {args.jobs}; it must be 0 or more.")
@@ -157,12 +166,18 @@ def _options(args: argparse.Namespace) -> RunOptions:
         from .run_table import need_parquet
 
         need_parquet()
-    detection = DetectionOptions(
-        args.detect_model, args.classifier, args.device, args.detect_threshold, args.detect_maximum
+    workup = WorkupOptions(
+        args.model,
+        args.device,
+        args.refine,
+        args.lesions,
+        args.threshold,
+        args.minimum_score,
+        detection=detection_options(args, DETECT),
+        segmentation=None if args.no_outlines else segmentation_options(args, SEGMENT_3D),
+        grading=None if args.no_grades else grading_options(args, GRADE),
     )
-    images = (args.model, args.device, args.refine, args.lesions, args.threshold, args.minimum_score)
-    workup = WorkupOptions(*images, detection)
-    workup.segment(), detection.detect()  # refuse impossible options
+    workup.check()
     slurm = None
     if args.slurm is not None:
         from .cluster import SlurmOptions

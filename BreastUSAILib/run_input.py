@@ -249,6 +249,7 @@ def own_files() -> tuple[str, ...]:
         files.BOXES,
         files.POINTS,
         files.HEATMAP,
+        files.ACTIVATION,
         SCENE,
         report.REPORT,
         report.PREVIEW,

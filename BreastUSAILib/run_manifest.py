@@ -53,13 +53,11 @@ class Manifest:
 
     def run_options(self, **how: Any) -> RunOptions:
         """The options of this run; `how`: the choices that change no result (`HOW`), which are made anew."""
-        from .workup import DetectionOptions, WorkupOptions
+        from .workup import WorkupOptions
 
         try:
             rest = {name: value for name, value in self.options.items() if name != "workup"}
-            workup = dict(self.options["workup"])
-            detection = DetectionOptions(**workup.pop("detection", {}))
-            return RunOptions(workup=WorkupOptions(**workup, detection=detection), **rest, **how)
+            return RunOptions(workup=WorkupOptions.from_dict(self.options["workup"]), **rest, **how)
         except (KeyError, TypeError) as error:
             raise DataError(
                 f"{self.path} was written by another version of BreastUSAI ({error}); name the options yourself."
@@ -140,13 +138,12 @@ def used_models(options: RunOptions) -> list[dict[str, str]]:
     from .models.zoo import resolve
 
     models = []
-    for task in ("segment", "detect"):
-        for of, name in options.workup.models(task).items():
-            try:
-                entry = resolve(name, of)[0]
-            except ModelError:
-                continue
-            models.append({"id": entry.id, "version": entry.version, "sha256": entry.sha256, "task": of})
+    for task, name in {**options.workup.models("segment"), **options.workup.models("detect")}.items():
+        try:
+            entry = resolve(name, task)[0]
+        except ModelError:
+            continue
+        models.append({"id": entry.id, "version": entry.version, "sha256": entry.sha256, "task": task})
     return models
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from . import run_index, run_table
 from .atomic import output_error
 from .errors import OutputError
-from .files import MEASUREMENTS
+from .files import other_columns
 from .findings import Study
 from .run_input import SCENE, read_finished
 from .run_journal import DONE, FAILED, Entry
@@ -145,7 +145,7 @@ def write_overview(
                 if number < len(results):
                     overview.counts.add(result)
                 if result.study is not None:
-                    columns.update(name for finding in result.study.findings for name in finding.measurements)
+                    columns.update(name for finding in result.study.findings for name in other_columns(finding))
                     models.update((m["sha256"], m) for m in result.study.provenance.get("models", ()))
                     shown.take_in(result.study)
                 line = {
@@ -155,7 +155,7 @@ def write_overview(
                 }
                 stream.write(json.dumps(line) + "\n")
         overview.models = list(models.values())
-        _write_all(output, spool, sorted(columns.difference(MEASUREMENTS)), shown, overview, when, parquet)
+        _write_all(output, spool, sorted(columns), shown, overview, when, parquet)
     except OSError as error:
         overview.unwritten.append(Result(str(output), message=str(output_error(spool, error))))
     finally:

@@ -11,6 +11,7 @@ from . import files
 from .atomic import atomic_path
 from .errors import DependencyError
 from .findings import Study
+from .grade_terms import WORDS
 
 if TYPE_CHECKING:
     from .run_overview import Result
@@ -30,10 +31,10 @@ STUDY_COLUMNS = (
     "bytes", "sha256", "models", "device", "seconds", "created", "notes",
 )  # fmt: skip
 _INTEGERS = {"n_findings", "label", "dimension", "bytes", "pixels_1", "pixels_2", "pixels_3"}
-_TRUTHS = {"spacing_known"}
+_TRUTHS = {"spacing_known", "not_sure"}
 _TEXTS = {
     "input", "status", "folder", "message", "finding", "models", "notes", "sha256", "device", "created",
-    "laterality", "view",
+    "laterality", "view", *WORDS,
 }  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def _of_input(result: Result, study: Study) -> dict[str, Any]:
 
 
 def finding_columns(measurements: Sequence[str]) -> list[str]:
-    """The columns of summary.csv and findings.parquet; `measurements`: those that `files` does not know."""
+    """The columns of summary.csv and findings.parquet; `measurements`: those of `files.other_columns`."""
     columns = [name for name in files.finding_columns() if name != "image"]
     at = columns.index("models")
     return [*_OF_INPUT, *columns[:at], *measurements, *columns[at:]]

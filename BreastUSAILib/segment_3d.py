@@ -20,6 +20,7 @@ from .errors import ImageError, ModelError, UsageError
 from .findings import Box, Finding
 from .grid import box_of_mask, physical_to_index
 from .image import as_2d
+from .lesion_by_lesion import reason_of_failure, told_of_failures
 from .lesion_crop import CropRule, Region, crop_input
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ def segment_3d(
     Returns
     -------
     findings : all that were asked for, in their order: with a mask on the image's grid, box of the mask, malignancy and measurements; or, where
-        nothing could be outlined, as they were, with a note that says so.
-    notes : sentences about the image.
+        nothing could be outlined, as they were, with a note that says so; one lesion that fails costs no other.
+    notes : sentences about the image, and about what failed.
 
     Raises
     ------
@@ -142,27 +143,40 @@ def segment_3d(
     image, cleaned = _finite(image)
     notes = (*check_volume(image, spacing_known), *cleaned)
     settings = _Settings.of(model, options)
-    outlines = []
+    outlines: list[_Outline | None] = []
+    failures: dict[str, str] = {}
     for number, (finding, point) in enumerate(requests):
-        tell(number / len(requests), f"outlining {finding.id} ({number + 1} of {len(requests)})")
-        outlines.append(_outline(image, finding.box, point, model, settings))
+        tell(0.9 * number / len(requests), f"outlining {finding.id} ({number + 1} of {len(requests)})")
+        try:
+            outlines.append(_outline(image, finding.box, point, model, settings))
+        except Exception as error:
+            failures[finding.id] = reason_of_failure(error, model.device.name)
+            outlines.append(None)
     same = _one_owner_each(outlines)
     results: list[Finding] = []
     label = 0
     for (finding, point), outline, other in zip(requests, outlines, same, strict=True):
         tell(0.9 + 0.1 * len(results) / len(requests), f"measuring {finding.id}")
-        if outline is None or other is not None or label == MAX_FINDINGS:
-            told = _why_not(settings, point, None if other is None else results[other].id, label == MAX_FINDINGS)
+        made = None
+        if outline is not None and other is None and label < MAX_FINDINGS:
+            scored = point is None and finding.score > 0
+            try:
+                made = _with_mask(finding, scored, outline, label + 1, image, model, spacing_known)
+            except Exception as error:
+                failures[finding.id] = reason_of_failure(error, model.device.name)
+        if made is None:
+            full = label == MAX_FINDINGS
+            told = _why_not(settings, point, None if other is None else results[other].id, full)
+            if finding.id in failures:
+                told = f"not outlined: {failures[finding.id]}"
             results.append(replace(finding, notes=(*finding.notes, told)))
             continue
         label += 1
         if watch is not None:
             watch(finding.id, outline.look)
-        results.append(
-            _with_mask(finding, point is None and finding.score > 0, outline, label, image, model, spacing_known)
-        )
+        results.append(made)
     tell(1.0, "done")
-    return tuple(results), notes
+    return tuple(results), (*notes, *told_of_failures("outlined", failures.items()))
 
 
 def judge_3d(

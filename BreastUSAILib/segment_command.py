@@ -7,17 +7,15 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import RESEARCH_USE
+from .command_arguments import add_one_image, add_segmentation, check_models, check_spacing, segmentation_options
 from .errors import DataError, ImageError, UsageError
-from .models.devices import NAMES as DEVICES
-from .progress import add_progress_arguments, show_progress
+from .one_image_command import analyse
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from .findings import Finding
     from .workup import SegmentationRequest
-
-TASK = "segment-3d"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Outline, judge and measure lesions of an ABUS volume: those in boxes that were drawn in 3D Slicer, those that "
         "were clicked on, or those that breastusai detect found. 2D images: breastusai run."
     )
-    parser.add_argument("input", type=Path, metavar="VOLUME", help="an ABUS volume")
-    parser.add_argument("--output", "-o", required=True, type=Path, metavar="DIR", help="folder for the results")
+    add_one_image(parser, "VOLUME", "an ABUS volume")
     where = parser.add_argument_group("where the lesions are (one or more of these)")
     where.add_argument(
         "--boxes", action="append", default=[], type=Path, metavar="F.mrk.json",
@@ -44,29 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--findings", type=Path, metavar="DIR|study.json", help="what breastusai detect found in this volume"
     )
-    parser.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the network runs (default: auto)")
-    parser.add_argument("--threshold", type=float, metavar="P", help="probability above which a voxel is lesion")
-    parser.add_argument(
-        "--iterations", type=int, metavar="N", help="passes of the network, 0 to 4 (default: the model's)"
-    )
-    parser.add_argument(
-        "--no-uncertainty",
-        dest="uncertainty",
-        action="store_false",
-        help="one look instead of four mirror images: faster",
-    )
-    refine = parser.add_mutually_exclusive_group()
-    refine.add_argument("--refine", action="store_true", default=None, help="let Chan-Vese follow the border")
-    refine.add_argument("--no-refine", dest="refine", action="store_false", help="keep the network's border")
-    parser.add_argument(
-        "--spacing",
-        nargs=3,
-        type=float,
-        metavar=("X", "Y", "Z"),
-        help="mm of a voxel, where the file is silent or wrong",
-    )
-    add_progress_arguments(parser)
+    add_segmentation(parser)
 
 
 def _numbers(text: str, count: int) -> tuple[float, ...]:
@@ -88,44 +63,25 @@ def _six(text: str) -> tuple[float, ...]:
 
 
 def main(args: argparse.Namespace) -> int:
-    from .files import write_study
-    from .image import read_image
-    from .inputs import Source, name_folders
-    from .models.zoo import read_verified, resolve
-    from .workup import SegmentationOptions, run_segmentation
+    from .workup import run_segmentation
 
-    options = SegmentationOptions(
-        args.model, args.device, args.threshold, args.iterations, args.uncertainty, args.refine
-    )
-    options.segment()  # refuses impossible options
+    options = segmentation_options(args)
     if not (args.boxes or args.box or args.point or args.findings):
         raise UsageError("Say where the lesions are: --boxes, --box, --point or --findings.")
-    if args.spacing is not None and not all(0 < s < float("inf") for s in args.spacing):
-        raise UsageError(f"--spacing is {args.spacing}; each must be a positive number of millimetres.")
-    # A model that is not there is told at once, before PyTorch is imported and the volume is read.
-    read_verified(*resolve(args.model, TASK))
-    with show_progress(args.progress, args.quiet) as (progress, log):
-        progress(0.0, "reading")
-        loaded = read_image(args.input, spacing_mm=args.spacing)
-        requested = _requested(args, loaded.image)
-        study = run_segmentation(
-            loaded, requested, options, lambda fraction, message: progress(0.05 + 0.9 * fraction, message)
-        )
-        source = Source(args.input.absolute(), str(args.input), Path(args.input.name))
-        folder = args.output / name_folders([source], {})[source.path]
-        write_study(study, folder)
-        progress(1.0, "done")
-        for finding in study.findings:
-            volume, diameter = (finding.measurements.get(name) for name in ("volume_ml", "major_diameter_mm"))
-            size = "" if volume is None else f"  {volume:.2f} ml"
-            size += "" if diameter is None else f"  longest diameter {diameter:.1f} mm"
-            malignancy = "" if finding.malignancy is None else f"  malignancy {finding.malignancy:.2f}"
-            log(f"{finding.id}{size or '  not outlined'}{malignancy}")
-        for note in study.provenance["notes"]:
-            log(f"Note: {note}.")
-        log(f"{study.summary} Results: {folder}")
-        log(RESEARCH_USE)
-    return 0
+    check_spacing(args)
+    check_models(options.models())
+    return analyse(
+        args, lambda loaded, tell: run_segmentation(loaded, _requested(args, loaded.image), options, tell), sentence
+    )
+
+
+def sentence(finding: Finding) -> str:
+    """A finding in one line."""
+    volume, diameter = (finding.measurements.get(name) for name in ("volume_ml", "major_diameter_mm"))
+    size = "" if volume is None else f"  {volume:.2f} ml"
+    size += "" if diameter is None else f"  longest diameter {diameter:.1f} mm"
+    malignancy = "" if finding.malignancy is None else f"  malignancy {finding.malignancy:.2f}"
+    return f"{finding.id}{size or '  not outlined'}{malignancy}"
 
 
 def _requested(args: argparse.Namespace, image: sitk.Image) -> SegmentationRequest:

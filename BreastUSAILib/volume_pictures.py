@@ -72,15 +72,23 @@ def cuts(
     finding : the one in whose middle is cut, with `FIELD_MM` or more about it; None: the middle of the volume, whole.
     greys : see `grey_range`.
     """
-    size, spacing = np.array(volume.GetSize()), np.array(volume.GetSpacing())
-    if finding is None:
-        centre, first, last = size / 2, np.zeros(3, int), size
-    else:
-        centre = physical_to_index(volume, finding.box.center) + 0.5
-        field = max(FIELD_MM, FIELD_RATIO * max(finding.box.size)) / spacing
-        first, last = _field(centre, field, size)
+    size = np.array(volume.GetSize())
+    first, last = (np.zeros(3, int), size) if finding is None else _field_of(volume, finding)
     index = size // 2 if finding is None else voxel_at(volume, finding.box.center)
     return tuple(Cut(p, int(index[p.through]) + 1, _cut(volume, study, p, index, first, last, greys)) for p in PLANES)
+
+
+def section(
+    volume: sitk.Image, study: Study, finding: Finding, number: int, greys: tuple[float, float] | None = None
+) -> View:
+    """The transverse cut through a volume at a slice (from 0), about a finding as in `cuts`; parameters as there.
+
+    `volume` may be another image on the same grid, a map for instance, of which the same part is shown.
+    """
+    first, last = _field_of(volume, finding)
+    index = voxel_at(volume, finding.box.center)
+    index[2] = number
+    return _cut(volume, study, TRANSVERSE, index, first, last, greys)
 
 
 def projection(volume: sitk.Image, study: Study) -> tuple[View, tuple[float, float]]:
@@ -106,6 +114,13 @@ def voxel_at(volume: sitk.Image, point) -> np.ndarray:
     """Index (3,) of the voxel that a point (LPS, mm) lies in, or of the nearest; on a border, of the one behind it."""
     index = np.floor(physical_to_index(volume, point) + 0.5 + _ROUNDING)
     return np.clip(index, 0, np.array(volume.GetSize()) - 1).astype(int)
+
+
+def _field_of(volume: sitk.Image, finding: Finding) -> tuple[np.ndarray, np.ndarray]:
+    """The field about a finding that is shown, `FIELD_MM` wide or more."""
+    centre = physical_to_index(volume, finding.box.center) + 0.5
+    field = max(FIELD_MM, FIELD_RATIO * max(finding.box.size)) / np.array(volume.GetSpacing())
+    return _field(centre, field, np.array(volume.GetSize()))
 
 
 def _field(centre: np.ndarray, field: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,8 @@ import SimpleITK as sitk
 from . import pictures, volume_pictures
 from .detect import box_measurements
 from .findings import Finding, Study
+from .grade_report import grade_card, other_notes
+from .grade_terms import stated_category
 from .report_parts import drawing, measurement_rows, number, physical_rows, row, scores
 from .workup import trained_on_phantoms
 
@@ -64,6 +66,8 @@ def _table(study: Study, image: sitk.Image) -> dict[str, Any]:
         "finding": "Finding",
         "score": "Detection score",
         "malignancy": "Malignancy",
+        "category": "BI-RADS",
+        "volume": "Volume, ml",
         "size": f"Size, {unit}",
         "depth": f"Depth, {unit}",
         "slice": "Slice",
@@ -78,10 +82,13 @@ def _table(study: Study, image: sitk.Image) -> dict[str, Any]:
 
 
 def _cells(image: sitk.Image, finding: Finding) -> dict[str, str]:
+    volume = finding.measurements.get("volume_ml")
     return {
         "finding": finding.id,
         "score": f"{finding.score:.2f}",
         "malignancy": "" if finding.malignancy is None else f"{finding.malignancy:.2f}",
+        "category": stated_category(finding.birads) if finding.birads else "",
+        "volume": "" if volume is None else f"{volume:.2f}",
         "size": " x ".join(f"{s:.1f}" for s in finding.box.size),
         "depth": f"{_depth(image, finding):.1f}",
         "slice": str(volume_pictures.voxel_at(image, finding.box.center)[2] + 1),
@@ -103,7 +110,8 @@ def _lesion(study: Study, image: sitk.Image, index: int, greys, unit: str) -> di
         "color": pictures.hex_color(pictures.lesion_color(index)),
         "cuts": _cuts(study, image, finding, f"cut-{index + 1}", greys),
         "tables": [(title, rows) for title, rows in tables if rows],
-        "notes": finding.notes,
+        "grade": grade_card(study, image, finding, str(index + 1)),
+        "notes": other_notes(finding),
     }
 
 

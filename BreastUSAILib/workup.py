@@ -1,4 +1,8 @@
-"""The workup: the tasks one after the other on one image, with a record of how the result came about."""
+"""The workup: the tasks one after the other on one image, with a record of how the result came about.
+
+In a 2D image: outline (`segment`), grade. In a volume: find (`detect`), outline (`segment_3d`), grade by sections (`grade_3d`); for outlines
+and grades of volumes, and for grades of images, there must be models. Each task is also run by itself.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,23 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .detect import DetectOptions, detect
+from .detect import detect
 from .errors import BreastUSAIError, ImageError, ModelError, UsageError
-from .findings import Box, Finding, Study
+from .findings import Finding, Study
+from .grade import GradeModels, grade
+from .grade_3d import grade_3d
 from .grid import as_2d
 from .models import catalog
 from .progress import Progress
-from .segment import SegmentOptions, segment_2d
-from .segment_3d import Segment3dOptions, segment_3d
+from .segment import segment_2d
+from .segment_3d import segment_3d
+from .workup_options import (
+    DetectionOptions,
+    GradingOptions,
+    SegmentationOptions,
+    SegmentationRequest,
+    WorkupOptions,
+)
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -25,135 +38,52 @@ if TYPE_CHECKING:
     from .image import LoadedImage
     from .models.zoo import LoadedModel, ModelCache
 
-Found = tuple[tuple[Finding, ...], tuple[str, ...]]  # findings, and notes for the reader
+__all__ = [
+    "DetectionOptions",
+    "GradingOptions",
+    "SegmentationOptions",
+    "SegmentationRequest",
+    "WorkupOptions",
+    "first_task",
+    "run_detection",
+    "run_grading",
+    "run_segmentation",
+    "run_workup",
+    "software_versions",
+    "trained_on_phantoms",
+]
+
+Models = Mapping[str, "LoadedModel"]
 SOFTWARE = ("torch", "SimpleITK", "numpy", "scikit-image", "slicer-core")
 
 
 @dataclass(frozen=True)
-class DetectionOptions:
-    """Choices of the user for the detection in a volume.
-
-    Attributes
-    ----------
-    model : detection model: an id of the catalogue, a model folder, or "" for the default.
-    classifier : the second opinion on malignancy: the same; "" is the one that ships, or none where none does.
-    device : "auto", "cpu", "cuda" or "mps".
-    threshold, maximum : see `detect.DetectOptions`.
-    """
-
-    model: str = ""
-    classifier: str = ""
-    device: str = "auto"
-    threshold: float | None = None
-    maximum: int | None = None
-
-    def detect(self) -> DetectOptions:
-        return DetectOptions(self.threshold, self.maximum)
-
-    def models(self) -> dict[str, str]:
-        """Task -> name of the models that are used, the detection model first."""
-        names = {"detect": self.model}
-        if self.classifier or catalog.ships("lesion-classifier"):
-            names["lesion-classifier"] = self.classifier
-        return names
-
-
-@dataclass(frozen=True)
-class SegmentationOptions:
-    """Choices of the user for the outlines of lesions in a volume.
-
-    Attributes
-    ----------
-    model : model of the task "segment-3d": an id of the catalogue, a model folder, or "" for the default.
-    device : "auto", "cpu", "cuda" or "mps".
-    threshold, iterations, uncertainty, refine : see `segment_3d.Segment3dOptions`.
-    """
-
-    model: str = ""
-    device: str = "auto"
-    threshold: float | None = None
-    iterations: int | None = None
-    uncertainty: bool = True
-    refine: bool | None = None
-
-    def segment(self) -> Segment3dOptions:
-        return Segment3dOptions(self.threshold, self.iterations, self.uncertainty, self.refine)
-
-
-@dataclass(frozen=True)
-class SegmentationRequest:
-    """Which lesions of a volume are to be outlined: findings with boxes, further boxes, and points; see `segment_3d.segment_3d`."""
+class _Result:
+    """What is known of an image so far: findings, sentences for the reader, where the grading networks looked, and what a step adds
+    to the provenance."""
 
     findings: tuple[Finding, ...] = ()
-    boxes: tuple[Box, ...] = ()
-    points: tuple[tuple[float, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    activation: sitk.Image | None = None
+    provenance: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class GradingOptions:
-    """Choices of the user for the grades of findings.
+class _Step:
+    """One task of a workup.
 
     Attributes
     ----------
-    gcnn, mtnet, snnet : models of the tasks "grade-gcnn", "grade-mtnet" and "grade-snnet": an id of the catalogue, a model folder, "" for
-        the default, or None for none; one is needed.
-    model : segmentation model that finds the lesions of a 2D image where none are given.
-    device : "auto", "cpu", "cuda" or "mps".
-    enhance, several : see `grade.GradeOptions`.
+    name : of its seconds in the provenance.
+    names : task -> name of its models, the one at hand first.
+    work : its models, the findings so far, and a progress function in; what it found out, its own notes alone.
+    share : of the time, for the progress.
     """
 
-    gcnn: str | None = None
-    mtnet: str | None = None
-    snnet: str | None = None
-    model: str = ""
-    device: str = "auto"
-    enhance: bool = True
-    several: bool = True
-
-    def models(self) -> dict[str, str]:
-        """Task -> name of the grading models. UsageError where there is none."""
-        named = {"grade-gcnn": self.gcnn, "grade-mtnet": self.mtnet, "grade-snnet": self.snnet}
-        chosen = {task: name for task, name in named.items() if name is not None}
-        if not chosen:
-            raise UsageError("Grading needs a model: give G-CNN's, Mt-Net's or Sn-Net's.")
-        return chosen
-
-
-@dataclass(frozen=True)
-class WorkupOptions:
-    """Choices of the user for a whole workup.
-
-    Attributes
-    ----------
-    model : segmentation model for 2D images: an id of the catalogue, a model folder, or "" for the default.
-    device : "auto", "cpu", "cuda" or "mps"; for volumes as well.
-    refine, lesions, threshold, minimum_score : of 2D images, see `segment.SegmentOptions`.
-    detection : of volumes; its device is not looked at.
-    """
-
-    model: str = ""
-    device: str = "auto"
-    refine: bool = True
-    lesions: str = "central"
-    threshold: float | None = None
-    minimum_score: float | None = None
-    detection: DetectionOptions = DetectionOptions()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "detection", replace(self.detection, device=self.device))
-
-    def segment(self) -> SegmentOptions:
-        return SegmentOptions(self.refine, self.lesions, self.threshold, self.minimum_score)
-
-    def of_task(self, task: str) -> dict[str, Any]:
-        """The options that an image has to do with, by the task that it begins with (`first_task`)."""
-        if task == "detect":
-            return asdict(self.detection)
-        return {name: value for name, value in asdict(self).items() if name != "detection"}
-
-    def models(self, task: str) -> dict[str, str]:
-        """Task -> name of the models that work on an image that begins with this task."""
-        return self.detection.models() if task == "detect" else {"segment": self.model}
+    name: str
+    names: Mapping[str, str]
+    work: Callable[[Models, tuple[Finding, ...], Progress], _Result]
+    share: float = 1.0
 
 
 def first_task(image: sitk.Image) -> str:
@@ -178,13 +108,19 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
+# --------------------------------------------------------------------------------------------------------- the workup
+
+
 def run_workup(
     loaded: LoadedImage,
     options: WorkupOptions = WorkupOptions(),
     progress: Progress | None = None,
     cache: ModelCache | None = None,
 ) -> Study:
-    """Find, outline and measure the lesions of one image; in a volume they are found, and not outlined yet.
+    """Find, outline, measure and grade the lesions of one image, as far as there are models for it.
+
+    Where the tasks of a volume disagree about malignancy the last one's opinion is the finding's; those before stay in its evidence
+    (``malignancy_detect``, ``malignancy_segment_3d``).
 
     Parameters
     ----------
@@ -197,24 +133,18 @@ def run_workup(
     ------
     ImageError, ModelError, UsageError : see `segment.segment_2d`, `detect.detect` and `models.zoo.load`; the file is named.
     """
-    if first_task(loaded.image) == "detect":
+    task = first_task(loaded.image)
+    if task == "segment":
+        steps = [_segment(loaded, options)]
+    else:
         if not options.detection.model and not catalog.ships("detect"):
             raise ModelError(f"{loaded.path} is a volume. {catalog.no_model('detect', '--detect-model DIR')}")
-        # Masks of the findings (3D segmentation) will be made here, from what the detection found.
-        return run_detection(loaded, options.detection, progress, cache)
-    segment_options = options.segment()
-
-    def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
-        return segment_2d(
-            loaded.image,
-            models["segment"],
-            segment_options,
-            spacing_known=loaded.spacing_known,
-            area=loaded.area,
-            progress=tell,
-        )
-
-    return _analyse(loaded, options.of_task("segment"), options.models("segment"), work, progress, cache)
+        steps = [_detect(loaded, options.detection)]
+        if options.outlines():
+            steps.append(_segment_3d(loaded, options.segmentation))
+    if options.graders():
+        steps.append(_grade(loaded, options.grading))
+    return _analyse(loaded, options.of_task(task), steps, progress, cache)
 
 
 def run_detection(
@@ -227,22 +157,7 @@ def run_detection(
 
     The provenance also has the ``operating_point``: the threshold and the number of findings that were reported by.
     """
-    detect_options = options.detect()
-    point: dict[str, Any] = {"maximum": options.maximum}
-
-    def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
-        point["threshold"] = detect_options.threshold_of(models["detect"].entry)
-        return detect(
-            loaded.image,
-            models["detect"],
-            detect_options,
-            classifier=models.get("lesion-classifier"),
-            spacing_known=loaded.spacing_known,
-            progress=tell,
-        )
-
-    study = _analyse(loaded, asdict(options), options.models(), work, progress, cache)
-    return replace(study, provenance={**study.provenance, "operating_point": point})
+    return _analyse(loaded, asdict(options), [_detect(loaded, options)], progress, cache)
 
 
 def run_segmentation(
@@ -253,21 +168,7 @@ def run_segmentation(
     cache: ModelCache | None = None,
 ) -> Study:
     """Outline, judge and measure lesions of one volume; parameters and errors as of `run_workup`, see `segment_3d.segment_3d`."""
-    segment_options = options.segment()
-
-    def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
-        return segment_3d(
-            loaded.image,
-            models["segment-3d"],
-            request.findings,
-            segment_options,
-            boxes=request.boxes,
-            points=request.points,
-            spacing_known=loaded.spacing_known,
-            progress=tell,
-        )
-
-    return _analyse(loaded, asdict(options), {"segment-3d": options.model}, work, progress, cache)
+    return _analyse(loaded, asdict(options), [_segment_3d(loaded, options, request)], progress, cache)
 
 
 def run_grading(
@@ -281,95 +182,168 @@ def run_grading(
 
     `findings` : None finds and outlines the lesions of a 2D image first; a volume's must be given (UsageError).
     """
-    from .grade import GradeModels, GradeOptions, grade
-    from .grade_3d import grade_3d
-
     flat = as_2d(loaded.image) is not None
     if findings is None and not flat:
         raise UsageError(f"{loaded.path} is a volume; give the findings that are to be graded.")
-    names = options.models()
+    steps = [_grade(loaded, options)]
     if findings is None:
-        names["segment"] = options.model
-    looks = GradeOptions(options.enhance, options.several)
+        steps.insert(0, _segment(loaded, WorkupOptions(options.model)))
+    return _analyse(loaded, asdict(options), steps, progress, cache, tuple(findings or ()))
 
-    def work(models: Mapping[str, LoadedModel], tell: Progress) -> Found:
-        graders = GradeModels(**{task.removeprefix("grade-"): m for task, m in models.items() if task != "segment"})
-        given, notes = findings, ()
-        if given is None:
-            given, notes = segment_2d(
-                loaded.image,
-                models["segment"],
-                spacing_known=loaded.spacing_known,
-                area=loaded.area,
-                progress=lambda fraction, message: tell(0.5 * fraction, message),
-            )
-        if not flat:
-            return grade_3d(loaded.image, given, graders, looks, progress=tell), notes
-        return grade(loaded.image, given, graders, looks, area=loaded.area, progress=tell), notes
 
-    return _analyse(loaded, asdict(options), names, work, progress, cache)
+# ---------------------------------------------------------------------------------------------------------- the steps
+
+
+def _segment(loaded: LoadedImage, options: WorkupOptions) -> _Step:
+    segment_options = options.segment()
+
+    def work(models: Models, _: tuple[Finding, ...], tell: Progress) -> _Result:
+        known, area = loaded.spacing_known, loaded.area
+        model = models["segment"]
+        return _Result(*segment_2d(loaded.image, model, segment_options, spacing_known=known, area=area, progress=tell))
+
+    return _Step("segment", {"segment": options.model}, work)
+
+
+def _detect(loaded: LoadedImage, options: DetectionOptions) -> _Step:
+    detect_options = options.detect()
+
+    def work(models: Models, _: tuple[Finding, ...], tell: Progress) -> _Result:
+        model, known = models["detect"], loaded.spacing_known
+        second = models.get("lesion-classifier")
+        found = detect(loaded.image, model, detect_options, classifier=second, spacing_known=known, progress=tell)
+        point = {"maximum": options.maximum, "threshold": detect_options.threshold_of(model.entry)}
+        return _Result(*found, provenance={"operating_point": point})
+
+    return _Step("detect", options.models(), work, share=3.0)
+
+
+def _segment_3d(loaded: LoadedImage, options: SegmentationOptions, request: SegmentationRequest | None = None) -> _Step:
+    """`request` : None outlines what was found."""
+    segment_options = options.segment()
+
+    def work(models: Models, found: tuple[Finding, ...], tell: Progress) -> _Result:
+        if request is None and not found:
+            return _Result()
+        asked = SegmentationRequest(_remembering(found)) if request is None else request
+        findings, notes = segment_3d(
+            loaded.image,
+            models["segment-3d"],
+            asked.findings,
+            segment_options,
+            boxes=asked.boxes,
+            points=asked.points,
+            spacing_known=loaded.spacing_known,
+            progress=tell,
+        )
+        return _Result(findings, notes)
+
+    return _Step("segment-3d", options.models(), work, share=2.0)
+
+
+def _grade(loaded: LoadedImage, options: GradingOptions) -> _Step:
+    looks = options.grade()
+
+    def work(models: Models, found: tuple[Finding, ...], tell: Progress) -> _Result:
+        graders = GradeModels(**{task.removeprefix("grade-"): model for task, model in models.items()})
+        if as_2d(loaded.image) is not None:
+            return _Result(*grade(loaded.image, found, graders, looks, area=loaded.area, progress=tell))
+        return _Result(*grade_3d(loaded.image, _remembering(found), graders, looks, progress=tell))
+
+    return _Step("grade", options.models(), work)
+
+
+def _remembering(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings of a volume with what was said of their malignancy last as evidence, before the next task is asked."""
+
+    def remembering(finding: Finding) -> Finding:
+        before = finding.evidence.get("malignancy_detect")
+        graded = any(task.startswith("grade-") for task in finding.models)
+        if finding.malignancy is None or graded or finding.malignancy == before:
+            return finding
+        task = "segment_3d" if "segment" in finding.models else "detect"
+        return replace(finding, evidence={**finding.evidence, f"malignancy_{task}": finding.malignancy})
+
+    return tuple(map(remembering, findings))
+
+
+# -------------------------------------------------------------------------------------------------------- and its record
 
 
 def _analyse(
     loaded: LoadedImage,
     options: Mapping[str, Any],
-    names: Mapping[str, str],
-    work: Callable[[Mapping[str, LoadedModel], Progress], Found],
+    steps: Sequence[_Step],
     progress: Progress | None,
     cache: ModelCache | None,
+    findings: tuple[Finding, ...] = (),
 ) -> Study:
-    """Load the models (task -> name; the first task is the one at hand), do the work, on the CPU where a device's memory
-    is not enough, and keep the record."""
-    from .models.devices import is_out_of_memory
+    """Load the models of all steps, do one step after the other, each on the CPU where a device's memory is not enough, and keep the record."""
     from .models.zoo import ModelCache
 
     def tell(fraction: float, message: str) -> None:
         if progress is not None:
             progress(fraction, message)
 
-    def load(device: str) -> dict[str, LoadedModel]:
-        return {task: cache.get(name, task, device) for task, name in names.items()}
-
     cache = cache if cache is not None else ModelCache()
-    task = next(iter(names))
-    seconds: dict[str, float] = {}
     tell(0.0, "loading the model")
     start = time.perf_counter()
-    models = load(options["device"])
-    seconds["load_model"] = round(time.perf_counter() - start, 4)
-
+    models = {task: cache.get(name, task, options["device"]) for step in steps for task, name in step.names.items()}
+    seconds = {"load_model": round(time.perf_counter() - start, 4)}
     notes = list(loaded.notes)
-    start = time.perf_counter()
+    activation, more = None, {}
+    done, whole = 0.0, sum(step.share for step in steps)
+    for step in steps:
+        start, low, width = time.perf_counter(), 0.1 + 0.9 * done / whole, 0.9 * step.share / whole
 
-    def at_work() -> Found:
-        return work(models, lambda fraction, message: tell(0.1 + 0.9 * fraction, message))
+        def tell_part(fraction: float, message: str, low: float = low, width: float = width) -> None:
+            tell(low + width * fraction, message)
 
-    try:
         try:
-            findings, more = at_work()
-        except (RuntimeError, MemoryError) as error:
-            device = models[task].device.name
-            if not is_out_of_memory(error):
-                raise
-            if device == "cpu":
-                raise ImageError(
-                    "it needs more memory than there is; close other programs, work on fewer at a time, or crop or resample it."
-                ) from error
-            notes.append(f"the memory of the {device} device was not enough; the CPU was used")
-            tell(0.1, notes[-1])
-            models = load("cpu")
-            findings, more = at_work()
-    except BreastUSAIError as error:
-        raise type(error)(f"{loaded.path}: {error}") from error
-    seconds[task] = round(time.perf_counter() - start, 4)
-
+            result, used, note = _done(step, models, findings, tell_part, cache)
+        except BreastUSAIError as error:
+            raise type(error)(f"{loaded.path}: {error}") from error
+        findings = result.findings
+        models |= used
+        # A volume is spoken of by several tasks in the same words.
+        notes += [n for n in (*note, *result.notes) if n not in notes]
+        activation = result.activation if result.activation is not None else activation
+        more |= result.provenance or {}
+        seconds[step.name] = round(time.perf_counter() - start, 4)
+        done += step.share
+    first = models[next(iter(steps[0].names))]
     provenance = {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "software": software_versions(),
         "models": [model.provenance() for model in models.values()],
-        "device": asdict(models[task].device),
+        "device": asdict(first.device),
         "options": dict(options),
         "seconds": seconds,
-        "notes": [*notes, *more],
+        "notes": notes,
+        **more,
     }
-    return Study(loaded.info, findings, provenance=provenance)
+    return Study(loaded.info, findings, provenance=provenance, activation=activation)
+
+
+def _done(
+    step: _Step, models: Models, findings: tuple[Finding, ...], tell: Progress, cache: ModelCache
+) -> tuple[_Result, Models, list[str]]:
+    """What a step finds out, with the models that it used in the end, and a note where these are not those that it began with."""
+    from .models.devices import is_out_of_memory
+
+    at_hand = {task: models[task] for task in step.names}
+    try:
+        return step.work(at_hand, findings, tell), at_hand, []
+    except (RuntimeError, MemoryError) as error:
+        device = next(iter(at_hand.values())).device.name
+        if not is_out_of_memory(error):
+            raise
+        if device == "cpu":
+            raise ImageError(
+                "it needs more memory than there is; close other programs, work on fewer at a time, or crop or resample it."
+            ) from error
+    note = f"the memory of the {device} device was not enough; the CPU was used"
+    tell(0.0, note)
+    on_cpu = {task: cache.get(name, task, "cpu") for task, name in step.names.items()}
+    result, on_cpu, _ = _done(step, on_cpu, findings, tell, cache)
+    return result, on_cpu, [note]

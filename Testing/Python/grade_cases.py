@@ -21,8 +21,8 @@ SMALL = {"gcnn": ("g_cnn.GCnn", SMALL_G), "mtnet": ("mt_net.MtNet", SMALL_MT), "
 SIZE = 80
 
 
-def grade_folder(folder: Path, system: str, seed: int = 1, **postprocessing) -> Path:
-    """A model of the system that was never trained."""
+def grade_folder(folder: Path, system: str, seed: int = 1, size: int = SIZE, **postprocessing) -> Path:
+    """A model of the system that was never trained. From a `size` of 139 pixels on its activation maps have more than one place."""
     import importlib
 
     import torch
@@ -33,7 +33,7 @@ def grade_folder(folder: Path, system: str, seed: int = 1, **postprocessing) -> 
     made = getattr(importlib.import_module(f"BreastUSAILib.networks.{module}"), name)(**arguments)
     config = {
         "id": f"small-{system}", "version": "1", "task": f"grade-{system}", "network": network, "arguments": arguments,
-        "preprocessing": {"dimension": 2, "size": SIZE, "view": "lesion", "margin": 1.5, "mask": system == "gcnn"},
+        "preprocessing": {"dimension": 2, "size": size, "view": "lesion", "margin": 1.5, "mask": system == "gcnn"},
         "postprocessing": postprocessing, "trained_on": "nothing",
     }  # fmt: skip
     return save_model(folder, made, json.loads(json.dumps(config)))

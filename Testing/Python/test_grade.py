@@ -11,8 +11,9 @@ from grade_cases import SIZE, grade_folder, image_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from BreastUSAILib.activation import PERCENT, Activation, ActivationImage
 from BreastUSAILib.cli import main
-from BreastUSAILib.errors import ImageError, UsageError
+from BreastUSAILib.errors import Cancelled, ImageError, UsageError
 from BreastUSAILib.files import read_study, write_study
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grade import (
@@ -25,7 +26,6 @@ from BreastUSAILib.grade import (
     concluded,
     grade,
     graded_categories,
-    map_on_image,
     network_inputs,
 )
 from BreastUSAILib.grade_3d import grade_3d, mean_answers, sections
@@ -113,7 +113,7 @@ def test_activation_maps_come_back_where_they_were_seen(lesion):
     mask = sitk.GetArrayFromImage(lesion[1].mask) > 0
     rule = ViewRule(SIZE, margin=1.5)
     seen = network_inputs(mask.astype(np.float32), mask, rule, GradeOptions(several=False, mirror=False))[0, 0] > 0
-    back = map_on_image(seen.float().numpy(), mask, rule)
+    back = Activation(seen.float().numpy(), rule.window(mask).square()).on(mask.shape)
     assert back.shape == mask.shape and not back[0].any()
     overlap = 2 * ((back > 0.5) & mask).sum() / ((back > 0.5).sum() + mask.sum())
     assert overlap > 0.95
@@ -167,7 +167,9 @@ def test_categories_are_reported_among_3_to_5():
 def test_findings_come_back_graded_and_keep_what_they_had(models, lesion):
     image, finding = lesion
     steps = []
-    (graded,) = grade(image, [finding], models, progress=lambda f, m: steps.append((f, m)))
+    (graded,), notes, activation = grade(image, [finding], models, progress=lambda f, m: steps.append((f, m)))
+    assert notes == () and activation.GetSize() == image.GetSize() and activation.GetSpacing() == image.GetSpacing()
+    assert sitk.GetArrayViewFromImage(activation).max() <= PERCENT
     assert graded.box == finding.box and graded.mask is finding.mask and graded.score == finding.score
     assert 0 <= graded.malignancy <= 1 and 0 <= graded.solid_nodule <= 1
     assert sum(graded.birads.values()) == pytest.approx(1)
@@ -184,13 +186,13 @@ def test_findings_come_back_graded_and_keep_what_they_had(models, lesion):
 
 
 def test_no_findings_no_grades(models, lesion):
-    assert grade(lesion[0], [], models) == ()
+    assert grade(lesion[0], [], models) == ((), (), None)
 
 
 def test_box_alone_is_enough_in_2d_and_in_a_volume_of_one_slice(models, lesion):
     image, finding = lesion
     options = GradeOptions(several=False)
-    flat = grade(image, [replace(finding, mask=None)], models, options)[0].malignancy
+    flat = grade(image, [replace(finding, mask=None)], models, options).findings[0].malignancy
     array = sitk.GetArrayFromImage(image)
     volume = sitk.GetImageFromArray(array[None])
     volume.SetSpacing((0.2, 0.2, 1.0))
@@ -198,7 +200,9 @@ def test_box_alone_is_enough_in_2d_and_in_a_volume_of_one_slice(models, lesion):
     mask = sitk.GetImageFromArray(sitk.GetArrayFromImage(finding.mask)[None])
     mask.CopyInformation(volume)
     there = Finding("L1", box_of_mask(mask), 0.9)
-    assert grade(volume, [there], models, options)[0].malignancy == pytest.approx(flat, abs=1e-5)
+    result = grade(volume, [there], models, options)
+    assert result.findings[0].malignancy == pytest.approx(flat, abs=1e-5)
+    assert result.activation.GetSize() == volume.GetSize() and result.activation.GetOrigin() == volume.GetOrigin()
 
 
 def test_ultrasound_area_is_what_is_looked_at(models, lesion):
@@ -209,7 +213,11 @@ def test_ultrasound_area_is_what_is_looked_at(models, lesion):
     framed.SetOrigin((0, 0))
     mask.SetOrigin((0, 0))
     inside = grade(framed, [replace(finding, mask=mask)], models, area=(30, 10, width, height))
-    assert inside[0].malignancy == pytest.approx(grade(image, [finding], models)[0].malignancy, abs=1e-6)
+    alone = grade(image, [finding], models)
+    assert inside.findings[0].malignancy == pytest.approx(alone.findings[0].malignancy, abs=1e-6)
+    there = sitk.GetArrayFromImage(inside.activation)
+    assert np.array_equal(there[10 : 10 + height, 30 : 30 + width], sitk.GetArrayFromImage(alone.activation))
+    assert not there[:10].any() and not there[:, :30].any()
 
 
 def test_volumes_and_masks_of_other_grids_are_refused(models, lesion):
@@ -227,19 +235,24 @@ def test_a_model_is_needed():
 
 def test_each_model_works_alone(models, lesion):
     image, finding = lesion
-    alone = grade(image, [finding], GradeModels(gcnn=models.gcnn))[0]
-    assert alone.solid_nodule is None and alone.birads is not None and alone.malignancy is not None
+    (alone,), _, activation = grade(image, [finding], GradeModels(gcnn=models.gcnn))
+    assert (
+        activation is None and alone.solid_nodule is None and alone.birads is not None and alone.malignancy is not None
+    )
 
 
 def test_switches_change_what_is_seen(models, lesion):
     pixels, mask = sitk.GetArrayFromImage(lesion[0]), sitk.GetArrayFromImage(lesion[1].mask) > 0
     basic, maps = answers(pixels, mask, models, GradeOptions(enhance=False, several=False))
     enhanced, _ = answers(pixels, mask, models, GradeOptions(enhance=True, several=False))
-    crops, none = answers(pixels, mask, models, GradeOptions(enhance=False, several=True))
+    crops, wide = answers(pixels, mask, models, GradeOptions(enhance=False, several=True))
     assert not np.array_equal(basic["mtnet"]["malignancy"], enhanced["mtnet"]["malignancy"])
     assert not np.array_equal(basic["mtnet"]["malignancy"], crops["mtnet"]["malignancy"])
     assert np.array_equal(basic["gcnn"]["birads"], crops["gcnn"]["birads"])
-    assert set(maps) == {"mtnet", "snnet"} and maps["mtnet"].shape == (SIZE, SIZE) and not none
+    assert set(maps) == set(wide) == {"mtnet", "snnet"} and maps["mtnet"].values.shape == (SIZE, SIZE)
+    # Several crops reach further along one axis.
+    assert min(wide["mtnet"].values.shape) == SIZE < max(wide["mtnet"].values.shape)
+    assert max(wide["mtnet"].window.sides) > max(maps["mtnet"].window.sides)
 
 
 def test_pooling_counts_only_for_the_models_that_it_was_chosen_for(tmp_path, lesion):
@@ -254,7 +267,7 @@ def test_pooling_counts_only_for_the_models_that_it_was_chosen_for(tmp_path, les
     assert GradeModels(mtnet=mtnet).pooling.threshold == 0.3
     gcnn = load(grade_folder(tmp_path / "g", "gcnn"), "grade-gcnn", "cpu")
     assert not GradeModels(mtnet=mtnet, gcnn=gcnn).pooling.calibrated
-    graded = grade(lesion[0], [lesion[1]], GradeModels(mtnet=mtnet))[0]
+    (graded,), _, _ = grade(lesion[0], [lesion[1]], GradeModels(mtnet=mtnet))
     assert graded.evidence["malignancy_threshold"] == 0.3
     assert any("operating point 0.30" in note for note in graded.notes) and not any(
         "calibrated" in n for n in graded.notes
@@ -264,7 +277,7 @@ def test_pooling_counts_only_for_the_models_that_it_was_chosen_for(tmp_path, les
 def test_a_box_at_the_image_border_is_graded(models, lesion):
     image, _ = lesion
     corner = Finding("L1", Box((0.0, 0.0, 0.0), (4.0, 4.0, 0.0)), 0.5)
-    assert 0 <= grade(image, [corner], models)[0].malignancy <= 1
+    assert 0 <= grade(image, [corner], models).findings[0].malignancy <= 1
 
 
 def test_images_unlike_the_others_are_told():
@@ -288,16 +301,62 @@ def test_maps_of_other_regions_are_refused(models, tmp_path, lesion):
     other = GradeModels(mtnet=models.mtnet, snnet=load(folder, "grade-snnet", "cpu"))
     with pytest.raises(UsageError, match="different regions"):
         grade(lesion[0], [lesion[1]], other)
-    assert grade(lesion[0], [lesion[1]], other, GradeOptions(enhance=False))[0].solid_nodule is not None
+    alone = grade(lesion[0], [lesion[1]], other, GradeOptions(enhance=False))
+    assert alone.findings[0].solid_nodule is not None
 
 
 # --------------------------------------------------------------------------------------------------------- in volumes
+
+
+def test_one_lesion_that_fails_costs_no_other(models, lesion, monkeypatch):
+    import BreastUSAILib.grade as module
+
+    image, finding = lesion
+    seen = []
+
+    def failing(*args):
+        seen.append(args)
+        if len(seen) == 1:
+            raise RuntimeError("a tensor of an odd shape")
+        return answers(*args)
+
+    monkeypatch.setattr(module, "answers", failing)
+    (first, second), notes, _ = grade(image, [finding, replace(finding, id="L2")], models)
+    assert first.malignancy is None and first.notes == ("Not graded: RuntimeError: a tensor of an odd shape.",)
+    assert second.malignancy is not None
+    assert notes == ("1 finding was not graded: L1 (RuntimeError: a tensor of an odd shape)",)
+    monkeypatch.setattr(module, "answers", lambda *args: (_ for _ in ()).throw(Cancelled("cancelled.")))
+    with pytest.raises(Cancelled):
+        grade(image, [finding], models)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 5), st.integers(4, 9), st.booleans())
+def test_maps_of_crops_join_without_seams(number, side, vertical):
+    """Crops of one smooth map give that map back, whatever part they share."""
+    starts = [i * (side // 2) for i in range(number)]
+    whole = np.linspace(0, 1, (starts[-1] + side) * side, dtype=np.float32).reshape(-1, side)
+    whole = whole if vertical else whole.T
+    parts = np.stack([whole[s : s + side] if vertical else whole[:, s : s + side] for s in starts])
+    joined = Activation.of_crops(parts, starts, vertical, Window.whole(whole.shape))
+    assert np.allclose(joined.values, whole, atol=1e-6) and np.allclose(joined.on(whole.shape), whole, atol=1e-5)
+
+
+def test_maps_of_several_lesions_keep_the_higher():
+    image = sitk.Image(6, 4, sitk.sitkUInt8)
+    maps = ActivationImage(image)
+    assert maps.image is None
+    maps.add(np.full((2, 3), 0.5), (1, 1))
+    maps.add(np.full((2, 2), 0.25), (3, 2))
+    expected = [[0] * 6, [0, 50, 50, 50, 0, 0], [0, 50, 50, 50, 25, 0], [0, 0, 0, 25, 25, 0]]
+    assert sitk.GetArrayFromImage(maps.image).tolist() == expected
 
 
 def test_sections_are_the_largest_and_its_neighbours():
     mask = np.zeros((7, 9, 9), bool)
     mask[2, 4, 4] = mask[3, 2:7, 2:7] = mask[4, 3:6, 3:6] = True
     assert sections(mask) == [2, 3, 4] and sections(mask[3:]) == [0, 1] and sections(mask & False) == []
+    assert sections(np.ones((7, 3, 3), bool)) == [2, 3, 4]  # of a box alone, its middle
 
 
 def test_mean_of_sections_is_of_probabilities():
@@ -308,21 +367,36 @@ def test_mean_of_sections_is_of_probabilities():
 def test_a_volume_of_equal_sections_is_graded_as_one_of_them(models, lesion):
     image, finding = lesion
     options = GradeOptions(several=False, mirror=False)
-    flat = grade(image, [finding], models, options)[0]
+    (flat,), _, seen = grade(image, [finding], models, options)
     volume = sitk.JoinSeries([image] * 5, 0.0, 0.5)
     mask = sitk.JoinSeries([finding.mask * 0, finding.mask, finding.mask, finding.mask, finding.mask * 0], 0.0, 0.5)
     deep = Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1)
-    (graded,) = grade_3d(volume, [deep], models, options)
+    (graded,), _, activation = grade_3d(volume, [deep], models, options)
+    assert activation.GetSize() == volume.GetSize() and seen.GetSize() == image.GetSize()
     assert graded.malignancy == pytest.approx(flat.malignancy, abs=1e-5) and graded.birads == pytest.approx(
         dict(flat.birads), abs=1e-5
     )
-    (boxed,) = grade_3d(volume, [replace(deep, mask=None)], models, options)
+    (boxed,) = grade_3d(volume, [replace(deep, mask=None)], models, options).findings
     assert 0 <= boxed.malignancy <= 1
     away = Finding("L2", Box((500.0, 0.0, 0.0), (2.0, 2.0, 2.0)), 0.5)
-    (outside,) = grade_3d(volume, [away], models, options)
-    assert outside.malignancy is None and "outside the volume" in outside.notes[0]
+    (outside, kept), notes, _ = grade_3d(volume, [away, deep], models, options)
+    assert outside.malignancy is None and "lies outside the image" in outside.notes[0]
+    assert kept.malignancy == graded.malignancy and notes[0].startswith("1 finding was not graded: L2 (the box at")
     with pytest.raises(ImageError, match="not a volume"):
         grade_3d(image, [finding], models)
+
+
+def test_maps_of_a_volume_lie_in_the_sections_that_were_looked_at(tmp_path, lesion):
+    image, finding = lesion
+    graders = GradeModels(mtnet=load(grade_folder(tmp_path / "m", "mtnet", size=139), "grade-mtnet", "cpu"))
+    options = GradeOptions(several=False, mirror=False)
+    flat = sitk.GetArrayFromImage(grade(image, [finding], graders, options).activation)
+    volume = sitk.JoinSeries([image] * 4, 0.0, 0.5)
+    mask = sitk.JoinSeries([finding.mask * 0, finding.mask, finding.mask, finding.mask * 0], 0.0, 0.5)
+    deep = Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1)
+    seen = sitk.GetArrayFromImage(grade_3d(volume, [deep], graders, options).activation)
+    assert flat.max() > 50 and not seen[[0, 3]].any()
+    assert np.array_equal(seen[1], flat) and np.array_equal(seen[2], flat)
 
 
 # ---------------------------------------------------------------------------------------------------- the command line
@@ -341,10 +415,11 @@ def test_command_grades_what_an_earlier_run_found_and_what_it_finds_itself(tmp_p
     study = read_study(next((tmp_path / "out").iterdir()))
     assert study.findings[0].malignancy is not None and study.findings[0].label == 1
     assert [m["task"] for m in study.provenance["models"]] == ["grade-gcnn", "grade-mtnet", "grade-snnet"]
+    assert study.activation.GetSize() == image.GetSize()
     assert main(["grade", *common, str(tmp_path / "own"), *models]) == 0
     own = read_study(next((tmp_path / "own").iterdir()))
     assert all(f.malignancy is not None and f.mask is not None for f in own.findings)
-    assert own.provenance["models"][-1]["task"] == "segment"
+    assert own.provenance["models"][0]["task"] == "segment" and {"segment", "grade"} <= set(own.provenance["seconds"])
     small = tmp_path / "small.nrrd"
     sitk.WriteImage(image[:40, :40], str(small))
     capsys.readouterr()

@@ -1,0 +1,157 @@
+"""The arguments that commands share, and what they mean: each option is described here once.
+
+A command for one task calls an option ``--threshold``; ``breastusai run``, which chains the tasks, ``--detect-threshold``: that is what
+`prefix` is for.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import UsageError
+from .models.devices import NAMES as DEVICES
+from .progress import add_progress_arguments
+
+if TYPE_CHECKING:
+    from .workup_options import DetectionOptions, GradingOptions, SegmentationOptions
+
+# What a parser and a group of its arguments have in common.
+Arguments = Any
+OWN_MODEL = "a model that ships, or the folder of your own"
+
+
+def add_output(parser: Arguments) -> None:
+    parser.add_argument("--output", "-o", required=True, type=Path, metavar="DIR", help="folder for the results")
+
+
+def add_model(parser: Arguments, option: str = "--model", help: str = OWN_MODEL) -> None:
+    parser.add_argument(option, default="", metavar="ID|DIR", help=help)
+
+
+def add_device(parser: Arguments) -> None:
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the networks run (default: auto)")
+
+
+def add_probability(parser: Arguments, option: str, help: str) -> None:
+    parser.add_argument(option, type=float, metavar="P", help=help)
+
+
+def add_one_image(parser: Arguments, metavar: str, help: str) -> None:
+    """The arguments of commands for one image: `input`, `output`, `device`, `spacing`, and how progress is shown."""
+    parser.add_argument("input", type=Path, metavar=metavar, help=help)
+    add_output(parser)
+    add_device(parser)
+    parser.add_argument(
+        "--spacing",
+        nargs=3,
+        type=float,
+        metavar=("X", "Y", "Z"),
+        help="mm of a voxel, where the file is silent or wrong",
+    )
+    add_progress_arguments(parser)
+
+
+def check_spacing(args: argparse.Namespace) -> None:
+    """UsageError where the spacing of `add_one_image` is impossible."""
+    if args.spacing is not None and not all(0 < s < float("inf") for s in args.spacing):
+        raise UsageError(f"--spacing is {args.spacing}; each must be a positive number of millimetres.")
+
+
+def check_models(names: Mapping[str, str]) -> None:
+    """Tell at once, before PyTorch is imported and the input is read, where a model (task -> name) is not there or damaged: ModelError."""
+    from .models.zoo import read_verified, resolve
+
+    for task, name in names.items():
+        read_verified(*resolve(name, task))
+
+
+# --------------------------------------------------------------------------------------------------------- of the tasks
+
+
+def add_detection(parser: Arguments, prefix: str = "") -> None:
+    add_model(parser, f"--{prefix}model", "a detection model that ships, or the folder of your own")
+    add_model(parser, "--classifier", "the second opinion on malignancy, likewise")
+    add_probability(parser, f"--{prefix}threshold", "report findings that score at least this; 0: all candidates")
+    parser.add_argument(f"--{prefix}maximum", type=int, metavar="N", help="report at most so many findings of a volume")
+
+
+def detection_options(args: argparse.Namespace, prefix: str = "") -> DetectionOptions:
+    """What `add_detection` was given. UsageError where it is impossible."""
+    from .workup_options import DetectionOptions
+
+    said = _said(args, prefix)
+    options = DetectionOptions(said("model"), args.classifier, args.device, said("threshold"), said("maximum"))
+    options.detect()
+    return options
+
+
+def add_segmentation(parser: Arguments, prefix: str = "") -> None:
+    add_model(parser, f"--{prefix}model", "a 3D segmentation model that ships, or the folder of your own")
+    add_probability(parser, f"--{prefix}threshold", "probability above which a voxel is lesion")
+    parser.add_argument(
+        f"--{prefix}iterations", type=int, metavar="N", help="passes of the network, 0 to 4 (default: the model's)"
+    )
+    parser.add_argument(
+        f"--{prefix}no-uncertainty",
+        dest=f"{_name(prefix)}uncertainty",
+        action="store_false",
+        help="one look instead of four mirror images: faster",
+    )
+    refine = parser.add_mutually_exclusive_group()
+    name = f"{_name(prefix)}refine"
+    refine.add_argument(
+        f"--{prefix}refine", dest=name, action="store_true", default=None, help="let Chan-Vese follow the border"
+    )
+    refine.add_argument(f"--{prefix}no-refine", dest=name, action="store_false", help="keep the network's border")
+
+
+def segmentation_options(args: argparse.Namespace, prefix: str = "") -> SegmentationOptions:
+    """What `add_segmentation` was given. UsageError where it is impossible."""
+    from .workup_options import SegmentationOptions
+
+    said = _said(args, prefix)
+    figures = (said("threshold"), said("iterations"), said("uncertainty"), said("refine"))
+    options = SegmentationOptions(said("model"), args.device, *figures)
+    options.segment()
+    return options
+
+
+def add_grading(parser: Arguments, prefix: str = "") -> None:
+    for system, help_text in (
+        ("gcnn", "G-CNN: BI-RADS category and descriptors"),
+        ("mtnet", "Mt-Net: malignancy"),
+        ("snnet", "Sn-Net: solid nodule or not"),
+    ):
+        parser.add_argument(f"--{prefix}{system}", metavar="ID|DIR", help=help_text)
+    parser.add_argument(
+        f"--{prefix}no-maps",
+        dest=f"{_name(prefix)}maps",
+        action="store_false",
+        help="Mt-Net and Sn-Net without each other's activation maps",
+    )
+    parser.add_argument(
+        f"--{prefix}one-crop",
+        dest=f"{_name(prefix)}several",
+        action="store_false",
+        help="one look at each lesion instead of several: faster",
+    )
+
+
+def grading_options(args: argparse.Namespace, prefix: str = "", model: str = "") -> GradingOptions:
+    """What `add_grading` was given; `model`: of the segmentation of 2D images."""
+    from .workup_options import GradingOptions
+
+    said = _said(args, prefix)
+    systems = (said("gcnn"), said("mtnet"), said("snnet"))
+    return GradingOptions(*systems, model, args.device, enhance=said("maps"), several=said("several"))
+
+
+def _name(prefix: str) -> str:
+    return prefix.replace("-", "_")
+
+
+def _said(args: argparse.Namespace, prefix: str):
+    return lambda name: getattr(args, f"{_name(prefix)}{name}")
