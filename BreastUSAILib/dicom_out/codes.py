@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..findings import BIRADS_CATEGORIES
+from ..findings import BIRADS_CATEGORIES, Finding, Study
 from ..terminology import Code
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ CERTAINTY_OF_FINDING = Code("DCM", "111012", "Certainty of Finding")
 ASSESSMENT_CATEGORY = Code("DCM", "111005", "Assessment Category")
 PERCENT = Code("UCUM", "%", "Percent")
 NO_UNITS = Code("UCUM", "1", "no units")
-NUMBER_OF_LESIONS = Code(SCHEME, "LESIONS", "Number of lesions found")
+NUMBER_OF_LESIONS = Code("SCT", "246206008", "Number of lesions")
+COMMENT = Code("DCM", "121106", "Comment")
+CENTER = Code("DCM", "111010", "Center")
 PROBABILITY_OF_SOLID = Code(SCHEME, "SOLID", "Probability of a solid nodule")
 
 # CID 6027, Assessment from BI-RADS.
@@ -45,21 +47,53 @@ _UNITS: dict[str, Code] = {
     "deg": Code("UCUM", "deg", "Degree"),
     "px": Code("UCUM", "{pixels}", "pixels"),
     "px2": Code("UCUM", "{pixels2}", "square pixels"),
+    "px3": Code("UCUM", "{voxels}", "voxels"),
     "": NO_UNITS,
 }
-# Names of measurements without their unit; CID 7469 and 6165. Width runs along the skin, height into the depth, as CID 6165 has it.
+_WIDTH, _HEIGHT, _LENGTH = (
+    Code("SCT", "103355008", "Width"),
+    Code("DCM", "121207", "Height"),
+    Code("SCT", "410668003", "Length"),
+)
+# Names of measurements without their unit; CID 7469, 7477 (IBSI) and 6165. Width runs along the skin, height into the depth, as
+# CID 6165 has it. The second diameter lies across the longest, as RECIST's short axis does, the third across both.
 _CONCEPTS: dict[str, Code] = {
     "area": Code("SCT", "42798000", "Area"),
     "volume": Code("SCT", "118565006", "Volume"),
+    "surface": Code("IBSI", "C0JK", "Surface Area of Mesh"),
     "perimeter": Code("SCT", "131191004", "Perimeter"),
     "major_diameter": Code("SCT", "103339001", "Long axis"),
     "minor_diameter": Code("SCT", "103340004", "Short axis"),
-    "width": Code("SCT", "103355008", "Width"),
-    "height": Code("DCM", "121207", "Height"),
-    "length": Code("SCT", "410668003", "Length"),
-    "depth": Code(SCHEME, "DEPTH", "Depth of the lesion below the upper edge of the image"),
+    "second_diameter": Code("SCT", "103340004", "Short axis"),
+    "third_diameter": Code("SCT", "131189007", "Perpendicular Axis"),
+    "width": _WIDTH,
+    "height": _HEIGHT,
+    "length": _LENGTH,
     "sphericity": Code("IBSI", "QCFX", "Sphericity"),
+    "echo_heterogeneity": Code("IBSI", "7TET", "Coefficient of Variation"),
+    # For the following neither the standard's groups nor IBSI have a term with this definition.
+    "depth": Code(SCHEME, "DEPTH", "Depth of the lesion below the upper edge of the image"),
+    "equivalent_diameter": Code(SCHEME, "EQ_DIAMETER", "Diameter of the disc of the same area"),
+    "equal_volume_diameter": Code(SCHEME, "EQ_DIAMETER_3D", "Diameter of the ball of the same volume"),
+    "orientation": Code(SCHEME, "ANGLE_TO_SKIN", "Angle between the long axis and the skin"),
+    "height_to_width_ratio": Code(SCHEME, "HEIGHT_TO_WIDTH", "Height divided by width"),
+    "aspect_ratio": Code(SCHEME, "ASPECT_RATIO", "Long axis divided by short axis of the fitted ellipse"),
+    "eccentricity": Code(SCHEME, "ECCENTRICITY", "Eccentricity of the fitted ellipse"),
+    "circularity": Code(SCHEME, "CIRCULARITY", "Circularity, 4 pi area / perimeter squared"),
+    "solidity": Code(SCHEME, "SOLIDITY", "Area divided by that of the convex hull"),
+    "surface_roughness": Code(SCHEME, "ROUGHNESS", "Roughness of the surface relative to the radius"),
+    "spiculation": Code(SCHEME, "SPICULATION", "How far narrow processes stand out of the surface"),
+    "contrast_ratio": Code(SCHEME, "CONTRAST_RATIO", "Mean echo inside divided by that around"),
+    "posterior_ratio": Code(SCHEME, "POSTERIOR_RATIO", "Mean echo behind divided by that beside"),
+    "outline_uncertainty": Code(SCHEME, "OUTLINE_SPREAD", "Uncertainty of the outline"),
 }
+# In volumes, whose first row is the skin (`measurements_3d`); in 2D the upper edge may be a screen's.
+_CONCEPTS_3D: dict[str, Code] = {
+    "depth": Code("DCM", "121243", "Distance from skin"),
+    "solidity": Code("IBSI", "R3ER", "Volume Density in Convex Hull"),
+}
+# Said as descriptors (`descriptors`), not as numbers.
+_DESCRIBED = ("parallel_to_skin",)
 
 # Descriptors of the ultrasound lexicon (TID 4206) that follow from a measurement by their definition. BI-RADS: a mass is
 # "parallel" when it is wider than tall.
@@ -77,8 +111,10 @@ def concept(code: Code, version: str | None = None) -> CodedConcept:
     return CodedConcept(code.value, code.scheme, code.meaning[:64], version)
 
 
-def measurement(name: str) -> tuple[Code, Code]:
-    """Concept and unit of a measurement by its name in study.json.
+def measurement(name: str, volume: bool = False) -> tuple[Code, Code] | None:
+    """Concept and unit of a measurement by its name in study.json; None for what is a descriptor (`descriptors`).
+
+    volume : it was measured in a volume (`measurements_3d`), not in a 2D image.
 
     >>> [str(c) for c in measurement("area_mm2")]
     ['SCT^42798000^Area', 'UCUM^mm2^square millimeter']
@@ -86,12 +122,39 @@ def measurement(name: str) -> tuple[Code, Code]:
     stem, _, unit = name.rpartition("_")
     if not stem or unit not in _UNITS:
         stem, unit = name, ""
-    if stem in _CONCEPTS:
-        return _CONCEPTS[stem], _UNITS[unit]
-    meaning = stem.replace("_", " ")
-    # Code Value holds 16 characters; a name that is longer is kept apart from others by the end of its words.
-    value = stem.upper() if len(stem) <= 16 else "_".join(w[:4] for w in stem.upper().split("_"))[:16]
-    return Code(SCHEME, value, meaning[:1].upper() + meaning[1:]), _UNITS[unit]
+    if stem in _DESCRIBED:
+        return None
+    code = (_CONCEPTS_3D.get(stem) if volume else None) or _CONCEPTS.get(stem)
+    if code is None:  # of a version to come
+        meaning = stem.replace("_", " ")
+        # Code Value holds 16 characters; a name that is longer is kept apart from others by the starts of its words.
+        value = stem.upper() if len(stem) <= 16 else "_".join(w[:4] for w in stem.upper().split("_"))[:16]
+        code = Code(SCHEME, value, meaning[:1].upper() + meaning[1:])
+    return code, _UNITS[unit]
+
+
+def figures(study: Study, finding: Finding) -> list[tuple[Code, float, Code]]:
+    """Concept, value and unit of what was measured of a lesion; what was not is left out."""
+    volume = study.image.dimension == 3 and study.image.size[2] > 1
+    coded = ((measurement(name, volume), value) for name, value in finding.measurements.items())
+    return [(code[0], value, code[1]) for code, value in coded if code is not None and value is not None]
+
+
+def box_extents(study: Study, finding: Finding) -> list[tuple[Code, float, Code]]:
+    """Concept, value and unit of the sides of a lesion's box: in the body, where the image has an acquisition."""
+    unit = _UNITS["mm" if study.image.spacing_known else "px"]
+    flat = study.image.dimension == 2 or study.image.size[2] == 1
+    sides = zip((_WIDTH, _HEIGHT, _LENGTH), study.physical_box(finding).size, strict=True)
+    return [(code, extent, unit) for code, extent in sides if not (flat and code is _LENGTH)]
+
+
+def scores(finding: Finding) -> list[tuple[Code, float, Code]]:
+    """Concept, value and unit of a lesion's probabilities, in percent, but for malignancy, which has its own algorithm."""
+    found = [(CERTAINTY_OF_FINDING, finding.score)]
+    found += [(probability_of_category(name), value) for name, value in (finding.birads or {}).items()]
+    if finding.solid_nodule is not None:
+        found.append((PROBABILITY_OF_SOLID, finding.solid_nodule))
+    return [(code, 100 * value, PERCENT) for code, value in found]
 
 
 def descriptors(measurements: Mapping[str, float | None]) -> list[tuple[Code, Code]]:
@@ -112,13 +175,3 @@ def assessment(birads: Mapping[str, float] | None) -> str | None:
 def probability_of_category(category: str) -> Code:
     """The private concept of the probability of one BI-RADS category."""
     return Code(SCHEME, f"BIRADS_{category}", f"Probability of BI-RADS {category}")
-
-
-def box_extent(axis: str) -> Code:
-    """The private concept of a side of a box; axis: X, Y or Z, the image's own."""
-    return Code(SCHEME, f"BOX_{axis}", f"Extent of the bounding box along the image's {axis} axis")
-
-
-def length(known: bool) -> Code:
-    """The unit of lengths: mm, or pixels where the image's spacing is not known."""
-    return _UNITS["mm" if known else "px"]

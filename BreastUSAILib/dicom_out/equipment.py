@@ -59,6 +59,20 @@ def result(original: Original, study: Study, kind: str, *details: object) -> Res
     )
 
 
+def identification(identity: Result) -> dict[str, Any]:
+    """What highdicom's classes take of a result's identity, and of the equipment that made it."""
+    return {
+        "series_instance_uid": identity.series_uid,
+        "series_number": identity.series_number,
+        "sop_instance_uid": identity.instance_uid,
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MODEL_NAME,
+        "software_versions": __version__,
+        "device_serial_number": SERIAL_NUMBER,
+    }
+
+
 def device_uid() -> str:
     """The UID of this version of the software as an observer."""
     return uid_of("device", MODEL_NAME, __version__)

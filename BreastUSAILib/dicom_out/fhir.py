@@ -179,7 +179,7 @@ def _quantity(concept: Code, value: float, unit: Code) -> dict[str, Any]:
 
 
 def _components(study: Study, finding: Finding) -> list[dict[str, Any]]:
-    found = [_quantity(codes.CERTAINTY_OF_FINDING, 100 * finding.score, codes.PERCENT)]
+    found = [_quantity(*score) for score in codes.scores(finding)]
     if finding.malignancy is not None:
         found.append(_quantity(codes.PROBABILITY_OF_CANCER, 100 * finding.malignancy, codes.PERCENT))
     category = codes.assessment(finding.birads)
@@ -187,17 +187,11 @@ def _components(study: Study, finding: Finding) -> list[dict[str, Any]]:
         code = codes.BIRADS[category]
         value = {"coding": [_coding(code if code.scheme == "SCT" else _CATEGORY_4)], "text": f"BI-RADS {code.meaning}"}
         found.append({"code": _concept(codes.ASSESSMENT_CATEGORY), "valueCodeableConcept": value})
-    for name, probability in (finding.birads or {}).items():
-        found.append(_quantity(codes.probability_of_category(name), 100 * probability, codes.PERCENT))
-    if finding.solid_nodule is not None:
-        found.append(_quantity(codes.PROBABILITY_OF_SOLID, 100 * finding.solid_nodule, codes.PERCENT))
     found += [
         {"code": _concept(n), "valueCodeableConcept": _concept(v)} for n, v in codes.descriptors(finding.measurements)
     ]
-    unit = codes.length(study.image.spacing_known)
-    for axis, extent in zip("XYZ"[: study.image.dimension], study.physical_box(finding).size, strict=False):
-        found.append(_quantity(codes.box_extent(axis), extent, unit))
-    for name, value in finding.measurements.items():
-        if value is not None:
-            found.append(_quantity(codes.measurement(name)[0], value, codes.measurement(name)[1]))
-    return found
+    # Width and the like are those of the box where both were measured: they are in the body.
+    sides = codes.box_extents(study, finding)
+    names = {code for code, _, _ in sides}
+    figures = (figure for figure in codes.figures(study, finding) if figure[0] not in names)
+    return found + [_quantity(*figure) for figure in (*sides, *figures)]

@@ -21,7 +21,7 @@ from ..grid import as_2d
 from ..report_parts import facts, measurement_rows, scores
 from ..volume_report import MOST_PICTURED
 from .codes import assessment, descriptors
-from .equipment import MANUFACTURER, MODEL_NAME, SERIAL_NUMBER, finish, made, result
+from .equipment import MANUFACTURER, finish, identification, made, result
 from .source import INSTALL, Original, require_highdicom
 
 if TYPE_CHECKING:
@@ -65,16 +65,9 @@ def encapsulated_pdf(study: Study, original: Original, image: sitk.Image, burned
         warnings.simplefilter("ignore")
         dataset = SOPClass(
             study_instance_uid=header.StudyInstanceUID,
-            series_instance_uid=identity.series_uid,
-            series_number=identity.series_number,
-            sop_instance_uid=identity.instance_uid,
+            **identification(identity),
             sop_class_uid=_ENCAPSULATED_PDF,
-            instance_number=1,
             modality="DOC",
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=__version__,
-            device_serial_number=SERIAL_NUMBER,
             transfer_syntax_uid="1.2.840.10008.1.2.1",
             patient_id=header.PatientID,
             patient_name=header.PatientName,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from .. import RESEARCH_USE, __version__
+from .. import RESEARCH_USE
 from ..errors import DataError
 from ..findings import Finding, Study
 from ..terminology import BREAST, CATEGORY, MASS, lesion_color
 from .codes import concept
-from .equipment import MANUFACTURER, MODEL_NAME, SERIAL_NUMBER, algorithm, finish, model_of, result
+from .equipment import MANUFACTURER, algorithm, finish, identification, model_of, result
 from .source import Original, mask_array
 
 if TYPE_CHECKING:
@@ -80,14 +80,7 @@ def segmentation(
             pixel_array=stack,
             segmentation_type="BINARY" if probabilities is None else "FRACTIONAL",
             segment_descriptions=[_description(study, original, f, n) for n, f in enumerate(findings, 1)],
-            series_instance_uid=identity.series_uid,
-            series_number=identity.series_number,
-            sop_instance_uid=identity.instance_uid,
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=__version__,
-            device_serial_number=SERIAL_NUMBER,
+            **identification(identity),
             fractional_type="PROBABILITY",
             max_fractional_value=_LEVELS,
             content_label="LESIONS",

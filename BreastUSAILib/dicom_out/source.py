@@ -79,6 +79,12 @@ class Original:
         """Of a finding: the same in every run, whichever model found it under this id."""
         return self.uid("tracking", finding)
 
+    @property
+    def body(self) -> str:
+        """UID of the frame of reference of a curved acquisition's true positions (`acquisition.CurvedAcquisition`): LPS, mm from
+        the middle of the transducer's face in the middle of its sweep. Not that of the grid."""
+        return self.uid("frame of reference", "body")
+
     def axes(self) -> np.ndarray:
         """3x3, columns: directions of the grid's x, y and z."""
         return np.reshape(self.grid.direction, (3, 3))

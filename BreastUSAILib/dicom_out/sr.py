@@ -2,7 +2,8 @@
 
 One measurement group a finding: planar (TID 1410) in 2D, volumetric (TID 1411) in 3D. Its region is the segment of the
 SEG where one is written, else the outline of the mask (2D), else the box: a polyline on the image, six faces in the
-patient's frame of reference, or a rectangle on each frame where the original has no frame of reference.
+patient's frame of reference, or a rectangle on each frame where the original has no frame of reference. Of a volume of a curved
+transducer, whose grid is not where it was in the body, the box's centre and faces are given in the body as well (SCOORD3D).
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from ..findings import Finding, Study
 from ..pictures import polygons
 from ..terminology import BREAST, CATEGORY, MASS, Code
 from . import codes
-from .equipment import MANUFACTURER, MODEL_NAME, SERIAL_NUMBER, algorithm, device_uid, finish, model_of, result
+from .equipment import (
+    MANUFACTURER,
+    MODEL_NAME,
+    SERIAL_NUMBER,
+    algorithm,
+    device_uid,
+    finish,
+    identification,
+    model_of,
+    result,
+)
 from .seg import segment_number
 from .source import Original, mask_array, require_highdicom
 
@@ -33,6 +44,7 @@ _CORNERS = np.array([(x, y, z) for z in (-1, 1) for y in (-1, 1) for x in (-1, 1
 # CID 219, what a region is of the finding.
 OUTLINE = Code("DCM", "111041", "Outline")
 BOUNDED_BY = Code("SCT", "75958009", "Bounded by")
+_ARC_POINTS = 9  # of the arc across a box in the body: its chords are shorter by less than 0.01 %
 _FACES = ((0, 1, 3, 2), (4, 5, 7, 6), (0, 1, 5, 4), (2, 3, 7, 6), (0, 2, 6, 4), (1, 3, 7, 5))
 
 
@@ -78,14 +90,7 @@ def report(study: Study, original: Original, segmentation: Dataset | None = None
         dataset = (Comprehensive3DSR if spatial else ComprehensiveSR)(
             evidence=evidence,
             content=content[0],
-            series_instance_uid=identity.series_uid,
-            series_number=identity.series_number,
-            sop_instance_uid=identity.instance_uid,
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=__version__,
-            device_serial_number=SERIAL_NUMBER,
+            **identification(identity),
             is_complete=True,
             is_final=False,
             is_verified=False,
@@ -124,19 +129,32 @@ def _groups(study: Study, original: Original, finding: Finding, segmentation: Da
         region, purpose = {"referenced_region": outline}, OUTLINE
     else:
         region, purpose = box, BOUNDED_BY
-    extents = list(_extents(study, original, finding))
-    figures = [*_measurements(study, finding), *(extents if region is box else ())]
-    yield _group(study, original, finding, region, purpose, figures, list(_evaluations(finding)))
+    sides = list(_sides(study, finding))
+    measured = list(_measurements(study, finding))
+    if region is box:  # the sides of the box, which are in the body, before those of the mask, which are on the grid
+        names = {side.name for side in sides}
+        measured = [*(m for m in measured if m.name not in names), *sides]
+    evaluations = list(_evaluations(finding))
+    yield _group(study, original, finding, region, purpose, measured, evaluations, _comments(study, finding))
     if region is not box:
-        yield _group(study, original, finding, box, BOUNDED_BY, extents, [])
+        yield _group(study, original, finding, box, BOUNDED_BY, sides, [], [])
 
 
-def _group(study, original: Original, finding: Finding, region: dict, purpose, measurements, evaluations) -> Template:
+def _group(
+    study: Study,
+    original: Original,
+    finding: Finding,
+    region: dict,
+    purpose: Code | None,
+    measurements: list[Measurement],
+    evaluations: list[QualitativeEvaluation],
+    comments: list[str],
+) -> Template:
     from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations as Planar
-    from highdicom.sr import TrackingIdentifier
+    from highdicom.sr import RelationshipTypeValues, TextContentItem, TrackingIdentifier
     from highdicom.sr import VolumetricROIMeasurementsAndQualitativeEvaluations as Volumetric
 
-    return (Planar if original.grid.size[2] == 1 else Volumetric)(
+    template = (Planar if original.grid.size[2] == 1 else Volumetric)(
         tracking_identifier=TrackingIdentifier(original.tracking_uid(finding.id), finding.id),
         finding_type=codes.concept(MASS),
         finding_category=codes.concept(CATEGORY),
@@ -147,6 +165,26 @@ def _group(study, original: Original, finding: Finding, region: dict, purpose, m
         geometric_purpose=None if purpose is None else codes.concept(purpose),
         **region,
     )
+    # The templates are extensible (PS3.16): what else is known of the lesion follows.
+    items = template[0].ContentSequence
+    if purpose is BOUNDED_BY:
+        items.extend(_in_the_body(study, original, finding))
+    for text in comments:
+        items.append(TextContentItem(codes.concept(codes.COMMENT), text, RelationshipTypeValues.CONTAINS))
+    return template
+
+
+def _comments(study: Study, finding: Finding) -> list[str]:
+    """The notes on a finding, and what figures of a curved volume's grid are in the body."""
+    notes = list(finding.notes)
+    acquisition = study.image.acquisition
+    if acquisition is not None and finding.measurements:
+        scale = float(acquisition.lateral_scale(finding.box.center))
+        notes.append(
+            "Measured on the grid of a curved transducer's volume: in the body lateral lengths, areas across the scan lines and "
+            f"volumes at the lesion's depth are {scale:.3f} times these."
+        )
+    return notes
 
 
 def _nothing(study: Study, original: Original) -> Template:
@@ -190,26 +228,18 @@ def _measurement(concept: Code, value: float, unit: Code, **more) -> Measurement
 
 def _measurements(study: Study, finding: Finding) -> Iterator[Measurement]:
     """Probabilities in percent, then what was measured; what was not is left out."""
-    yield _measurement(codes.CERTAINTY_OF_FINDING, 100 * finding.score, codes.PERCENT)
+    for score in codes.scores(finding):
+        yield _measurement(*score)
     if finding.malignancy is not None:
         grader = _algorithm(study, finding, ("lesion-classifier", "grade", "detect"))
         yield _measurement(codes.PROBABILITY_OF_CANCER, 100 * finding.malignancy, codes.PERCENT, algorithm_id=grader)
-    for category, value in (finding.birads or {}).items():
-        yield _measurement(codes.probability_of_category(category), 100 * value, codes.PERCENT)
-    if finding.solid_nodule is not None:
-        yield _measurement(codes.PROBABILITY_OF_SOLID, 100 * finding.solid_nodule, codes.PERCENT)
-    for name, value in finding.measurements.items():
-        if value is not None:
-            yield _measurement(codes.measurement(name)[0], value, codes.measurement(name)[1])
+    for figure in codes.figures(study, finding):
+        yield _measurement(*figure)
 
 
-def _extents(study: Study, original: Original, finding: Finding) -> Iterator[Measurement]:
-    """The sides of the box, along the image's axes."""
-    unit = codes.length(study.image.spacing_known)
-    for axis, extent in zip(
-        "XYZ"[: 2 if original.grid.size[2] == 1 else 3], study.physical_box(finding).size, strict=False
-    ):
-        yield _measurement(codes.box_extent(axis), extent, unit)
+def _sides(study: Study, finding: Finding) -> Iterator[Measurement]:
+    for figure in codes.box_extents(study, finding):
+        yield _measurement(*figure)
 
 
 def _evaluations(finding: Finding) -> Iterator[QualitativeEvaluation]:
@@ -312,6 +342,28 @@ def _outline(original: Original, finding: Finding) -> ImageRegion | None:
 def _area(ring: np.ndarray) -> float:
     x, y = ring[:-1].T
     return 0.5 * float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))
+
+
+def _in_the_body(study: Study, original: Original, finding: Finding) -> Iterator[Dataset]:
+    """The box of a finding in a curved volume, in the body: its centre, and its first and its last face along the track, which are
+    parts of rings. Nothing where the grid is in the body itself."""
+    from highdicom.sr import GraphicTypeValues3D, RelationshipTypeValues, Scoord3DContentItem
+
+    acquisition = study.image.acquisition
+    if acquisition is None:
+        return
+
+    def item(name: Code, kind: GraphicTypeValues3D, points: np.ndarray) -> Dataset:
+        contains = RelationshipTypeValues.CONTAINS
+        return Scoord3DContentItem(codes.concept(name), kind, points, original.body, relationship_type=contains)
+
+    yield item(codes.CENTER, GraphicTypeValues3D.POINT, np.array([study.physical_box(finding).center]))
+    centre, half = np.array(finding.box.center), np.array(finding.box.size) / 2
+    across = np.linspace(-1, 1, _ARC_POINTS)
+    ring = [*((x, -1) for x in across), *((x, 1) for x in across[::-1])]
+    for z in (-1, 1):
+        face = centre + half * np.array([(x, y, z) for x, y in [*ring, ring[0]]])
+        yield item(BOUNDED_BY, GraphicTypeValues3D.POLYGON, acquisition.to_physical(face))
 
 
 def _corners(original: Original, finding: Finding) -> np.ndarray:

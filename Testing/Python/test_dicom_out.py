@@ -354,7 +354,7 @@ def test_a_report_is_valid_and_has_a_group_for_each_finding(kinds, kind, what, t
         from highdicom.sr import MeasurementReport
 
         (none,) = MeasurementReport.from_sequence([dataset]).get_image_measurement_groups()
-        assert values_of(none) == {"LESIONS": 0.0} and not groups
+        assert values_of(none) == {"246206008": 0.0} and not groups
         return
     tracked = [(g.tracking_identifier, g.tracking_uid) for g in groups]
     assert set(tracked) == {(f.id, original.tracking_uid(f.id)) for f in study.findings}
@@ -386,7 +386,8 @@ def test_the_box_in_the_report_is_the_finding_s_box(kinds, kind):
     image = loaded.image if loaded.image.GetDimension() == 3 else sitk.JoinSeries(loaded.image, 0.0, 1.0)
     for measured, finding in zip(groups_of(sr.report(study, original)), study.findings, strict=True):
         figures = values_of(measured)
-        assert [figures[f"BOX_{a}"] for a in "XYZ"[: loaded.image.GetDimension()]] == pytest.approx(
+        sides = ("103355008", "121207", "410668003")[: loaded.image.GetDimension()]  # width, height, length
+        assert [figures[side] for side in sides] == pytest.approx(
             study.physical_box(finding).size[: loaded.image.GetDimension()], rel=1e-6
         )
         centre = np.array(finding.box.center)
@@ -441,12 +442,44 @@ def test_a_report_beside_a_segmentation_refers_to_its_segments(kinds):
         assert len(purposes) == 2 * len(study.findings)  # the mask, and its box
 
 
+def test_a_curved_volume_s_report_has_the_positions_in_the_body(kinds, tmp_path):
+    _, _, study, original = kinds["ge_abus"]
+    acquisition = study.image.acquisition
+    finding = replace(study.findings[0], measurements={"volume_ml": 1.0, "width_mm": 99.0})
+    dataset = saved(sr.report(replace(study, findings=(finding,)), original), tmp_path)
+    assert dataset.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"  # Comprehensive 3D SR
+    (measured,) = groups_of(dataset)
+    points = [item for item in sr._items(dataset) if item.ValueType == "SCOORD3D"]
+    assert {p.ReferencedFrameOfReferenceUID for p in points} == {original.body} != {original.frame_of_reference}
+    (centre,) = [p.GraphicData for p in points if p.GraphicType == "POINT"]
+    assert np.allclose(centre, acquisition.to_physical(finding.box.center), atol=1e-4)
+    assert np.allclose(acquisition.from_physical(centre), finding.box.center, atol=1e-4)
+    figures = values_of(measured)  # the width of the mask, which is the grid's, gives way
+    sides = [figures[code] for code in ("103355008", "121207", "410668003")]
+    assert sides == pytest.approx(study.physical_box(finding).size, rel=1e-6)
+    first, last = (np.reshape(p.GraphicData, (-1, 3)) for p in points if p.GraphicType == "POLYGON")
+    on_grid = acquisition.from_physical(np.concatenate([first, last])) - finding.box.center
+    assert np.allclose(np.abs(on_grid[:, 1:]), np.array(finding.box.size[1:]) / 2, atol=1e-3)
+    assert np.abs(on_grid[:, 0]).max() == pytest.approx(finding.box.size[0] / 2, abs=1e-3)
+    assert np.ptp(first[:, 2]) < 1e-4 and np.ptp(last[:, 2]) < 1e-4 and np.array_equal(first[0], first[-1])  # planes
+    said = [i.TextValue for i in sr._items(dataset) if i.ValueType == "TEXT" and "curved" in i.TextValue]
+    scale = float(acquisition.lateral_scale(finding.box.center))
+    assert len(said) == 1 and f"{scale:.3f} times" in said[0]
+
+
+def test_notes_on_a_finding_are_in_the_report(kinds):
+    _, _, study, original = kinds["image"]
+    comments = [i.TextValue for i in sr._items(sr.report(study, original)) if i.ValueType == "TEXT"]
+    assert comments.count("A note.") == 1
+
+
 def test_codes_are_those_of_the_standard():
     from pydicom.sr._concepts_dict import concepts
 
     plain = [v for v in vars(codes).values() if isinstance(v, codes.Code)]
-    used = [*plain, *codes.BIRADS.values(), *codes._CONCEPTS.values(), sr.OUTLINE, sr.BOUNDED_BY]
+    used = [*plain, *codes.BIRADS.values(), *codes._CONCEPTS.values(), *codes._CONCEPTS_3D.values(), sr.OUTLINE]
     known = {(scheme, value) for scheme, names in concepts.items() for meanings in names.values() for value in meanings}
+    known |= {("IBSI", "7TET")}  # IBSI's own, in no context group: standard deviation / mean of the intensities
     checked = [c for c in used if c.scheme in ("SCT", "DCM", "IBSI")]
     assert len(checked) > 15 and not [c for c in checked if (c.scheme, c.value) not in known]
     assert {c.scheme for c in used} <= {"SCT", "DCM", "IBSI", "UCUM", "BI", codes.SCHEME}
@@ -457,13 +490,26 @@ def test_the_assessment_is_the_most_probable_category_and_in_doubt_the_more_seri
     assert codes.assessment({"3": 0.5, "5": 0.5}) == "5"
 
 
-def test_names_of_measurements_have_codes_that_fit_and_differ():
-    from BreastUSAILib.files import MEASUREMENTS
+@pytest.mark.parametrize("volume", [False, True])
+def test_names_of_measurements_have_codes_that_fit_and_differ(volume):
+    from BreastUSAILib.measurements import measure_2d
+    from BreastUSAILib.measurements_3d import measure_3d
 
-    names = [n for n in MEASUREMENTS if not n.endswith(("_px", "_px2"))]
-    concepts = [codes.measurement(n)[0] for n in names]
-    assert len({(c.scheme, c.value) for c in concepts}) == len(names)
+    cube = sitk.Image(9, 9, 9, sitk.sitkUInt8)
+    cube[3:6, 3:6, 3:6] = 1
+    plane = cube[:, :, 4]
+    names = measure_3d(cube, cube) if volume else measure_2d(plane, plane, True)
+    names = [*names, "outline_uncertainty", "an_unknown_name_of_a_version_to_come"]
+    coded = {name: codes.measurement(name, volume) for name in names}
+    assert {name for name, code in coded.items() if code is None} == ({"parallel_to_skin"} if volume else set())
+    concepts = [code[0] for code in coded.values() if code is not None]
+    assert len({(c.scheme, c.value) for c in concepts}) == len(concepts)
     assert all(len(c.value) <= 16 and len(c.meaning) <= 64 and len(c.scheme) <= 16 for c in concepts)
+    own = {c.value for c in concepts if c.scheme == codes.SCHEME}
+    assert "AN_UNKN_NAME_OF_" in own  # and all others have a name that was chosen
+    assert own - {"AN_UNKN_NAME_OF_"} <= {c.value for c in codes._CONCEPTS.values()}
+    for unit in ("mm", "mm2", "px", "px2", "px3", "ml", "deg"):
+        assert codes.measurement(f"anything_{unit}")[0].value == "ANYTHING"
 
 
 # ---------------------------------------------------------------------------------------------------- PDF and FHIR
