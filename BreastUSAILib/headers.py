@@ -32,6 +32,7 @@ _NRRD_FIELDS = set(
     "measurementframe spacedirections datafile".split()
 )
 _PATTERN = re.compile(r"[^%]*%0?\d{0,2}d[^%]*")  # of file names, which ITK's reader hands to sprintf
+_OFFSET_LIMIT = 1 << 48  # bytes; no file is as long
 _HEADER_LIMIT = 4 << 20  # bytes; longer text headers do not occur (a LIST of 10,000 long file names is 1 MB)
 # Both characters in use for micro: the micro sign and the Greek letter.
 _MM = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "\u00b5m": 1e-3, "\u03bcm": 1e-3, "nm": 1e-6, "in": 25.4}
@@ -277,7 +278,7 @@ def _nifti_fields(path: Path) -> _Nifti:
             dim = struct.unpack_from(order + "8h", raw, 40)
             datatype, bits = struct.unpack_from(order + "2h", raw, 70)
             pixdim = struct.unpack_from(order + "8f", raw, 76)
-            offset = int(struct.unpack_from(order + "f", raw, 108)[0])
+            offset = struct.unpack_from(order + "f", raw, 108)[0]
         elif length == 540 and len(raw) >= 540:
             datatype, bits = struct.unpack_from(order + "2h", raw, 12)
             dim = struct.unpack_from(order + "8q", raw, 16)
@@ -287,7 +288,9 @@ def _nifti_fields(path: Path) -> _Nifti:
             continue
         if not 1 <= dim[0] <= 7:
             raise _malformed(path, f"{dim[0]} dimensions")
-        return _Nifti(order, dim[1 : dim[0] + 1], datatype, bits, pixdim[1 : dim[0] + 1], offset)
+        if not -_OFFSET_LIMIT < offset < _OFFSET_LIMIT:  # False for NaN as well
+            raise _malformed(path, f"pixels from byte {offset:g} on")
+        return _Nifti(order, dim[1 : dim[0] + 1], datatype, bits, pixdim[1 : dim[0] + 1], int(offset))
     raise ImageError(f"{path} is damaged or incomplete; copy or export it again.")
 
 

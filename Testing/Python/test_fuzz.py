@@ -15,6 +15,7 @@ import fuzz_inputs  # noqa: E402
 import mutations  # noqa: E402
 
 from BreastUSAILib.errors import ImageError  # noqa: E402
+from BreastUSAILib.headers import read_nifti_header  # noqa: E402
 from BreastUSAILib.image import read_image  # noqa: E402
 
 
@@ -64,6 +65,25 @@ def bomb():
     return gzip.compress(bytes(header) + bytes(1 << 22))
 
 
+def nifti(offset, second=False):
+    """A NIfTI file of 4 x 3 bytes whose pixels begin at `offset`; of the second version, where that is an integer."""
+    header = bytearray(544 if second else 352)
+    struct.pack_into("<i", header, 0, 540 if second else 348)
+    if second:
+        header[4:12] = b"n+2\0\r\n\x1a\n"
+        struct.pack_into("<2h", header, 12, 2, 8)
+        struct.pack_into("<8q", header, 16, 2, 4, 3, 1, 1, 1, 1, 1)
+        struct.pack_into("<8d", header, 104, *[1.0] * 8)
+        struct.pack_into("<q", header, 168, offset)
+    else:
+        struct.pack_into("<8h", header, 40, 2, 4, 3, 1, 1, 1, 1, 1)
+        struct.pack_into("<2h", header, 70, 2, 8)
+        struct.pack_into("<8f", header, 76, *[1.0] * 8)
+        struct.pack_into("<f", header, 108, offset)
+        header[344:348] = b"n+1\0"
+    return bytes(header) + bytes(range(12))
+
+
 # What ended the process, hung, or gave an exception of the reader's, by name.
 FAULTS = {
     "long-garbage.nrrd": nrrd(b"\x7f\xff\xff\xff" * 300),
@@ -81,6 +101,10 @@ FAULTS = {
     "stream.mha": meta(b"CompressedData = True", data=zlib.compress(bytes(12))[:-6] + b"\xff" * 40),
     "large.png": png(100_000, 100_000),
     "bomb.nii.gz": bomb(),
+    "offset.nii": nifti(1e30),
+    "offset-infinite.nii": nifti(float("inf")),
+    "offset-no-number.nii": nifti(float("nan")),
+    "offset-huge.nii": nifti(2**62, second=True),
 }
 
 
@@ -119,6 +143,13 @@ def test_pixels_come_from_beside_the_header_only(tmp_path, target, kind):
     (folder / f"x.{kind}").write_bytes(data)
     with pytest.raises(ImageError, match="outside its folder|does not exist"):
         read_image(folder / f"x.{kind}")
+
+
+def test_what_the_spoiled_nifti_files_are_made_of_is_right(tmp_path):
+    (tmp_path / "first.nii").write_bytes(nifti(352))
+    assert read_image(tmp_path / "first.nii").image.GetSize() == (4, 3)
+    (tmp_path / "second.nii").write_bytes(nifti(544, second=True))
+    assert read_nifti_header(tmp_path / "second.nii").size == (4, 3)
 
 
 def test_a_key_of_metadata_that_is_no_text_is_left_behind(tmp_path):
