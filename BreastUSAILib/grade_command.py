@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .command_arguments import add_grading, add_model, add_one_image, check_models, check_spacing, grading_options
-from .errors import DataError
 from .grade_terms import stated_category
 from .one_image_command import analyse
 
@@ -66,10 +65,6 @@ def sentence(finding: Finding) -> str:
 def _found(folder: Path, image: sitk.Image, path: Path) -> tuple[Finding, ...]:
     """The findings of an earlier result. DataError where it is of another image."""
     from .files import read_study
+    from .same_pixels import findings_on
 
-    study = read_study(folder)
-    if study.image.size != image.GetSize():
-        raise DataError(
-            f"{folder} is about an image of {study.image.size} pixels, {path} has {image.GetSize()}; name the result of this image."
-        )
-    return study.findings
+    return findings_on(read_study(folder), image, str(path))

@@ -135,6 +135,27 @@ def add_volume(scene: vtkMRMLScene, image: sitk.Image, name: str, spacing_known:
     return node
 
 
+def add_volume_beside(
+    scene: vtkMRMLScene, image: sitk.Image, volume_node: vtkMRMLScalarVolumeNode, name: str
+) -> vtkMRMLScalarVolumeNode:
+    """A volume node of a picture that lies on the grid of another's image: at its place, under its transform, beside it in the tree.
+
+    Raises
+    ------
+    DataError : the picture is of another size than the volume.
+    ImageError : see `add_volume`.
+    """
+    import vtk
+
+    frame = _Frame.of(ImageInfo.of(image, name), volume_node)
+    node = add_volume(scene, image, name, spacing_known(volume_node))
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(frame.pixel_to_ras.ravel())
+    node.SetIJKToRASMatrix(matrix)
+    place_beside(scene, node, volume_node)
+    return node
+
+
 def add_acquisition_transform(
     scene: vtkMRMLScene, volume_node: vtkMRMLScalarVolumeNode, acquisition: CurvedAcquisition
 ) -> vtkMRMLGridTransformNode:
@@ -322,7 +343,7 @@ def add_segmentation(
     node.SetSourceRepresentationToBinaryLabelmap()
     # First the transform: the reference geometry contains what lies between the two nodes, and MRML would resample
     # the masks to it when the scene is saved.
-    _place_beside(scene, node, volume_node)
+    place_beside(scene, node, volume_node)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetOpacity2DFill(0.25)
@@ -397,7 +418,7 @@ def add_boxes(
         display.SetFillVisibility(False)
         display.SetPropertiesLabelVisibility(False)  # the points carry the names
         display.SetHandlesInteractive(False)
-        _place_beside(scene, node, volume_node)
+        place_beside(scene, node, volume_node)
         nodes.append(node)
     return tuple(nodes)
 
@@ -419,7 +440,7 @@ def add_points(
         index = node.AddControlPoint(vtk.vtkVector3d(*center), finding.id)
         node.SetNthControlPointDescription(index, f"score {finding.score:.2f}")
     _color_markup(node.GetDisplayNode(), 0)
-    _place_beside(scene, node, volume_node)
+    place_beside(scene, node, volume_node)
     return node
 
 
@@ -462,7 +483,7 @@ def add_table(
     node.AddColumn(notes)
     node.SetColumnTitle("notes", "Notes")
     node.SetLocked(True)
-    _place_beside(scene, node, volume_node)
+    place_beside(scene, node, volume_node)
     return node
 
 
@@ -582,6 +603,16 @@ def jump_to_finding(table_node: vtkMRMLTableNode, row: int) -> tuple[float, floa
             slicer.vtkMRMLSliceNode.JumpAllSlices(table_node.GetScene(), *center, jump)
             return tuple(center)
     return None
+
+
+def finding_position(
+    volume_node: vtkMRMLScalarVolumeNode, study: Study, finding: Finding
+) -> tuple[float, float, float]:
+    """Where the middle of a finding's box lies, world RAS mm, with the transforms of the volume that was analysed."""
+    center, _ = _Frame.of(study.image, volume_node).to_node(finding.box)
+    world = [0.0, 0.0, 0.0]
+    volume_node.TransformPointToWorld(center.tolist(), world)
+    return tuple(world)
 
 
 def study_from_nodes(
@@ -792,6 +823,11 @@ def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: 
             _open_at_finding(scene, study, volume)
         else:
             _open_in_red_view(scene, volume)
+        if study.activation is not None:
+            from .activation import PERCENT
+            from .mrml_overlay import add_map, show_over
+
+            show_over(volume, add_map(scene, study.activation, volume, "activation", PERCENT))
         return save_scene(scene, path)
 
 
@@ -1028,7 +1064,7 @@ def _save_undo_state(scene: Any) -> None:
         scene.SaveStateForUndo()
 
 
-def _place_beside(scene: Any, node: Any, volume_node: Any) -> None:
+def place_beside(scene: Any, node: Any, volume_node: Any) -> None:
     """Under the volume's transform, and beside the volume in the data tree."""
     if node.IsA("vtkMRMLTransformableNode"):
         node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())

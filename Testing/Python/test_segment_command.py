@@ -47,23 +47,10 @@ def volume(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A real network, as small as can be, with the weights that training begins with."""
-    torch = pytest.importorskip("torch")
-    from BreastUSAILib.models.folder import save_model
-    from BreastUSAILib.networks.vnet import VNet
+    pytest.importorskip("torch")
+    from small_models import outliner_folder
 
-    torch.manual_seed(0)
-    arguments = {
-        "channels": [2, 2, 4, 4, 4], "convolutions": [1, 1, 1, 1, 1], "full_ends": False, "normalisation": "group",
-        "branch": "none", "opinion": None, "iterative": False,
-    }  # fmt: skip
-    network = VNet(**arguments)
-    config = {
-        "id": "small-joint", "version": "1", "task": "segment-3d", "network": "vnet.VNet", "arguments": arguments,
-        "preprocessing": {"dimension": 3, "shape": [32, 32, 32], "finest": 0.4, "coarsest": 1.5, "margin": 1.8},
-        "postprocessing": {"threshold": 0.3, "iterations": 1},
-    }  # fmt: skip
-    return save_model(tmp_path_factory.mktemp("models") / "joint", network, config)
+    return outliner_folder(tmp_path_factory.mktemp("models") / "joint")
 
 
 # --- where -----------------------------------------------------------------------------------------------------------

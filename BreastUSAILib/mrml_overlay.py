@@ -1,0 +1,92 @@
+"""Maps over images in a scene: where a network looked, as a volume in colours, over the image in slice views.
+
+Beside `mrml`, which makes the other nodes. A map lies on the grid of its image and under its transform, so it stays with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from . import mrml
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLColorTableNode, vtkMRMLScalarVolumeNode, vtkMRMLScene
+
+OPACITY = 0.3
+COLORS = "BreastUSAI map colours"
+MAP_OF = "BreastUSAIMapOf"  # node reference from a map to its image
+_STEPS = 256
+# As in the reports (`grade_report`): violet, red, orange, yellow, of rising lightness.
+_ANCHORS = np.array([(31, 12, 72), (137, 34, 106), (227, 89, 51), (249, 201, 50), (252, 255, 164)], float) / 255
+
+
+def color_node(scene: vtkMRMLScene) -> vtkMRMLColorTableNode:
+    """The scene's colour table for maps, made where there is none."""
+    found = scene.GetFirstNodeByName(COLORS)
+    if found is not None:
+        return found
+    node = scene.CreateNodeByClass("vtkMRMLColorTableNode")
+    node.UnRegister(None)
+    node.SetTypeToUser()
+    node.SetName(COLORS)
+    node.SetNumberOfColors(_STEPS)
+    places = np.linspace(0, 1, len(_ANCHORS))
+    for index, at in enumerate(np.linspace(0, 1, _STEPS)):
+        color = [float(np.interp(at, places, _ANCHORS[:, c])) for c in range(3)]
+        node.SetColor(index, f"{100 * at:.0f} %", *color, 1.0)
+    return scene.AddNode(node)
+
+
+def add_map(
+    scene: vtkMRMLScene, image: sitk.Image, volume_node: vtkMRMLScalarVolumeNode, name: str, greatest: float
+) -> vtkMRMLScalarVolumeNode:
+    """A map as a volume in colours, transparent where it is 0.
+
+    Parameters
+    ----------
+    image : on the grid of the image in `volume_node`.
+    name : what follows the image's name in the node's.
+    greatest : value of the last colour.
+
+    Raises
+    ------
+    DataError : the map is of another size than the image.
+    """
+    node = mrml.add_volume_beside(scene, image, volume_node, f"{volume_node.GetName()} {name}")
+    node.SetNodeReferenceID(MAP_OF, volume_node.GetID())
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID(color_node(scene).GetID())
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(0.0, greatest)
+    display.SetThreshold(greatest / _STEPS, greatest)
+    display.SetApplyThreshold(True)
+    return node
+
+
+def show_over(
+    volume_node: vtkMRMLScalarVolumeNode, map_node: vtkMRMLScalarVolumeNode | None, opacity: float = OPACITY
+) -> int:
+    """Let the slice views that show an image show a map over it, or no map of it any more (None); the number of these views."""
+    scene = volume_node.GetScene()
+    shown = 0
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+        view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+        if view.GetBackgroundVolumeID() != volume_node.GetID():
+            continue
+        over = view.GetForegroundVolumeID()
+        ours = over is not None and is_map_of(scene.GetNodeByID(over), volume_node)
+        if map_node is not None:
+            view.SetForegroundVolumeID(map_node.GetID())
+            view.SetForegroundOpacity(opacity)
+            shown += 1
+        elif ours:
+            view.SetForegroundVolumeID(None)
+    return shown
+
+
+def is_map_of(node: Any, volume_node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a node is a map of this image (`add_map`)."""
+    return node is not None and node.GetNodeReferenceID(MAP_OF) == volume_node.GetID()
