@@ -1,8 +1,9 @@
 """Takes the place of ``python -m BreastUSAILib.cli`` in tests of the module: same arguments, same progress, same files.
 
 It outlines what is darker than half the mean, which is enough to see nodes come and go; ``detect`` finds two boxes
-there, ``segment`` outlines what is dark in each box or about each point. An option chooses a behaviour, the threshold or, of
-``detect``, the name of the model's folder: 0.11 crashes, 0.12 fails, 0.13 goes on until it is ended, 0.14 finds nothing.
+there, and so does ``run`` in volumes, graded, and outlined with --segment-3d-model; ``segment`` outlines what is dark in each box or
+about each point. An option chooses a behaviour, the threshold or else the name of the model's folder: 0.11 crashes, 0.12 fails, 0.13
+goes on until it is ended, 0.14 finds nothing.
 """
 
 import json
@@ -23,7 +24,8 @@ def progress(fraction, message):
 
 
 detecting = sys.argv[1] == "detect"
-behaviour = Path(option("--model", "")).name if detecting else option("--threshold")
+models = Path(option("--model") or option("--detect-model") or "").name
+behaviour = models if detecting else option("--threshold") or models
 progress(0.1, "loading the model")
 print("arguments:", " ".join(a for a in sys.argv[1:] if os.sep + "BreastUSAI-" not in a), flush=True)
 print("Results:", option("--output"), flush=True)
@@ -80,6 +82,25 @@ if sys.argv[1] == "segment":
     progress(1.0, "done")
     raise SystemExit(0)
 flat = as_2d(loaded.image)
+if flat is None:
+    dark = loaded.image < 0.5 * float(sitk.GetArrayViewFromImage(loaded.image).mean())
+    pieces = sitk.RelabelComponent(sitk.ConnectedComponent(dark), sortByObjectSize=True)
+    findings = []
+    for i, score, malignancy in ((1, 0.9, 0.2), (2, 0.6, 0.8)):
+        mask = sitk.Cast(pieces == i, sitk.sitkUInt8)
+        voxels = int(sitk.GetArrayViewFromImage(mask).sum())
+        box = box_of_mask(mask)
+        outlined = {"mask": mask, "label": i} if option("--segment-3d-model") else {}
+        figures = {f"{n}_mm": v for n, v in zip(("width", "height", "length"), box.size, strict=True)}
+        if outlined:
+            figures["volume_ml"] = voxels * float(np.prod(mask.GetSpacing())) / 1000
+        birads = {"3": 0.1, "4A": 0.2, "4B": 0.4, "4C": 0.2, "5": 0.1}
+        findings.append(Finding(f"L{i}", box, score, malignancy, birads=birads, measurements=figures, **outlined))
+    info = ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known)
+    study = Study(info, () if behaviour == "0.14" else tuple(findings), provenance={"notes": ["searched in one piece"]})
+    write_study(study, Path(option("--output")) / loaded.path.stem)
+    progress(1.0, "done")
+    raise SystemExit(0)
 values = sitk.GetArrayFromImage(flat)
 mask = sitk.GetImageFromArray((values < 0.5 * values.mean()).astype(np.uint8))
 mask.CopyInformation(flat)

@@ -62,7 +62,10 @@ for _module in (QtCore, QtGui, QtWidgets):
     for _class in vars(_module).values():
         if isinstance(_class, type) and issubclass(_class, QtCore.QObject):
             _attributes(_class)
-for _class in (QtCore.QTimer, QtWidgets.QApplication, QtWidgets.QPushButton, QtWidgets.QComboBox):
+for _class in (
+    *(QtCore.QTimer, QtGui.QShortcut, QtWidgets.QApplication, QtWidgets.QPushButton, QtWidgets.QComboBox),
+    *(QtWidgets.QLineEdit, QtWidgets.QListWidget, QtWidgets.QTableWidget),
+):
     _connections(_class)
 QtCore.QObject.name = property(lambda self: _get(self, "objectName"), lambda self, v: _set(self, "objectName", v))
 QtCore.QObject.className = lambda self: self.metaObject().className()
@@ -88,6 +91,7 @@ class QUiLoader:
             "bool": lambda e: e.text == "true",
             "number": lambda e: int(e.text),
             "double": lambda e: float(e.text),
+            "size": lambda e: QtCore.QSize(*(int(x.text) for x in e)),
             "stringlist": lambda e: [x.text for x in e],
         }
         return readers[value.tag](value) if value.tag in readers else None

@@ -1,0 +1,53 @@
+"""BreastUSAI Workup: the panel and the Logic.
+
+They run on the STAND-IN for Slicer's GUI side (slicer_standin) with the real scene below, and in a real Slicer through
+run_in_slicer.py; the child process is standin_cli.py, and the real command line in the self-test.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from panel_on_standin import case_names, picture, run_case
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+
+HERE = Path(__file__).resolve().parent
+MODULE = HERE.parents[1] / "BreastUSAI" / "BreastUSAIWorkup" / "BreastUSAIWorkup.py"
+CASES = "workup_widget_cases"
+
+
+@pytest.fixture(scope="module")
+def standin():
+    from slicer_standin import slicer_application
+
+    with slicer_application(MODULE) as slicer:
+        yield slicer, importlib.import_module(CASES)
+    sys.modules.pop(CASES, None)
+
+
+@pytest.mark.parametrize("name", case_names(CASES))
+def test_on_the_standin(standin, name):
+    run_case(standin[1], name)
+
+
+def test_a_picture_of_the_panel(standin, tmp_path):
+    slicer, cases = standin
+    case = cases.PanelCase()
+    case.setUp()
+    try:
+        case.choose(cases.volume("left AP"), cases.volume("left LAT"), outlines=True)
+        case.apply()
+        case.pick(0)
+        case.panel.onAccept()
+        case.panel.ui.noteEdit.text = "biopsy advised"
+        case.panel.onNote()
+        case.pick(3)
+        case.panel.onReject()
+        picture(case.panel, slicer, "BreastUSAIWorkup", tmp_path)
+    finally:
+        case.tearDown()

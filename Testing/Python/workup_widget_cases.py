@@ -1,0 +1,654 @@
+"""The panel of BreastUSAI Workup: cases that run on the stand-in (test_module_workup.py) and in a real Slicer
+(run_in_slicer.py). They use nothing that one of the two does not have.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import BreastUSAIWorkup as module
+import numpy as np
+import panel_cases
+import qt
+import SimpleITK as sitk
+import slicer
+from panel_cases import STANDIN_CLI, count
+
+from BreastUSAILib import mrml, mrml_workup
+from BreastUSAILib.child_workup import ChildWorkup
+from BreastUSAILib.review import ACCEPTED, NONE, REJECTED, Review
+
+SPACING = (0.8, 0.9, 1.1)
+
+
+def image(name="picture", known=True, at=(30, 25)):
+    """A volume node of one slice with a dark ellipse in a bright image."""
+    y, x = np.mgrid[:60, :80]
+    dark = ((x - at[0]) / 15.0) ** 2 + ((y - at[1]) / 8.0) ** 2 < 1
+    picture = sitk.GetImageFromArray(np.where(dark, 20, 200).astype(np.uint8)[None])
+    picture.SetSpacing((0.1, 0.1, 1.0) if known else (1.0, 1.0, 1.0))
+    return mrml.add_volume(slicer.mrmlScene, picture, name, known)
+
+
+def volume(name="case 1", size=(40, 20, 30)):
+    """A volume node, bright with two dark boxes: voxels 5 to 14, 4 to 11, 6 to 17, and 25 to 29, 5 to 9, 20 to 24."""
+    voxels = np.full(size[::-1], 200, np.uint8)
+    voxels[6:18, 4:12, 5:15] = 20
+    voxels[20:25, 5:10, 25:30] = 20
+    made = sitk.GetImageFromArray(voxels)
+    made.SetSpacing(SPACING)
+    return mrml.add_volume(slicer.mrmlScene, made, name)
+
+
+def center(first, last):
+    """World RAS of the middle of some voxels of `volume`."""
+    lps = [(a + b) / 2 * s for a, b, s in zip(first, last, SPACING, strict=True)]
+    return [-lps[0], -lps[1], lps[2]]
+
+
+FIRST, SECOND = center((5, 4, 6), (14, 11, 17)), center((25, 5, 20), (29, 9, 24))
+
+
+class PanelCase(panel_cases.PanelCase):
+    widget = module.BreastUSAIWorkupWidget
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp())
+        super().setUp()
+
+    def tearDown(self):
+        super().tearDown()
+        shutil.rmtree(self.folder)
+
+    def logic(self):
+        return module.BreastUSAIWorkupLogic(childWorkup=functools.partial(ChildWorkup, command=STANDIN_CLI))
+
+    def model(self, behaviour="mine"):
+        folder = self.folder / behaviour
+        folder.mkdir(exist_ok=True)
+        return str(folder)
+
+    def choose(self, node, *others, outlines=False):
+        """An image, and others with it; volumes get the models that they need."""
+        parameters = self.panel._parameterNode
+        parameters.detectFolder = self.model()
+        parameters.outlineFolder = self.model() if outlines else ""
+        parameters.inputVolume = node
+        for other in others:
+            mrml_workup.set_further_image(parameters.parameterNode, other, True)
+        self.panel.updatePanel()
+        return node
+
+    def ids(self):
+        return [row.finding.id for row in self.panel.findings.rows]
+
+    def cell(self, row, title):
+        table = self.panel.ui.findingsTable
+        titles = [table.horizontalHeaderItem(i).text() for i in range(table.columnCount)]
+        return table.item(row, titles.index(title)).text() if title in titles else None
+
+    def pick(self, row):
+        """As a click does it."""
+        self.panel.ui.findingsTable.setCurrentCell(row, 0)
+
+    def shown(self, node):
+        return mrml_workup.workup_of(node)
+
+    def export(self):
+        self.panel._parameterNode.reportFolder = str(self.folder / "reports")
+        self.panel.ui.exportButton.click()
+        self.until(lambda: self.panel._export is None)
+
+    def views(self):
+        """Slice views of slicer-core, as the application has them."""
+        scene = slicer.mrmlScene
+        found = [scene.GetNthNodeByClass(i, "vtkMRMLSliceNode") for i in range(count("Slice"))]
+        for name in ("Red", "Green", "Yellow") if not found else ():
+            view = slicer.vtkMRMLSliceNode()
+            view.SetSingletonTag(name)
+            view.SetLayoutName(name)
+            found.append(scene.AddNode(view))
+            composite = slicer.vtkMRMLSliceCompositeNode()
+            composite.SetSingletonTag(name)
+            scene.AddNode(composite)
+        return found
+
+    def camera(self):
+        found = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCameraNode")
+        return found or slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCameraNode", "camera")
+
+
+class Binding(PanelCase):
+    def test_the_panel_shows_the_parameters_and_writes_them(self):
+        ui, parameters = self.panel.ui, self.panel._parameterNode
+        node = image()
+        parameters.inputVolume = node
+        parameters.allLesions = True
+        parameters.device = module.Device.CPU
+        parameters.breast = module.Breast.LEFT
+        for name in module.BreastUSAIWorkupWidget.folders:
+            setattr(parameters, name, f"/models/{name}")
+            self.assertEqual(getattr(ui, f"{name}Edit").currentPath, f"/models/{name}")
+        self.assertIs(ui.inputSelector.currentNode(), node)
+        self.assertTrue(ui.allLesionsCheckBox.checked)
+        self.assertEqual((ui.deviceComboBox.currentText, ui.breastComboBox.currentText), ("CPU", "left"))
+        options = self.panel.logic.options(parameters)
+        self.assertEqual((options.model, options.device, options.lesions), ("/models/modelFolder", "cpu", "all"))
+        self.assertEqual((options.detection.model, options.detection.classifier), ("/models/detectFolder", "/models/classifierFolder"))
+        self.assertEqual(options.segmentation.model, "/models/outlineFolder")
+        graders = (options.grading.gcnn, options.grading.mtnet, options.grading.snnet)
+        self.assertEqual(graders, ("/models/gcnnFolder", "/models/mtnetFolder", "/models/snnetFolder"))
+
+        ui.allLesionsCheckBox.checked = False
+        ui.breastComboBox.currentIndex = 1
+        ui.gcnnFolderEdit.currentPath = ""
+        ui.pixelSpacingSpinBox.value = 0.07
+        self.assertEqual((parameters.allLesions, parameters.breast), (False, module.Breast.RIGHT))
+        self.assertAlmostEqual(parameters.pixelSpacing, 0.07)
+        self.assertIsNone(self.panel.logic.options(parameters).grading.gcnn)
+
+    def test_every_parameter_has_its_widget(self):
+        bound = {w.property("SlicerParameterName") for w in vars(self.panel.ui).values()} - {None, ""}
+        own = {"model", *module.BreastUSAIWorkupWidget.folders}
+        hints = set(module.BreastUSAIWorkupParameterNode.__annotations__)
+        self.assertEqual(bound | own, hints)
+        for name in own - {"model"}:
+            self.assertTrue(hasattr(self.panel.ui, f"{name}Edit"))
+
+    def test_every_widget_that_a_person_uses_has_a_tool_tip(self):
+        self.panel._parameterNode.inputVolume = image()
+        for name, widget in vars(self.panel.ui).items():
+            if name.endswith(("Button", "Selector", "Edit", "SpinBox", "CheckBox", "ComboBox", "List", "Table")):
+                if not name.endswith(("CollapsibleButton", "logTextEdit")):
+                    self.assertTrue(widget.toolTip, name)
+
+    def test_the_keys_are_named_where_the_buttons_are(self):
+        for button, key in (("nextButton", "Ctrl+Down"), ("acceptButton", "Ctrl+Shift+A")):
+            self.assertIn(key, getattr(self.panel.ui, button).toolTip)
+
+
+class Enabling(PanelCase):
+    def test_without_an_image_it_waits(self):
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.assertIn("Choose", self.panel.ui.applyButton.toolTip)
+        for name in ("exportButton", "openReportButton", "nextButton", "acceptButton", "noteEdit", "editBoxButton"):
+            self.assertFalse(getattr(self.panel.ui, name).enabled, name)
+
+    def test_an_image_is_enough_and_a_volume_needs_a_detection_model(self):
+        parameters = self.panel._parameterNode
+        parameters.inputVolume = image()
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+        from BreastUSAILib.models import catalog
+
+        parameters.inputVolume = volume()
+        if not catalog.ships("detect"):
+            self.assertFalse(self.panel.ui.applyButton.enabled)
+            self.assertIn("detection", self.panel.ui.statusLabel.text.lower())
+        self.panel.ui.detectFolderEdit.currentPath = self.model()
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+
+    def test_a_further_view_that_cannot_be_worked_up_is_named(self):
+        self.choose(image())
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+        void = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "void")
+        mrml_workup.set_further_image(self.panel._parameterNode.parameterNode, void, True)
+        self.panel.updatePanel()
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.assertIn("void holds no", self.panel.ui.statusLabel.text)
+
+    def test_other_images_of_the_scene_are_offered_and_follow_it(self):
+        views = self.panel.ui.viewsList
+        main = self.choose(image("main"))
+        self.assertTrue(views.isHidden())
+        other = image("other")
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+        self.assertEqual([views.item(i).text() for i in range(views.count)], ["other"])
+        self.assertFalse(views.isHidden())
+        views.item(0).setCheckState(qt.Qt.Checked)
+        self.assertEqual(self.panel.logic.images(self.panel._parameterNode), [main, other])
+        views.item(0).setCheckState(qt.Qt.Unchecked)
+        self.assertEqual(self.panel.logic.images(self.panel._parameterNode), [main])
+        slicer.mrmlScene.RemoveNode(other)
+        self.assertTrue(views.isHidden())
+
+
+class Running(PanelCase):
+    def test_an_image_is_worked_up_and_shown(self):
+        node = self.choose(image())
+        self.apply(wait=False)
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        self.assertTrue(self.panel.ui.cancelButton.enabled)
+        self.until(lambda: self.panel._job is None)
+        self.assertEqual(self.errors, [])
+        self.assertTrue(self.panel.ui.statusLabel.text.startswith("1 lesion found."))
+        self.assertEqual((self.panel.ui.progressBar.value, self.ids()), (100, ["L1"]))
+        self.assertEqual((self.cell(0, "Score"), self.cell(0, "Image"), self.cell(0, "Malignant")), ("90%", None, None))
+        self.assertIs(mrml_workup.image_of(self.shown(node)), node)
+        self.assertEqual(self.panel.findings.current().finding.id, "L1")  # the first is gone to at once
+        self.assertTrue(self.panel.ui.exportButton.enabled)
+
+    def test_findings_of_a_volume_are_sorted_by_suspicion(self):
+        self.choose(volume())
+        self.apply()
+        self.assertEqual((self.errors, self.ids()), ([], ["L2", "L1"]))  # 0.6 x 0.8 before 0.9 x 0.2
+        self.assertEqual((self.cell(0, "Malignant"), self.cell(0, "BI-RADS")), ("80%", "4B (40%)"))
+        self.assertEqual((self.cell(0, "Diameters"), self.cell(0, "Volume")), ("4.0 × 4.5 × 5.5 mm", None))
+        self.assertFalse(self.panel.ui.editOutlineButton.enabled)
+        self.assertEqual((count("Segmentation"), count("MarkupsROI")), (0, 2))
+
+    def test_outlines_of_a_volume_come_as_segments(self):
+        node = self.choose(volume(), outlines=True)
+        self.apply()
+        self.assertEqual((self.errors, count("Segmentation"), self.ids()), ([], 1, ["L2", "L1"]))
+        self.assertEqual(self.cell(1, "Volume"), "0.76 ml")
+        self.assertTrue(self.panel.ui.editOutlineButton.enabled)
+        self.assertTrue(self.shown(node).IsA("vtkMRMLSegmentationNode"))
+
+    def test_several_views_stand_in_one_list_and_one_failure_leaves_the_others(self):
+        first = self.choose(image("left"), image("right", at=(45, 30)), volume("sweep"))
+        self.apply()
+        self.assertEqual(self.errors, [])
+        rows = self.panel.findings.rows
+        self.assertEqual({(r.image, r.finding.id) for r in rows}, {("left", "L1"), ("right", "L1"), ("sweep", "L1"), ("sweep", "L2")})
+        self.assertIn("left: 1 lesion found.", self.panel.ui.statusLabel.text)
+        self.assertEqual(self.cell(0, "Image"), rows[0].image)
+        # Now the volume's model is broken: it keeps what it had, the images are done again.
+        before = self.shown(first).GetMTime()
+        self.panel._parameterNode.detectFolder = self.model("0.12")
+        self.apply()
+        self.assertEqual(len(self.errors), 1)
+        self.assertIn("the model is broken", self.errors[0])
+        self.assertGreater(self.shown(first).GetMTime(), before)
+        self.assertEqual(len(self.panel.findings.rows), 4)
+
+    def test_options_reach_the_command_line(self):
+        self.choose(volume(), outlines=True)
+        self.panel._parameterNode.device = module.Device.CPU
+        self.panel._parameterNode.gcnnFolder = "/models/grades"
+        self.apply()
+        log = self.panel.ui.logTextEdit.plainText
+        for part in ("arguments: run", "--device cpu", f"--detect-model {self.model()}", f"--segment-3d-model {self.model()}"):
+            self.assertIn(part, log)
+        self.assertIn("/models/grades", log)
+
+    def test_nothing_found_is_an_ordinary_result(self):
+        node = self.choose(image())
+        self.panel._parameterNode.modelFolder = self.model("0.14")
+        self.apply()
+        self.assertEqual((self.errors, self.ids()), ([], []))
+        self.assertTrue(self.panel.ui.statusLabel.text.startswith("No lesion found."))
+        self.assertIsNotNone(self.shown(node))
+        self.assertTrue(self.panel.ui.exportButton.enabled)
+
+    def test_cancel_ends_it_within_a_second_and_changes_nothing(self):
+        self.choose(image())
+        self.panel._parameterNode.modelFolder = self.model("0.13")
+        self.apply(wait=False)
+        self.until(lambda: "arguments" in self.panel.ui.logTextEdit.plainText)
+        process = self.panel._job._child._child._process
+        self.panel.ui.cancelButton.click()
+        self.assertEqual(self.panel.ui.statusLabel.text, "Cancelled.")
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+        self.until(lambda: process.poll() is not None, timeout=5)
+        self.assertEqual((count("Segmentation"), self.errors), (0, []))
+
+    def test_cancel_between_two_images_keeps_the_finished_one(self):
+        self.choose(image("first"), volume("second"))
+        self.panel._parameterNode.detectFolder = self.model("0.13")
+        self.apply(wait=False)
+        self.until(lambda: self.panel._job is not None and "--detect-model" in self.panel.ui.logTextEdit.plainText and self.ids())
+        self.until(lambda: self.panel.ui.logTextEdit.plainText.count("arguments") == 2)
+        self.panel.ui.cancelButton.click()
+        self.assertEqual((self.ids(), self.errors), (["L1"], []))
+
+    def test_cancel_while_the_pixels_are_written_starts_no_child(self):
+        self.choose(image())
+        self.apply(wait=False)
+        job = self.panel._job
+        self.panel.ui.cancelButton.click()
+        preparing = job._preparing
+        if preparing is not None:
+            self.until(preparing.poll)
+            child = preparing.result()
+            self.until(lambda: child._child._process.poll() is not None, timeout=10)
+        self.assertEqual((count("Segmentation"), self.panel._job), (0, None))
+
+    def test_a_crash_and_a_failure_are_one_message_each(self):
+        for behaviour, words in (("0.11", "analysis process"), ("0.12", "the model is broken; choose another one.")):
+            self.errors.clear()
+            self.choose(image())
+            self.panel._parameterNode.modelFolder = self.model(behaviour)
+            self.apply()
+            self.assertEqual(len(self.errors), 1)
+            self.assertIn(words, self.errors[0])
+            self.assertEqual(count("Segmentation"), 0)
+
+    def test_the_image_may_be_removed_meanwhile(self):
+        node = self.choose(image())
+        self.apply(wait=False)
+        slicer.mrmlScene.RemoveNode(node)
+        self.until(lambda: self.panel._job is None)
+        self.assertEqual(len(self.errors), 1)
+        self.assertIn("removed from the scene", self.errors[0])
+
+    def test_an_unknown_spacing_gives_pixels_and_a_given_one_millimetres(self):
+        node = self.choose(image(known=False))
+        self.apply()
+        self.assertFalse(mrml.spacing_known(node))
+        self.panel.ui.pixelSpacingSpinBox.value = 0.2
+        self.apply()
+        self.assertEqual((mrml.spacing_by_user(node), self.errors), (0.2, []))
+
+    def test_the_window_stays_live(self):
+        """The event loop answers while images are written, worked up, and read."""
+        self.choose(image(), volume("sweep"), outlines=True)
+        self.apply(wait=False)
+        worst, last = 0.0, time.perf_counter()
+        while self.panel._job is not None and not self.panel._job.outcomes:
+            slicer.app.processEvents()
+            now = time.perf_counter()
+            worst, last = max(worst, now - last), now
+            time.sleep(0.005)
+        self.until(lambda: self.panel._job is None)
+        # No limit in seconds: this machine may be busy. A child takes longer than the longest pause by far.
+        self.assertLess(worst, 0.5)
+
+
+class Going(PanelCase):
+    def setUp(self):
+        super().setUp()
+        self.sliceViews = self.views()
+        self.camera()
+
+    def test_a_click_takes_all_views_to_the_finding(self):
+        node = self.choose(volume())
+        self.apply()
+        for row, expected in ((1, FIRST), (0, SECOND), (1, FIRST)):
+            self.pick(row)
+            for view in self.sliceViews:
+                matrix = view.GetSliceToRAS()
+                np.testing.assert_allclose([matrix.GetElement(i, 3) for i in range(3)], expected, atol=1e-4)
+            np.testing.assert_allclose(self.camera().GetFocalPoint(), expected, atol=1e-4)
+        composites = [slicer.mrmlScene.GetNthNodeByClass(i, "vtkMRMLSliceCompositeNode") for i in range(count("SliceComposite"))]
+        self.assertEqual({c.GetBackgroundVolumeID() for c in composites}, {node.GetID()})
+
+    def test_parent_transforms_count(self):
+        import vtk
+
+        node = self.choose(volume())
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+        matrix = vtk.vtkMatrix4x4()
+        for row, value in enumerate((10.0, -20.0, 30.0)):
+            matrix.SetElement(row, 3, value)
+        transform.SetMatrixTransformToParent(matrix)
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        self.apply()
+        self.pick(1)
+        expected = np.add(FIRST, (10.0, -20.0, 30.0))
+        np.testing.assert_allclose(self.camera().GetFocalPoint(), expected, atol=1e-4)
+
+    def test_the_chosen_finding_stands_out(self):
+        node = self.choose(volume(), outlines=True)
+        self.apply()
+        parts = mrml.parts_of(self.shown(node))
+        display = self.shown(node).GetDisplayNode()
+        for row, (chosen, other) in ((0, ("L2", "L1")), (1, ("L1", "L2"))):
+            self.pick(row)
+            fill = {f: display.GetSegmentOpacity2DFill(s) for f, s in parts.segments.items()}
+            self.assertGreater(fill[chosen], fill[other])
+            self.assertGreater(parts.boxes[chosen].GetDisplayNode().GetOpacity(), parts.boxes[other].GetDisplayNode().GetOpacity())
+
+    def test_keys_go_through_the_list_and_round(self):
+        self.choose(volume())
+        self.apply()
+        seen = []
+        for slot in (self.panel.onNext, self.panel.onNext, self.panel.onPrevious):
+            slot()
+            seen.append(self.panel.findings.current().finding.id)
+        self.assertEqual(seen, ["L1", "L2", "L1"])
+        self.panel.exit()
+        self.assertTrue(all(not s.enabled for s in self.panel._shortcuts))
+        self.panel.enter()
+        self.assertTrue(all(s.enabled for s in self.panel._shortcuts))
+        self.assertEqual(len(self.panel._shortcuts), 4)
+
+    def test_a_finding_of_another_view_brings_its_image(self):
+        self.choose(image("picture"), volume("sweep"))
+        self.apply()
+        for row, found in enumerate(self.panel.findings.rows):
+            self.pick(row)
+            composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+            shown = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID())
+            self.assertEqual(shown.GetName(), found.image)
+
+    def test_a_finding_whose_nodes_were_deleted_leaves_the_list(self):
+        node = self.choose(volume())
+        self.apply()
+        slicer.mrmlScene.RemoveNode(mrml.parts_of(self.shown(node)).boxes["L1"])
+        self.panel.showFindings()
+        self.assertEqual(self.ids(), ["L2"])
+
+    def test_clock_positions_where_the_nipple_was_placed(self):
+        self.choose(volume())
+        self.apply()
+        self.assertIsNone(self.cell(0, "Clock"))
+        nipple = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "nipple")
+        nipple.AddControlPoint(SECOND[0] + 30, 0.0, SECOND[2])  # the finding lies 30 mm to the patient's left
+        self.panel._parameterNode.nipple = nipple
+        self.assertIn("laterality", self.panel.ui.clockLabel.text)
+        self.panel._parameterNode.breast = module.Breast.LEFT
+        self.assertEqual((self.cell(0, "Clock"), self.panel.ui.clockLabel.text), ("3 h, 30 mm", ""))
+
+
+class Judging(PanelCase):
+    def test_verdicts_and_notes_are_kept_with_the_result(self):
+        node = self.choose(volume())
+        self.apply()
+        self.pick(0)
+        self.panel.ui.acceptButton.click()
+        self.assertEqual(mrml_workup.reviews_of(self.shown(node)), {"L2": Review(ACCEPTED)})
+        self.panel.ui.noteEdit.text = "looks like <scar> & more"
+        self.panel.onNote()
+        self.pick(1)
+        self.assertEqual((self.panel.ui.noteEdit.text, self.panel.ui.acceptButton.checked), ("", False))
+        self.panel.ui.rejectButton.click()
+        expected = {"L2": Review(ACCEPTED, "looks like <scar> & more"), "L1": Review(REJECTED)}
+        self.assertEqual(mrml_workup.reviews_of(self.shown(node)), expected)
+        self.assertEqual((self.cell(0, "Verdict"), self.cell(1, "Verdict")), ("✓ accepted", "✗ rejected"))
+        self.assertEqual(self.cell(0, "Note"), "looks like <scar> & more")
+        self.assertTrue(self.panel.ui.findingsTable.item(1, 0).font().strikeOut())
+        self.panel.ui.rejectButton.click()  # taken back
+        self.assertEqual(mrml_workup.reviews_of(self.shown(node))["L2"].verdict, ACCEPTED)
+        self.assertEqual(self.panel.findings.rows[1].review.verdict, NONE)
+
+    def test_a_script_may_judge_and_the_list_follows(self):
+        node = self.choose(image())
+        self.apply()
+        mrml_workup.set_review(self.shown(node), "L1", Review(REJECTED, "artefact"))
+        self.assertEqual((self.cell(0, "Verdict"), self.cell(0, "Note")), ("✗ rejected", "artefact"))
+
+    def test_a_second_run_keeps_what_was_said_of_the_same_lesions(self):
+        node = self.choose(volume())
+        self.apply()
+        for row, verdict in ((0, self.panel.onAccept), (1, self.panel.onReject)):
+            self.pick(row)
+            verdict()
+        self.apply()
+        said = {i: r.verdict for i, r in mrml_workup.reviews_of(self.shown(node)).items()}
+        self.assertEqual((said, count("Table"), count("MarkupsROI")), ({"L1": REJECTED, "L2": ACCEPTED}, 1, 2))
+        # And once there are outlines, in place of the table there is a segmentation.
+        self.panel._parameterNode.outlineFolder = self.model()
+        self.apply()
+        said = {i: r.verdict for i, r in mrml_workup.reviews_of(self.shown(node)).items()}
+        self.assertEqual((said, count("Table"), count("Segmentation"), count("MarkupsROI")), ({"L1": REJECTED, "L2": ACCEPTED}, 1, 1, 2))
+
+    def test_the_box_is_dragged_when_asked_for(self):
+        node = self.choose(volume())
+        self.apply()
+        self.pick(0)
+        box = mrml.parts_of(self.shown(node)).boxes["L2"]
+        self.assertFalse(box.GetDisplayNode().GetHandlesInteractive())
+        self.panel.ui.editBoxButton.click()
+        self.assertTrue(box.GetDisplayNode().GetHandlesInteractive())
+        self.assertTrue(self.panel.ui.editBoxButton.checked)
+        self.panel.ui.editBoxButton.click()
+        self.assertFalse(box.GetDisplayNode().GetHandlesInteractive())
+
+
+class Reporting(PanelCase):
+    def test_the_report_says_what_was_said_and_measures_what_was_edited(self):
+        node = self.choose(volume(), outlines=True)
+        self.apply()
+        self.pick(0)
+        self.panel.onAccept()
+        self.panel.ui.noteEdit.text = "biopsy"
+        self.panel.onNote()
+        shown = self.shown(node)
+        segment = mrml.parts_of(shown).segments["L2"]
+        # The outline loses its last slice of 5 x 5 voxels.
+        voxels = slicer.vtkOrientedImageData()
+        shown.GetBinaryLabelmapRepresentation(segment, voxels)
+        from vtk.util.numpy_support import vtk_to_numpy
+
+        array = vtk_to_numpy(voxels.GetPointData().GetScalars()).reshape(voxels.GetDimensions()[::-1])
+        index = np.argwhere(array == array.max())
+        array[index[:, 0].max()][array[index[:, 0].max()] == array.max()] = 0
+        shown.SetBinaryLabelmapToSegment(voxels, segment) if hasattr(shown, "SetBinaryLabelmapToSegment") else None
+        labelmap = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+        shown.GetSegmentation().GetSegment(segment).RemoveRepresentation(labelmap)
+        shown.GetSegmentation().GetSegment(segment).AddRepresentation(labelmap, voxels)
+        shown.GetSegmentation().GetSegment(segment).SetLabelValue(int(array.max()))
+        self.pick(1)
+        self.panel.onReject()
+        self.export()
+        self.assertEqual(self.errors, [])
+        folder = self.folder / "reports" / "case_1"
+        self.assertEqual(self.panel._report, folder / "report.html")
+        self.assertTrue(self.panel.ui.openReportButton.enabled)
+        study = json.loads((folder / "study.json").read_text())
+        self.assertEqual([f["id"] for f in study["findings"]], ["L2"])
+        finding = study["findings"][0]
+        self.assertAlmostEqual(finding["measurements"]["volume_ml"], 100 * np.prod(SPACING) / 1000, places=6)
+        self.assertIn("Accepted by the reader: biopsy.", finding["notes"])
+        self.assertTrue(any("edited by a person" in note for note in finding["notes"]))
+        self.assertTrue(any(note.startswith("L1 (score 0.90) was rejected") for note in study["provenance"]["notes"]))
+        self.assertEqual(study["provenance"]["reviews"]["L1"]["verdict"], REJECTED)
+        html = (folder / "report.html").read_text()
+        self.assertIn("biopsy", html)
+        self.assertIn("was rejected by the reader", html)
+        with (folder / "findings.csv").open(newline="") as stream:
+            self.assertEqual(len(list(csv.DictReader(stream))), 1)
+        self.assertTrue((folder / "lesions.seg.nrrd").is_file())
+
+    def test_a_report_of_each_image(self):
+        self.choose(image("a/b"), image("a?b"))
+        self.apply()
+        self.export()
+        self.assertEqual(self.errors, [])
+        names = sorted(p.parent.name for p in (self.folder / "reports").glob("*/report.html"))
+        self.assertEqual(names, ["a_b", "a_b_2"])
+
+    def test_a_folder_that_cannot_be_written_is_one_message(self):
+        self.choose(image())
+        self.apply()
+        (self.folder / "reports").write_text("in the way")
+        self.export()
+        self.assertEqual(len(self.errors), 1)
+        self.assertIn("cannot be written", self.errors[0])
+        self.assertTrue(self.panel.ui.exportButton.enabled)
+
+
+class Life(PanelCase):
+    def test_findings_views_and_choices_survive_saving_and_opening_the_scene(self):
+        other = volume("other")
+        self.choose(volume("main"), other)
+        self.apply()
+        self.pick(0)
+        self.panel.onReject()
+        self.panel.ui.noteEdit.text = "scar"
+        self.panel.onNote()
+        before = [(r.image, r.finding.id, r.review) for r in self.panel.findings.rows]
+        self.saveAndOpenScene()
+        self.assertEqual([(r.image, r.finding.id, r.review) for r in self.panel.findings.rows], before)
+        names = [v.GetName() for v in self.panel.logic.images(self.panel._parameterNode)]
+        self.assertEqual((names, self.panel.ui.detectFolderEdit.currentPath), (["main", "other"], self.model()))
+        self.pick(1)
+        self.panel.onAccept()
+        self.assertEqual(self.panel.findings.rows[1].review.verdict, ACCEPTED)
+
+    def test_closing_the_scene_ends_the_analysis_and_the_panel_starts_anew(self):
+        self.choose(image())
+        self.apply()
+        self.panel._parameterNode.modelFolder = self.model("0.13")
+        self.apply(wait=False)
+        self.until(lambda: "arguments" in self.panel.ui.logTextEdit.plainText)
+        process = self.panel._job._child._child._process
+        slicer.mrmlScene.Clear(False)
+        self.until(lambda: process.poll() is not None, timeout=5)
+        self.assertIsNone(self.panel._job)
+        self.assertEqual((self.ids(), self.panel.ui.findingsTable.rowCount), ([], 0))
+        self.assertIsNone(self.panel.ui.inputSelector.currentNode())
+        self.assertEqual(self.panel.ui.detailsLabel.text, "")
+        self.choose(image("again"))
+        self.apply()
+        self.assertEqual((self.ids(), self.errors), (["L1"], []))
+
+    def test_leaving_the_module_lets_the_analysis_finish(self):
+        node = self.choose(image())
+        self.apply(wait=False)
+        self.panel.exit()
+        self.until(lambda: self.panel._job is None)
+        self.assertEqual(self.errors, [])
+        self.assertIsNotNone(self.shown(node))
+        self.panel.enter()
+        self.assertEqual(self.ids(), ["L1"])
+
+    def test_a_closed_panel_leaves_no_observer_and_reacts_no_more(self):
+        node = self.choose(image())
+        self.apply()
+        other = self.openPanel()
+        other.enter()
+        self.assertEqual(len(other.findings.rows), 1)
+        parameters, ui = other._parameterNode, other.ui
+        shown = self.shown(node)
+        self.closePanel(other)
+        self.assertEqual((list(other.Observations), other._timer, other._shortcuts), ([], None, []))
+        ui.pixelSpacingSpinBox.value = 0.77
+        self.assertNotAlmostEqual(parameters.pixelSpacing, 0.77)
+        mrml_workup.set_review(shown, "L1", Review(ACCEPTED))
+        self.assertEqual(other.findings.rows[0].review.verdict, NONE)
+
+    def test_removing_the_result_empties_the_list(self):
+        node = self.choose(image())
+        self.apply()
+        mrml_workup.remove(self.shown(node))
+        self.panel.showFindings()
+        self.assertEqual((self.ids(), count("Table"), count("MarkupsROI")), ([], 0, 0))
+
+    def test_undo_takes_a_verdict_back(self):
+        scene = slicer.mrmlScene
+        node = self.choose(image())
+        self.apply()
+        shown = self.shown(node)
+        shown.SetUndoEnabled(True)
+        scene.SetUndoOn()
+        try:
+            self.panel.onAccept()
+            scene.Undo()
+            self.assertEqual(mrml_workup.reviews_of(self.shown(node)), {})
+            self.panel.showFindings()
+            self.assertEqual(self.panel.findings.rows[0].review.verdict, NONE)
+        finally:
+            scene.SetUndoOff()
+            scene.ClearUndoStack()
+
+
+if __name__ == "__main__":
+    sys.exit("run by test_module_workup.py or run_in_slicer.py")
