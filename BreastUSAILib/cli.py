@@ -36,6 +36,7 @@ _LAZY = {
         "detect-baseline": ("BreastUSAILib.training.detect_baseline", "the U-Nets that the detection is compared with"),
         "lesion-classifier": ("BreastUSAILib.training.lesion_classifier", "the second opinion on detected lesions"),
         "segment-3d": ("BreastUSAILib.training.segment_3d", "the outline and malignancy of lesions in ABUS volumes"),
+        "heatmap": ("BreastUSAILib.training.heatmap", "the heatmaps of ABUS volumes, from one point a lesion"),
         "grade": ("BreastUSAILib.training.grade", "malignancy, BI-RADS category and solid nodules in 2D images"),
         "grade-pooling": ("BreastUSAILib.training.grade_choice", "how the grading systems' answers become one, by validation images"),
     },
@@ -55,7 +56,9 @@ _PLAIN = {
     "detect": ("BreastUSAILib.detect_command", "find lesions in an ABUS volume"),
     "segment": ("BreastUSAILib.segment_command", "outline and measure lesions of an ABUS volume"),
     "grade": ("BreastUSAILib.grade_command", "say how suspicious the lesions of an image are"),
+    "compare": ("BreastUSAILib.compare_command", "compare the findings of two examinations of a breast"),
     "export": ("BreastUSAILib.dicom_out.export", "finished results as DICOM and FHIR, or a de-identified copy of them"),
+    "samples": ("BreastUSAILib.sample_data.command", "list the sample images that are built in, or copy them"),
     "phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth"),
 }
 _EXTRA = ("monai", "matplotlib")  # what the extra `train` brings

@@ -25,6 +25,7 @@ NETWORKS = {
     "lesion_classifier.LesionClassifier",
     "vnet.VNet",
     "unet.SegmentationUNet",
+    "resnet_3d.ResNet3d",
     "g_cnn.GCnn",
     "mt_net.MtNet",
     "sn_net.SnNet",

@@ -1,0 +1,188 @@
+"""Class activation maps of volumes, without a backward pass. On a network's grid, without physical space.
+
+Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) weighs channel k of the last map A by the mean over its n cells of dY / dA_k, and keeps
+what is positive: ReLU(sum_k a_k A_k). Where Y = b + sum_k w_k mean(A_k), as in `networks.resnet_3d`, that derivative is w_k / n in
+every cell, so that a_k = w_k / n: the map is ReLU(sum_k w_k A_k) / n, which one pass forward gives.
+
+What is kept here is `activation` = sum_k w_k A_k + b, for which there is another way to read it: its mean over the cells of a patch is that
+patch's logit. The published map of a volume is that of one patch as large as the volume. Of windows as large as the patches
+the network learnt from, each with a mean of its own, the map is the same in every cell, whichever window holds it, as n
+and w are: the windows join without seams, no window is scaled by itself, and a small lesion in a large volume is not one
+part in n of the evidence but of what its own window is judged by (`window_logits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .models.devices import autocast, is_out_of_memory
+from .networks.resnet_3d import ResNet3d
+from .volume_input import to_tensor
+
+WHOLE_VOXELS = 16_000_000
+_LEAST_SLAB = 16
+
+
+def activation(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu", slab: int | None = None) -> np.ndarray:
+    """What each cell of the last map says for a lesion (or against, below 0): the head's unit applied to that cell alone.
+
+    Parameters
+    ----------
+    levels : (z, y, x) uint8; see `volume_input`.
+    device : on which `network` is.
+    slab : slices that pass at a time, with as many more on either side as a cell sees, so that the map is that of the whole volume;
+        None: all where there are no more than `WHOLE_VOXELS` voxels, else as many as make that. Halved where memory does not suffice.
+
+    Returns
+    -------
+    (z / s, y / s, x / s, rounded up) float32, `s` being the network's scale. Cell i lies at voxel i s.
+    """
+    if slab is None:
+        slab = max(_LEAST_SLAB, min(len(levels), WHOLE_VOXELS // max(1, int(np.prod(levels.shape[1:])))))
+    while True:
+        try:
+            return _in_slabs(network, levels, device, slab)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or slab <= _LEAST_SLAB:
+                raise
+            slab = max(_LEAST_SLAB, slab // 2)
+
+
+@torch.inference_mode()
+def _in_slabs(network: ResNet3d, levels: np.ndarray, device: str, slab: int) -> np.ndarray:
+    step = network.scale[0]
+    slab = -(-slab // step) * step
+    halo = -(-network.reach[0] // step) * step
+    weight, bias = network.head.weight[0].float(), network.head.bias[0].float()
+    parts = []
+    for first in range(0, len(levels), slab):
+        begin, end = max(0, first - halo), min(len(levels), first + slab + halo)
+        volume = to_tensor(levels[begin:end])[None, None].to(device, memory_format=torch.channels_last_3d)
+        with autocast(device):
+            features = network.features(volume)[0]
+        said = torch.einsum("c,czyx->zyx", weight, features.float()) + bias
+        cells = -(-(min(len(levels), first + slab) - first) // step)
+        parts.append(said[(first - begin) // step :][:cells].cpu())
+    return torch.cat(parts).numpy()
+
+
+@torch.inference_mode()
+def patch_probability(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu") -> float:
+    """The network's answer for a patch (z, y, x) uint8: the probability that it shows a lesion."""
+    volume = to_tensor(levels)[None, None].to(device, memory_format=torch.channels_last_3d)
+    with autocast(device):
+        logit = network(volume).float()
+    return float(torch.sigmoid(logit))
+
+
+def window_logits(activation: np.ndarray, window: Sequence[int]) -> np.ndarray:
+    """The logit of every window of `window` cells (z, y, x) within a map of `activation`: local pooling instead of one mean over all.
+
+    Where the map is smaller than a window, the window is as large as the map. Returns (z - w + 1, y - w + 1, x - w + 1) float32.
+    """
+    size = [min(w, n) for w, n in zip(window, activation.shape, strict=True)]
+    return F.avg_pool3d(torch.from_numpy(activation)[None, None], size, 1)[0, 0].numpy()
+
+
+def covering_logits(logits: np.ndarray, cells: Sequence[int]) -> np.ndarray:
+    """For every cell the highest of the `window_logits` of the windows that hold it; `cells` (z, y, x) is the map's size."""
+    size = [n - k + 1 for n, k in zip(cells, logits.shape, strict=True)]
+    padding = [p for n in reversed(size) for p in (n - 1, n - 1)]
+    padded = F.pad(torch.from_numpy(logits)[None, None], padding, value=-torch.inf)
+    return F.max_pool3d(padded, size, 1)[0, 0].numpy()
+
+
+def published_map(activation: np.ndarray, bias: float) -> np.ndarray:
+    """Grad-CAM's own map, ReLU(sum_k w_k A_k) / n, from `activation`; same shape."""
+    return np.maximum(activation - bias, 0) / activation.size
+
+
+def grad_cam(network: nn.Module, layer: nn.Module, inputs: torch.Tensor, output) -> torch.Tensor:
+    """Grad-CAM of any network by a backward pass, in 2D or 3D: for networks whose head is no mean and one unit.
+
+    Parameters
+    ----------
+    layer : of `network`, the one whose map is read; its output is one tensor (N, C, ...).
+    inputs : for the network.
+    output : from what the network returns to the number (or one for each of N, summed) that is to be explained.
+
+    Returns
+    -------
+    (N, ...) float32, one number a cell of the layer's map; not negative.
+    """
+    kept: list[torch.Tensor] = []
+    hook = layer.register_forward_hook(lambda module, arguments, result: kept.append(result))
+    try:
+        with torch.enable_grad():
+            value = output(network(inputs.detach().requires_grad_())).sum()
+            (gradient,) = torch.autograd.grad(value, kept[-1])
+    finally:
+        hook.remove()
+    with torch.no_grad():
+        weights = gradient.flatten(2).mean(2)
+        return F.relu(torch.einsum("nc,nc...->n...", weights, kept[-1])).float()
+
+
+def interpolation(cells: int, scale: float, places: np.ndarray) -> np.ndarray:
+    """The matrix (len(places), cells) that takes a map's axis to `places` (voxels from the first voxel's centre), linearly.
+
+    Cell i lies at voxel i `scale`: that is where convolutions with padding and strides centre it. Resizing alone, which
+    takes a cell for the middle of its voxels, moves a map by half a cell.
+    """
+    at = np.clip(np.asarray(places, float) / scale, 0, cells - 1)
+    low = np.minimum(at.astype(int), max(cells - 2, 0))
+    share = at - low
+    matrix = np.zeros((len(at), cells), np.float32)
+    rows = np.arange(len(at))
+    matrix[rows, low] = 1 - share
+    matrix[rows, np.minimum(low + 1, cells - 1)] += share
+    return matrix
+
+
+def resized(values: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
+    """A map (z, y, x) resampled along each axis by a matrix of `interpolation`; (Z, Y, X) float32."""
+    along_z, along_y, along_x = (torch.from_numpy(m) for m in matrices)
+    planes = along_y @ torch.from_numpy(np.ascontiguousarray(values, np.float32)) @ along_x.T
+    return (along_z @ planes.flatten(1)).reshape(len(along_z), *planes.shape[1:]).numpy()
+
+
+@dataclass(frozen=True)
+class SpotMap:
+    """The activation of a volume on a grid of about a millimetre, on which hot spots are looked for.
+
+    Attributes
+    ----------
+    activation : (z, y, x) float32.
+    spacing : mm along z, y, x.
+    step : voxels of the network's grid a voxel here.
+    """
+
+    activation: np.ndarray
+    spacing: tuple[float, float, float]
+    step: tuple[float, float, float]
+
+    def window(self, patch: Sequence[int]) -> tuple[int, ...]:
+        """The (z, y, x) voxels here of a patch of the network's grid."""
+        return tuple(max(1, round(n / s)) for n, s in zip(patch, self.step, strict=True))
+
+
+def spot_map(cells: np.ndarray, scale: Sequence[int], shape: Sequence[int], spacing: Sequence[float]) -> SpotMap:
+    """An `activation` of cells, resampled.
+
+    Parameters
+    ----------
+    cells : (z, y, x) float32, of a volume of `shape` voxels with `spacing` mm along z, y, x.
+    scale : the network's.
+    """
+    size = [max(1, round(n * s)) for n, s in zip(shape, spacing, strict=True)]
+    step = [n / k for n, k in zip(shape, size, strict=True)]
+    places = [(np.arange(k) + 0.5) * s - 0.5 for k, s in zip(size, step, strict=True)]
+    matrices = [interpolation(*args) for args in zip(cells.shape, scale, places, strict=True)]
+    mm = tuple(float(s * k) for s, k in zip(spacing, step, strict=True))
+    return SpotMap(resized(cells, matrices), mm, tuple(float(s) for s in step))

@@ -1,0 +1,376 @@
+"""The patch classifier on hand-made phantoms: its network, the patches that are kept, the crops, learning, and how a run survives."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from heatmap_cases import RECIPE, SMALL, data_set, make, small
+
+from BreastUSAILib.errors import DataError, UsageError
+from BreastUSAILib.evaluation import heatmap_patches as patches_module
+from BreastUSAILib.evaluation.heatmap_patches import Patch
+from BreastUSAILib.models import zoo
+from BreastUSAILib.networks import resnet_3d as networks
+from BreastUSAILib.training import detection_data, patch_store
+from BreastUSAILib.training import heatmap as recipe_module
+from BreastUSAILib.training.heatmap_crops import CropRule, CropSet
+from BreastUSAILib.training.patch_store import PatchStore
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    monkeypatch.setattr(networks, "COMPACT", SMALL)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    return data_set(tmp_path_factory.mktemp("phantoms"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def store_of(folder, **changes):
+    return replace(PatchStore(folder, RECIPE.spacing, RECIPE.patch, healthy=16), **changes)
+
+
+@pytest.fixture
+def patches(phantoms, cache):
+    cases = detection_data.read_split([phantoms], "train")
+    store = store_of(cache)
+    store.prepare(cases)
+    return store.load(cases)
+
+
+# --- the network -----------------------------------------------------------------------------------------------------
+
+
+def test_the_published_network_is_a_resnet_18():
+    network = networks.ResNet3d(**networks.PAPER).eval()
+    with torch.inference_mode():
+        features = network.features(torch.zeros(1, 1, 16, 33, 32))
+        logits = network.head(features.mean((2, 3, 4)))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(33e6, rel=0.02)
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv3d) and m.kernel_size != (1, 1, 1)]
+    assert len(convolutions) + 1 == 18
+    assert network.scale == (16, 32, 32) and features.shape == (1, 512, 1, 2, 1) and logits.shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [SMALL, {**SMALL, "stem_pool": True, "stem_kernel": 7, "stem_stride": (1, 2, 2), "strides": (1, 2)}]
+)
+def test_scale_and_reach_are_what_a_cell_sees(arguments):
+    torch.manual_seed(1)
+    network = networks.ResNet3d(**arguments).eval()
+    for block in network.stages:
+        torch.nn.init.ones_(block.second[1].weight)
+    side = [2 * r + 4 * s + 1 for r, s in zip(network.reach, network.scale, strict=True)]
+    volume = torch.randn(1, 1, *side, requires_grad=True)
+    features = network.features(volume)
+    cell = [n // 2 for n in features.shape[2:]]
+    features[0, :, cell[0], cell[1], cell[2]].sum().backward()
+    seen = torch.nonzero(volume.grad[0, 0])
+    for axis in range(3):
+        at = cell[axis] * network.scale[axis]
+        assert (
+            int(seen[:, axis].max()) - at <= network.reach[axis]
+            and at - int(seen[:, axis].min()) <= network.reach[axis]
+        )
+        # ReLU and the maximum let the outermost voxels through by chance only.
+        assert int(seen[:, axis].max()) - at >= network.reach[axis] // 2
+    assert features.shape[2:] == tuple(-(-n // s) for n, s in zip(side, network.scale, strict=True))
+
+
+def test_stages_need_one_number_each():
+    with pytest.raises(ValueError, match="one number a stage"):
+        networks.ResNet3d(channels=(4, 8), blocks=(1,), strides=(1, 2))
+
+
+# --- the patches -----------------------------------------------------------------------------------------------------
+
+
+def test_patches_lie_about_the_points_and_healthy_volumes_stay_whole(patches):
+    shown = [p for p in patches if p.point is not None]
+    healthy = [p for p in patches if p.point is None]
+    assert len(shown) == 4 and len(healthy) == 2
+    for patch in shown:
+        assert patch.levels.shape == RECIPE.patch
+        # The ball is dark at its centre.
+        z, y, x = (int(v) for v in patch.point)
+        assert np.asarray(patch.levels)[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].mean() < 30
+    for patch in healthy:  # 32 x 20 x 32 voxels are less than 16 patches
+        assert patch.levels.shape == patch.volume == (32, 20, 32) and patch.start == (0, 0, 0)
+
+
+def test_of_large_healthy_volumes_patches_are_kept(phantoms, tmp_path):
+    cases = detection_data.read_split([phantoms], "train")
+    store = store_of(tmp_path, healthy=3, patch=(10, 8, 10))
+    store.prepare(cases)
+    healthy = [p for p in store.load(cases) if p.point is None]
+    assert len(healthy) == 6 and all(p.levels.shape == (10, 8, 10) for p in healthy)
+    assert len({p.start for p in healthy}) > 3
+    again = store_of(tmp_path / "again", healthy=3, patch=(10, 8, 10))
+    again.prepare(cases)
+    assert patch_store.fingerprint(again.load(cases)) == patch_store.fingerprint(store.load(cases))
+
+
+def test_the_store_is_used_again_and_made_anew_when_it_must(phantoms, cache, patches, monkeypatch):
+    cases = detection_data.read_split([phantoms], "train")
+    before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    store_of(cache).prepare(cases)
+    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
+    names = {
+        store_of(cache, **c).name_of(cases[0])
+        for c in ({}, {"patch": (20, 16, 22)}, {"healthy": 5}, {"spacing": (1.0, 1.0, 2.0)})
+    }
+    assert len(names) == 4
+
+
+def test_a_damaged_store_and_points_outside_are_told(phantoms, tmp_path):
+    case = next(c for c in detection_data.read_split([phantoms], "train") if c.lesions)
+    store = store_of(tmp_path)
+    lesion = case.lesions[0]
+    far = replace(case, lesions=(replace(lesion, box=replace(lesion.box, center=(0.0, 0.0, 99.0))),), challenge=None)
+    with pytest.raises(DataError, match=f"{case.image.name}.*outside"):
+        store.prepare([far])
+    store.prepare([case])
+    next(tmp_path.glob("*.npy")).write_bytes(b"half")
+    with pytest.raises(DataError, match="damaged.*delete the cache"):
+        store.load([case])
+
+
+def test_patches_at_the_edge_are_moved_into_the_volume():
+    start, size = patches_module.region_about((1.0, 10.0, 31.0), (12, 30, 12), (32, 20, 32))
+    assert start == (0, 0, 20) and size == (12, 20, 12)
+
+
+def test_the_kinds_of_the_paper_show_the_point():
+    levels = np.zeros((28, 56, 56), np.uint8)
+    levels[3, 28, 50] = 255  # a point far from the middle, as at a volume's edge
+    patch = Patch("a", levels, (0, 0, 0), (28, 56, 56), (3.5, 28.5, 50.5))
+    random = np.random.default_rng(1)
+    assert patches_module.of_kind(patch, "centre-patch", (16, 32, 32), random).shape == (28, 56, 56)
+    places = set()
+    for _ in range(30):
+        for kind in ("centre-crop", "random-crop"):
+            crop = patches_module.of_kind(patch, kind, (16, 32, 32), random)
+            assert crop.shape == (16, 32, 32) and crop.max() == 255
+            places.add((kind, *np.unravel_index(crop.argmax(), crop.shape)))
+    assert len([p for p in places if p[0] == "centre-crop"]) == 1 and len(places) > 10
+
+
+def test_asking_takes_as_many_healthy_patches_from_healthy_volumes_alone():
+    dark = [Patch(f"v{i}", np.full((8, 8, 8), 10, np.uint8), (0, 0, 0), (8, 8, 8), (4.0, 4.0, 4.0)) for i in range(5)]
+    light = [Patch(f"h{i}", np.full((12, 9, 12), 200, np.uint8), (0, 0, 0), (12, 9, 12)) for i in range(2)]
+    answers = patches_module.ask(lambda levels: 1 - levels.mean() / 255, dark + light, (8, 8, 8), (4, 4, 4))
+    for answer in answers.values():
+        assert answer.figures() == {"auc": 1.0, "accuracy": 1.0}
+        assert answer.lesion.tolist() == [True] * 5 + [False] * 5
+        assert sorted(answer.volumes[5:]) in (["h0"] * 3 + ["h1"] * 2, ["h0"] * 2 + ["h1"] * 3)
+    backwards = patches_module.ask(lambda levels: levels.mean() / 255, dark + light, (8, 8, 8), (4, 4, 4))
+    assert all(answer.figures()["auc"] == 0.0 for answer in backwards.values())
+
+
+# --- the crops -------------------------------------------------------------------------------------------------------
+
+
+def test_crops_show_a_ball_where_they_say_so(patches):
+    crops = CropSet(patches, CropRule(shape=RECIPE.crop), 60, seed=3)
+    lesions = 0
+    for number in range(60):
+        crop, lesion = crops[number]
+        assert crop.shape == (1, *RECIPE.crop) and crop.dtype == torch.float32
+        darkest = float(torch.nn.functional.avg_pool3d(crop, 3, 1).min())
+        assert (darkest < -1.8) == bool(lesion)
+        lesions += int(lesion)
+    assert 18 < lesions < 42
+
+
+def test_a_crop_is_its_number_alone_and_others_are_others(patches):
+    rule = CropRule(shape=RECIPE.crop, zoom=1.2, stretch=1.1, vary=True, same_places=True)
+    first, again = CropSet(patches, rule, 8, seed=3), CropSet(patches, rule, 8, seed=3)
+    assert torch.equal(first[5][0], again[5][0]) and not torch.equal(first[5][0], first[6][0])
+    again.epoch = 1
+    assert not torch.equal(first[5][0], again[5][0])
+    assert all(torch.isfinite(crop).all() for crop, _ in (first[i] for i in range(8)))
+
+
+def test_healthy_crops_lie_where_the_others_do():
+    """A volume that is brighter the deeper it is: place alone must not tell lesions from health."""
+    deep = np.broadcast_to(np.arange(40, dtype=np.uint8)[None, :, None] * 5, (40, 40, 40))
+    patches = [
+        Patch("lesion", np.ascontiguousarray(deep[8:32, :24, 8:32]), (8, 0, 8), (40, 40, 40), (12.0, 6.0, 12.0)),
+        Patch("healthy", np.ascontiguousarray(deep), (0, 0, 0), (40, 40, 40)),
+    ]
+
+    def depths(**changes):
+        crops = CropSet(patches, CropRule(shape=(8, 8, 8), **changes), 200, seed=1)
+        seen = {0.0: [], 1.0: []}
+        for crop, lesion in (crops[i] for i in range(200)):
+            seen[float(lesion)].append(float(crop.mean()))
+        return np.mean(seen[0.0]), np.mean(seen[1.0])
+
+    healthy, lesion = depths(same_places=True)
+    assert healthy == pytest.approx(lesion, abs=0.15)
+    healthy, lesion = depths()
+    assert healthy > lesion + 1
+
+
+# --- learning --------------------------------------------------------------------------------------------------------
+
+
+def _weights(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, cache, tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setattr(networks, "COMPACT", SMALL)
+    try:
+        return recipe_module.train([phantoms], tmp_path_factory.mktemp("heat"), RECIPE, cache=cache, device="cpu")
+    finally:
+        patch.undo()
+
+
+def test_dark_balls_are_learnt_from_their_points(trained):
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < log[0]["loss"] and log[-1]["centre_crop_auc"] > 0.95
+    config = json.loads((trained / "config.json").read_text())
+    assert config["task"] == "heatmap" and "one central point" in config["trained_on"]
+    assert config["preprocessing"]["crop"] == list(RECIPE.crop)
+    choice = config["postprocessing"]
+    assert choice["full_heat"] > 0 and 0 < choice["threshold"] < 1
+    assert config["measured"]["validation"]["warm_points"] == 1.0
+    assert config["measured"]["validation"]["random_crop_auc"] == log[-1]["random_crop_auc"]
+    assert zoo.load(trained, "heatmap", "cpu").network.scale == (2, 2, 2)
+
+
+def test_a_killed_run_goes_on_to_the_same_result(phantoms, cache, tmp_path, trained):
+    class Killed(Exception):
+        pass
+
+    def kill(epoch, network):
+        if epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        recipe_module.train([phantoms], tmp_path, RECIPE, cache=cache, device="cpu", watch=kill)
+    assert not (tmp_path / "model.safetensors").exists()
+    recipe_module.train([phantoms], tmp_path, RECIPE, cache=cache, device="cpu")
+    for name, value in _weights(trained).items():
+        torch.testing.assert_close(_weights(tmp_path)[name], value, rtol=1e-5, atol=1e-6)
+    with pytest.raises(UsageError, match="another recipe"):
+        recipe_module.train([phantoms], tmp_path, small(rate=1e-3), cache=cache, device="cpu")
+
+
+def test_the_published_recipe_trains_with_adam_at_one_rate(phantoms, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "PAPER", SMALL)
+    changes = {name: getattr(RECIPE, name) for name in ("spacing", "patch", "crop")}
+    recipe = replace(recipe_module.PAPER, epochs=1, batch=2, **changes)
+    seen = {}
+    from BreastUSAILib.training.learner import Learner
+
+    step = Learner.step
+
+    def watched(self, *args):
+        result = step(self, *args)
+        seen.update(kind=type(self.optimiser).__name__, rate=self.optimiser.param_groups[0]["lr"])
+        seen["same"] = all(
+            torch.equal(a, b) for a, b in zip(self.network.parameters(), self.average.parameters(), strict=True)
+        )
+        return result
+
+    monkeypatch.setattr(Learner, "step", watched)
+    recipe_module.train([phantoms], tmp_path, recipe, cache=cache, device="cpu")
+    assert seen == {"kind": "Adam", "rate": 1e-3, "same": True}
+    assert json.loads((tmp_path / "config.json").read_text())["recipe"]["crops"] == 8  # twice the 4 lesions
+
+
+def test_folds_share_the_volumes_out(phantoms):
+    cases = [c for split in ("train", "validation") for c in detection_data.read_split([phantoms], split)]
+    held = []
+    for fold in (1, 2, 3):
+        training, validation = recipe_module.split_into_folds(cases, fold, 3)
+        assert not {c.id for c in training} & {c.id for c in validation} and len(training) + len(validation) == 8
+        assert any(not c.lesions for c in validation) and any(c.lesions for c in validation)
+        held += [c.id for c in validation]
+    assert sorted(held) == sorted(c.id for c in cases)
+    for fold, folds in ((4, 3), (1, 1), (1, 9)):
+        with pytest.raises(UsageError, match=f"fold {fold} of {folds}"):
+            recipe_module.split_into_folds(cases, fold, folds)
+
+
+def test_cross_validation_sums_up_its_folds(phantoms, cache, tmp_path):
+    recipe_module.cross_validate([phantoms], tmp_path, small(epochs=1, crops=16), 2, cache=cache, device="cpu")
+    summary = json.loads((tmp_path / "cross-validation.json").read_text())["centre_patch_auc"]
+    own = [
+        json.loads((tmp_path / f"fold-{k}" / "config.json").read_text())["measured"]["validation"]["centre_patch_auc"]
+        for k in (1, 2)
+    ]
+    assert summary["folds"] == own and summary["mean"] == pytest.approx(np.mean(own))
+    assert summary["sd"] == pytest.approx(abs(own[0] - own[1]) / np.sqrt(2))
+
+
+def test_data_without_health_or_lesions_are_refused(tmp_path):
+    make(tmp_path / "ill", [1, 1], "train")
+    make(tmp_path / "ill", [1, 0], "validation")
+    with pytest.raises(DataError, match="no volume without lesions"):
+        recipe_module.train([tmp_path / "ill"], tmp_path / "out", RECIPE)
+    make(tmp_path / "well", [0, 0], "train")
+    make(tmp_path / "well", [1, 0], "validation")
+    with pytest.raises(DataError, match="split train .* has no lesion"):
+        recipe_module.train([tmp_path / "well"], tmp_path / "out", RECIPE)
+
+
+def test_the_command_line_prepares_and_refuses(phantoms, tmp_path):
+    from BreastUSAILib.cli import main
+
+    arguments = ["train", "heatmap", "--data", str(phantoms), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--prepare-only", "--cache", str(tmp_path / "cache")]) == 0
+    assert list((tmp_path / "cache").glob("*.npy")) and not (tmp_path / "out" / "model.safetensors").exists()
+    assert main([*arguments, "--epochs", "0"]) == 2
+    assert main([*arguments, "--batch", "4", "--crops", "2", "--cache", str(tmp_path / "cache")]) == 2
+
+
+SCRIPT = """
+import sys, torch
+from BreastUSAILib.networks import resnet_3d as networks
+from BreastUSAILib.training.heatmap import train
+import heatmap_cases as t
+networks.COMPACT = t.SMALL
+torch.set_num_threads(1)
+phantoms, cache, output = sys.argv[1:]
+def watch(epoch, network):
+    torch.save(network.state_dict(), f"{output}/rank{torch.distributed.get_rank()}.pt")
+train([phantoms], output, t.small(epochs=1, crops=16), cache=cache, device="cpu", watch=watch)
+"""
+
+
+def test_two_processes_train_in_step(phantoms, cache, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    repository = Path(__file__).resolve().parents[2]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(repository), str(Path(__file__).parent)]),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(
+        [*command, str(phantoms), str(cache), str(tmp_path)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (tmp_path / "model.safetensors").is_file()
