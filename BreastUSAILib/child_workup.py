@@ -151,6 +151,43 @@ def cli_arguments(source: Path, output: Path, options: WorkupOptions) -> list[st
     for name, value in (("--threshold", options.threshold), ("--minimum-score", options.minimum_score)):
         if value is not None:
             arguments += [name, repr(value)]
+    return [*arguments, *_of_detection(options), *_of_outlines(options), *_of_grades(options)]
+
+
+def _of_detection(options: WorkupOptions) -> list[str]:
+    detection = options.detection
+    arguments = []
+    for name, value in (("--detect-model", detection.model), ("--classifier", detection.classifier)):
+        arguments += [name, value] if value else []
+    for name, value in (("--detect-threshold", detection.threshold), ("--detect-maximum", detection.maximum)):
+        arguments += [name, repr(value)] if value is not None else []
+    return arguments
+
+
+def _of_outlines(options: WorkupOptions) -> list[str]:
+    outlines = options.segmentation
+    if outlines is None:
+        return ["--no-outlines"]
+    arguments = ["--segment-3d-model", outlines.model] if outlines.model else []
+    for name, value in (("threshold", outlines.threshold), ("iterations", outlines.iterations)):
+        arguments += [f"--segment-3d-{name}", repr(value)] if value is not None else []
+    if not outlines.uncertainty:
+        arguments.append("--segment-3d-no-uncertainty")
+    if outlines.refine is not None:
+        arguments.append("--segment-3d-refine" if outlines.refine else "--segment-3d-no-refine")
+    return arguments
+
+
+def _of_grades(options: WorkupOptions) -> list[str]:
+    grading = options.grading
+    if grading is None:
+        return ["--no-grades"]
+    arguments = []
+    for name in ("gcnn", "mtnet", "snnet"):
+        value = getattr(grading, name)
+        arguments += [f"--grade-{name}", value] if value is not None else []
+    arguments += [] if grading.enhance else ["--grade-no-maps"]
+    arguments += [] if grading.several else ["--grade-one-crop"]
     return arguments
 
 

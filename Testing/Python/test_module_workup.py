@@ -51,3 +51,20 @@ def test_a_picture_of_the_panel(standin, tmp_path):
         picture(case.panel, slicer, "BreastUSAIWorkup", tmp_path)
     finally:
         case.tearDown()
+
+
+def test_every_option_of_the_workup_reaches_the_child(tmp_path):
+    from BreastUSAILib import cli, run_command
+    from BreastUSAILib.child_workup import cli_arguments
+    from BreastUSAILib.workup_options import DetectionOptions, GradingOptions, SegmentationOptions, WorkupOptions
+
+    chosen = WorkupOptions(
+        *("some-model", "cpu", False, "all", 0.4, 0.7),
+        detection=DetectionOptions("d", "c", threshold=0.2, maximum=3),
+        segmentation=SegmentationOptions("s", threshold=0.3, iterations=2, uncertainty=False, refine=True),
+        grading=GradingOptions("g", "m", "s", enhance=False, several=False),
+    )
+    for options in (chosen, WorkupOptions(), WorkupOptions(segmentation=None, grading=None)):
+        arguments = cli_arguments(tmp_path / "a.nrrd", tmp_path / "out", options)
+        parsed = cli.build_parser(arguments).parse_args(arguments)
+        assert run_command._options(parsed).workup == options
