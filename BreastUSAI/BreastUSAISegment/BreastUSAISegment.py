@@ -30,6 +30,7 @@ if importlib.util.find_spec("BreastUSAILib") is None:
 
 from BreastUSAILib import RESEARCH_USE, child_detection, child_segmentation, child_workup, mrml
 from BreastUSAILib.errors import ImageError, UsageError
+from BreastUSAILib.sample_data.slicer_registration import register as register_samples
 from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
 
 
@@ -57,6 +58,8 @@ class BreastUSAISegment(ScriptedLoadableModule):
             "BioMed Eng OnLine 2019;18:8; volumes after Zhou et al., Multi-task learning for segmentation and classification "
             "of tumors in 3D automated breast ultrasound images, Med Image Anal 2021;70:101918."
         )
+        # The module Sample Data may be loaded after this one.
+        slicer.app.connect("startupCompleted()", register_samples)
 
 
 class Lesions(enum.Enum):
