@@ -2,7 +2,7 @@
 
 It outlines what is darker than half the mean, which is enough to see nodes come and go; ``detect`` finds two boxes
 there, and so does ``run`` in volumes, graded, and outlined with --segment-3d-model; ``segment`` outlines what is dark in each box or
-about each point. An option chooses a behaviour, the threshold or else the name of the model's folder: 0.11 crashes, 0.12 fails, 0.13
+about each point, ``grade`` grades what it is given, or what is dark. An option chooses a behaviour, the threshold or else the name of the model's folder: 0.11 crashes, 0.12 fails, 0.13
 goes on until it is ended, 0.14 finds nothing.
 """
 
@@ -24,7 +24,8 @@ def progress(fraction, message):
 
 
 detecting = sys.argv[1] == "detect"
-models = Path(option("--model") or option("--detect-model") or "").name
+grading = sys.argv[1] == "grade"
+models = Path(option("--model") or option("--detect-model") or option("--mtnet") or "").name
 behaviour = models if detecting else option("--threshold") or models
 progress(0.1, "loading the model")
 print("arguments:", " ".join(a for a in sys.argv[1:] if os.sep + "BreastUSAI-" not in a), flush=True)
@@ -39,10 +40,11 @@ while behaviour == "0.13":
 # Only now: the ways to end above need none of it, and start faster.
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
+from standin_findings import worked_up  # noqa: E402
 
 from BreastUSAILib.files import write_study  # noqa: E402
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study  # noqa: E402
-from BreastUSAILib.image import as_2d, box_of_mask, from_2d, read_image  # noqa: E402
+from BreastUSAILib.image import box_of_mask, read_image  # noqa: E402
 
 loaded = read_image(sys.argv[2])
 if detecting:
@@ -54,6 +56,13 @@ if detecting:
     )
     info = ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known)
     study = Study(info, () if behaviour == "0.14" else findings, provenance={"notes": ["searched in one piece"]})
+    write_study(study, Path(option("--output")) / loaded.path.stem)
+    progress(1.0, "done")
+    raise SystemExit(0)
+if grading:
+    from standin_grades import graded
+
+    study = graded(loaded, option("--findings"), nothing=behaviour == "0.14")
     write_study(study, Path(option("--output")) / loaded.path.stem)
     progress(1.0, "done")
     raise SystemExit(0)
@@ -81,37 +90,6 @@ if sys.argv[1] == "segment":
     write_study(study, Path(option("--output")) / loaded.path.stem)
     progress(1.0, "done")
     raise SystemExit(0)
-flat = as_2d(loaded.image)
-if flat is None:
-    dark = loaded.image < 0.5 * float(sitk.GetArrayViewFromImage(loaded.image).mean())
-    pieces = sitk.RelabelComponent(sitk.ConnectedComponent(dark), sortByObjectSize=True)
-    findings = []
-    for i, score, malignancy in ((1, 0.9, 0.2), (2, 0.6, 0.8)):
-        mask = sitk.Cast(pieces == i, sitk.sitkUInt8)
-        voxels = int(sitk.GetArrayViewFromImage(mask).sum())
-        box = box_of_mask(mask)
-        outlined = {"mask": mask, "label": i} if option("--segment-3d-model") else {}
-        figures = {f"{n}_mm": v for n, v in zip(("width", "height", "length"), box.size, strict=True)}
-        if outlined:
-            figures["volume_ml"] = voxels * float(np.prod(mask.GetSpacing())) / 1000
-        birads = {"3": 0.1, "4A": 0.2, "4B": 0.4, "4C": 0.2, "5": 0.1}
-        findings.append(Finding(f"L{i}", box, score, malignancy, birads=birads, measurements=figures, **outlined))
-    info = ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known)
-    study = Study(info, () if behaviour == "0.14" else tuple(findings), provenance={"notes": ["searched in one piece"]})
-    write_study(study, Path(option("--output")) / loaded.path.stem)
-    progress(1.0, "done")
-    raise SystemExit(0)
-values = sitk.GetArrayFromImage(flat)
-mask = sitk.GetImageFromArray((values < 0.5 * values.mean()).astype(np.uint8))
-mask.CopyInformation(flat)
-mask = from_2d(mask, loaded.image)
-pixels = int(sitk.GetArrayViewFromImage(mask).sum())
-area = {"area_mm2": pixels * float(np.prod(flat.GetSpacing()))} if loaded.spacing_known else {"area_px2": float(pixels)}
-findings = (Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1, measurements=area),)
-study = Study(
-    ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known),
-    () if behaviour == "0.14" else findings,
-    provenance={"notes": list(loaded.notes)},
-)
+study = worked_up(loaded, outlined=bool(option("--segment-3d-model")), nothing=behaviour == "0.14")
 write_study(study, Path(option("--output")) / loaded.path.stem)
 progress(1.0, "done")

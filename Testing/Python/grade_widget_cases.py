@@ -1,0 +1,319 @@
+"""The panel of BreastUSAI Grade: cases that run on the stand-in (test_module_grade.py) and in a real Slicer
+(run_in_slicer.py). They use nothing that one of the two does not have.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import BreastUSAIGrade as module
+import numpy as np
+import panel_cases
+import SimpleITK as sitk
+import slicer
+from panel_cases import STANDIN_CLI, count
+
+from BreastUSAILib import mrml, mrml_grades
+from BreastUSAILib.child_grading import ChildGrading
+from BreastUSAILib.findings import Finding, ImageInfo, Study
+from BreastUSAILib.grid import index_box
+
+SPACING = (0.8, 0.9, 1.1)
+NO_MODEL = "No malignancy grading model is installed; train one with breastusai train grade, or choose a model folder (Options)."
+
+
+def picture(name="case 1", known=True):
+    """An image of one slice, 40 x 30 pixels, bright with a dark box: pixels 10 to 19 and 8 to 15."""
+    pixels = np.full((1, 30, 40), 200, np.uint8)
+    pixels[0, 8:16, 10:20] = 20
+    image = sitk.GetImageFromArray(pixels)
+    image.SetSpacing((0.3, 0.3, 1.0) if known else (1.0, 1.0, 1.0))
+    return mrml.add_volume(slicer.mrmlScene, image, name, known)
+
+
+def volume(name="abus 1"):
+    """A volume node, bright with two dark boxes, and the findings in them as BreastUSAI Detect shows them; volume and table."""
+    voxels = np.full((30, 20, 40), 200, np.uint8)
+    voxels[6:18, 4:12, 5:15] = 20
+    voxels[20:25, 5:10, 25:30] = 20
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing(SPACING)
+    node = mrml.add_volume(slicer.mrmlScene, image, name)
+    boxes = (index_box(image, (5, 4, 6), (10, 8, 12)), index_box(image, (25, 5, 20), (5, 5, 5)))
+    findings = tuple(Finding(f"L{i}", box, 0.9 / i, 0.4, models={"detect": "d"}) for i, box in enumerate(boxes, 1))
+    study = Study(ImageInfo.of(image, name), findings)
+    return node, mrml.show_detections(slicer.mrmlScene, study, node).table
+
+
+class Row:
+    """What a click on the table gives: an index of Qt's model."""
+
+    def __init__(self, row):
+        self._row = row
+
+    def row(self):
+        return self._row
+
+
+class PanelCase(panel_cases.PanelCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp())
+        super().setUp()
+        self.view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+
+    def tearDown(self):
+        super().tearDown()
+        shutil.rmtree(self.folder)
+
+    widget = module.BreastUSAIGradeWidget
+
+    def logic(self):
+        return module.BreastUSAIGradeLogic(childGrading=functools.partial(ChildGrading, command=STANDIN_CLI))
+
+    def model(self, behaviour="mine"):
+        """A folder whose name chooses what the stand-in for the command line does."""
+        (self.folder / behaviour).mkdir(exist_ok=True)
+        return str(self.folder / behaviour)
+
+    def ready(self, behaviour="mine", **changes):
+        """An image and a model are chosen; returns the image."""
+        chosen = picture(**changes)
+        self.view.SetBackgroundVolumeID(chosen.GetID())
+        self.panel._parameterNode.inputVolume = chosen
+        self.panel._parameterNode.mtnetFolder = self.model(behaviour)
+        return chosen
+
+    def readyWithVolume(self):
+        chosen, table = volume()
+        self.view.SetBackgroundVolumeID(chosen.GetID())
+        parameters = self.panel._parameterNode
+        parameters.inputVolume, parameters.findings, parameters.mtnetFolder = chosen, table, self.model()
+        return chosen
+
+    def shownBars(self):
+        """Name -> percent of the bars that are shown."""
+        bars = self.panel.bars()
+        return {name: float(bar.format.split()[0]) for name, bar in bars.items() if not bar.isHidden()}
+
+
+class Binding(PanelCase):
+    def test_the_panel_shows_the_parameters_and_writes_them(self):
+        ui, parameters = self.panel.ui, self.panel._parameterNode
+        parameters.inputVolume = picture()
+        parameters.several, parameters.maps = False, False
+        parameters.device = module.Device.CPU
+        parameters.gcnnFolder, parameters.mtnetFolder, parameters.modelFolder = "/models/g", "/models/m", "/models/roi"
+        self.assertEqual((ui.severalCheckBox.checked, ui.mapsCheckBox.checked), (False, False))
+        self.assertEqual((ui.gcnnFolderEdit.currentPath, ui.mtnetFolderEdit.currentPath), ("/models/g", "/models/m"))
+        options = self.panel.logic.options(parameters)
+        self.assertEqual((options.gcnn, options.mtnet, options.snnet), ("/models/g", "/models/m", None))
+        self.assertEqual(
+            (options.model, options.device, options.enhance, options.several), ("/models/roi", "cpu", False, False)
+        )
+        ui.severalCheckBox.checked = True
+        ui.snnetFolderEdit.currentPath = "/models/s"
+        ui.mapOpacitySlider.value = 0.6
+        self.assertTrue(parameters.several)
+        self.assertEqual(parameters.snnetFolder, "/models/s")
+        self.assertAlmostEqual(parameters.mapOpacity, 0.6)
+
+    def test_every_parameter_has_its_widget(self):
+        bound = {w.property("SlicerParameterName") for w in vars(self.panel.ui).values()} - {None, ""}
+        expected = {"inputVolume", "findings", "outputTable", "showMap", "mapOpacity", "several", "maps", "device"}
+        self.assertEqual(bound, expected)
+        for folder in self.panel.folders:
+            self.assertTrue(hasattr(self.panel.ui, f"{folder}Edit"))
+
+
+class Enabling(PanelCase):
+    def setUp(self):
+        super().setUp()
+        self.panel.logic.graders = lambda: []  # also once they ship
+        self.panel.updatePanel()
+
+    def test_without_a_model_it_says_so_and_waits_for_a_folder(self):
+        ui, parameters = self.panel.ui, self.panel._parameterNode
+        self.assertEqual(ui.statusLabel.text, NO_MODEL)
+        parameters.inputVolume = picture()
+        self.assertEqual((ui.applyButton.enabled, ui.statusLabel.text), (False, NO_MODEL))
+        ui.snnetFolderEdit.currentPath = self.model()
+        self.assertEqual((ui.applyButton.enabled, ui.statusLabel.text), (True, ""))
+        parameters.snnetFolder = ""
+        self.panel.logic.graders = lambda: ["grade-mtnet"]
+        self.panel.updatePanel()
+        self.assertTrue(ui.applyButton.enabled)
+
+    def test_volumes_need_findings_of_their_own(self):
+        ui, parameters = self.panel.ui, self.panel._parameterNode
+        self.readyWithVolume()
+        self.assertTrue(ui.applyButton.enabled)
+        table = parameters.findings
+        parameters.findings = None
+        self.assertIn("Choose what BreastUSAI Detect", ui.statusLabel.text)
+        parameters.findings = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "mine")
+        self.assertIn("mine holds no findings of BreastUSAI", ui.statusLabel.text)
+        parameters.findings, parameters.inputVolume = table, volume("abus 2")[0]
+        self.assertIn("findings of another image than abus 2", ui.statusLabel.text)
+        self.assertFalse(ui.applyButton.enabled)
+
+    def test_what_finds_lesions_is_asked_for_images_without_findings_alone(self):
+        ui = self.panel.ui
+        self.ready()
+        self.assertTrue(ui.modelComboBox.enabled and ui.modelFolderEdit.enabled)
+        self.readyWithVolume()
+        self.assertFalse(ui.modelComboBox.enabled or ui.modelFolderEdit.enabled)
+
+
+class Running(PanelCase):
+    def test_the_lesion_of_an_image_is_found_and_graded(self):
+        chosen = self.ready()
+        self.apply(wait=False)
+        self.assertEqual((self.panel.ui.applyButton.enabled, self.panel.ui.cancelButton.enabled), (False, True))
+        self.until(lambda: self.panel._job is None)
+        self.assertEqual(self.errors, [])
+        self.assertEqual(self.panel.ui.statusLabel.text, "1 of 1 findings graded.")
+        table = self.panel._parameterNode.outputTable
+        self.assertIs(self.panel.ui.resultsTableView.mrmlTableNode(), table)
+        self.assertEqual([table.GetCellText(0, c) for c in (0, 1)], ["L1", "3"])
+        self.assertEqual((count("Segmentation"), count("MarkupsROI")), (1, 1))
+        self.assertEqual(
+            self.panel.ui.gradeLabel.text, "<b>L1</b>, BI-RADS 3, malignant 20 %, below the operating point of 30 %"
+        )
+        bars = {
+            "malignancy": 20.0,
+            "birads3": 50.0,
+            "birads4A": 20.0,
+            "birads4B": 10.0,
+            "birads4C": 10.0,
+            "birads5": 10.0,
+        }
+        self.assertEqual(self.shownBars(), {**bars, "solid": 75.0})
+        # Where the network looked lies over the image, voxel on voxel.
+        seen = slicer.mrmlScene.GetNodeByID(self.view.GetForegroundVolumeID())
+        self.assertAlmostEqual(self.view.GetForegroundOpacity(), 0.3)
+        percent = sitk.GetArrayFromImage(mrml.image_from_volume(seen))
+        self.assertEqual((percent[0, 8:16, 10:20].min(), int((percent > 0).sum())), (90, 80))
+        np.testing.assert_allclose(seen.GetOrigin(), chosen.GetOrigin(), atol=1e-6)
+
+    def test_findings_that_are_there_are_graded_and_stay(self):
+        self.readyWithVolume()
+        self.apply()
+        self.assertEqual(self.errors, [])
+        self.assertEqual(self.panel.ui.statusLabel.text, "2 of 2 findings graded. Not sure: 1.")
+        self.assertEqual((count("Segmentation"), count("MarkupsROI"), count("Table")), (0, 2, 2))
+        self.assertIn("--findings", self.panel.ui.logTextEdit.plainText)
+        study = mrml_grades.graded(self.panel._parameterNode.outputTable)
+        self.assertEqual([f.models for f in study.findings], [{"detect": "d", "grade-mtnet": "stand-in"}] * 2)
+        # The grades' table is no result of BreastUSAI Detect.
+        self.assertEqual(len(mrml.detections_of(self.panel._parameterNode.inputVolume)), 1)
+
+    def test_a_click_shows_another_findings_grade_and_goes_there(self):
+        self.readyWithVolume()
+        slices = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "A")
+        self.apply()
+        self.panel.onRow(Row(1))
+        self.assertIn("<b>L2</b>, BI-RADS 5, malignant 50 %, at or above", self.panel.ui.gradeLabel.text)
+        self.assertIn("(not sure)", self.panel.ui.gradeLabel.text)
+        self.assertIn("the systems disagree", self.panel.ui.descriptorsLabel.text)
+        self.assertEqual(set(self.shownBars()), {"malignancy", "birads3", "birads4C", "birads5", "solid"})
+        matrix = slices.GetSliceToRAS()
+        expected = [-27 * SPACING[0], -7 * SPACING[1], 22 * SPACING[2]]
+        np.testing.assert_allclose([matrix.GetElement(i, 3) for i in range(3)], expected, atol=1e-4)
+
+    def test_the_outlines_of_a_segmentation_reach_the_child(self):
+        chosen = self.ready()
+        self.apply()
+        parameters = self.panel._parameterNode
+        parameters.findings = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+        self.apply()
+        self.assertEqual((self.errors, count("Segmentation"), count("Table")), ([], 1, 2))
+        study = self.panel.logic.study(chosen, parameters.findings)
+        self.assertEqual(int(sitk.GetArrayViewFromImage(study.findings[0].mask).sum()), 80)
+
+    def test_images_without_spacing_are_graded_as_well(self):
+        self.ready(known=False)
+        self.apply()
+        self.assertEqual((self.errors, self.panel.ui.statusLabel.text[:6]), ([], "1 of 1"))
+        self.panel._parameterNode.findings = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+        self.apply()
+        self.assertEqual((self.errors, self.panel.ui.statusLabel.text[:6]), ([], "1 of 1"))
+
+    def test_the_map_can_be_hidden_and_made_fainter(self):
+        self.ready()
+        self.apply()
+        seen = self.view.GetForegroundVolumeID()
+        self.panel.ui.mapOpacitySlider.value = 0.8
+        self.assertAlmostEqual(self.view.GetForegroundOpacity(), 0.8)
+        self.panel.ui.showMapCheckBox.checked = False
+        self.assertIsNone(self.view.GetForegroundVolumeID())
+        self.panel.ui.showMapCheckBox.checked = True
+        self.assertEqual(self.view.GetForegroundVolumeID(), seen)
+
+    def test_a_second_run_replaces_the_first_and_another_images_stays(self):
+        self.ready()
+        self.apply()
+        first = self.panel._parameterNode.outputTable
+        self.apply()
+        self.assertIs(self.panel._parameterNode.outputTable, first)
+        self.assertEqual((count("Segmentation"), count("ScalarVolume")), (1, 2))
+        self.ready(name="case 2")
+        self.apply()
+        self.assertIsNot(self.panel._parameterNode.outputTable, first)
+        self.assertEqual(mrml_grades.graded(first).image.path, "case 1")
+
+    def test_nothing_found_is_an_ordinary_result(self):
+        self.ready("0.14")
+        self.apply()
+        self.assertEqual((self.errors, self.panel.ui.statusLabel.text), ([], "No lesion found."))
+        self.assertEqual((self.panel.ui.gradeLabel.text, self.shownBars()), ("", {}))
+
+    def test_cancel_ends_it_and_changes_nothing(self):
+        self.ready("0.13")
+        self.apply(wait=False)
+        self.until(lambda: "arguments" in self.panel.ui.logTextEdit.plainText)
+        child = self.panel._job._child
+        self.panel.ui.cancelButton.click()
+        self.until(child.poll, timeout=30)
+        self.assertEqual((self.panel.ui.statusLabel.text, count("Table"), self.errors), ("Cancelled.", 0, []))
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+
+    def test_a_crash_and_a_failure_of_the_child_are_messages(self):
+        for behaviour, words in (("0.11", "analysis process"), ("0.12", "the model is broken; choose another one.")):
+            self.ready(behaviour)
+            self.apply()
+            self.assertIn(words, self.errors[-1])
+            self.assertEqual(count("Table"), 0)
+
+
+class Life(PanelCase):
+    def test_grades_and_map_survive_saving_and_opening_the_scene(self):
+        self.ready()
+        self.apply()
+        self.panel.ui.mapOpacitySlider.value = 0.5
+        self.saveAndOpenScene()
+        table = self.panel._parameterNode.outputTable
+        self.assertEqual(self.shownBars()["malignancy"], 20.0)
+        self.assertIsNotNone(table.GetNodeReference(mrml_grades.MAP))
+        self.assertAlmostEqual(self.panel.ui.mapOpacitySlider.value, 0.5)
+
+    def test_closing_the_scene_ends_the_analysis_and_the_panel_starts_anew(self):
+        self.ready("0.13")
+        self.apply(wait=False)
+        child = self.panel._job._child
+        slicer.mrmlScene.Clear(False)
+        self.until(child.poll, timeout=30)
+        self.assertIsNone(self.panel._job)
+        self.assertEqual((self.panel.ui.inputSelector.currentNode(), self.panel.ui.gradeLabel.text), (None, ""))
+
+    def test_a_closed_panel_leaves_no_observer(self):
+        other = self.openPanel()
+        self.closePanel(other)
+        self.assertEqual((list(other.Observations), other._timer), ([], None))
+
+
+if __name__ == "__main__":
+    sys.exit("run by test_module_grade.py or run_in_slicer.py")
