@@ -1,7 +1,7 @@
 """Runs the panels' cases and the modules' self-tests in a real Slicer:
 
     Slicer --testing --python-script Testing/Python/run_in_slicer.py \\
-        --additional-module-paths BreastUSAI/BreastUSAISegment BreastUSAI/BreastUSAIDetect
+        --additional-module-paths BreastUSAI/BreastUSAISegment BreastUSAI/BreastUSAIDetect BreastUSAI/BreastUSAIGrade
 
 Ends Slicer with 0 when all passed and 1 otherwise. The self-test needs the packages of requirements-slicer.txt and PyTorch
 in that Slicer; without them it is skipped, and said so.
@@ -15,21 +15,24 @@ from pathlib import Path
 import slicer
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("BreastUSAISegment", "BreastUSAIDetect")
+MODULES = ("BreastUSAISegment", "BreastUSAIDetect", "BreastUSAIGrade")
 sys.path[:0] = [str(HERE), str(HERE.parents[1]), *(str(HERE.parents[1] / "BreastUSAI" / name) for name in MODULES)]
 
 
 def main() -> int:
     import BreastUSAIDetect
+    import BreastUSAIGrade
     import BreastUSAISegment
     import detect_widget_cases
+    import grade_widget_cases
     import segment_widget_cases
 
     from BreastUSAILib import slicer_install
 
     load = unittest.defaultTestLoader.loadTestsFromModule
-    suite = unittest.TestSuite([load(segment_widget_cases), load(detect_widget_cases)])
+    suite = unittest.TestSuite([load(segment_widget_cases), load(detect_widget_cases), load(grade_widget_cases)])
     BreastUSAIDetect.BreastUSAIDetectTest().runTest()
+    BreastUSAIGrade.BreastUSAIGradeTest().runTest()
     passed = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite).wasSuccessful()
     missing = slicer_install.missing()
     if missing:
