@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import run_manifest
+from . import run_copies, run_manifest
 from .atomic import write_text
 from .errors import Cancelled, ModelError, OutputError, UsageError
 from .inputs import RUN, RUN_SCHEMA, FolderNames, Found, Source, discover, read_run
@@ -116,7 +116,12 @@ def run(
     # os.path says "no" where Path raises: folders that may not be looked into, names that are too long.
     if os.path.exists(output) and not os.path.isdir(output):
         raise OutputError(f"{output} is a file; choose a folder for --output.")
-    made = [path for path in (output / RUN, output / OWN, output, *output.parents) if not os.path.exists(path)]
+    run_copies.check(options)
+    ours = [output / RUN, output / OWN, output, *output.parents]
+    if options.anonymize is not None:
+        copies = options.anonymize
+        ours = [run_copies.key_file(options), copies / RUN, copies, *copies.parents, *ours]
+    made = [path for path in ours if not os.path.exists(path)]
     if options.scene and importlib.util.find_spec("slicer") is None:
         tell("No scene.mrb is written: scenes need slicer-core; install it with: pip install breastusai[slicer]")
         options = replace(options, scene=False)
@@ -170,6 +175,7 @@ class _Plan:
     to_do: int = 0
     skipped: int = 0
     differing: set[str] = field(default_factory=set)  # inputs that were finished with other options
+    uncopied: int = 0  # inputs that were finished without a de-identified copy
     left: list[Path] = field(default_factory=list)
     left_count: int = 0
     reasons: dict[Path, str] = field(default_factory=dict)
@@ -189,6 +195,7 @@ class _Search:
         self._tasks: queue.Queue[Task | BaseException | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
         self._differs = _Differs(options)
+        self._uncopied = run_copies.Missing(options)
         self._over = False
 
     def start(self) -> None:
@@ -270,6 +277,7 @@ class _Search:
             self.plan.skipped += 1
             if self._differs(study):
                 self.plan.differing.add(path)
+            self.plan.uncopied += self._uncopied(study)
             self._journal.note(Entry(path, name, DONE, source.shown))
             return None
         self._journal.note(Entry(path, name, REDO if redo else WAITING, source.shown, run=self._run_id))
@@ -351,6 +359,8 @@ class _Run:
         for old in output.glob(f"{TEMPORARY}*"):
             with suppress(OSError):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
+        if self.options.anonymize is not None:
+            run_copies.begin(self.options)
         self.write_record("running")
 
     def clear(self) -> None:
@@ -472,6 +482,10 @@ class _Run:
             n = len(plan.differing)
             differ = f" Done with other options: {n if n < plan.skipped else 'all of them'}." if n else ""
             self.log(f"{_inputs(plan.skipped)} finished earlier and skipped; --overwrite redoes them.{differ}")
+        if plan.uncopied:
+            self.log(
+                f"{_inputs(plan.uncopied)} finished without a de-identified copy; {run_copies.how_to_make(self.options)}"
+            )
 
     # ------------------------------------------------------------------------------------------------------- its end
 
@@ -491,6 +505,8 @@ class _Run:
         when = f"{'Cancelled' if self.cancelled else 'Finished'} {_now().replace('T', ' ')[:16]} UTC."
         overview = write_overview(output, self.own, results, earlier, when, self.options.parquet)
         failures = [*results.failures(), *overview.unwritten]
+        if self.options.anonymize is not None:
+            failures += run_copies.finish(self.options, self.own)
         counts = {**asdict(overview.all_counts), "skipped": plan.skipped}
         try:
             self.write_record("cancelled" if self.cancelled else "done", counts, overview.models)

@@ -23,7 +23,7 @@ from .command_arguments import (
     grading_options,
     segmentation_options,
 )
-from .dicom_out.export import add_options, options_of
+from .dicom_out.export import add_key_file, add_options, options_of
 from .errors import UsageError
 from .progress import add_progress_arguments, show_progress
 
@@ -56,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="redo inputs that are finished")
     parser.add_argument("--no-scene", dest="scene", action="store_false", help="write no scene.mrb for 3D Slicer")
     add_options(parser)
+    parser.add_argument(
+        "--anonymize",
+        type=Path,
+        metavar="DIR",
+        help="write de-identified copies of the results into this folder as well",
+    )
+    add_key_file(parser)
     parser.add_argument("--parquet", action="store_true", help="write the tables as Parquet as well")
     add_progress_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
@@ -85,6 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grades = parser.add_argument_group("grades of lesions (with models that ship or are named; ID|DIR as above)")
     grades.add_argument("--no-grades", action="store_true", help="do not grade")
     add_grading(grades, GRADE)
+    heat = parser.add_argument_group("map of what in a volume speaks for a lesion (with a model that ships or is named)")
+    heat.add_argument("--no-heatmap", action="store_true", help="no map")
+    add_model(heat, "--heatmap-model", "a heatmap model that ships, or the folder of your own")
     many = parser.add_argument_group("many inputs")
     many.add_argument(
         "--jobs", "-j", type=int, default=1, metavar="N",
@@ -156,7 +166,7 @@ def _needed_models(workup: WorkupOptions) -> dict[str, str]:
 
 def _options(args: argparse.Namespace) -> RunOptions:
     from .run_input import RunOptions
-    from .workup import WorkupOptions
+    from .workup import HeatmapOptions, WorkupOptions
 
     if args.jobs < 0:
         raise UsageError(f"--jobs is {args.jobs}; it must be 0 or more.")
@@ -176,6 +186,7 @@ def _options(args: argparse.Namespace) -> RunOptions:
         detection=detection_options(args, DETECT),
         segmentation=None if args.no_outlines else segmentation_options(args, SEGMENT_3D),
         grading=None if args.no_grades else grading_options(args, GRADE),
+        heatmap=None if args.no_heatmap else HeatmapOptions(args.heatmap_model),
     )
     workup.check()
     slurm = None
@@ -197,6 +208,8 @@ def _options(args: argparse.Namespace) -> RunOptions:
         debug=args.debug,
         parquet=args.parquet,
         dicom=options_of(args).names,
+        anonymize=args.anonymize,
+        key_file=args.key_file,
         isolate=args.jobs > 0,
         time_limit_s=args.time_limit,
         memory_limit_bytes=args.memory_limit,

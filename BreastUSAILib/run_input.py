@@ -46,6 +46,8 @@ class RunOptions:
     debug : tell the traceback of errors that nobody expected.
     parquet : write the tables as Parquet as well.
     dicom : results for the archive that are written as well, by their names (`dicom_out.DicomOptions.of`).
+    anonymize : folder for de-identified copies of the results, or None (`run_copies`).
+    key_file : secret of their pseudonyms; None: one in `output`.
     isolate : work in a process of its own also where `jobs` is 1, so that a crash costs its input alone.
     time_limit_s, memory_limit_bytes : of one input, see `workers.Limits`; an input that exceeds them fails.
     scheduler : address of a Dask scheduler whose workers do the work, or "".
@@ -63,6 +65,8 @@ class RunOptions:
     debug: bool = False
     parquet: bool = False
     dicom: tuple[str, ...] = ()
+    anonymize: Path | None = None
+    key_file: Path | None = None
     isolate: bool = False
     time_limit_s: float | None = None
     memory_limit_bytes: int | None = None
@@ -84,7 +88,9 @@ class RunOptions:
         }
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "output", Path(os.path.abspath(self.output)))
+        for name in ("output", "anonymize", "key_file"):  # the work may be done in another folder
+            path = getattr(self, name)
+            object.__setattr__(self, name, None if path is None else Path(os.path.abspath(path)))
         object.__setattr__(self, "dicom", tuple(self.dicom))
         if not is_text(self.output):
             raise UsageError(f"--output is {str(self.output)!r}, whose name is not valid UTF-8; choose another folder.")
@@ -193,6 +199,11 @@ class InputWorker:
         if options.dicom:
             study = dicom_out.write(study, loaded, task.temporary, dicom_out.DicomOptions.of(options.dicom))
         write_results(study, loaded.image, task.temporary, scene=options.scene)
+        if options.anonymize is not None:
+            from . import run_copies
+
+            progress(0.9, "de-identifying")
+            run_copies.make(study, loaded, options)
         progress(0.98, "moving into place")  # this ends here where the run has ended: nobody counts on it any more
         move_results(task.temporary, task.folder)
 

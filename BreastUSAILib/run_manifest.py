@@ -22,7 +22,8 @@ from .workers import cores
 _SOFTWARE = ("torch", "SimpleITK", "numpy", "scipy", "scikit-image", "Pillow", "pydicom", "safetensors", "slicer-core")
 # Choices of how the work is done; none changes a result.
 HOW = (
-    "output", "jobs", "overwrite", "debug", "parquet", "isolate", "time_limit_s", "memory_limit_bytes", "scheduler", "slurm",
+    "output", "anonymize", "key_file", "jobs", "overwrite", "debug", "parquet", "isolate", "time_limit_s", "memory_limit_bytes",
+    "scheduler", "slurm",
 )  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping
     models : those of the studies, where these are known; otherwise the ones that will be used.
     """
     record = asdict(options)
-    how = {name: record.pop(name) for name in HOW}
+    how = {name: str(value) if isinstance(value := record.pop(name), Path) else value for name in HOW}
     return {
         "command": sys.argv,
         "folder": os.getcwd(),
@@ -106,7 +107,7 @@ def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping
         "machine": machine(),
         "models": list(models) or used_models(options),
         "options": record,
-        "how": {**how, "output": str(options.output)},
+        "how": how,
     }
 
 

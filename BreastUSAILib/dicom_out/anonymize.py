@@ -41,7 +41,6 @@ _DUMMY_YEAR = "0001"  # the library's, which validators refuse
 _KEY_BYTES = 32
 # What of a study's provenance says how it was computed; the rest says from what and when.
 _KEPT = ("software", "models", "device", "seconds", "operating_point")
-_OPTIONS_WITH_PATHS = ("model", "classifier", "output")
 _SHORT = 3  # letters; shorter parts of names stand in ordinary words
 
 
@@ -182,11 +181,10 @@ def deidentified_study(study: Study, key: Key, headers: Iterable[Dataset] = ()) 
         return [clean(v) for v in value] if isinstance(value, (list, tuple)) else value
 
     provenance = {k: v for k, v in study.provenance.items() if k in _KEPT}
-    options = dict(study.provenance.get("options", {}))
-    for name in _OPTIONS_WITH_PATHS:
-        if isinstance(options.get(name), str):
-            options[name] = Path(options[name]).name
-    provenance |= {"options": options, "notes": list(study.provenance.get("notes", ()))}
+    options = study.provenance.get("options", {})
+    # Models may be named by their folders.
+    named = {name: Path(value).name if isinstance(value, str) else value for name, value in options.items()}
+    provenance |= {"options": named, "notes": list(study.provenance.get("notes", ()))}
     findings = tuple(replace(f, notes=tuple(clean(list(f.notes)))) for f in study.findings)
     image = replace(study.image, path=key.name("image", study.image.path))
     return replace(study, image=image, findings=findings, provenance=clean(provenance))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from .. import RESEARCH_USE
@@ -53,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anonymize", action="store_true", help="write a de-identified copy of the results to --output"
     )
+    add_key_file(parser)
+
+
+def add_key_file(parser) -> None:
+    """The secret of the pseudonyms, here and in ``breastusai run``."""
     parser.add_argument(
         "--key-file", type=Path, metavar="FILE",
         help="secret of the pseudonyms, made where it is not there; the same file gives the same patients and studies the same ones",
@@ -121,10 +125,9 @@ def export_anonymized(
 
     Parameters and returns as of `export`; `output` gets the folder, `key` is the secret of the pseudonyms.
     """
-    from ..files import read_study, write_study
-    from ..report import write_report
+    from ..files import read_study
     from ..study_image import read_study_image
-    from .anonymize import deidentified_headers, deidentified_study, without_surroundings
+    from .copies import write_copy
     from .source import read_headers
 
     study = read_study(folder)
@@ -132,19 +135,7 @@ def export_anonymized(
     original = read_headers(path) if options.dicom or _has_original(path, source) else None
     if not path.exists():
         raise DataError(f"{path} is not there any more; give the original of {folder} with --source, for the pictures.")
-    loaded = read_study_image(study, path)
-    headers = None if original is None else deidentified_headers(original, key)
-    clean = deidentified_study(study, key, original or ())
-    image, notes = without_surroundings(loaded.image, loaded.area, original or ())
-    clean = replace(clean, provenance={**clean.provenance, "notes": [*clean.provenance["notes"], *notes]})
-    target = output / clean.image.path
-    if target.resolve() == folder.resolve():
-        raise UsageError(f"{target} is the result itself; choose another folder for --output.")
-    # study.json last: its presence means that the copy is whole.
-    files, more = write_files(clean, image, headers, target, options)
-    files += write_report(clean, image, target)
-    files += write_study(clean, target)
-    return files, (*notes, *more)
+    return write_copy(study, read_study_image(study, path), original, output, options, key, folder)
 
 
 def _has_original(path: Path, source: Path | None) -> bool:

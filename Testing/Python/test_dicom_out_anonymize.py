@@ -277,3 +277,113 @@ def test_a_run_writes_them_before_the_study_is_finished(tmp_path, monkeypatch):
     written = {dicom_out.SEG, dicom_out.SR, dicom_out.FHIR}
     assert written <= set(order[0]) and written <= {p.name for p in task.folder.iterdir()}
     assert files.read_study(task.folder).provenance["options"]["dicom"] == ["seg", "sr", "fhir-R4"]
+
+
+# ------------------------------------------------------------------------------------------------------------ a run
+
+
+@pytest.fixture
+def analysed(monkeypatch):
+    """The network's answer is made up; everything else of a run is real."""
+    from BreastUSAILib import workup
+    from BreastUSAILib.models import zoo
+
+    def run_workup(loaded, *args, **keys):
+        study = study_of(loaded)
+        notes = [f"read from {loaded.path}"]
+        return replace(study, provenance={**study.provenance, "notes": notes, "options": {"model": str(loaded.path)}})
+
+    monkeypatch.setattr(zoo.ModelCache, "get", lambda *args, **keys: None)
+    monkeypatch.setattr(workup, "run_workup", run_workup)
+
+
+def run_with_copies(folder: Path, **options):
+    from BreastUSAILib import run, run_input, workup
+
+    told = []
+    names = [str(folder / "in")]
+    options = {"scene": False, "dicom": ("seg", "sr", "report", "fhir-R4"), "anonymize": folder / "share", **options}
+    result = run.run(names, run_input.RunOptions(folder / "out", workup.WorkupOptions(), **options), log=told.append)
+    return result, told
+
+
+def test_a_run_makes_copies_from_which_nobody_is_known(tmp_path, analysed):
+    from PIL import Image
+
+    identified(tmp_path / "in" / "a", "image"), identified(tmp_path / "in" / "b", "ge_abus")
+    Image.fromarray(samples.speckle((30, 40))).save(tmp_path / "in" / "Meier Hanna.png")
+    (tmp_path / "in" / "patient_meier.nrrd").write_bytes(b"no image")
+    result, _ = run_with_copies(tmp_path)
+    assert (result.counts.inputs, result.counts.failed) == (4, 1)
+    share = tmp_path / "share"
+    copies = sorted(p.name for p in share.iterdir() if p.is_dir())
+    assert len(copies) == 3 and all(re.fullmatch("image-[0-9a-f]{10}", name) for name in copies)
+    tables = {"index.html", "summary.csv", "studies.csv", "run.json"}
+    assert {p.name for p in share.iterdir() if p.is_file()} == tables
+    assert [len(list(share.glob(f"*/{name}"))) for name in (dicom_out.SR, dicom_out.FHIR, "study.json")] == [2, 3, 3]
+    leaked = [
+        (str(file.relative_to(share)), secret)
+        for file in share.rglob("*")
+        if file.is_file()
+        for secret in (*SECRETS, "no image", str(tmp_path))
+        if secret.lower().encode() in everything(file).lower() or secret.lower() in str(file.relative_to(share)).lower()
+    ]
+    assert not leaked
+    assert "Meier" in (tmp_path / "out" / "run.json").read_text()  # the test can fail
+    for file in share.glob("*/*.dcm"):
+        dciodvfy(file)
+    key = tmp_path / "out" / "pseudonyms.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    # Given again: nothing is done again, the pseudonyms stay; a copy that is not there is told, with the command that makes it.
+    secret = key.read_text()
+    (share / copies[0] / "study.json").unlink()
+    result, told = run_with_copies(tmp_path)
+    assert result.skipped == 3 and key.read_text() == secret
+    (sentence,) = [text for text in told if "without a de-identified copy" in text]
+    assert sentence.startswith("1 input finished") and f"--key-file {key}" in sentence
+    result, _ = run_with_copies(tmp_path, overwrite=True)
+    assert (
+        copies == sorted(p.name for p in share.iterdir() if p.is_dir()) and (share / copies[0] / "study.json").exists()
+    )
+    # The folder of copies is not taken for images by another run.
+    from BreastUSAILib.inputs import discover
+
+    assert [f for found in discover([str(share)], tmp_path / "other") for f in found.sources] == []
+
+
+def test_a_copy_that_cannot_be_made_fails_its_input_and_leaves_nothing(tmp_path, analysed, monkeypatch):
+    from BreastUSAILib import report
+
+    def full(*args):
+        raise OutputError("the disk is full.")
+
+    identified(tmp_path / "in", "image")
+    real = report.write_report
+    monkeypatch.setattr(
+        report,
+        "write_report",
+        lambda study, image, folder: full() if "share" in str(folder) else real(study, image, folder),
+    )
+    result, _ = run_with_copies(tmp_path)
+    assert result.counts.failed == 1 and "disk is full" in result.failures[0].message
+    assert not list((tmp_path / "out").glob("*/study.json"))
+    assert not [p for p in (tmp_path / "share").iterdir() if p.is_dir()]
+    monkeypatch.setattr(report, "write_report", real)
+    result, _ = run_with_copies(tmp_path)
+    assert result.counts.failed == 0 and len(list((tmp_path / "share").glob("*/study.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"anonymize": "out/share"}, "lie in each other"),
+        ({"anonymize": "."}, "lie in each other"),
+        ({"anonymize": None, "key_file": "key"}, "belongs to --anonymize"),
+        ({"key_file": "share/key"}, "whose the copies are"),
+    ],
+)
+def test_copies_lie_apart_from_the_results_and_from_the_key(tmp_path, options, words):
+    options = {name: None if value is None else tmp_path / value for name, value in options.items()}
+    with pytest.raises(UsageError, match=words):
+        run_with_copies(tmp_path, **options)
+    assert not list(tmp_path.iterdir())

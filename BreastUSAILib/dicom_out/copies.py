@@ -1,0 +1,81 @@
+"""De-identified copies of results: one for each study, in a folder that is named by a pseudonym (`anonymize`)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from ..errors import UsageError
+from ..findings import Study
+from . import NOT_DICOM, DicomOptions, write_files
+from .anonymize import Key, deidentified_headers, deidentified_study, without_surroundings
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from ..image import LoadedImage
+
+
+def copy_of(study: Study, output: Path, key: Key) -> Path:
+    """The folder of a study's copy."""
+    return Path(output) / key.name("image", study.image.path)
+
+
+def write_copy(
+    study: Study,
+    loaded: LoadedImage,
+    original: Sequence[Dataset] | None,
+    output: Path,
+    options: DicomOptions,
+    key: Key,
+    source: Path | None = None,
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Write the de-identified copy of a study, with its tables, pictures and report; whole, or not at all.
+
+    Parameters
+    ----------
+    study, loaded : the results, and the image that they are of, as they are.
+    original : the DICOM original's headers; None: it is no DICOM file, and of `options` FHIR alone is written.
+    output : where the copy's folder is made.
+    source : the folder of the results, where they have one; it is not to be overwritten.
+
+    Returns
+    -------
+    the files, and sentences on what is not in them and what is known of burned-in text.
+
+    Raises
+    ------
+    UsageError : the copy would take the place of the results.
+    DependencyError, DataError, OutputError : as of `write_files` and `anonymize.deidentified_headers`.
+    """
+    from ..files import write_study
+    from ..report import write_report
+    from ..run_input import move_results
+
+    target = copy_of(study, output, key)
+    if source is not None and target.resolve() == source.resolve():
+        raise UsageError(f"{target} is the result itself; choose another folder for --output.")
+    notes: tuple[str, ...] = ()
+    if original is None and options.dicom:
+        notes = (NOT_DICOM,)
+        options = DicomOptions(fhir=options.fhir)
+    headers = None if original is None else deidentified_headers(original, key)
+    clean = deidentified_study(study, key, original or ())
+    image, burned = without_surroundings(loaded.image, loaded.area, original or ())
+    clean = replace(clean, provenance={**clean.provenance, "notes": [*clean.provenance["notes"], *burned]})
+    making = f".{target.name}-"
+    for left in target.parent.glob(f"{making}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    temporary = target.with_name(f"{making}{uuid4().hex[:8]}")
+    try:
+        files, more = write_files(clean, image, headers, temporary, options)
+        files += write_report(clean, image, temporary)
+        files += write_study(clean, temporary)
+        move_results(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return [target / file.name for file in files], (*notes, *burned, *more)
