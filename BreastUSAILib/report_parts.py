@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import RESEARCH_USE, __version__, pictures
+from .breast_position import position_of
 from .files import MEASUREMENTS, printable
 from .findings import BIRADS_CATEGORIES, Finding, ImageInfo, Study
 from .grade_terms import is_of_grade
@@ -27,6 +28,8 @@ _TITLES = {
     "height": "Height, into the depth",
     "length": "Length, across the slices",
     "longest_side": "Longest side of the box",
+    "clock_position": "Clock position about the nipple, from the front",
+    "nipple_distance": "Distance from the nipple, along the breast",
     "depth": "Depth below the upper edge of the image",
     "spiculation": "Spiculation: how far narrow processes stand out",
     "orientation": "Angle of the long axis to the skin",
@@ -49,6 +52,7 @@ _UNITS = {
     "mm3": "mm³",
     "ml": "ml",
     "deg": "°",
+    "h": "o’clock",
     "px": "pixels",
     "px2": "pixels²",
     "px3": "voxels",
@@ -102,12 +106,16 @@ def scores(finding: Finding, unit: str) -> list[dict[str, str]]:
 
 
 def physical_rows(study: Study, finding: Finding) -> list[dict[str, str]]:
-    """Where a finding lies in the body, for volumes whose grid is not there (a curved transducer); else none."""
+    """Where a finding lies in the breast, where the nipple was marked, and in the body, for volumes whose grid is not there (a curved
+    transducer)."""
+    place = position_of(study, finding)
+    rows = [] if place is None else [{"name": "In the breast", "value": str(place), "unit": ""}]
     if study.image.acquisition is None:
-        return []
+        return rows
     box = study.physical_box(finding)
     center, size = (", ".join(f"{v:.2f}" for v in box.center), " x ".join(f"{v:.2f}" for v in box.size))
     return [
+        *rows,
         {"name": "Centre in the body (LPS)", "value": center, "unit": "mm"},
         {"name": "Size in the body", "value": size, "unit": "mm"},
     ]

@@ -150,3 +150,15 @@ def test_a_given_laterality_may_agree_or_add():
             with_positions(study((10, 20, 10), laterality=own), (0, 0, 0), "R").provenance["nipple"]["laterality"]
             == "R"
         )
+
+
+def test_the_report_says_it_in_words():
+    from BreastUSAILib.report_parts import measurement_rows, physical_rows
+
+    found = with_positions(study((-34.641, 20, 20)), (0, 0, 0))
+    (row,) = physical_rows(found, found.findings[0])
+    assert row["value"] == "Right breast, 10 o’clock, 4 cm from the nipple (upper outer)"
+    shown = {r["name"]: (r["value"], r["unit"]) for r in measurement_rows(found.findings[0].measurements)}
+    assert shown["Clock position about the nipple, from the front"] == ("10.00", "o’clock")
+    assert shown["Distance from the nipple, along the breast"] == ("40.00", "mm")
+    assert physical_rows(study((0, 20, 0)), study((0, 20, 0)).findings[0]) == []

@@ -1,0 +1,185 @@
+"""``breastusai compare``: two result folders in, a table and a page with pictures out."""
+
+import base64
+import csv
+import io
+from dataclasses import replace
+
+import numpy as np
+import SimpleITK as sitk
+from dicom_samples import abvs, save, speckle
+from PIL import Image
+from test_report import Page
+
+from BreastUSAILib import RESEARCH_USE, cli
+from BreastUSAILib.breast_position import with_positions
+from BreastUSAILib.comparison import compare
+from BreastUSAILib.comparison_page import MOST_PICTURED, comparison_html
+from BreastUSAILib.files import write_study
+from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
+from BreastUSAILib.grid import index_box
+from BreastUSAILib.image import write_image
+from BreastUSAILib.study_image import examination_date
+
+NASTY = "<img src=x onerror=alert(1)>.png"
+PHANTOM = {"id": "d1", "version": "2", "task": "detect", "sha256": "cd" * 32, "trained_on": "400 phantom volumes"}
+
+
+def examination(folder, name, *regions, outlined=True, nipple=None, models=(PHANTOM,), **about):
+    """A volume with dark boxes, and its results: each region is (first voxel, number of voxels)."""
+    array = np.full((40, 30, 50), 150, np.uint8)
+    array[::2] += 3
+    image = sitk.GetImageFromArray(array)
+    findings = []
+    for number, (start, size) in enumerate(regions, 1):
+        part = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))[::-1]
+        array[part] = 40
+        inside = np.zeros_like(array)
+        inside[part] = 1
+        mask = sitk.GetImageFromArray(inside)
+        mask.CopyInformation(image)
+        sizes = {"volume_ml": float(inside.sum()) / 1000}
+        sizes |= dict(
+            zip(
+                ("major_diameter_mm", "second_diameter_mm", "third_diameter_mm"),
+                sorted(map(float, size))[::-1],
+                strict=True,
+            )
+        )
+        drawn = {"mask": mask, "label": number, "measurements": sizes} if outlined else {}
+        findings.append(Finding(f"L{number}", index_box(image, start, size), 0.9 - number / 10, 0.25, **drawn))
+    image = sitk.GetImageFromArray(array)
+    path = write_image(image, folder / f"{name}.nrrd")
+    study = Study(
+        replace(ImageInfo.of(image, str(path)), **about),
+        tuple(findings),
+        provenance={"models": list(models), "notes": []},
+    )
+    study = study if nipple is None else with_positions(study, nipple, "R")
+    write_study(study, folder / name)
+    return folder / name, study, image
+
+
+SMALL, LARGE, FAR = ((10, 8, 12), (6, 6, 6)), ((9, 8, 11), (12, 6, 6)), ((38, 12, 30), (5, 5, 5))
+
+
+def pair(tmp_path, **kwargs):
+    return examination(tmp_path, "a", SMALL, **kwargs)[0], examination(tmp_path, "b", FAR, LARGE, **kwargs)[0]
+
+
+def test_a_table_and_a_page(tmp_path, capsys):
+    earlier, later = pair(tmp_path)
+    assert cli.main(["compare", str(earlier), str(later), "-o", str(tmp_path / "out"), "--days", "100"]) == 0
+    said = capsys.readouterr().out
+    assert "L1 -> L2  longest 6.0 -> 12.0 mm, volume +100 %" in said and "L1 (new)" in said and RESEARCH_USE in said
+    rows = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open(newline="")))
+    assert [(r["status"], r["earlier_finding"], r["later_finding"]) for r in rows] == [
+        ("followed", "L1", "L2"),
+        ("new", "", "L1"),
+    ]
+    assert rows[0]["doubling_days"] == "100" and rows[0]["volume_change_percent"] == "100"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["comparison.csv", "comparison.html"]
+    page = Page((tmp_path / "out" / "comparison.html").read_text())
+    assert "1 followed, 1 new, 0 gone" in page.text and RESEARCH_USE in page.text and "Trained on phantoms" in page.text
+    assert "100 days" in page.text and "nothing was found at this place" in page.text
+    assert not [link for link in page.links if not link.startswith(("data:", "#"))]
+    targets = {a["id"] for _, a in page.tags if "id" in a}
+    assert all(link[1:] in targets for link in page.links if link.startswith("#"))
+    # Two overviews, and three cuts of both examinations for each of two pairs.
+    assert len(page.attributes("img", "src")) == 2
+    assert len([t for t, a in page.tags if t == "image"]) == 12
+
+
+def test_both_examinations_are_cut_through_their_own_lesion_on_one_scale(tmp_path):
+    _, earlier, one = examination(tmp_path, "a", SMALL)
+    _, later, other = examination(tmp_path, "b", LARGE)
+    page = Page(comparison_html(compare(earlier, later), one, other))
+    drawings = [a for t, a in page.tags if t == "image"]
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(a["href"].partition(",")[2])))) for a in drawings]
+    for before, after in zip(pictures[:3], pictures[3:], strict=True):
+        assert before.shape == after.shape and before.min() == after.min() == 40
+    # In the transverse cut, across and down: 6 x 6 and 12 x 6 dark voxels.
+    assert [(p == 40).sum() for p in (pictures[0], pictures[3])] == [36, 72]
+
+
+def test_without_the_volumes_the_page_says_so(tmp_path, capsys):
+    earlier, later = pair(tmp_path)
+    (tmp_path / "a.nrrd").unlink()
+    out = str(tmp_path / "out")
+    assert cli.main(["compare", str(earlier), str(later), "-o", out, "-q"]) == 0
+    page = Page((tmp_path / "out" / "comparison.html").read_text())
+    assert "a.nrrd is not there any more, so there are no pictures of it." in page.text
+    assert len(page.attributes("img", "src")) == 1
+    moved = (tmp_path / "b.nrrd").rename(tmp_path / "moved.nrrd")
+    assert cli.main(["compare", str(earlier), str(later), "-o", out, "-q", "--later-image", str(moved)]) == 0
+    assert len(Page((tmp_path / "out" / "comparison.html").read_text()).attributes("img", "src")) == 1
+    assert capsys.readouterr().out == ""
+    write_image(sitk.Image(5, 5, 5, sitk.sitkUInt8) + 3, moved)
+    assert cli.main(["compare", str(earlier), str(later), "-o", out, "--later-image", str(moved)]) == 1
+
+
+def test_nipples_on_the_command_line_and_from_the_results(tmp_path, capsys):
+    earlier, later = pair(tmp_path)
+    command = ["compare", str(earlier), str(later), "-o", str(tmp_path / "out")]
+    assert cli.main([*command, "--earlier-nipple", "20", "0", "20"]) == 2  # which breast?
+    assert "give the laterality" in capsys.readouterr().err
+    assert cli.main([*command, "--earlier-nipple", "20", "0", "20", "--laterality", "R"]) == 2
+    assert "in one of the two volumes only" in capsys.readouterr().err
+    nipples = ["--earlier-nipple", "20", "0", "20", "--later-nipple", "60", "0", "20", "--laterality", "R"]
+    assert cli.main([*command, *nipples, "--limit", "10"]) == 0
+    assert "0 followed" in capsys.readouterr().out  # 40 mm further from the nipple
+    text = Page((tmp_path / "out" / "comparison.html").read_text()).text
+    assert "nipple to nipple: shifted by 40.0, 0.0, 0.0 mm" in text
+    (tmp_path / "marked").mkdir()
+    earlier, later = pair(tmp_path / "marked", nipple=(20, 0, 20))
+    assert cli.main(["compare", str(earlier), str(later), "-o", str(tmp_path / "out"), "-q"]) == 0
+    assert "shifted by 0.0" in Page((tmp_path / "out" / "comparison.html").read_text()).text
+
+
+def test_folders_are_found_or_refused_in_a_sentence(tmp_path, capsys):
+    earlier, later = pair(tmp_path)
+    alone = tmp_path / "run"
+    alone.mkdir()
+    later = later.rename(alone / "b")
+    out = ["-o", str(tmp_path / "out"), "-q"]
+    assert cli.main(["compare", str(earlier / "study.json"), str(alone), *out]) == 0
+    for one, other, code, says in (
+        (tmp_path / "none", later, 1, "holds no study.json"),
+        (earlier, earlier, 2, "given twice"),
+    ):
+        assert cli.main(["compare", str(one), str(other), *out]) == code
+        assert says in capsys.readouterr().err
+    examination(alone, "c", FAR)
+    assert cli.main(["compare", str(earlier), str(alone), *out]) == 1
+    assert "results of 2 inputs; give one of them: b, c" in capsys.readouterr().err
+
+
+def test_the_date_of_the_examination_is_the_dicom_files(tmp_path):
+    dataset = abvs(speckle((4, 5, 6)), (1, 1, 1))
+    for keyword in ("AcquisitionDate", "ContentDate", "SeriesDate"):
+        if keyword in dataset:
+            del dataset[keyword]
+    dataset.StudyDate = "20240131"
+    assert str(examination_date(save(dataset, tmp_path / "a.dcm"))) == "2024-01-31"
+    dataset.AcquisitionDate = "20240201"
+    (tmp_path / "series").mkdir()
+    save(dataset, tmp_path / "series" / "b.dcm")
+    assert str(examination_date(tmp_path / "series")) == "2024-02-01"
+    dataset.AcquisitionDate, dataset.StudyDate = "", ""
+    assert examination_date(save(dataset, tmp_path / "c.dcm")) is None
+    (tmp_path / "d.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)
+    write_image(sitk.Image(4, 4, 4, sitk.sitkUInt8), tmp_path / "e.nrrd")
+    assert [examination_date(tmp_path / n) for n in ("d.dcm", "e.nrrd", "none")] == [None] * 3
+
+
+def test_names_are_escaped_and_many_pairs_are_cut_short():
+    info = ImageInfo(NASTY, (50, 30, 40), (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    findings = tuple(Finding(f"L{i}", Box((1 + 2 * i % 40, 10, 1 + 3 * i % 37), (2, 2, 2)), 0.5) for i in range(1, 26))
+    study = Study(info, findings)
+    text = comparison_html(compare(study, study), None, None, ("<b>then</b>", ""))
+    assert NASTY not in text and "<b>then</b>" not in text
+    page = Page(text)
+    assert len(page.attributes("section", "aria-labelledby")) == 1 + MOST_PICTURED
+    assert all(f.id in page.text for f in findings)
+    empty = Page(comparison_html(compare(Study(info), Study(info)), None, None))
+    assert "No lesion was found in either examination." in empty.text
