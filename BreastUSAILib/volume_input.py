@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Level u stands for (u - 96) / 32 standard deviations above the mean: -3 to +5, in steps far below speckle.
 MEAN_LEVEL, LEVELS_A_DEVIATION = 96, 32.0
 _SLICES_AT_A_TIME = 16
+_SAMPLES_AT_A_TIME = 32
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,32 @@ def _resampled(array: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, bool]:
     planes = torch.empty(array.shape[0], int(size[1]), int(size[2]))
     for first in range(0, array.shape[0], _SLICES_AT_A_TIME):
         part = torch.from_numpy(prepare(array[first : first + _SLICES_AT_A_TIME]))
-        planes[first : first + _SLICES_AT_A_TIME] = along_y @ part @ along_x.T
-    return (along_z @ planes.flatten(1)).reshape(tuple(size.tolist())).numpy(), constant
+        planes[first : first + _SLICES_AT_A_TIME] = along_axis(along_axis(part, along_y, 1), along_x, 2)
+    return along_axis(planes, along_z, 0).numpy(), constant
+
+
+def along_axis(values: torch.Tensor, weights: torch.Tensor, axis: int) -> torch.Tensor:
+    """An axis of `values` multiplied by a matrix (size, voxels) of `averaging`: (z, y, x) float32 with `size` along that axis.
+
+    Each row of the matrix weighs a few neighbouring voxels; blocks of rows are multiplied by the part of the axis that
+    they weigh: a twelfth of the work for 400 samples of 800 voxels.
+    """
+    import torch
+
+    values = values.movedim(axis, 1) if axis == 0 else values
+    size = weights.shape[0]
+    last = axis == 2
+    out = values.new_empty((*values.shape[:2], size) if last else (values.shape[0], size, values.shape[2]))
+    for first in range(0, size, _SAMPLES_AT_A_TIME):
+        rows = weights[first : first + _SAMPLES_AT_A_TIME]
+        used = torch.nonzero(rows.any(0)).flatten()
+        low, high = int(used[0]), int(used[-1]) + 1
+        rows = rows[:, low:high]
+        if last:
+            out[..., first : first + len(rows)] = values[..., low:high] @ rows.T
+        else:
+            out[:, first : first + len(rows)] = rows @ values[:, low:high]
+    return out.movedim(1, axis) if axis == 0 else out
 
 
 def _as_float32(array: np.ndarray):

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ..errors import UsageError
+from ..processor import fast_bf16
 
 NAMES = ("auto", "cpu", "cuda", "mps")
 
@@ -50,22 +51,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return any(words in str(error).lower() for words in ("out of memory", "allocate memory", "bad_alloc"))
-
-
-def fast_bf16(name: str) -> bool:
-    """Whether a device computes in bfloat16 faster than in float32, rather than merely at all."""
-    import torch
-
-    name = name.partition(":")[0]
-    if name == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if name != "cpu":
-        return False
-    try:
-        capabilities = torch.cpu.get_capabilities()
-    except AttributeError:  # PyTorch before 2.10
-        return any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile"))
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def autocast(name: str) -> AbstractContextManager:

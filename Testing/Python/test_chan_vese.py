@@ -155,6 +155,25 @@ def test_local_means_follow_a_gain_that_falls_with_depth():
     assert dice(plain.mask, truth) < dice(local.mask, truth) - 0.02
 
 
+def test_an_evolution_that_is_as_good_as_settled_may_end():
+    truth = blob((48, 72, 64), 18, 4, 0.12)
+    image, start = speckled(truth, 5), ndimage.shift(truth.astype(float), 2.0, order=1) > 0.5
+    to_the_end, settled = (refine(image, start, (1.0,) * 3, replace(PAPER, settled=share)) for share in (0.0, 0.001))
+    assert settled.iterations < to_the_end.iterations
+    assert dice(settled.mask, to_the_end.mask) > 0.997
+
+
+def test_bfloat16_draws_the_same_outline(monkeypatch):
+    truth = blob((48, 72, 64), 18, 6, 0.12)
+    image, start = speckled(truth, 7), ndimage.shift(truth.astype(float), 2.0, order=1) > 0.5
+    exact = refine(image, start, (1.0,) * 3, PAPER)
+    asked = []
+    monkeypatch.setattr("BreastUSAILib.chan_vese.fast_bf16", lambda device: asked.append(device) or True)
+    fast = refine(image, start, (1.0,) * 3, PAPER)
+    assert asked and fast.refined
+    assert dice(fast.mask, exact.mask) > 0.99
+
+
 def test_the_result_is_one_component_and_repeatable():
     truth = ellipsoid((100, 100), (25, 25))
     image = speckled(truth, 8, noise=0.6)
@@ -266,6 +285,7 @@ def test_wrong_inputs_are_refused(arguments, error):
         {"levels": 1.5},
         {"max_size_factor": 1},
         {"min_dice": 2},
+        {"settled": -0.1},
     ],
 )
 def test_wrong_parameters_are_refused(wrong):
