@@ -151,7 +151,7 @@ def cli_arguments(source: Path, output: Path, options: WorkupOptions) -> list[st
     for name, value in (("--threshold", options.threshold), ("--minimum-score", options.minimum_score)):
         if value is not None:
             arguments += [name, repr(value)]
-    return [*arguments, *_of_detection(options), *_of_outlines(options), *_of_grades(options)]
+    return [*arguments, *_of_detection(options), *_of_outlines(options), *_of_grades(options), *_of_heat(options)]
 
 
 def _of_detection(options: WorkupOptions) -> list[str]:
@@ -189,6 +189,12 @@ def _of_grades(options: WorkupOptions) -> list[str]:
     arguments += [] if grading.enhance else ["--grade-no-maps"]
     arguments += [] if grading.several else ["--grade-one-crop"]
     return arguments
+
+
+def _of_heat(options: WorkupOptions) -> list[str]:
+    if options.heatmap is None:
+        return ["--no-heatmap"]
+    return ["--heatmap-model", options.heatmap.model] if options.heatmap.model else []
 
 
 def read_result(output: Path, name: str) -> Study:

@@ -16,7 +16,7 @@ from .models.devices import NAMES as DEVICES
 from .progress import add_progress_arguments
 
 if TYPE_CHECKING:
-    from .workup_options import DetectionOptions, GradingOptions, SegmentationOptions
+    from .workup_options import DetectionOptions, GradingOptions, HeatmapOptions, SegmentationOptions
 
 # What a parser and a group of its arguments have in common.
 Arguments = Any
@@ -147,6 +147,21 @@ def grading_options(args: argparse.Namespace, prefix: str = "", model: str = "")
     said = _said(args, prefix)
     systems = (said("gcnn"), said("mtnet"), said("snnet"))
     return GradingOptions(*systems, model, args.device, enhance=said("maps"), several=said("several"))
+
+
+def add_heatmap(parser: Arguments) -> None:
+    add_model(parser, help="a heatmap model that ships, or the folder of your own")
+    add_probability(parser, "--threshold", "report hot spots that score at least this; 0: all")
+    parser.add_argument("--maximum", type=int, metavar="N", help="report at most so many hot spots")
+
+
+def heatmap_options(args: argparse.Namespace) -> HeatmapOptions:
+    """What `add_heatmap` was given. UsageError where it is impossible."""
+    from .workup_options import HeatmapOptions
+
+    options = HeatmapOptions(args.model, args.device, args.threshold, args.maximum)
+    options.heat()
+    return options
 
 
 def _name(prefix: str) -> str:

@@ -20,6 +20,7 @@ from .findings import Finding, Study
 from .grade import GradeModels, grade
 from .grade_3d import grade_3d
 from .grid import as_2d
+from .heatmap import HeatOptions, heatmap, with_evidence
 from .models import catalog
 from .progress import Progress
 from .segment import segment_2d
@@ -27,6 +28,7 @@ from .segment_3d import segment_3d
 from .workup_options import (
     DetectionOptions,
     GradingOptions,
+    HeatmapOptions,
     SegmentationOptions,
     SegmentationRequest,
     WorkupOptions,
@@ -41,12 +43,14 @@ if TYPE_CHECKING:
 __all__ = [
     "DetectionOptions",
     "GradingOptions",
+    "HeatmapOptions",
     "SegmentationOptions",
     "SegmentationRequest",
     "WorkupOptions",
     "first_task",
     "run_detection",
     "run_grading",
+    "run_heatmap",
     "run_segmentation",
     "run_workup",
     "software_versions",
@@ -59,12 +63,13 @@ SOFTWARE = ("torch", "SimpleITK", "numpy", "scikit-image", "slicer-core")
 
 @dataclass(frozen=True)
 class _Result:
-    """What is known of an image so far: findings, sentences for the reader, where the grading networks looked, and what a step adds
-    to the provenance."""
+    """What is known of an image so far: findings, sentences for the reader, where the grading networks looked, what speaks for a
+    lesion, and what a step adds to the provenance."""
 
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     activation: sitk.Image | None = None
+    heatmap: sitk.Image | None = None
     provenance: Mapping[str, Any] | None = None
 
 
@@ -144,6 +149,8 @@ def run_workup(
             steps.append(_segment_3d(loaded, options.segmentation))
     if options.graders():
         steps.append(_grade(loaded, options.grading))
+    if task == "detect" and options.heats():
+        steps.append(_evidence(loaded, options.heatmap))
     return _analyse(loaded, options.of_task(task), steps, progress, cache)
 
 
@@ -189,6 +196,19 @@ def run_grading(
     if findings is None:
         steps.insert(0, _segment(loaded, WorkupOptions(options.model)))
     return _analyse(loaded, asdict(options), steps, progress, cache, tuple(findings or ()))
+
+
+def run_heatmap(
+    loaded: LoadedImage,
+    options: HeatmapOptions = HeatmapOptions(),
+    progress: Progress | None = None,
+    cache: ModelCache | None = None,
+) -> Study:
+    """Map what in one volume speaks for a lesion; its findings are hot spots. Parameters and errors as of `run_workup`, see `heatmap.heatmap`.
+
+    The provenance also has the ``operating_point``.
+    """
+    return _analyse(loaded, asdict(options), [_heatmap(loaded, options)], progress, cache)
 
 
 # ---------------------------------------------------------------------------------------------------------- the steps
@@ -253,6 +273,33 @@ def _grade(loaded: LoadedImage, options: GradingOptions) -> _Step:
     return _Step("grade", options.models(), work)
 
 
+def _heatmap(loaded: LoadedImage, options: HeatmapOptions) -> _Step:
+    heat_options = options.heat()
+
+    def work(models: Models, _: tuple[Finding, ...], tell: Progress) -> _Result:
+        model, known = models["heatmap"], loaded.spacing_known
+        heat = heatmap(loaded.image, model, heat_options, spacing_known=known, progress=tell)
+        point = {"maximum": options.maximum, "threshold": heat_options.threshold_of(model.entry)}
+        return _Result(heat.findings, heat.notes, heatmap=heat.image, provenance={"operating_point": point})
+
+    return _Step("heatmap", options.models(), work)
+
+
+def _evidence(loaded: LoadedImage, options: HeatmapOptions) -> _Step:
+    """What the map says of findings that others found."""
+
+    def work(models: Models, found: tuple[Finding, ...], tell: Progress) -> _Result:
+        model, known = models["heatmap"], loaded.spacing_known
+        heat = heatmap(loaded.image, model, HeatOptions(maximum=1), spacing_known=known, progress=tell)
+        if heat.image is None:
+            return _Result(found, heat.notes)
+        said = with_evidence(found, heat.image)
+        said = tuple(replace(f, models={**f.models, "heatmap": model.entry.id}) for f in said)
+        return _Result(said, heat.notes, heatmap=heat.image)
+
+    return _Step("heatmap", options.models(), work)
+
+
 def _remembering(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """The findings of a volume with what was said of their malignancy last as evidence, before the next task is asked."""
 
@@ -291,7 +338,7 @@ def _analyse(
     models = {task: cache.get(name, task, options["device"]) for step in steps for task, name in step.names.items()}
     seconds = {"load_model": round(time.perf_counter() - start, 4)}
     notes = list(loaded.notes)
-    activation, more = None, {}
+    activation, heat, more = None, None, {}
     done, whole = 0.0, sum(step.share for step in steps)
     for step in steps:
         start, low, width = time.perf_counter(), 0.1 + 0.9 * done / whole, 0.9 * step.share / whole
@@ -308,6 +355,7 @@ def _analyse(
         # A volume is spoken of by several tasks in the same words.
         notes += [n for n in (*note, *result.notes) if n not in notes]
         activation = result.activation if result.activation is not None else activation
+        heat = result.heatmap if result.heatmap is not None else heat
         more |= result.provenance or {}
         seconds[step.name] = round(time.perf_counter() - start, 4)
         done += step.share
@@ -322,7 +370,7 @@ def _analyse(
         "notes": notes,
         **more,
     }
-    return Study(loaded.info, findings, provenance=provenance, activation=activation)
+    return Study(loaded.info, findings, heat, provenance, activation)
 
 
 def _done(

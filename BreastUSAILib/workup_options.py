@@ -9,6 +9,7 @@ from .detect import DetectOptions
 from .errors import UsageError
 from .findings import Box, Finding
 from .grade import GradeOptions
+from .heatmap import HeatOptions
 from .models import catalog
 from .segment import SegmentOptions
 from .segment_3d import Segment3dOptions
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 GRADERS = ("grade-gcnn", "grade-mtnet", "grade-snnet")
 """The tasks of the grading models."""
+_RECORDS = ("detection", "segmentation", "grading", "heatmap")  # fields of `WorkupOptions` that are records
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,34 @@ class GradingOptions:
 
 
 @dataclass(frozen=True)
+class HeatmapOptions:
+    """Choices of the user for the map of what in a volume speaks for a lesion.
+
+    Attributes
+    ----------
+    model : model of the task "heatmap": an id of the catalogue, a model folder, or "" for the default.
+    device : "auto", "cpu", "cuda" or "mps".
+    threshold, maximum : of hot spots, see `heatmap.HeatOptions`; a workup, which asks the map about its own findings, looks at neither.
+    """
+
+    model: str = ""
+    device: str = "auto"
+    threshold: float | None = None
+    maximum: int | None = None
+
+    def heat(self) -> HeatOptions:
+        return HeatOptions(self.threshold, self.maximum)
+
+    def models(self) -> dict[str, str]:
+        """Task -> name of the model."""
+        return {"heatmap": self.model}
+
+    def available(self) -> dict[str, str]:
+        """The same; empty where none is named and none ships."""
+        return self.models() if self.model or catalog.ships("heatmap") else {}
+
+
+@dataclass(frozen=True)
 class WorkupOptions:
     """Choices of the user for a whole workup.
 
@@ -139,6 +169,7 @@ class WorkupOptions:
     detection : of volumes.
     segmentation : of what was detected there; None: boxes are enough. Where no model is named and none ships, they have to be.
     grading : of images and volumes; None: no grades. Without any model likewise.
+    heatmap : the map of volumes, of which findings get evidence; None: no map. Without a model likewise.
     """
 
     model: str = ""
@@ -150,9 +181,10 @@ class WorkupOptions:
     detection: DetectionOptions = DetectionOptions()
     segmentation: SegmentationOptions | None = SegmentationOptions()
     grading: GradingOptions | None = GradingOptions()
+    heatmap: HeatmapOptions | None = HeatmapOptions()
 
     def __post_init__(self) -> None:
-        for name in ("detection", "segmentation", "grading"):
+        for name in _RECORDS:
             record = getattr(self, name)
             if record is not None:
                 object.__setattr__(self, name, replace(record, device=self.device))
@@ -165,7 +197,12 @@ class WorkupOptions:
         ------
         TypeError : options that this version does not know.
         """
-        kinds = {"detection": DetectionOptions, "segmentation": SegmentationOptions, "grading": GradingOptions}
+        kinds = {
+            "detection": DetectionOptions,
+            "segmentation": SegmentationOptions,
+            "grading": GradingOptions,
+            "heatmap": HeatmapOptions,
+        }
         records = {
             name: value if value is None else kinds[name](**value) for name, value in data.items() if name in kinds
         }
@@ -188,6 +225,10 @@ class WorkupOptions:
         """Task -> name of the models that grade; empty where none does."""
         return {} if self.grading is None else self.grading.available()
 
+    def heats(self) -> dict[str, str]:
+        """Task -> name of the model that maps a volume; empty where none does."""
+        return {} if self.heatmap is None else self.heatmap.available()
+
     def of_task(self, task: str) -> dict[str, Any]:
         """The options that an image has to do with, by the task that it begins with (`workup.first_task`)."""
         later: dict[str, Any] = {}
@@ -198,11 +239,10 @@ class WorkupOptions:
                 names = ("threshold", "iterations", "uncertainty", "refine")
                 later |= {f"segment_3d_{name}": getattr(self.segmentation, name) for name in names}
             return {**asdict(self.detection), **later}
-        records = ("detection", "segmentation", "grading")
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in records} | later
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _RECORDS} | later
 
     def models(self, task: str) -> dict[str, str]:
         """Task -> name of the models that work on an image that begins with this task, in their order."""
         if task == "detect":
-            return {**self.detection.models(), **self.outlines(), **self.graders()}
+            return {**self.detection.models(), **self.outlines(), **self.graders(), **self.heats()}
         return {"segment": self.model, **self.graders()}

@@ -39,3 +39,18 @@ def data_set(folder):
 
 def small(**changes):
     return replace(RECIPE, **changes)
+
+
+def heat_model_folder(folder):
+    """A model that has learnt dark balls, in seconds: real training on hand-made phantoms."""
+    import pytest
+
+    from BreastUSAILib.networks import resnet_3d
+    from BreastUSAILib.training.heatmap import train
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(resnet_3d, "COMPACT", SMALL)
+    try:
+        return train([data_set(folder / "data")], folder / "model", RECIPE, device="cpu", validate_every=9)
+    finally:
+        patch.undo()

@@ -1,0 +1,32 @@
+"""``breastusai heatmap``: what in one ABUS volume speaks for a lesion, as a volume and as findings, written as a study."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from .command_arguments import add_heatmap, add_one_image, check_models, check_spacing, heatmap_options
+from .one_image_command import analyse
+
+if TYPE_CHECKING:
+    from .findings import Finding
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_one_image(parser, "VOLUME", "an ABUS volume")
+    add_heatmap(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    from .workup import run_heatmap
+
+    options = heatmap_options(args)
+    check_spacing(args)
+    check_models(options.models())
+    return analyse(args, lambda loaded, tell: run_heatmap(loaded, options, tell), sentence)
+
+
+def sentence(finding: Finding) -> str:
+    """A hot spot in one line."""
+    place = ", ".join(f"{finding.evidence[f'peak_{axis}']:.1f}" for axis in "xyz")
+    return f"{finding.id}  score {finding.score:.2f}  heat {finding.evidence['heat_peak']:.2f} at ({place}) mm"
