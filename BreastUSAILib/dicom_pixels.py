@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 _VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG2, MPEG-4 and HEVC: ...4.100 to 4.108
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+_JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81))
+_START_OF_SCAN = 0xDA
+_FRAMES = (
+    *(code for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)),
+    0xF7,
+)  # markers with the size; the last: JPEG-LS
 _REMOTE = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205")
 
 
@@ -84,10 +90,38 @@ def read_frames(path: Path, dataset: Dataset, frames: Sequence[int]) -> tuple[np
     return result, coloured
 
 
+def _check_jpeg(dataset: Dataset, frame: int) -> None:
+    """Raise `ValueError` where a frame's JPEG or JPEG-LS header is damaged: over such ones GDCM's decoder ends the process."""
+    from pydicom.encaps import get_frame
+
+    if "file_meta" not in dataset.__dict__ or dataset.file_meta.get("TransferSyntaxUID") not in _JPEG:
+        return
+    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    count = int(dataset.get("NumberOfFrames") or 1)
+    data = get_frame(
+        dataset.PixelData, frame, number_of_frames=count, extended_offsets=offsets if all(offsets) else None
+    )
+    if data[:2] != b"\xff\xd8":
+        raise ValueError("the JPEG stream has no start")
+    at, code, sizes = 2, 0, []
+    while code != _START_OF_SCAN:
+        while data[at : at + 2] == b"\xff\xff":  # bytes that fill up are allowed before a marker
+            at += 1
+        code, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at] != 0xFF or length < 2 or at + 2 + length > len(data):
+            raise ValueError("the JPEG stream has a damaged header")
+        if code in _FRAMES:
+            sizes.append((int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")))
+        at += 2 + length
+    if sizes != [(dataset.Rows, dataset.Columns)]:
+        raise ValueError("the JPEG stream is of another size than the file says")
+
+
 def _grey_frame(dataset: Dataset, frame: int) -> tuple[np.ndarray, bool]:
     """(rows, columns) values of a frame, and whether it had colour."""
     from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
+    _check_jpeg(dataset, frame)
     array = pixel_array(dataset, index=frame)  # YBR is converted to RGB here
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
 
 import fuzz_inputs  # noqa: E402
 import mutations  # noqa: E402
+import seeds  # noqa: E402
 
 from BreastUSAILib.errors import ImageError  # noqa: E402
 from BreastUSAILib.headers import read_nifti_header  # noqa: E402
@@ -113,6 +114,28 @@ def test_what_was_a_fault_is_refused(name, tmp_path):
     (tmp_path / name).write_bytes(FAULTS[name])
     with pytest.raises(ImageError, match=name):
         read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("spoil", ["byte too many", "another size", "no end", "no start"])
+def test_a_damaged_jpeg_in_dicom_is_refused_and_ends_nothing(tmp_path, spoil):
+    from pydicom import dcmread
+    from pydicom.encaps import encapsulate, get_frame
+
+    seeds.dicom_files(tmp_path)
+    dataset = dcmread(tmp_path / "jpeg.dcm")
+    data = get_frame(dataset.PixelData, 0)
+    table, size = data.index(b"\xff\xdb"), data.index(b"\xff\xc0")
+    spoiled = {
+        "byte too many": data[: table + 20] + b"\x07" + data[table + 20 :],  # GDCM ended the process
+        "another size": data[: size + 5] + b"\x7f\xff" + data[size + 7 :],
+        "no end": data[: size + 4],
+        "no start": b"\0" + data,
+    }[spoil]
+    dataset.PixelData = encapsulate([spoiled])
+    dataset.save_as(tmp_path / "spoiled.dcm")
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(tmp_path / "spoiled.dcm")
+    assert read_image(tmp_path / "jpeg.dcm").image.GetSize() == (18, 14)
 
 
 def test_an_identifier_that_is_no_name_stays_one_short_line(tmp_path):
