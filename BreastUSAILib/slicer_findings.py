@@ -16,6 +16,7 @@ from .grade_terms import stated_category
 from .review import ACCEPTED, REJECTED, Review, suspicion
 from .terminology import lesion_color
 
+IMAGE_COLUMN = 2  # shown where there are several images
 _DIAMETERS = (
     ("major_diameter", "second_diameter", "third_diameter"),
     ("major_diameter", "minor_diameter"),
@@ -105,6 +106,7 @@ def columns():
     """(title, tool tip, words of a row); a column without any words is not shown."""
     return (
         (_("Finding"), _("Its name in the views."), lambda r: r.finding.id),
+        (_("Verdict"), _("What you said of it."), lambda r: verdict_words(r.review)),
         (_("Image"), _("The image or view in which it was found."), lambda r: r.image),
         (_("Score"), _("How sure it is that there is a lesion."), lambda r: percent(r.finding.score)),
         (_("Malignant"), _("Probability that the lesion is malignant."), lambda r: percent(r.finding.malignancy)),
@@ -120,7 +122,6 @@ def columns():
             lambda r: diameter_words(r.finding),
         ),
         (_("Clock"), _("Hour on the clock face about the nipple, and distance from it."), clock_words),
-        (_("Verdict"), _("What you said of it."), lambda r: verdict_words(r.review)),
         (_("Note"), _("What you noted."), lambda r: r.review.note),
     )
 
@@ -177,7 +178,7 @@ class FindingsTable:
         kept = []
         for number, (title, tip, words) in enumerate(columns()):
             cells = [words(row) for row in self._rows]
-            if any(cells) and (several or number != 1):
+            if any(cells) and (several or number != IMAGE_COLUMN):
                 kept.append((title, tip, cells))
         blocked = self._widget.blockSignals(True)
         try:

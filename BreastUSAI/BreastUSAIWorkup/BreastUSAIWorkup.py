@@ -7,6 +7,7 @@ import enum
 import importlib.util
 import logging
 import sys
+import unittest
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
@@ -713,3 +714,125 @@ class BreastUSAIWorkupLogic(AnalysisLogic):
                 return study  # the panel says why
 
         return place
+
+
+class BreastUSAIWorkupTest(ScriptedLoadableModuleTest):
+    """The self-test: findings of a volume are shown, judged, corrected and reported; an image is worked up in a child process.
+
+    What needs packages that are not in this Slicer is skipped: the machine that builds extensions has none of them.
+    """
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self, **kwargs):
+        for test in (self.test_findingsAreJudged, self.test_report, self.test_imageInChildProcess):
+            self.setUp()
+            try:
+                test()
+            except unittest.SkipTest as reason:
+                self.delayDisplay(f"Skipped: {reason}")
+
+    def needPackages(self):
+        from BreastUSAILib import slicer_install
+
+        missing = slicer_install.missing()
+        if missing:
+            self.skipTest(f"{', '.join(missing)} are not installed in this Slicer.")
+
+    def syntheticVolume(self):
+        """A volume with two dark boxes (60 x 40 x 50 voxels of 0.8 x 0.5 x 1.0 mm)."""
+        import numpy as np
+        import SimpleITK as sitk
+
+        voxels = np.full((50, 40, 60), 150, np.uint8)
+        voxels[10:20, 12:24, 15:30] = 40
+        voxels[35:41, 8:16, 44:52] = 40
+        image = sitk.GetImageFromArray(voxels)
+        image.SetSpacing((0.8, 0.5, 1.0))
+        return mrml.add_volume(slicer.mrmlScene, image, "synthetic")
+
+    def darkPieces(self, loaded, options, progress):
+        """Stands for the models: what is dark, outlined; the smaller piece is the more suspicious."""
+        import SimpleITK as sitk
+
+        from BreastUSAILib.findings import Finding, Study
+        from BreastUSAILib.grid import box_of_mask
+
+        pieces = sitk.RelabelComponent(sitk.ConnectedComponent(loaded.image < 100), sortByObjectSize=True)
+        masks = [sitk.Cast(pieces == i, sitk.sitkUInt8) for i in (1, 2)]
+        findings = (
+            Finding("L1", box_of_mask(masks[0]), 0.9, 0.1, mask=masks[0], label=1),
+            Finding("L2", box_of_mask(masks[1]), 0.7, 0.8, mask=masks[1], label=2),
+        )
+        return Study(loaded.info, findings)
+
+    def test_findingsAreJudged(self):
+        self.delayDisplay("Findings are listed by suspicion, shown, and judged")
+        volume, logic = self.syntheticVolume(), BreastUSAIWorkupLogic(runner=self.darkPieces)
+        shown = logic.process(volume)
+        parameters = logic.getParameterNode()
+        parameters.inputVolume = volume
+        from BreastUSAILib.slicer_findings import sort_rows
+
+        rows, hint = logic.rows(parameters)
+        self.assertEqual(([row.finding.id for row in sort_rows(rows)], hint), (["L2", "L1"], ""))
+        # The middle of voxels 44 to 51, 8 to 15 and 35 to 40 of a volume whose first axes point to the left and backwards.
+        logic.goTo(shown, "L2")
+        for found, expected in zip(mrml_workup.position_of(shown, "L2"), (-47.5 * 0.8, -11.5 * 0.5, 37.5), strict=True):
+            self.assertAlmostEqual(found, expected, delta=1e-4)
+        mrml_workup.set_review(shown, "L1", Review(REJECTED, "rib"))
+        again = logic.process(volume)  # what was said stays with the lesion
+        self.assertEqual(mrml_workup.reviews_of(again), {"L1": Review(REJECTED, "rib")})
+        self.assertEqual(again.GetSegmentation().GetNumberOfSegments(), 2)
+
+    def test_report(self):
+        self.needPackages()
+        self.delayDisplay("The report leaves out what was rejected")
+        import json
+        import tempfile
+
+        volume, logic = self.syntheticVolume(), BreastUSAIWorkupLogic(runner=self.darkPieces)
+        mrml_workup.set_review(logic.process(volume), "L1", Review(REJECTED, "rib"))
+        parameters = logic.getParameterNode()
+        parameters.inputVolume = volume
+        with tempfile.TemporaryDirectory() as folder:
+            (report,) = logic.startExport(parameters, folder).result()
+            study = json.loads((report.parent / "study.json").read_text(encoding="utf-8"))
+            self.assertIn("rejected by the reader: rib", report.read_text(encoding="utf-8"))
+        self.assertEqual([f["id"] for f in study["findings"]], ["L2"])
+
+    def test_imageInChildProcess(self):
+        self.needPackages()
+        self.delayDisplay("An image in a child process")
+        import time
+
+        import numpy as np
+        import SimpleITK as sitk
+
+        rng = np.random.default_rng(20)
+        y, x = np.mgrid[:384, :512]
+        inside = ((x - 256) / 90.0) ** 2 + ((y - 190) / 60.0) ** 2 < 1
+        pixels = np.where(inside, 45.0, 130.0) * rng.gamma(6.0, 1 / 6.0, inside.shape)
+        pixels = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(sitk.GetImageFromArray(pixels), 1.2))
+        image = sitk.GetImageFromArray(np.clip(pixels, 0, 255).astype(np.uint8)[None])
+        image.SetSpacing((0.1, 0.1, 1.0))
+        volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic")
+        logic = BreastUSAIWorkupLogic()
+        parameters = logic.getParameterNode()
+        parameters.inputVolume = volume
+        seen = []
+        job = logic.start([volume], logic.options(parameters), lambda *p: seen.append(p))
+        while not job.poll():
+            slicer.app.processEvents()
+            time.sleep(0.05)
+        (outcome,) = job.result()
+        if outcome.error is not None:
+            raise outcome.error
+        shown = logic.show(outcome.study, volume, None, outcome.keys)
+        self.assertTrue(seen)
+        area = float(inside.sum()) * 0.01
+        study, findings = mrml_workup.listed(shown)
+        self.assertEqual((len(findings), study.image.path), (1, "synthetic"))
+        self.assertGreater(findings[0].measurements["area_mm2"], 0.7 * area)
+        self.assertLess(findings[0].measurements["area_mm2"], 1.3 * area)

@@ -21,7 +21,9 @@ LIBRARY = ROOT / "BreastUSAILib"
 MODULES = ROOT / "BreastUSAI"
 NOT_SHIPPED = {"CMakeLists.txt"}
 # Modules that work but have no model of their own yet: in the source tree, not in the extension.
-NOT_YET = {"BreastUSAIDetect", "BreastUSAIGrade"}
+NOT_YET = {"BreastUSAIDetect", "BreastUSAIGrade", "BreastUSAIHeatmap"}
+# What the modules' panels share; imported by them alone.
+PANEL_FILES = ("slicer_panel.py", "slicer_findings.py")
 PANELS = sorted(p.parent.name for p in MODULES.glob("*/Resources"))
 
 
@@ -61,7 +63,7 @@ def test_every_file_of_the_library_is_packaged(build):
 
 def test_every_module_has_its_script_panel_icon_and_self_test(build):
     shipped = sorted(set(PANELS) - NOT_YET)
-    assert shipped == ["BreastUSAISegment"]
+    assert shipped == ["BreastUSAISegment", "BreastUSAIWorkup"]
     for name in shipped:
         module = MODULES / name
         for file in (p for p in module.rglob("*") if p.is_file() and p.name != "CMakeLists.txt"):
@@ -75,7 +77,7 @@ def test_every_module_has_its_script_panel_icon_and_self_test(build):
 
 def test_only_modules_lie_where_slicer_looks_for_modules(build):
     """Slicer takes every .py file there for a module; all names are shared with all other extensions."""
-    assert [p.name for p in build.glob("*.py")] == ["BreastUSAISegment.py"]
+    assert sorted(p.name for p in build.glob("*.py")) == ["BreastUSAISegment.py", "BreastUSAIWorkup.py"]
     assert all(p.name.startswith("BreastUSAI") for p in build.glob("Resources/*/*"))
     assert (build / "BreastUSAIBatch" / "BreastUSAIBatch.py").is_file()
 
@@ -128,6 +130,21 @@ def test_the_descriptions_are_complete_and_say_the_same():
     assert entry["build_dependencies"] == s4ext["depends"].split()
     assert entry["scm_revision"] == s4ext["scmrevision"]
     assert "not a medical device" in s4ext["description"]
+
+
+def test_the_entry_for_the_extensions_index_is_valid():
+    """By its schema 1.0.2 (Slicer's Schemas folder), in our own words, as that file is not copied here."""
+    entry = json.loads((ROOT / "BreastUSAI.json").read_text(encoding="utf-8"))
+    assert entry["$schema"].endswith("/Schemas/slicer-extension-catalog-entry-schema-v1.0.2.json#")
+    kinds = {"$schema": str, "category": str, "scm_url": str, "scm_revision": str, "scm_type": str, "build_dependencies": list}
+    kinds |= {"dicom_support_rule": str, "build_subdirectory": str, "enabled": bool, "tier": int}
+    assert {"$schema", "category", "scm_url"} <= set(entry) <= set(kinds)
+    assert all(type(value) is kinds[key] for key, value in entry.items())
+    assert all(isinstance(name, str) for name in entry["build_dependencies"])
+    assert 1 <= entry.get("tier", 1) <= 5 and entry.get("scm_type", "git") == "git"
+    # The checks of the index itself: an address that git clones, a category that exists.
+    assert re.fullmatch(r"https://github\.com/[\w-]+/[\w-]+\.git", entry["scm_url"])
+    assert entry["category"] == "Ultrasound"
 
 
 def test_pictures_that_the_descriptions_name_are_there():
@@ -210,7 +227,7 @@ def test_logic_has_no_gui():
         text = ast.get_source_segment(source, logic)
         assert not gui.search(text) and "qt." not in text
     for file in LIBRARY.rglob("*.py"):
-        if file.name == "slicer_panel.py":  # what the modules' panels share; imported by them alone
+        if file.name in PANEL_FILES:
             continue
         body = file.read_text(encoding="utf-8")
         assert not re.search(r"^\s*(import|from) (qt|ctk)\b", body, re.MULTILINE), file

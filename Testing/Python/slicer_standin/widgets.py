@@ -132,7 +132,12 @@ class ctkSliderWidget(qt.QWidget):
 
 class ctkCollapsibleButton(qt.QGroupBox):
     text = Property(str, lambda s: s.title(), lambda s, v: s.setTitle(v))
-    collapsed = Property(bool, lambda s: getattr(s, "_collapsed", False), lambda s, v: setattr(s, "_collapsed", v))
+
+    def setCollapsed(self, collapsed):
+        self._collapsed = collapsed
+        self.setMaximumHeight(20 if collapsed else 16_777_215)
+
+    collapsed = Property(bool, lambda s: getattr(s, "_collapsed", False), setCollapsed)
 
 
 class ctkPathLineEdit(qt.QLineEdit):
