@@ -84,8 +84,9 @@ def _percent(chance: float) -> str:
 def _descriptors(finding: Finding) -> list[dict[str, str]]:
     """One row each: what, its word, how likely, and whether it was predicted or measured."""
     predicted = descriptors_of(finding.evidence)
+    words = likeliest_words(predicted)
     rows = []
-    for name, word in likeliest_words(predicted).items():
+    for name, word in ((name, words[name]) for name in _NAMES if name in words):
         chance = f"{100 * predicted[name][word]:.0f} %" if name in predicted else "each above 50 %"
         rows.append({"name": _NAMES[name], "word": word, "chance": chance, "by": "predicted"})
     measured = orientation(finding.measurements)
