@@ -98,6 +98,25 @@ def covering_logits(logits: np.ndarray, cells: Sequence[int]) -> np.ndarray:
     return F.max_pool3d(padded, size, 1)[0, 0].numpy()
 
 
+@torch.inference_mode()
+def slab_map(network: ResNet3d, levels: np.ndarray, slices: int = 9, *, device: str = "cpu") -> np.ndarray:
+    """The published way through a volume, to compare with: slab by slab of so many slices, each a patch of its own.
+
+    Each slab's Grad-CAM is resized to it and divided by its own maximum, so that every slab has a hottest place, whether there is a lesion
+    or not. Returns (z, y, x) float32 of the size of `levels`, 0 to 1.
+    """
+    parts = []
+    for first in range(0, len(levels), slices):
+        slab = levels[first : first + slices]
+        volume = to_tensor(slab)[None, None].to(device, memory_format=torch.channels_last_3d)
+        with autocast(device):
+            features = network.features(volume)[0].float()
+        heat = F.relu(torch.einsum("c,czyx->zyx", network.head.weight[0].float(), features))[None, None]
+        heat = F.interpolate(heat, size=slab.shape, mode="trilinear", align_corners=False)[0, 0]
+        parts.append((heat / heat.max().clamp_min(1e-6)).cpu())
+    return torch.cat(parts).numpy()
+
+
 def published_map(activation: np.ndarray, bias: float) -> np.ndarray:
     """Grad-CAM's own map, ReLU(sum_k w_k A_k) / n, from `activation`; same shape."""
     return np.maximum(activation - bias, 0) / activation.size
