@@ -40,7 +40,9 @@ def _attributes(cls) -> None:
     meta = cls.staticMetaObject
     for index in range(meta.propertyOffset(), meta.propertyCount()):
         name = meta.property(index).name()
-        if name not in ("sizeHint", "minimumSizeHint"):
+        # What Qt itself asks a widget for must stay a function: an attribute that asks Qt would never come back.
+        virtual = name in ("sizeHint", "minimumSizeHint") or (cls is QtWidgets.QProgressBar and name == "text")
+        if not virtual:
             setattr(cls, name, property(lambda s, n=name: _get(s, n), lambda s, v, n=name: _set(s, n, v)))
 
 
