@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from . import boxes as b
 from .anchors import anchor_grid
@@ -20,6 +21,8 @@ from .volume_input import to_tensor
 _LEAST_SCORE = 1e-4  # below it there are only anchors that never heard of a lesion
 _LEAST_WINDOW = 64
 _AXIS_SLACK = 1.1
+MIRRORS = ((), (4,), (2,), (2, 4))
+"""Axes of (1, 1, z, y, x) that each look is mirrored along."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Search:
     vote_iou : see `boxes.vote`; None: no voting (paper).
     least_mm, most_mm : boxes with a side below or above are no lesions.
     maximum : boxes of a volume, the surest.
+    mirrors : looks at each window, of which the mean counts: 1; 2, mirrored along x (lateral) too; 4, also along z (slices), and both.
+        Never along the depth: sound goes one way.
     """
 
     window: tuple[int, int, int] = (160, 96, 160)
@@ -50,6 +55,7 @@ class Search:
     least_mm: float = 1.5
     most_mm: float = 80.0
     maximum: int = 50
+    mirrors: int = 1
 
     @classmethod
     def of(cls, postprocessing: Mapping[str, Any]) -> Search:
@@ -117,7 +123,9 @@ def find_candidates(
                 raise
             window = smaller
             size = " x ".join(map(str, window[::-1]))
-            notes = (f"the memory of the {device} device was not enough; the volume was searched in windows of {size} voxels",)
+            notes = (
+                f"the memory of the {device} device was not enough; the volume was searched in windows of {size} voxels",
+            )
 
 
 def _search(levels, spacing, network, search: Search, window, device: str, progress) -> Candidates:
@@ -152,21 +160,43 @@ def look(
             of = f" ({number + 1} of {len(places)})" if len(places) > 1 else ""
             progress(number / len(places), f"looking for lesions{of}")
         part = levels[tuple(slice(start, start + length) for start, length in place)]
-        seen.append(_in_window(part, [start for start, _ in place], network, search.candidates, device))
+        seen.append(_in_window(part, [start for start, _ in place], network, search, device))
     return seen
 
 
-def _in_window(part: np.ndarray, start: Sequence[int], network: nn.Module, most: int, device: str) -> Seen:
+def _said(volume: torch.Tensor, network: nn.Module, mirrors: int):
+    """What the network says of a window (1, 1, z, y, x): class probabilities (n, K + 1) and box parameters (n, 6) of its anchors, means over
+    the looks, on the CPU; and the anchors' cells."""
+    if mirrors > 1:  # padded here, so that the mirrored window's cells are the mirrored cells
+        pad = [(-n) % network.multiple for n in volume.shape[2:]]
+        volume = F.pad(volume, (0, pad[2], 0, pad[1], 0, pad[0]))
+    kinds, looks = len(network.anchors), MIRRORS[:mirrors]
+    probability = parameters = 0.0
+    for axes in looks:
+        seen = volume.flip(axes).contiguous(memory_format=torch.channels_last_3d) if axes else volume
+        with torch.inference_mode(), autocast(volume.device.type):
+            logits, shifts, features = network(seen)
+        cells = tuple(features.shape[2:])
+        chances = logits[0].float().softmax(-1).cpu().reshape(*cells, kinds, -1)
+        shifts = shifts[0].float().cpu().reshape(*cells, kinds, 6)
+        if axes:
+            there = [axis - 2 for axis in axes]
+            chances, shifts = chances.flip(there), shifts.flip(there)
+            shifts[..., there] *= -1  # the first three are shifts of the centre
+        probability, parameters = probability + chances / len(looks), parameters + shifts / len(looks)
+    return probability.reshape(-1, probability.shape[-1]), parameters.reshape(-1, 6), cells
+
+
+def _in_window(part: np.ndarray, start: Sequence[int], network: nn.Module, search: Search, device: str) -> Seen:
     volume = to_tensor(part)[None, None].to(device, memory_format=torch.channels_last_3d)
-    with torch.inference_mode(), autocast(device):
-        logits, parameters, features = network(volume)
-    probability = logits[0].float().softmax(-1).cpu()
+    probability, parameters, cells = _said(volume, network, search.mirrors)
     scores = 1 - probability[:, 0]
+    most = search.candidates
     scores, index = scores.topk(min(most, len(scores)))
     sure = scores > _LEAST_SCORE
     scores, index = scores[sure], index[sure]
-    anchors = anchor_grid(features.shape[2:], network.scale, network.anchors)[index]
-    boxes = b.decode(parameters[0].float().cpu()[index], anchors)
+    anchors = anchor_grid(cells, network.scale, network.anchors)[index]
+    boxes = b.decode(parameters[index], anchors)
     lesion = probability[index, 1:]
     malignancy = (lesion[:, -1] / lesion.sum(1)).clamp(0, 1)
     # What the padding at the window's end came up with is none.

@@ -92,8 +92,9 @@ class DetectionNetwork(nn.Module):
     Attributes
     ----------
     scale : voxels a cell of the map with the anchors.
+    multiple : what each side of a volume is padded to a multiple of, the trunk's last scale.
 
-    Input: (N, in_channels, z, y, x) float of any size; it is padded at its end, with zeros, to a multiple of the trunk's last scale.
+    Input: (N, in_channels, z, y, x) float of any size; it is padded at its end, with zeros, to a multiple of `multiple`.
 
     Raises
     ------
@@ -121,6 +122,7 @@ class DetectionNetwork(nn.Module):
         self.anchors = tuple(tuple(float(side) for side in a) for a in anchors)
         self.classes, self.embedding_size, self.top_down = classes, embedding, top_down
         inputs, self.scale = channels[-1], self.trunk.scales[-1]
+        self.multiple = self.scale
         if top_down is not None:
             if not 0 <= top_down < len(channels):
                 raise ValueError(f"`top_down` is {top_down}; it must be one of the {len(channels)} blocks, from 0.")
@@ -151,8 +153,7 @@ class DetectionNetwork(nn.Module):
             self.scores.bias.copy_(odds.repeat(len(self.anchors)))
 
     def forward(self, volume: torch.Tensor) -> Predictions:
-        last = self.trunk.scales[-1]
-        pad = [(-n) % last for n in volume.shape[2:]]
+        pad = [(-n) % self.multiple for n in volume.shape[2:]]
         if any(pad):
             volume = F.pad(volume, (0, pad[2], 0, pad[1], 0, pad[0]))
         maps = self.trunk(volume)

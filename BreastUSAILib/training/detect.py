@@ -288,11 +288,12 @@ class _Run:
         It is the averaged network of the last epoch, not the one that happened to validate best.
         """
         from ..models.folder import save_model
-        from .detection_choice import choose, see
+        from .detection_choice import choose
 
         network, validation = self.learner.average, self.sets.validation
-        seen = see(validation, network, self.search, self.group.device)
-        choice, tried = choose(validation, seen, self.search, published=self.recipe.search is None)
+        choice, tried = choose(
+            validation, network, self.search, self.group.device, published=self.recipe.search is None
+        )
         write_text(self.output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
         config = _config(self.recipe, self.arguments, self.sets.training_cases, choice, tried["figures"])
         save_model(self.output, network, config)

@@ -24,6 +24,8 @@ from .detection_data import TrainingVolume
 
 SUPPRESSION = (0.02, 0.1, 0.2)
 VOTES = (None, 0.4, 0.6)
+MIRRORS = (1, 4)
+_HELPS = 0.01  # merit that three more looks must add
 FALSE_POSITIVES = 1.0
 """A volume, at the threshold: a little below the paper's 1.24."""
 
@@ -78,26 +80,28 @@ def threshold_at(boxes: Sequence[VolumeBoxes], false_positives: float = FALSE_PO
 
 
 def choose(
-    volumes: Sequence[TrainingVolume], seen: Sequence[Sequence[Seen]], search: Search, *, published: bool = False
+    volumes: Sequence[TrainingVolume], network: nn.Module, search: Search, device: str, *, published: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices for the model's `postprocessing`, and the table of what was tried.
 
-    Suppression and voting by `merit`; the threshold by `threshold_at`. With `published` the search stays as the paper has
-    it, and only the threshold is chosen.
+    Suppression, voting and looks by `merit`, of which more looks must add 0.01; the threshold by `threshold_at`. With `published` the
+    search stays as the paper has it, and only the threshold is chosen.
     """
-    tries = [search]
-    if not published:
-        tries = [replace(search, suppression_iou=s, vote_iou=v) for s, v in product(SUPPRESSION, VOTES)]
-    table = []
-    for tried in tries:
-        table.append(figures(volumes, candidates_of(volumes, seen, tried)))
-    best = int(np.argmax([merit(t) for t in table]))
-    chosen = tries[best]
-    threshold = threshold_at(scored(volumes, candidates_of(volumes, seen, chosen)))
-    rows = [
-        {"suppression_iou": t.suppression_iou, "vote_iou": t.vote_iou, **row}
-        for t, row in zip(tries, table, strict=True)
-    ]
+    rows, best = [], None
+    for mirrors in (search.mirrors,) if published else MIRRORS:
+        seen = see(volumes, network, replace(search, mirrors=mirrors), device)
+        tries = [replace(search, mirrors=mirrors)]
+        if not published:
+            tries = [replace(tries[0], suppression_iou=s, vote_iou=v) for s, v in product(SUPPRESSION, VOTES)]
+        table = [figures(volumes, candidates_of(volumes, seen, tried)) for tried in tries]
+        rows += [
+            {"mirrors": t.mirrors, "suppression_iou": t.suppression_iou, "vote_iou": t.vote_iou, **row}
+            for t, row in zip(tries, table, strict=True)
+        ]
+        first = int(np.argmax([merit(row) for row in table]))
+        if best is None or merit(table[first]) >= merit(best[1]) + _HELPS:
+            best = tries[first], table[first], candidates_of(volumes, seen, tries[first])
+    chosen, measured, found = best
     record = {"volumes": len(volumes), "lesions": sum(len(v.boxes) for v in volumes), "tried": rows}
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(chosen).items()}
-    return {**values, "threshold": threshold}, {**record, "figures": table[best]}
+    return {**values, "threshold": threshold_at(scored(volumes, found))}, {**record, "figures": measured}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from BreastUSAILib import candidates
-from BreastUSAILib.candidates import Candidates, Search, axis_windows, find_candidates
+from BreastUSAILib.candidates import MIRRORS, Candidates, Search, axis_windows, find_candidates, look
 from BreastUSAILib.detect import DetectOptions, detect
 from BreastUSAILib.errors import Cancelled, ImageError, UsageError
 from BreastUSAILib.findings import Box
@@ -367,3 +367,26 @@ def test_the_classifier_takes_its_crops_and_sizes():
     with torch.no_grad():
         larger, smaller = network(crop, torch.ones(1, 3)), network(crop, torch.zeros(1, 3))
     assert float(larger - smaller) == pytest.approx(3.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("mirrors", "axes"), [(2, (2,)), (4, (0,)), (4, (0, 2))])
+def test_mirrored_looks_find_mirrored_boxes_where_they_lie(untrained, mirrors, axes):
+    """Whatever a network says, the mean over its mirrored looks is the mirror image in a mirrored volume."""
+    network = untrained.network
+    torch.nn.init.normal_(network.boxes.weight, std=0.3, generator=torch.Generator().manual_seed(3))
+    levels = np.random.default_rng(5).integers(1, 255, (32, 24, 48), np.uint8)
+    search = Search(mirrors=mirrors, candidates=200)
+    (seen,) = look(levels, network, search)
+    (mirrored,) = look(np.ascontiguousarray(np.flip(levels, axes)), network, search)
+    (once,) = look(np.ascontiguousarray(np.flip(levels, axes)), network, Search(candidates=200))
+    back = mirrored.boxes.clone()
+    for axis in axes:
+        back[:, axis], back[:, axis + 3] = levels.shape[axis] - mirrored.boxes[:, axis + 3], levels.shape[axis] - mirrored.boxes[:, axis]
+
+    # Scores that are equal but for rounding come in any order, and the last may be among the surest or not.
+    far = (seen.boxes[:50, None] - back[None]).abs().amax(-1)
+    nearest = far.argmin(1)
+    assert far.amin(1).max() < 1e-2
+    assert torch.allclose(seen.scores[:50], mirrored.scores[nearest], atol=1e-5)
+    assert not torch.allclose(once.scores[:50], mirrored.scores[:50], atol=1e-6)
+    assert len(MIRRORS[:mirrors]) == mirrors
