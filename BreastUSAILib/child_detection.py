@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .child_workup import ChildWorkup, VolumePixels
+from .command_arguments import detection_words
 
 if TYPE_CHECKING:
     from .workup import DetectionOptions
@@ -38,13 +39,7 @@ def reason_against_volume(size: Sequence[int], spacing_known: bool, name: str) -
 def detection_arguments(source: Path, output: Path, options: DetectionOptions) -> list[str]:
     """The command line of ``breastusai detect`` for these options."""
     arguments = ["detect", str(source), "--output", str(output), "--progress", "json", "--device", options.device]
-    for name in ("model", "classifier"):
-        if getattr(options, name):
-            arguments += [f"--{name}", getattr(options, name)]
-    for name in ("threshold", "maximum"):
-        if getattr(options, name) is not None:
-            arguments += [f"--{name}", repr(getattr(options, name))]
-    return arguments
+    return [*arguments, *detection_words(options)]
 
 
 class ChildDetection(ChildWorkup):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .child_detection import reason_against_volume
 from .child_workup import ChildWorkup, VolumePixels, reason_against_size
+from .command_arguments import grading_words
 from .files import write_study
 
 if TYPE_CHECKING:
@@ -48,12 +49,8 @@ def grading_arguments(source: Path, output: Path, order: GradingOrder) -> list[s
     if order.study is not None:
         write_study(order.study, source.with_name(FINDINGS))
         arguments += ["--findings", str(source.with_name(FINDINGS))]
-    for name in ("gcnn", "mtnet", "snnet", "model"):
-        if getattr(options, name):
-            arguments += [f"--{name}", getattr(options, name)]
-    arguments += [] if options.enhance else ["--no-maps"]
-    arguments += [] if options.several else ["--one-crop"]
-    return arguments
+    arguments += ["--model", options.model] if options.model else []
+    return [*arguments, *grading_words(options)]
 
 
 class ChildGrading(ChildWorkup):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .atomic import write_text
 from .child_workup import ChildWorkup
+from .command_arguments import segmentation_words
 from .findings import ImageInfo, Study
 
 if TYPE_CHECKING:
@@ -35,16 +36,7 @@ def segmentation_arguments(source: Path, output: Path, order: SegmentationOrder)
     # With an equals sign, as a coordinate may begin with a minus.
     arguments += [f"--box={_numbers((*box.center, *box.size))}" for box in request.boxes]
     arguments += [f"--point={_numbers(point)}" for point in request.points]
-    if options.model:
-        arguments += ["--model", options.model]
-    for name in ("threshold", "iterations"):
-        if getattr(options, name) is not None:
-            arguments += [f"--{name}", repr(getattr(options, name))]
-    if not options.uncertainty:
-        arguments.append("--no-uncertainty")
-    if options.refine is not None:
-        arguments.append("--refine" if options.refine else "--no-refine")
-    return arguments
+    return [*arguments, *segmentation_words(options)]
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import SimpleITK as sitk
 
 from .child_process import ChildError, ChildRun, python_executable
+from .command_arguments import DETECT, GRADE, SEGMENT_3D, detection_words, grading_words, segmentation_words
 from .errors import DataError, ImageError, OutputError
 from .files import read_study
 from .findings import Study
@@ -151,44 +152,11 @@ def cli_arguments(source: Path, output: Path, options: WorkupOptions) -> list[st
     for name, value in (("--threshold", options.threshold), ("--minimum-score", options.minimum_score)):
         if value is not None:
             arguments += [name, repr(value)]
-    return [*arguments, *_of_detection(options), *_of_outlines(options), *_of_grades(options), *_of_heat(options)]
-
-
-def _of_detection(options: WorkupOptions) -> list[str]:
-    detection = options.detection
-    arguments = []
-    for name, value in (("--detect-model", detection.model), ("--classifier", detection.classifier)):
-        arguments += [name, value] if value else []
-    for name, value in (("--detect-threshold", detection.threshold), ("--detect-maximum", detection.maximum)):
-        arguments += [name, repr(value)] if value is not None else []
-    return arguments
-
-
-def _of_outlines(options: WorkupOptions) -> list[str]:
-    outlines = options.segmentation
-    if outlines is None:
-        return ["--no-outlines"]
-    arguments = ["--segment-3d-model", outlines.model] if outlines.model else []
-    for name, value in (("threshold", outlines.threshold), ("iterations", outlines.iterations)):
-        arguments += [f"--segment-3d-{name}", repr(value)] if value is not None else []
-    if not outlines.uncertainty:
-        arguments.append("--segment-3d-no-uncertainty")
-    if outlines.refine is not None:
-        arguments.append("--segment-3d-refine" if outlines.refine else "--segment-3d-no-refine")
-    return arguments
-
-
-def _of_grades(options: WorkupOptions) -> list[str]:
-    grading = options.grading
-    if grading is None:
-        return ["--no-grades"]
-    arguments = []
-    for name in ("gcnn", "mtnet", "snnet"):
-        value = getattr(grading, name)
-        arguments += [f"--grade-{name}", value] if value is not None else []
-    arguments += [] if grading.enhance else ["--grade-no-maps"]
-    arguments += [] if grading.several else ["--grade-one-crop"]
-    return arguments
+    arguments += detection_words(options.detection, DETECT)
+    outlines, grades = options.segmentation, options.grading
+    arguments += ["--no-outlines"] if outlines is None else segmentation_words(outlines, SEGMENT_3D)
+    arguments += ["--no-grades"] if grades is None else grading_words(grades, GRADE)
+    return [*arguments, *_of_heat(options)]
 
 
 def _of_heat(options: WorkupOptions) -> list[str]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # What a parser and a group of its arguments have in common.
 Arguments = Any
+DETECT, SEGMENT_3D, GRADE = "detect-", "segment-3d-", "grade-"
+"""What the options of the tasks begin with where one command chains them (``breastusai run``)."""
 OWN_MODEL = "a model that ships, or the folder of your own"
 
 
@@ -162,6 +164,48 @@ def heatmap_options(args: argparse.Namespace) -> HeatmapOptions:
     options = HeatmapOptions(args.model, args.device, args.threshold, args.maximum)
     options.heat()
     return options
+
+
+# ------------------------------------------------------------------------------ and back: a command line for some options
+
+
+def detection_words(options: DetectionOptions, prefix: str = "") -> list[str]:
+    """What `detection_options` takes for these."""
+    return [
+        *_named(f"--{prefix}model", options.model),
+        *_named("--classifier", options.classifier),
+        *_figure(f"--{prefix}threshold", options.threshold),
+        *_figure(f"--{prefix}maximum", options.maximum),
+    ]
+
+
+def segmentation_words(options: SegmentationOptions, prefix: str = "") -> list[str]:
+    """What `segmentation_options` takes for these."""
+    refine = {None: [], True: [f"--{prefix}refine"], False: [f"--{prefix}no-refine"]}
+    return [
+        *_named(f"--{prefix}model", options.model),
+        *_figure(f"--{prefix}threshold", options.threshold),
+        *_figure(f"--{prefix}iterations", options.iterations),
+        *([] if options.uncertainty else [f"--{prefix}no-uncertainty"]),
+        *refine[options.refine],
+    ]
+
+
+def grading_words(options: GradingOptions, prefix: str = "") -> list[str]:
+    """What `grading_options` takes for these; the segmentation model apart."""
+    return [
+        *(word for name in ("gcnn", "mtnet", "snnet") for word in _named(f"--{prefix}{name}", getattr(options, name))),
+        *([] if options.enhance else [f"--{prefix}no-maps"]),
+        *([] if options.several else [f"--{prefix}one-crop"]),
+    ]
+
+
+def _named(option: str, name: str | None) -> list[str]:
+    return [option, name] if name else []
+
+
+def _figure(option: str, value: float | None) -> list[str]:
+    return [] if value is None else [option, repr(value)]
 
 
 def _name(prefix: str) -> str:

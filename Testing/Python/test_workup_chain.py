@@ -194,6 +194,28 @@ def test_tasks_without_a_model_are_left_out():
     assert RunOptions("out", off).of_results("detect").keys().isdisjoint({"segment_3d_refine", "grade_several"})
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        WorkupOptions(),
+        WorkupOptions(segmentation=None, grading=None),
+        WorkupOptions(segmentation=SegmentationOptions(refine=True), grading=GradingOptions(mtnet="m")),
+        WorkupOptions(
+            "roi", "cpu", False, "all", 0.4, 0.2, DetectionOptions("d", "c", threshold=0.3, maximum=4),
+            SegmentationOptions("s", threshold=0.4, iterations=3, uncertainty=False, refine=False),
+            GradingOptions("g", "m", "s", enhance=False, several=False),
+        ),
+    ],
+)  # fmt: skip
+def test_every_option_reaches_a_child(chosen, tmp_path):
+    """What a child process is told (`child_workup`) is what the command line understands."""
+    from BreastUSAILib import run_command
+    from BreastUSAILib.child_workup import cli_arguments
+
+    arguments = cli_arguments(tmp_path / "a.nrrd", tmp_path / "out", chosen)
+    assert run_command._options(cli.build_parser(arguments).parse_args(arguments)).workup == chosen
+
+
 def test_one_lesion_that_cannot_be_outlined_costs_no_other(inputs, options, monkeypatch):
     loaded = read_image(inputs / "abus.nrrd")
     whole = segment_3d.look
