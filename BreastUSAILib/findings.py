@@ -74,7 +74,8 @@ class Finding:
     mask : uint8 ``SimpleITK.Image`` on the input's grid (1 inside, 0 outside), or None. Not part of the JSON.
     label : the lesion's value in ``lesions.seg.nrrd``, or None when there is no mask.
     measurements : figures with their units in the names (``area_mm2``); None for what could not be measured.
-    evidence : statistics of the heatmap inside the box.
+    evidence : figures behind the finding: statistics of the heatmap inside the box; what each task and system says by itself, and the
+        probabilities of descriptors (`grade_terms`).
     models : task (``"segment"``) -> id of the model that said so.
     notes : sentences for the reader, e.g. that the refinement was not used and why.
     """
