@@ -142,12 +142,15 @@ def run_epochs(
 ) -> None:
     """Train the epochs that are left: validate, write log, checkpoint and at the end the model in `folder`.
 
+    A run that is finished is not trained further, but leaves its model anew: what follows the network may be chosen in another way by now.
     `watch` is called after each epoch, in every process, with its number and the network.
     """
     learner = run.learner
     group, epochs = learner.group, learner.epochs
     journal = Journal(folder) if group.first else None
     group.wait()  # before the first writes a new checkpoint
+    if learner.first_epoch >= epochs and group.first:
+        run.save()
     for epoch in range(learner.first_epoch, epochs):
         record = {"epoch": epoch + 1, "of": epochs, **run.epoch(epoch)}
         if watch is not None:

@@ -20,7 +20,7 @@ THRESHOLDS = tuple(round(0.3 + 0.05 * i, 2) for i in range(9))
 WEIGHTS = tuple(i / 10 for i in range(11))
 DETECTED = Variation(False, False, 1.0, 0.0, 0.1, 1.15, 0.0, False)
 """What a detector's boxes are off by; otherwise as they come."""
-_HELPS = 0.002  # Dice that a refiner must add
+_HELPS = 0.002  # Dice that a refiner, or further passes, must add
 _LOOKS = 2  # at each lesion, off the mark in different ways
 _BATCH = 8
 
@@ -126,7 +126,8 @@ def choose(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices for the model's `postprocessing`, and the table of what was tried, on boxes that are off as a detector's are.
 
-    Threshold and number of passes by the mean Dice; fewer passes win where it is the same to 0.001. The refiner is used where it adds 0.002. The weights of the opinions on
+    Threshold and number of passes by the mean Dice; more passes than the fewest that come within 0.002 of the best are
+    not worth their time. The refiner is used where it adds 0.002. The weights of the opinions on
     malignancy by the AUC of their mean logit, the most even ones where several are as good; the point from which a lesion is called
     malignant by the largest sensitivity + specificity (Youden).
     """
@@ -137,7 +138,7 @@ def choose(
     if network.segmentation:
         mean = seen.dice.mean(2)
         best = mean.max(1)
-        step = int(np.flatnonzero(best >= best.max() - 1e-3)[0])
+        step = int(np.flatnonzero(best >= best.max() - _HELPS)[0])
         choice |= {
             "threshold": THRESHOLDS[int(mean[step].argmax())],
             "iterations": step + 1 if network.iterative else 0,
@@ -157,7 +158,7 @@ def choose(
         order = sorted(range(len(weights)), key=lambda i: (-round(aucs[i], 3), abs(weights[i][0] - 0.5)))
         chosen = weights[order[0]]
         probability = 1 / (1 + np.exp(-(logits @ np.array(chosen))))
-        choice |= {"opinions": list(chosen), "malignant_from": _youden(probability, malignant)}
+        choice |= {"opinions": [round(v, 2) for v in chosen], "malignant_from": _youden(probability, malignant)}
         record["auc"] = {" : ".join(f"{v:g}" for v in w): a for w, a in zip(weights, aucs, strict=True)}
         known = np.array([p.posterior for p in patches])[seen.lesion]
         if np.isfinite(known).all():
