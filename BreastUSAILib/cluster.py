@@ -11,47 +11,23 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import shutil
-import signal
-import sys
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import BreastUSAIError, DependencyError, OutputError, UsageError
+from .slurm import SlurmJobs
 from .workers import End, Event, Pool, cores
 
 if TYPE_CHECKING:
     from .run_input import Outcome, RunOptions, Task
 
 _CONNECT_S = 30
+_LOOK_S = 15  # between two looks whether there is anybody to do the work
 _AHEAD = 2  # tasks a thread of a worker, so that none waits for us
-
-
-@dataclass(frozen=True)
-class SlurmOptions:
-    """The Slurm jobs that are started, one worker each.
-
-    Attributes
-    ----------
-    jobs : how many.
-    cores : of each; one input is worked on at a time and uses them all.
-    memory : of each, as Dask writes it ("16GB").
-    walltime : of each, "HH:MM:SS"; the run goes on while any is left, and the next run where this one stopped.
-    directives : further ``#SBATCH`` options, such as "--partition=gpu" and "--gres=gpu:1".
-    """
-
-    jobs: int
-    cores: int = 4
-    memory: str = "16GB"
-    walltime: str = "04:00:00"
-    directives: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.jobs < 1 or self.cores < 1:
-            raise UsageError("--slurm and --slurm-cores must be 1 or more.")
 
 
 class DaskPool:
@@ -66,7 +42,7 @@ class DaskPool:
     Raises
     ------
     DependencyError : Dask is not installed.
-    UsageError : there is no scheduler at the address, or no Slurm on this machine.
+    UsageError : there is no scheduler at the address, no Slurm on this machine, or it does not take the jobs.
     """
 
     def __init__(self, make: Callable[..., Any], options: RunOptions, log: Callable[[str], None]) -> None:
@@ -79,9 +55,10 @@ class DaskPool:
         self._make = make
         # What a worker's child is told: the work, and nothing about the cluster.
         self._options = replace(options, scheduler="", slurm=None)
-        self._cluster = _slurm_cluster(options.slurm, log) if options.slurm is not None else None
+        self._log, self._address, self._told = log, options.scheduler, False
+        self._jobs = SlurmJobs(options.slurm, log) if options.slurm is not None else None
         try:
-            address = options.scheduler if self._cluster is None else self._cluster
+            address = options.scheduler if self._jobs is None else self._jobs.cluster
             self._client = distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise UsageError(
@@ -100,8 +77,8 @@ class DaskPool:
             self._client.cancel(unfinished)
             self._client.run(_end_children)
         self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
+        if self._jobs is not None:
+            self._jobs.close()
 
     @property
     def free(self) -> int:
@@ -119,12 +96,31 @@ class DaskPool:
         future.add_done_callback(self._ended.put)
 
     def events(self, timeout: float | None = None) -> list[Event]:
-        try:
-            future = self._ended.get(timeout=timeout)
-        except queue.Empty:
-            return []
-        number = self._numbers.pop(future, None)
-        return [] if number is None else [_event(number, future)]
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _LOOK_S if deadline is None else max(0.0, min(_LOOK_S, deadline - time.monotonic()))
+            try:
+                future = self._ended.get(timeout=left)
+            except queue.Empty:
+                error = self._nobody_left()
+                if error is not None:
+                    return [Event(-1, "fatal", error)]
+                if deadline is not None and time.monotonic() >= deadline:
+                    return []
+                continue
+            number = self._numbers.pop(future, None)
+            return [] if number is None else [_event(number, future)]
+
+    def _nobody_left(self) -> OutputError | None:
+        """Why there is nobody who does the work, nor will be; said to the user, where somebody may still come."""
+        if self._client.status != "running" or self._client.nthreads():
+            return None
+        if self._jobs is not None:
+            return self._jobs.ended()
+        if not self._told:
+            self._told = True
+            self._log(f"No worker is connected to the Dask scheduler at {self._address}; the run waits until one is.")
+        return None
 
 
 def _event(number: int, future: Any) -> Event:
@@ -145,42 +141,6 @@ def _event(number: int, future: Any) -> Event:
         text = f"A Dask worker cannot do the work ({type(error).__name__}: {error}); install the same BreastUSAI there."
         error = UsageError(text)
     return Event(-1, "fatal", error)
-
-
-def _slurm_cluster(options: SlurmOptions, log: Callable[[str], None]) -> Any:
-    try:
-        with _ctrl_c_kept():
-            from dask_jobqueue import SLURMCluster
-    except ImportError as error:
-        raise DependencyError(
-            "--slurm needs dask-jobqueue; install it with: pip install breastusai[cluster]"
-        ) from error
-    if shutil.which("sbatch") is None:
-        raise UsageError("--slurm needs sbatch; give the command on a machine from which Slurm jobs are submitted.")
-    # One task at a time in each job, on all its cores.
-    cluster = SLURMCluster(
-        processes=1,
-        cores=1,
-        job_cpu=options.cores,
-        memory=options.memory,
-        walltime=options.walltime,
-        job_extra_directives=list(options.directives),
-        python=sys.executable,
-    )
-    cluster.scale(jobs=options.jobs)
-    log(f"{options.jobs} Slurm jobs are asked for; the work begins with the first that runs.")
-    return cluster
-
-
-@contextmanager
-def _ctrl_c_kept() -> Iterator[None]:
-    """dask-jobqueue, when it is imported, makes Ctrl-C end the process on the spot; here it cancels the run."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if before is not None and signal.getsignal(signal.SIGINT) is not before:
-            signal.signal(signal.SIGINT, before)
 
 
 # --------------------------------------------------------------------------------------------------- on the workers

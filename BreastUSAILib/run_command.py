@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from . import RESEARCH_USE
 from .command_arguments import (
+    DETECT,
+    GRADE,
+    SEGMENT_3D,
     add_detection,
     add_device,
     add_grading,
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from .run_overview import Result
     from .workup import WorkupOptions
 
-DETECT, SEGMENT_3D, GRADE = "detect-", "segment-3d-", "grade-"  # what options of the tasks begin with here
 OK, FAILED, CANCELLED = 0, 1, 130
 
 _TABLE_ROWS = 20
@@ -92,7 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grades = parser.add_argument_group("grades of lesions (with models that ship or are named; ID|DIR as above)")
     grades.add_argument("--no-grades", action="store_true", help="do not grade")
     add_grading(grades, GRADE)
-    heat = parser.add_argument_group("map of what in a volume speaks for a lesion (with a model that ships or is named)")
+    heat = parser.add_argument_group(
+        "map of what in a volume speaks for a lesion (with a model that ships or is named)"
+    )
     heat.add_argument("--no-heatmap", action="store_true", help="no map")
     add_model(heat, "--heatmap-model", "a heatmap model that ships, or the folder of your own")
     many = parser.add_argument_group("many inputs")
@@ -191,7 +195,7 @@ def _options(args: argparse.Namespace) -> RunOptions:
     workup.check()
     slurm = None
     if args.slurm is not None:
-        from .cluster import SlurmOptions
+        from .slurm import SlurmOptions
 
         slurm = SlurmOptions(
             args.slurm, args.slurm_cores, args.slurm_memory, args.slurm_walltime, tuple(args.slurm_option)

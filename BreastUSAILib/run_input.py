@@ -24,7 +24,7 @@ from .inputs import Source
 from .workers import Limits
 
 if TYPE_CHECKING:
-    from .cluster import SlurmOptions
+    from .slurm import SlurmOptions
     from .workup import WorkupOptions
 
 SCENE = "scene.mrb"
@@ -51,7 +51,7 @@ class RunOptions:
     isolate : work in a process of its own also where `jobs` is 1, so that a crash costs its input alone.
     time_limit_s, memory_limit_bytes : of one input, see `workers.Limits`; an input that exceeds them fails.
     scheduler : address of a Dask scheduler whose workers do the work, or "".
-    slurm : options of the Slurm jobs that do the work (`cluster.SlurmOptions`), or None.
+    slurm : options of the Slurm jobs that do the work (`slurm.SlurmOptions`), or None.
     """
 
     output: Path

@@ -13,11 +13,11 @@ import pytest
 from fake_worker import FakeWorker
 from test_run import image_at, statuses
 
-from BreastUSAILib.cluster import SlurmOptions
-from BreastUSAILib.errors import ModelError, UsageError
+from BreastUSAILib.errors import ModelError, OutputError, UsageError
 from BreastUSAILib.inputs import read_run
 from BreastUSAILib.run import run
 from BreastUSAILib.run_input import RunOptions
+from BreastUSAILib.slurm import SlurmOptions
 from BreastUSAILib.workup import WorkupOptions
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
@@ -100,7 +100,10 @@ def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
     tools.mkdir()
     for name, text in (
         # As Slurm does, it keeps a copy: dask-jobqueue removes the script as soon as it is submitted.
-        ("sbatch", f'cp "$1" {log}\nnohup bash {log} > {tmp_path}/job.log 2>&1 &\necho $! > {tmp_path}/pid\necho "Submitted batch job 42"\n'),
+        (
+            "sbatch",
+            f'cp "$1" {log}\nnohup bash {log} > {tmp_path}/job.log 2>&1 &\necho $! > {tmp_path}/pid\necho "Submitted batch job 42"\n',
+        ),
         ("scancel", f"pkill -P $(cat {tmp_path}/pid) 2>/dev/null; true\n"),
     ):
         (tools / name).write_text("#!/bin/bash\n" + text)
@@ -114,6 +117,73 @@ def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
     script = log.read_text()
     for line in ("--cpus-per-task=2", "--partition=short", "-t 00:10:00", sys.executable):
         assert line in script
+
+
+@pytest.fixture
+def slurm_tools(tmp_path, monkeypatch):
+    """A function that writes stand-ins for Slurm's commands, name -> what they do, and puts them first on the PATH."""
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.chdir(tmp_path)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setattr("BreastUSAILib.cluster._LOOK_S", 0.1)
+    monkeypatch.setattr("BreastUSAILib.slurm._BETWEEN_S", 0.3)
+
+    def write(**commands):
+        for name, text in {"scancel": "true", **commands}.items():
+            (tools / name).write_text(f"#!/bin/bash\n{text}\n")
+            (tools / name).chmod(stat.S_IRWXU)
+
+    yield write
+    signal.signal(signal.SIGINT, before)
+
+
+def test_slurm_jobs_that_end_at_once_end_the_run_with_their_last_words(tmp_path, slurm_tools):
+    says = "echo /usr/bin/python: No module named distributed > slurm-77.out; echo Submitted batch job 77"
+    slurm_tools(sbatch=says, squeue="echo 78; echo $* > asked")
+    image_at(tmp_path / "in" / "a.png")
+    with pytest.raises(OutputError, match=r"have ended \(77\).*No module named distributed.*same command again"):
+        cluster_run([tmp_path / "in"], tmp_path / "out", slurm=SlurmOptions(1))
+    assert "--user" in (tmp_path / "asked").read_text()
+
+
+def test_a_slurm_job_that_waits_is_waited_for(tmp_path, slurm_tools):
+    """It stands in the queue at the first looks only; before that nothing is said of an end."""
+    slurm_tools(
+        sbatch="echo Submitted batch job 77",
+        squeue=f"echo x >> {tmp_path}/looks; [ $(wc -l < {tmp_path}/looks) -lt 4 ] && echo 77; true",
+    )
+    image_at(tmp_path / "in" / "a.png")
+    with pytest.raises(OutputError, match="have ended"):
+        cluster_run([tmp_path / "in"], tmp_path / "out", slurm=SlurmOptions(1))
+    assert len((tmp_path / "looks").read_text().split()) >= 5
+
+
+def test_what_sbatch_says_against_the_jobs_is_told(tmp_path, slurm_tools):
+    slurm_tools(sbatch="echo 'sbatch: error: invalid partition specified: shrt' >&2; exit 1")
+    image_at(tmp_path / "in" / "a.png")
+    with pytest.raises(UsageError, match="invalid partition specified: shrt"):
+        cluster_run([tmp_path / "in"], tmp_path / "out", slurm=SlurmOptions(1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scheduler_without_workers_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("BreastUSAILib.cluster._LOOK_S", 0.1)
+    image_at(tmp_path / "in" / "a.png")
+    told = []
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as nobody:
+
+        def log(text):
+            told.append(text)
+            raise KeyboardInterrupt  # the user has read it
+
+        choices = RunOptions(tmp_path / "out", WorkupOptions(), scene=False, scheduler=nobody.scheduler_address)
+        result = run(
+            [str(tmp_path / "in")], choices, None, lambda text: log(text) if "worker" in text else None, FakeWorker
+        )
+    assert result.cancelled and "the run waits" in told[0]
 
 
 @pytest.fixture
