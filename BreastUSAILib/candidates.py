@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from . import boxes as b
 from .anchors import anchor_grid
 from .models.devices import autocast, is_out_of_memory
+from .postprocessing import settings_of
 from .volume_input import to_tensor
 
 _LEAST_SCORE = 1e-4  # below it there are only anchors that never heard of a lesion
@@ -60,9 +61,7 @@ class Search:
     @classmethod
     def of(cls, postprocessing: Mapping[str, Any]) -> Search:
         """The search that a model's `postprocessing` describes; what it does not name is as above."""
-        known = {f.name for f in fields(cls)}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in postprocessing.items() if k in known}
-        return cls(**values)
+        return settings_of(cls, postprocessing)
 
 
 PAPER = Search(window=(320, 96, 320), whole_voxels=0, boxes_a_window=3, vote_iou=None)

@@ -7,10 +7,12 @@ the grid's edge, so that the first voxel's centre is at 0.5.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from .postprocessing import settings_of
 
 _LEAST_SHARE = 0.02  # of the strongest: nothing below it is looked at
 
@@ -33,8 +35,7 @@ class SpotRule:
     @classmethod
     def of(cls, postprocessing: Mapping[str, Any]) -> SpotRule:
         """The rule that a model's `postprocessing` describes; what it does not name is as above."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in postprocessing.items() if k in known})
+        return settings_of(cls, postprocessing)
 
 
 @dataclass(frozen=True)

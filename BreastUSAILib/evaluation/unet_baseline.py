@@ -8,13 +8,14 @@ the malignant in the lesion probability of all its voxels. A 2D U-Net's slices a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..findings import Finding
+from ..postprocessing import settings_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,9 +52,7 @@ class ComponentRule:
     @classmethod
     def of(cls, postprocessing: Mapping[str, Any]) -> ComponentRule:
         """The rule that a model's `postprocessing` describes; what it does not name is as above."""
-        known = {f.name for f in fields(cls)}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in postprocessing.items() if k in known}
-        return cls(**values)
+        return settings_of(cls, postprocessing)
 
 
 def probabilities(levels: np.ndarray, network: nn.Module, rule: ComponentRule, device: str = "cpu") -> np.ndarray:
