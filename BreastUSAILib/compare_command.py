@@ -135,7 +135,7 @@ def _date(path: Path) -> date | None:
 
 
 def _image(study: Study, path: Path, asked: bool) -> sitk.Image | None:
-    """The volume on the study's grid; None where it is not there any more, unless the user named it."""
+    """The volume on the study's grid; None where it is not there as it was, unless the user named it."""
     from .study_image import read_study_image
 
     if not path.exists() and not asked:

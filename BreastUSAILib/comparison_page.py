@@ -44,7 +44,7 @@ def comparison_html(
         name=" and ".join(dict.fromkeys(Path(study.image.path).name for study in studies)),
         summary=f"Comparison with an earlier examination: {comparison.summary}",
         spacing_known=True,  # `compare` refuses others
-        notes=[f"{path} is not there any more, so there are no pictures of it." for path in missing],
+        notes=[f"{path} is not there as it was, so there are no pictures of it." for path in missing],
         facts=_facts(comparison, titles),
         phantoms=list(dict.fromkeys(s for study in studies for s in trained_on_phantoms(study))),
         overviews=[_overview(s, i, t) for s, i, t in zip(studies, images, titles, strict=True) if i is not None],

@@ -111,7 +111,7 @@ def navigate(
     ----------
     volume : 3D; its axes are lateral, depth (from the skin on), slice.
     study : about `volume`; findings with boxes, the nipple in its provenance where it is known (`breast_position.with_positions`).
-    heatmap : on the grid of `volume`, 0 and more; None: the study's own, if it has one.
+    heatmap : on the grid of `volume`; 0 is nothing, 1 and more the brightest; None: the study's own, if it has one.
     shown : ids of the findings that are marked; None: all. Colours are those of the place in the study, whatever is shown.
     depths : from and to, mm from the volume's upper edge; None: `FROM_MM` to `TO_MM`, or to `TO_SHARE` of a shallow volume's depth.
     longest : pixels along the picture's longer side.
@@ -293,9 +293,8 @@ def _on_picture(image: sitk.Image, shape: tuple[int, int], mm: float, interpolat
 
 
 def _scaled(heat: np.ndarray) -> np.ndarray:
-    """0 to 1; heat above 1 is relative to its maximum."""
-    heat = np.maximum(np.nan_to_num(heat), 0)
-    return (heat / max(1.0, float(heat.max()))).astype(np.float32)
+    """0 to 1: what is hotter than a usual lesion (1, see `heatmap`) is as bright as one."""
+    return np.clip(np.nan_to_num(heat), 0, 1).astype(np.float32)
 
 
 def _mark(navigator: Navigator, volume: sitk.Image, finding, index: int) -> Outline:

@@ -49,10 +49,14 @@ def examination_date(path: Path) -> date | None:
                 return None
     except OSError:
         return None
+    import warnings
+
     import pydicom
 
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(file, stop_before_pixels=True)
         for keyword in ("AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"):
             text = str(header.get(keyword) or "")
             if len(text) == 8 and text.isdigit():

@@ -20,7 +20,8 @@ def main(args: argparse.Namespace) -> int:
     width = max(len(entry.id) for entry in chosen)
     for entry in chosen:
         if args.output is None:
-            print(f"{entry.id.ljust(width)}  {entry.description}")
+            cite = f" Cite: {entry.cite}" if entry.cite else ""
+            print(f"{entry.id.ljust(width)}  {entry.description} Licence: {entry.licence}.{cite}")
             continue
         print(write_bytes(args.output / entry.file, sample_path(entry.id).read_bytes()))
         if args.truth and entry.truth:

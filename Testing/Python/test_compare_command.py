@@ -108,7 +108,7 @@ def test_without_the_volumes_the_page_says_so(tmp_path, capsys):
     out = str(tmp_path / "out")
     assert cli.main(["compare", str(earlier), str(later), "-o", out, "-q"]) == 0
     page = Page((tmp_path / "out" / "comparison.html").read_text())
-    assert "a.nrrd is not there any more, so there are no pictures of it." in page.text
+    assert "a.nrrd is not there as it was, so there are no pictures of it." in page.text
     assert len(page.attributes("img", "src")) == 1
     moved = (tmp_path / "b.nrrd").rename(tmp_path / "moved.nrrd")
     assert cli.main(["compare", str(earlier), str(later), "-o", out, "-q", "--later-image", str(moved)]) == 0

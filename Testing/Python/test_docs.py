@@ -131,7 +131,9 @@ def commands(path):
             words = shlex.split(line, comments=True)
             if words and Path(words[0]).name == "breastusai":
                 yield words[1:]
-    for line in re.findall(r"`breastusai ([^`|]+)`", text):
+    for line in re.findall(
+        r"`breastusai ([^`|\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    ):
         words = shlex.split(line)
         if not any(w in ("...", "…") for w in words) and len(words) > 1:
             yield words

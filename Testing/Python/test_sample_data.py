@@ -67,7 +67,9 @@ def test_damaged_missing_and_unknown_samples_are_told(tmp_path, monkeypatch):
 
 def test_the_command_lists_and_copies(tmp_path, capsys):
     assert cli.main(["samples"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == IDS
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == IDS
+    assert "Licence: CC BY 4.0. Cite: Pawlowska" in lines[0]
     assert cli.main(["samples", "breast-2d", "--truth", "-o", str(tmp_path / "new")]) == 0
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["breast-2d-lesions.nrrd", "breast-2d.nrrd"]
     assert cli.main(["samples", "breast-3d", "-o", str(tmp_path)]) == 2
