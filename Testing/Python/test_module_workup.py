@@ -68,3 +68,19 @@ def test_every_option_of_the_workup_reaches_the_child(tmp_path):
         arguments = cli_arguments(tmp_path / "a.nrrd", tmp_path / "out", options)
         parsed = cli.build_parser(arguments).parse_args(arguments)
         assert run_command._options(parsed).workup == options
+
+
+def test_the_self_test(standin):
+    """With the model that ships and a real child process."""
+    standin[1].module.BreastUSAIWorkupTest().runTest()
+
+
+def test_the_self_test_is_skipped_where_packages_are_missing(standin, monkeypatch):
+    from BreastUSAILib import slicer_install
+
+    monkeypatch.setattr(slicer_install, "missing", lambda: ["torch>=2.4"])
+    said = []
+    test = standin[1].module.BreastUSAIWorkupTest()
+    monkeypatch.setattr(test, "delayDisplay", lambda text, *_: said.append(text))
+    test.runTest()
+    assert said[1:] == ["Skipped: torch>=2.4 are not installed in this Slicer."] * 2
