@@ -51,7 +51,7 @@ class LesionClassifierRecipe:
     spare: float = 1.5
     shift: float = 0.1
     stretch: float = 1.2
-    epochs: int = 30
+    epochs: int = 16
     batch: int = 16
     rate: float = 2e-3
     weight_decay: float = 0.05
