@@ -34,7 +34,7 @@ lint: $(VENV)/.installed
 	$(BIN)/python -m ruff check .
 
 bench: $(VENV)/.installed
-	$(BIN)/python Testing/benchmarks/chan_vese.py
+	$(BIN)/python Testing/benchmarks --write
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

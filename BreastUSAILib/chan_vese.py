@@ -42,6 +42,7 @@ import numpy as np
 
 from .components import check_spacing, keep_components
 from .errors import ImageError, UsageError
+from .pooling import block_means
 from .processor import fast_bf16
 
 _COARSEST = 6.0  # the coarsest grid still has this many pixels on a radius of the lesion
@@ -299,13 +300,13 @@ def _evolve(
     u, taken = None, 0
     grids = _pyramid(start.shape, steps, parameters.levels)
     for level, factors in reversed(list(enumerate(grids))):
-        values = _pool(intensity, factors)
+        values = block_means(intensity, factors)
         if u is None:
-            u = (_pool(first, factors) >= 0.5).astype(np.float32)
+            u = (block_means(first, factors) >= 0.5).astype(np.float32)
         else:
             u = _refine_grid(u, grids[level + 1], factors, values.shape)
-        bias = None if prior is None else _pool(prior, factors)
-        distance = None if allowed is None else _pool(allowed, factors)
+        bias = None if prior is None else block_means(prior, factors)
+        distance = None if allowed is None else block_means(allowed, factors)
         # A coarse level leaves half of the remaining steps to the finer ones.
         left = parameters.max_iterations - taken
         budget = left if level == 0 else left // 2
@@ -455,24 +456,6 @@ def _pyramid(shape: tuple[int, ...], steps: np.ndarray, levels: int) -> list[np.
             break
         factors.append(doubled)
     return factors
-
-
-def _pool(values: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Means over blocks of `factors`; the last block of an axis repeats the edge."""
-    if (factors == 1).all():
-        return values
-    short = [(0, -n % int(f)) for n, f in zip(values.shape, factors, strict=True)]
-    if any(after for _, after in short):
-        values = np.pad(values, short, mode="edge")
-    for axis, factor in enumerate(factors):
-        # Sums of whole slices: numpy's mean over short axes goes voxel by voxel.
-        if factor > 1:
-            before = (slice(None),) * axis
-            total = np.add(values[(*before, slice(0, None, factor))], values[(*before, slice(1, None, factor))], dtype=np.float32)
-            for place in range(2, factor):
-                total += values[(*before, slice(place, None, factor))]
-            values = total
-    return values / np.float32(np.prod(factors))
 
 
 def _refine_grid(u: np.ndarray, coarse: np.ndarray, fine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

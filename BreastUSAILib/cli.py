@@ -172,6 +172,11 @@ def _add_models(commands) -> None:
         action = actions.add_parser(name, help=help_text)
         action.add_argument("model", metavar="ID|DIR")
         action.set_defaults(main=function)
+    export = actions.add_parser("export", help="write a model's network as an ONNX file, for inputs of one shape")
+    export.add_argument("model", metavar="ID|DIR")
+    export.add_argument("file", type=Path, metavar="FILE.onnx")
+    export.add_argument("--shape", nargs="+", type=int, metavar="N", help="of the input: Z Y X voxels, or Y X pixels (default: a small example)")
+    export.set_defaults(main=_models_export)
     verify = actions.add_parser("verify", help="check the files of one model or of all against their checksums")
     verify.add_argument("model", nargs="?", metavar="ID|DIR")
     verify.set_defaults(main=_models_verify)
@@ -204,6 +209,21 @@ def _models_card(args: argparse.Namespace) -> int:
     from .models.cards import card
 
     print(card(_entry(args.model)[0]))
+    return OK
+
+
+def _models_export(args: argparse.Namespace) -> int:
+    from .models import zoo
+
+    entry = _entry(args.model)[0]
+    model = zoo.load(args.model, entry.task, "cpu", "torch")
+    dimension = int(entry.preprocessing.get("dimension", 2))
+    if args.shape is not None and (len(args.shape) != dimension or min(args.shape) < 1):
+        raise UsageError(f"--shape is {args.shape}; model {entry.id!r} needs {dimension} positive numbers.")
+    from .models.onnx_export import export_onnx
+
+    export_onnx(model, args.file, None if args.shape is None else tuple(args.shape))
+    print(f"{entry.id} {entry.version} as ONNX: {args.file}")
     return OK
 
 

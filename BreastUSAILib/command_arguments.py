@@ -7,12 +7,14 @@ A command for one task calls an option ``--threshold``; ``breastusai run``, whic
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError
 from .models.devices import NAMES as DEVICES
+from .models.engine_names import ENGINE_VARIABLE, ENGINES
 from .progress import add_progress_arguments
 
 if TYPE_CHECKING:
@@ -35,6 +37,20 @@ def add_model(parser: Arguments, option: str = "--model", help: str = OWN_MODEL)
 
 def add_device(parser: Arguments) -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the networks run (default: auto)")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        action=_ForProcesses,
+        help="what runs them on a CPU; openvino: pip install breastusai[openvino] (default: auto)",
+    )
+
+
+class _ForProcesses(argparse.Action):
+    """Keeps the engine in the environment, where the processes of a command find it: how a result is computed is no option of the result."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, values)
+        os.environ[ENGINE_VARIABLE] = values
 
 
 def add_probability(parser: Arguments, option: str, help: str) -> None:

@@ -16,6 +16,7 @@ _NOT_SHIPPED = {
     "detect": ("detection", "detect"),
     "lesion-classifier": ("lesion classification", "lesion-classifier"),
     "segment-3d": ("3D segmentation", "segment-3d"),
+    "heatmap": ("heatmap", "heatmap"),
     "grade-gcnn": ("BI-RADS grading", "grade"),
     "grade-mtnet": ("malignancy grading", "grade"),
     "grade-snnet": ("solid nodule", "grade"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import ModelError
 from . import catalog
 from .devices import Device, choose_device
+from .engine_names import ENGINE_VARIABLE
 from .entry import ModelEntry
 from .folder import CONFIG
 
@@ -35,16 +36,17 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network ready to use (evaluation mode, on its device), and what is known of it."""
+    """A network ready to use (evaluation mode, on its device), what is known of it, and the engine that runs it."""
 
     entry: ModelEntry
     network: nn.Module
     device: Device
+    engine: str = "torch"
 
     def provenance(self) -> dict[str, str]:
         """The record that a study keeps of the model."""
         e = self.entry
-        return {"id": e.id, "version": e.version, "sha256": e.sha256, "task": e.task, "trained_on": e.trained_on}
+        return {"id": e.id, "version": e.version, "sha256": e.sha256, "task": e.task, "trained_on": e.trained_on, "engine": self.engine}
 
 
 def resolve(name: str | Path, task: str | None) -> tuple[ModelEntry, Path]:
@@ -101,8 +103,15 @@ def verify(entry: ModelEntry) -> None:
     read_verified(entry, catalog.WEIGHTS / entry.file)
 
 
-def load(name: str | Path = "", task: str = "segment", device: str = "auto") -> LoadedModel:
+def load(name: str | Path = "", task: str = "segment", device: str = "auto", engine: str = "") -> LoadedModel:
     """Load a model.
+
+    Parameters
+    ----------
+    name, task : see `resolve`.
+    device : see `devices.choose_device`.
+    engine : "torch", "openvino" or "auto", see `engine.with_engine`; "": what the environment variable BREASTUSAI_ENGINE says, which
+        `--engine` sets for a command and its processes; else "auto".
 
     Raises
     ------
@@ -115,7 +124,6 @@ def load(name: str | Path = "", task: str = "segment", device: str = "auto") -> 
     data = read_verified(entry, weights)
     chosen = choose_device(device)
     import safetensors.torch
-    import torch
 
     module, _, cls = entry.network.partition(".")
     try:
@@ -126,9 +134,11 @@ def load(name: str | Path = "", task: str = "segment", device: str = "auto") -> 
         first_line = str(error).splitlines()[0]
         raise ModelError(f"The weights {weights} do not fit the network {entry.network} of model {entry.id!r} ({first_line}).") from error
     volumes = entry.preprocessing.get("dimension") == 3
-    memory_format = torch.channels_last_3d if volumes else torch.channels_last
-    network = network.eval().to(chosen.name).to(memory_format=memory_format)
-    return LoadedModel(entry, network.requires_grad_(False), chosen)
+    from .engine import with_engine
+    from .inference import prepared
+
+    network, used = with_engine(prepared(network, chosen.name, volumes), entry, chosen.name, engine or os.environ.get(ENGINE_VARIABLE, "auto"))
+    return LoadedModel(entry, network, chosen, used)
 
 
 class ModelCache:

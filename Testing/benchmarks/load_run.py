@@ -32,7 +32,9 @@ def make_studies(folder: Path, number: int) -> None:
     y, x = np.mgrid[:96, :128]
     for i in range(number):
         image = chance.normal(120, 25, (96, 128))
-        image[(x - chance.integers(30, 98)) ** 2 + (y - chance.integers(25, 70)) ** 2 < chance.integers(8, 18) ** 2] -= 80
+        image[
+            (x - chance.integers(30, 98)) ** 2 + (y - chance.integers(25, 70)) ** 2 < chance.integers(8, 18) ** 2
+        ] -= 80
         path = folder / f"patient{i // 20:04}" / f"view{i % 20:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path)
@@ -48,7 +50,17 @@ def main() -> int:
         make_studies(folder / "in", args.studies)
         model = seeds.model_folder(folder / "model")
         command = [sys.executable, "-m", "BreastUSAILib", "run", str(folder / "in"), "--output", str(folder / "out")]
-        command += ["--model", str(model), "--device", "cpu", "--jobs", str(args.jobs), "--no-scene", "--no-refine", "--quiet"]
+        command += [
+            "--model",
+            str(model),
+            "--device",
+            "cpu",
+            "--jobs",
+            str(args.jobs),
+            "--no-scene",
+            "--no-refine",
+            "--quiet",
+        ]
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT)
         me, tenth = psutil.Process(process.pid), 0
@@ -57,7 +69,9 @@ def main() -> int:
             done = sum(1 for _ in (folder / "out").glob("*/study.json"))
             if done >= tenth * args.studies / 10 + 1:
                 try:
-                    workers = sorted((c.memory_info().rss for c in me.children(recursive=True)), reverse=True)[: args.jobs]
+                    workers = sorted((c.memory_info().rss for c in me.children(recursive=True)), reverse=True)[
+                        : args.jobs
+                    ]
                     row = (done, time.monotonic() - start, me.memory_info().rss / 2**20, sum(workers) / 2**20)
                 except psutil.Error:
                     continue

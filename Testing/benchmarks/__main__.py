@@ -1,0 +1,92 @@
+"""Each case beside its peers: ``python Testing/benchmarks [CASE ...] [--quick] [--size 64x128x128] [--seed 0] [--write]``.
+
+In one process, in turns; ratio, both times, peak memory, and the quality of both results. `make bench` runs all and writes
+docs/performance.md. Cases: the modules of `cases/`; each says its sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+# In the order of the table; the slow ones last.
+CASES = (
+    "suppression",
+    "chan_vese_2d",
+    "chan_vese_3d",
+    "halve",
+    "segment_3d",
+    "heatmap",
+    "grading",
+    "detect",
+    "cold_start",
+    "batch",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python Testing/benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)} (default: all)")
+    parser.add_argument("--size", nargs="+", metavar="AxBxC", help="other sizes (with one case): numpy order")
+    parser.add_argument("--quick", action="store_true", help="small sizes: a check that all runs, not a measurement")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=5, help="turns (default: 5)")
+    parser.add_argument(
+        "--budget", type=float, default=60.0, metavar="SECONDS", help="a contender that used it up takes no more turns"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of all libraries (default: all cores)")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and its figure")
+    args = parser.parse_args()
+    if unknown := set(args.cases) - set(CASES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    if args.size and len(args.cases) != 1:
+        parser.error("--size needs one case")
+    # Before numpy and torch are imported: they read it once.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[name] = str(args.threads)
+    sys.path[:0] = [str(ROOT)]
+    import torch
+    from machine import measure_machine
+    from report import HEADER, draw, lines, markdown, write
+    from runner import measure
+
+    torch.set_num_threads(args.threads)
+    machine = measure_machine(512 if args.quick else 2048, 32 if args.quick else 256)
+    print(f"{machine}\n{HEADER}", flush=True)
+    outcomes, left_out = [], []
+    for name in args.cases or CASES:
+        module = importlib.import_module(f"cases.{name}")
+        sizes = module.QUICK if args.quick else module.SIZES
+        if args.size:
+            sizes = [tuple(int(n) for n in size.split("x")) for size in args.size]
+        for size in sizes:
+            try:
+                cases = list(module.cases(size, args.seed))
+            except ImportError as error:  # a peer that is not installed
+                left_out.append(f"{name} ({error})")
+                continue
+            for case in cases:
+                outcomes.append(measure(case, args.repeats, args.budget))
+                print("\n".join(lines(outcomes[-1], machine)), flush=True)
+    for name in left_out:
+        print(f"left out: {name}")
+    if args.write:
+        how = f"Seed {args.seed}, {args.repeats} turns" + (
+            ", small sizes (--quick): no measurement." if args.quick else "."
+        )
+        if left_out:
+            how += f" Left out: {'; '.join(left_out)}."
+        write(ROOT / "docs" / "performance.md", markdown(outcomes, machine, how))
+        draw(ROOT / "docs" / "performance" / "ratios.png", outcomes)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
