@@ -782,7 +782,7 @@ def save_scene(scene: vtkMRMLScene, path: str | os.PathLike) -> Path:
         raise OutputError(f"{path} cannot be written: a scene's file name must end in .mrb.")
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent, prefix=".tmp-") as folder:
         # MRML names the folder inside the bundle after the file, so the file needs its final name while it is made.
-        bundle = Path(folder) / path.name
+        bundle = Path(folder).absolute() / path.name  # MRML takes no relative path
         messages = slicer.vtkMRMLMessageCollection()
         if not scene.WriteToMRB(str(bundle), None, messages) or not bundle.is_file():
             reason = " ".join(messages.GetAllMessagesAsString().split())
