@@ -28,7 +28,7 @@ def output(tmp_path_factory):
     output = folder / "out"
     model = detector_folder(folder / ".model")
     arguments = ["run", folder, "--output", output, "--no-scene", "--device", "cpu", "--detect-model", model]
-    assert cli.main([*map(str, arguments), "--detect-threshold", "0", "--detect-maximum", "3"]) == 0
+    assert cli.main([*map(str, arguments), "--no-outlines", "--detect-threshold", "0", "--detect-maximum", "3"]) == 0
     return output
 
 

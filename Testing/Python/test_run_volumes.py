@@ -45,8 +45,11 @@ def inputs(tmp_path_factory):
     return folder
 
 
+DETECTION_ALONE = ("--no-outlines", "--no-grades", "--no-heatmap")  # whatever ships; test_workup_chain.py has the chain
+
+
 def run(*arguments):
-    return cli.main(["run", *map(str, arguments), "--device", "cpu", "--jobs", "0"])
+    return cli.main(["run", *map(str, arguments), *DETECTION_ALONE, "--device", "cpu", "--jobs", "0"])
 
 
 @pytest.fixture(scope="module")

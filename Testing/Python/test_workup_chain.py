@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from grade_cases import grade_folder
-from small_models import detector_folder, outliner_folder
+from small_models import classifier_folder, detector_folder, outliner_folder
 from test_run_volumes import write_volume
 
 from BreastUSAILib import cli, segment_3d, workup
@@ -23,7 +23,7 @@ from BreastUSAILib.run_input import RunOptions
 from BreastUSAILib.run_manifest import read_manifest, used_models
 from BreastUSAILib.workup import DetectionOptions, GradingOptions, SegmentationOptions, WorkupOptions
 
-TASKS = ["detect", "segment-3d", "grade-gcnn", "grade-mtnet"]
+TASKS = ["detect", "lesion-classifier", "segment-3d", "grade-gcnn", "grade-mtnet"]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     made = {
         "detect-model": detector_folder(folder / "detector"),
+        "classifier": classifier_folder(folder / "classifier"),
         "segment-3d-model": outliner_folder(folder / "joint"),
         "grade-gcnn": grade_folder(folder / "gcnn", "gcnn"),
         "grade-mtnet": grade_folder(folder / "mtnet", "mtnet", size=139),
@@ -57,7 +58,7 @@ def run(*arguments):
     return cli.main(["run", *map(str, arguments), "--device", "cpu", "--jobs", "0"])
 
 
-POINT = ("--detect-threshold", 0, "--detect-maximum", 2, "--grade-one-crop", "--minimum-score", 0.01)
+POINT = ("--no-heatmap", "--detect-threshold", 0, "--detect-maximum", 2, "--grade-one-crop", "--minimum-score", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +72,13 @@ def done(models, inputs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def options(models):
     """The same, for the library."""
-    detector, joint, gcnn, mtnet = models[1::2]
+    detector, classifier, joint, gcnn, mtnet = models[1::2]
     return WorkupOptions(
         device="cpu",
-        detection=DetectionOptions(detector, threshold=0.0, maximum=2),
+        detection=DetectionOptions(detector, classifier, threshold=0.0, maximum=2),
         segmentation=SegmentationOptions(joint),
         grading=GradingOptions(gcnn, mtnet, several=False),
+        heatmap=None,
     )
 
 
@@ -94,7 +96,7 @@ def test_a_volume_is_searched_outlined_and_graded(done):
     assert provenance["options"]["segment_3d_uncertainty"] is True and provenance["options"]["grade_several"] is False
     assert len(study.findings) == 2
     first = study.findings[0]
-    assert set(first.models) == {"detect", "segment", "grade-gcnn", "grade-mtnet"}
+    assert set(first.models) == {"detect", "lesion-classifier", "segment", "grade-gcnn", "grade-mtnet"}
     assert first.label == 1 and first.mask is not None and first.measurements["volume_ml"] > 0
     assert sum(first.birads.values()) == pytest.approx(1) and "shape_oval" in first.evidence
     # Each task's opinion is kept; the grade's is the finding's.
@@ -186,7 +188,7 @@ def test_finished_inputs_are_known_by_their_models_and_options(done, models, inp
 def test_tasks_without_a_model_are_left_out():
     plain = WorkupOptions()
     assert "segment" in plain.models("segment") and plain.models("detect")["detect"] == ""
-    named = WorkupOptions(grading=GradingOptions(mtnet="x"), segmentation=SegmentationOptions("y"))
+    named = WorkupOptions(grading=GradingOptions(mtnet="x"), segmentation=SegmentationOptions("y"), heatmap=None)
     assert list(named.models("detect"))[-2:] == ["segment-3d", "grade-mtnet"]
     assert named.models("segment") == {"segment": "", "grade-mtnet": "x"}
     off = replace(named, grading=None, segmentation=None)
