@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import mrml
 from .errors import DataError
 from .findings import Finding, Study
+from .mrml_overlay import MAP_OF
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
 from .slicer_runtime import import_slicer
 
@@ -198,17 +199,26 @@ def go_to(shown: Shown, finding: str) -> tuple[float, float, float] | None:
     where, as `position_of`; None where there is nothing to look at.
     """
     center = position_of(shown, finding)
-    if center is None:
-        return None
+    if center is not None:
+        _look_at(shown.GetScene(), center)
+    return center
+
+
+def go_to_place(volume_node: vtkMRMLScalarVolumeNode, point: tuple[float, float, float]) -> None:
+    """Let slice views and 3D views look at a place of an image: (x, y, z) on its own grid, LPS, mm."""
+    center = [0.0, 0.0, 0.0]
+    volume_node.TransformPointToWorld([-point[0], -point[1], point[2]], center)
+    _look_at(volume_node.GetScene(), tuple(center))
+
+
+def _look_at(scene: Any, center: tuple[float, float, float]) -> None:
     slicer = import_slicer()
-    scene = shown.GetScene()
     slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *center, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
     for camera in _all(scene, "vtkMRMLCameraNode"):
         step = [a - b for a, b in zip(center, camera.GetFocalPoint(), strict=True)]
         camera.SetPosition(*(p + s for p, s in zip(camera.GetPosition(), step, strict=True)))
         camera.SetFocalPoint(*center)
         camera.ResetClippingRange()
-    return center
 
 
 def highlight(shown: Shown, finding: str | None) -> None:
@@ -271,8 +281,12 @@ def set_further_image(
 
 
 def images(scene: vtkMRMLScene) -> tuple[vtkMRMLScalarVolumeNode, ...]:
-    """The volumes of a scene that may be images: those without labels."""
-    return tuple(v for v in _all(scene, "vtkMRMLScalarVolumeNode") if not v.IsA("vtkMRMLLabelMapVolumeNode"))
+    """The volumes of a scene that may be images: neither labels nor maps over an image."""
+    return tuple(
+        v
+        for v in _all(scene, "vtkMRMLScalarVolumeNode")
+        if not v.IsA("vtkMRMLLabelMapVolumeNode") and v.GetNodeReferenceID(MAP_OF) is None
+    )
 
 
 def _all(scene: Any, kind: str) -> list[Any]:

@@ -208,6 +208,13 @@ class FindingsTable:
         self._choose((index + by) % len(self._rows) if index >= 0 else (0 if by > 0 else len(self._rows) - 1))
         return True
 
+    def choose(self, key):
+        """Choose the row with a key; whether there is one. Tells as a click does."""
+        index = next((i for i, row in enumerate(self._rows) if row.key == key), -1)
+        if index >= 0:
+            self._choose(index)
+        return index >= 0
+
     def _choose(self, index):
         if index >= 0:
             self._widget.setCurrentCell(index, 0)

@@ -131,6 +131,7 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
         self._report = None  # the report that was written last
         self._export = None
         self._shortcuts = []
+        self._overview = None
 
     def makeLogic(self):
         return BreastUSAIWorkupLogic()
@@ -140,8 +141,9 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
     def setup(self):
         # Before the parameters come: setting them fills the list.
         from BreastUSAILib.slicer_findings import FindingsTable
+        from BreastUSAILib.slicer_overview import Overview
 
-        self.makeFindings = FindingsTable
+        self.makeFindings, self.makeOverview = FindingsTable, Overview
         AnalysisPanel.setup(self)
         ui = self.ui
         ui.nippleSelector.connect("nodeAddedByUser(vtkMRMLNode*)", mrml.start_placing)
@@ -180,6 +182,7 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
             shortcut.enabled = False
             shortcut.deleteLater()
         self._shortcuts = []
+        self.overview.close()
         AnalysisPanel.cleanup(self)
 
     def enter(self):
@@ -203,7 +206,14 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
         self.watch(())
         self._report, self._export, self._lit = None, None, None
         self.findings.show(())
+        self.overview.clear()
         self.showFinding()
+
+    @property
+    def overview(self):
+        if self._overview is None:
+            self._overview = self.makeOverview(self.ui.overviewButton, self.onOverviewFinding, self.onOverviewPlace)
+        return self._overview
 
     @property
     def findings(self):
@@ -384,6 +394,29 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
         note = row.review.note if row is not None else ""
         if ui.noteEdit.text != note:
             ui.noteEdit.text = note
+        self.showOverview()
+
+    def showOverview(self):
+        """The overview of the image of the chosen finding, or of the first that has a result."""
+        row = self.findings.current()
+        shown = slicer.mrmlScene.GetNodeByID(row.shown) if row is not None else next(iter(self._watched), None)
+        image = mrml_workup.image_of(shown) if shown is not None else None
+        if image is None:
+            self.overview.clear()
+            return
+        study = row.study if row is not None else mrml_workup.listed(shown)[0]
+        self.overview.show(image, study, row.finding.id if row is not None else "")
+
+    def onOverviewFinding(self, finding):
+        row = self.findings.current()
+        shown = row.shown if row is not None else self._watched[0].GetID()
+        if self.findings.choose((shown, finding)):
+            self.onRow()
+
+    def onOverviewPlace(self, point):
+        row = self.findings.current()
+        shown = slicer.mrmlScene.GetNodeByID(row.shown) if row is not None else self._watched[0]
+        mrml_workup.go_to_place(mrml_workup.image_of(shown), point)
 
     def onNext(self, checked=False):
         if self.findings.step(1):

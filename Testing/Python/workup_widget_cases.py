@@ -468,6 +468,32 @@ class Going(PanelCase):
         self.panel.showFindings()
         self.assertEqual(self.ids(), ["L2"])
 
+    def test_the_overview_leads_to_findings_and_places(self):
+        self.choose(volume())
+        self.apply()
+        overview = self.panel.overview
+        self.until(lambda: overview.ready)
+        self.assertFalse(self.panel.ui.overviewButton.isHidden())
+        for mark in overview._navigator.marks:
+            left, top, right, bottom = mark.box
+            overview.click((left + right) / 2, (top + bottom) / 2)
+            self.assertEqual(self.panel.findings.current().finding.id, mark.id)
+            expected = FIRST if mark.id == "L1" else SECOND
+            np.testing.assert_allclose(self.camera().GetFocalPoint(), expected, atol=1e-4)
+        # A place outside all boxes: there the views look, and the finding stays chosen.
+        chosen = self.panel.findings.current().key
+        x, y = overview._navigator.pixel((20.0, 9.0, 3.0))  # LPS, mm
+        self.assertIsNone(overview._navigator.finding_at(x, y))
+        overview.click(x, y)
+        at = self.camera().GetFocalPoint()
+        np.testing.assert_allclose((at[0], at[2]), (-20.0, 3.0), atol=0.5)
+        self.assertEqual(self.panel.findings.current().key, chosen)
+
+    def test_images_have_no_overview(self):
+        self.choose(image())
+        self.apply()
+        self.assertTrue(self.panel.ui.overviewButton.isHidden())
+
     def test_clock_positions_where_the_nipple_was_placed(self):
         self.choose(volume())
         self.apply()
