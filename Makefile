@@ -9,8 +9,9 @@ else
 BIN := $(VENV)/bin
 endif
 DEMO := demo-results
+SCREENSHOTS := docs/screenshots/panels
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench screenshots clean
 .DELETE_ON_ERROR:
 
 # Made anew when the pinned requirements change; written last, so that an interrupted installation is done again.
@@ -35,6 +36,11 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python Testing/benchmarks --write
+
+# A picture of every panel, drawn without a screen on the stand-in for Slicer's GUI.
+screenshots: $(VENV)/.installed
+	mkdir -p $(SCREENSHOTS)
+	BREASTUSAI_SCREENSHOTS=$(abspath $(SCREENSHOTS)) QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest -q Testing/Python -k picture_of_the_panel
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -12,6 +12,7 @@ from .background import BackgroundTask
 from .errors import BreastUSAIError
 
 _POLL_MS = 100
+_LONGEST = 320  # pixels; the findings below shall stay in sight
 
 
 class Overview:
@@ -105,7 +106,7 @@ class Overview:
         pixmap.loadFromData(png(paint(self._navigator, selected=self._selected)))
         self._button.setIcon(qt.QIcon(pixmap))
         self._button.setIconSize(pixmap.size())
-        self._button.setMinimumHeight(pixmap.height() + 4)
+        self._button.setFixedHeight(pixmap.height() + 4)
 
     def _clicked(self, checked=False):
         at, icon = self._button.mapFromGlobal(qt.QCursor.pos()), self._button.iconSize
@@ -116,4 +117,4 @@ class Overview:
 def _navigate(image, study):
     from .navigator import navigate
 
-    return navigate(image, study, longest=400)
+    return navigate(image, study, longest=_LONGEST)

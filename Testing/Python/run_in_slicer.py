@@ -1,12 +1,12 @@
 """Runs the panels' cases and the modules' self-tests in a real Slicer:
 
-    Slicer --testing --python-script Testing/Python/run_in_slicer.py \\
-        --additional-module-paths BreastUSAI/BreastUSAISegment BreastUSAI/BreastUSAIDetect BreastUSAI/BreastUSAIGrade
+    Slicer --testing --python-script Testing/Python/run_in_slicer.py --additional-module-paths BreastUSAI/*/
 
-Ends Slicer with 0 when all passed and 1 otherwise. The self-test needs the packages of requirements-slicer.txt and PyTorch
-in that Slicer; without them it is skipped, and said so.
+Ends Slicer with 0 when all passed and 1 otherwise. What needs PyTorch and the packages of requirements-slicer.txt is skipped
+where they are not in that Slicer, and said so.
 """
 
+import importlib
 import sys
 import traceback
 import unittest
@@ -15,32 +15,23 @@ from pathlib import Path
 import slicer
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("BreastUSAISegment", "BreastUSAIDetect", "BreastUSAIGrade")
-sys.path[:0] = [str(HERE), str(HERE.parents[1]), *(str(HERE.parents[1] / "BreastUSAI" / name) for name in MODULES)]
+MODULES = sorted(p.parent for p in (HERE.parents[1] / "BreastUSAI").glob("*/Resources"))
+sys.path[:0] = [str(HERE), str(HERE.parents[1]), *map(str, MODULES)]
 
 
 def main() -> int:
-    import BreastUSAIDetect
-    import BreastUSAIGrade
-    import BreastUSAISegment
-    import detect_widget_cases
-    import grade_widget_cases
-    import segment_widget_cases
-
     from BreastUSAILib import slicer_install
 
-    load = unittest.defaultTestLoader.loadTestsFromModule
-    suite = unittest.TestSuite([load(segment_widget_cases), load(detect_widget_cases), load(grade_widget_cases)])
-    BreastUSAIDetect.BreastUSAIDetectTest().runTest()
-    BreastUSAIGrade.BreastUSAIGradeTest().runTest()
-    passed = unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite).wasSuccessful()
     missing = slicer_install.missing()
     if missing:
-        print(f"self-test skipped: {', '.join(missing)} are not installed in this Slicer")
-    else:
-        BreastUSAISegment.BreastUSAISegmentTest().runTest()
-        print("self-test passed")
-    return 0 if passed else 1
+        print(f"skipped where they are needed: {', '.join(missing)} are not installed in this Slicer")
+    for module in MODULES:
+        getattr(importlib.import_module(module.name), f"{module.name}Test")().runTest()
+        print(f"self-test of {module.name} passed")
+    load = unittest.defaultTestLoader.loadTestsFromModule
+    cases = sorted(path.stem for path in HERE.glob("*_widget_cases.py"))
+    suite = unittest.TestSuite([load(importlib.import_module(name)) for name in cases])
+    return 0 if unittest.TextTestRunner(stream=sys.stdout, verbosity=2).run(suite).wasSuccessful() else 1
 
 
 try:

@@ -69,7 +69,7 @@ def test_in_a_real_slicer():
     command = [os.environ["SLICER_EXECUTABLE"], "--no-splash", "--no-main-window", "--testing", "--python-script"]
     modules = MODULE.parents[1]
     names = ("BreastUSAISegment", "BreastUSAIDetect", "BreastUSAIGrade")
-    paths = ["--additional-module-paths", *(str(modules / name) for name in names)]
+    paths = ["--additional-module-paths", *(str(p.parent) for p in modules.glob("*/Resources"))]
     done = subprocess.run(
         [*command, str(HERE / "run_in_slicer.py"), *paths], capture_output=True, text=True, timeout=1200
     )
