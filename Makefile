@@ -40,7 +40,8 @@ bench: $(VENV)/.installed
 # A picture of every panel, drawn without a screen on the stand-in for Slicer's GUI.
 screenshots: $(VENV)/.installed
 	mkdir -p $(SCREENSHOTS)
-	BREASTUSAI_SCREENSHOTS=$(abspath $(SCREENSHOTS)) QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest -q Testing/Python -k picture_of_the_panel
+	BREASTUSAI_SCREENSHOTS=$(abspath $(SCREENSHOTS)) QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest -q -k picture_of_the_panel \
+	  Testing/Python/test_segment_widget.py Testing/Python/test_module_*.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -68,7 +68,6 @@ def test_a_picture_of_the_panel_with_a_volume(standin, tmp_path):
 def test_in_a_real_slicer():
     command = [os.environ["SLICER_EXECUTABLE"], "--no-splash", "--no-main-window", "--testing", "--python-script"]
     modules = MODULE.parents[1]
-    names = ("BreastUSAISegment", "BreastUSAIDetect", "BreastUSAIGrade")
     paths = ["--additional-module-paths", *(str(p.parent) for p in modules.glob("*/Resources"))]
     done = subprocess.run(
         [*command, str(HERE / "run_in_slicer.py"), *paths], capture_output=True, text=True, timeout=1200
