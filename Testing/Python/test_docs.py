@@ -126,7 +126,7 @@ def test_every_expected_answer_belongs_to_a_snippet():
 
 def commands(path):
     text = path.read_text(encoding="utf-8")
-    for block in re.findall(r"^```(?:sh|bash)?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    for _, block in (*blocks(path, ""), *blocks(path, "sh"), *blocks(path, "bash")):
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
             if words and Path(words[0]).name == "breastusai":
