@@ -1,7 +1,7 @@
 """Takes the place of ``python -m BreastUSAILib.cli`` in tests of the module: same arguments, same progress, same files.
 
 It outlines what is darker than half the mean, which is enough to see nodes come and go; ``detect`` finds two boxes
-there, and so does ``run`` in volumes, graded, and outlined with --segment-3d-model; ``segment`` outlines what is dark in each box or
+there, ``heatmap`` the same with a map, and so does ``run`` in volumes, graded, and outlined with --segment-3d-model; ``segment`` outlines what is dark in each box or
 about each point, ``grade`` grades what it is given, or what is dark. An option chooses a behaviour, the threshold or else the name of the model's folder: 0.11 crashes, 0.12 fails, 0.13
 goes on until it is ended, 0.14 finds nothing.
 """
@@ -23,7 +23,7 @@ def progress(fraction, message):
     print(json.dumps({"progress": fraction, "message": message}), flush=True)
 
 
-detecting = sys.argv[1] == "detect"
+detecting = sys.argv[1] in ("detect", "heatmap")
 grading = sys.argv[1] == "grade"
 models = Path(option("--model") or option("--detect-model") or option("--mtnet") or "").name
 behaviour = models if detecting else option("--threshold") or models
@@ -56,13 +56,20 @@ if detecting:
     )
     info = ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known)
     study = Study(info, () if behaviour == "0.14" else findings, provenance={"notes": ["searched in one piece"]})
+    if sys.argv[1] == "heatmap":
+        from standin_heat import heated
+
+        study = heated(study, dark)
     write_study(study, Path(option("--output")) / loaded.path.stem)
     progress(1.0, "done")
     raise SystemExit(0)
 if grading:
     from standin_grades import graded
 
-    study = graded(loaded, option("--findings"), nothing=behaviour == "0.14")
+    from BreastUSAILib.files import read_study
+
+    given = option("--findings")
+    study = graded(loaded, read_study(Path(given)) if given else None, nothing=behaviour == "0.14")
     write_study(study, Path(option("--output")) / loaded.path.stem)
     progress(1.0, "done")
     raise SystemExit(0)
