@@ -17,7 +17,17 @@ import SimpleITK as sitk
 from .activation import Activation, ActivationImage
 from .errors import ImageError, UsageError
 from .findings import BIRADS_CATEGORIES, Finding
-from .grade_terms import CATEGORIES, DESCRIPTORS, classes_of, description, evidence_key
+from .grade_terms import (
+    CATEGORIES,
+    DESCRIPTORS,
+    DOUBT,
+    STATEMENTS,
+    WARNINGS,
+    classes_of,
+    description,
+    evidence_key,
+    is_of_grade,
+)
 from .grid import as_2d, box_region
 from .lesion_by_lesion import reason_of_failure, told_of_failures
 from .lesion_view import ViewRule, crop_places, cut, network_input, several
@@ -32,6 +42,7 @@ SYSTEMS = ("gcnn", "mtnet", "snnet")
 """System -> the task of its models is "grade-" and its name."""
 DEFAULT_THRESHOLD = 0.5
 _NAMES = {"gcnn": "G-CNN", "mtnet": "Mt-Net", "snnet": "Sn-Net"}
+_BEFORE = ("malignancy_segment_3d", "malignancy_detect")  # evidence of tasks before, the later one first
 _PARTNER = {"mtnet": "snnet", "snnet": "mtnet"}
 
 Answers = dict[str, dict[str, np.ndarray]]
@@ -356,8 +367,25 @@ def graded_categories(birads: Mapping[str, float]) -> tuple[dict[str, float], fl
     return {c: min(1.0, p / total) for c, p in rest.items()}, birads.get("2")
 
 
+def ungraded(finding: Finding) -> Finding:
+    """The finding as it was before it was graded, so that it can be graded anew."""
+    if not any(task.startswith("grade-") for task in finding.models):
+        return finding
+    before = {k: v for k, v in finding.evidence.items() if k in _BEFORE or not is_of_grade(k)}
+    return replace(
+        finding,
+        malignancy=next((before[k] for k in _BEFORE if k in before), None),
+        birads=None,
+        solid_nodule=None,
+        evidence=before,
+        models={task: model for task, model in finding.models.items() if not task.startswith("grade-")},
+        notes=tuple(n for n in finding.notes if not n.startswith((*STATEMENTS, DOUBT, *WARNINGS))),
+    )
+
+
 def with_grade(finding: Finding, grade: Grade, models: GradeModels, pooling: Pooling) -> Finding:
-    """The finding with what was said of it; probabilities of descriptors as evidence, the rest as sentences."""
+    """The finding with what was said of it, in place of an earlier grade; probabilities of descriptors as evidence, the rest as sentences."""
+    finding = ungraded(finding)
     evidence = dict(finding.evidence)
     notes = list(finding.notes)
     birads = None

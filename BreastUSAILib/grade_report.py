@@ -10,13 +10,10 @@ import SimpleITK as sitk
 from . import pictures, volume_pictures
 from .activation import PERCENT
 from .findings import BIRADS_CATEGORIES, Finding, Study
-from .grade_terms import descriptors_of, figures_of, likeliest_words, orientation, stated_category
+from .grade_terms import DOUBT, STATEMENTS, descriptors_of, figures_of, likeliest_words, orientation, stated_category
 from .grid import as_2d, box_region
 from .report_parts import drawing, row
 
-STATEMENTS = ("Malignancy ", "Predicted descriptors: ", "Measured from the outline: ")
-"""What notes of a grade begin with that warn of nothing: the report says the same with bars and tables."""
-_DOUBT = "Not sure: "
 _NAMES = {
     "shape": "Shape",
     "margin": "Margin",
@@ -65,7 +62,7 @@ def grade_card(
         "suspicious": threshold is not None and finding.malignancy is not None and finding.malignancy >= threshold,
         "solid": None if finding.solid_nodule is None else _percent(finding.solid_nodule),
         "calibrated": bool(finding.evidence.get("grade_calibrated")),
-        "doubts": [note.removeprefix(_DOUBT) for note in finding.notes if note.startswith(_DOUBT)],
+        "doubts": [note.removeprefix(DOUBT) for note in finding.notes if note.startswith(DOUBT)],
         "descriptors": _descriptors(finding),
         "figures": [row(title, "0 to 1", value, 3) for title, value in figures_of(finding.evidence).items()],
         "map": _map(study, image, finding, name, view),
@@ -74,7 +71,7 @@ def grade_card(
 
 def other_notes(finding: Finding) -> list[str]:
     """A finding's notes without those that its card shows."""
-    return [n for n in finding.notes if not (is_graded(finding) and n.startswith((*STATEMENTS, _DOUBT)))]
+    return [n for n in finding.notes if not (is_graded(finding) and n.startswith((*STATEMENTS, DOUBT)))]
 
 
 def _percent(chance: float) -> str:

@@ -29,6 +29,12 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 }
 """Output -> its classes, in order."""
 
+STATEMENTS = ("Malignancy ", "Predicted descriptors: ", "Measured from the outline: ")
+"""What notes of a grade begin with that warn of nothing."""
+DOUBT = "Not sure: "
+"""What notes begin with that say why a grade is not sure."""
+WARNINGS = ("BI-RADS 2 (benign) ", "The probabilities are not calibrated", "Not graded: ")
+"""What a grade's other notes begin with."""
 WORDS = (
     "birads_category", "birads_shape", "birads_margin", "birads_margin_kinds", "birads_echogenicity", "birads_posterior", "birads_halo",
     "birads_calcifications",

@@ -270,12 +270,15 @@ def _print_results(result: RunResult, output: Path) -> None:
 
 
 def _table_row(result: Result) -> tuple[str, str, str]:
+    from .grade_terms import stated_category
     from .run_index import key_figure
 
     first = next(iter(result.study.findings), None)
     if first is None:
         return Path(result.source).name, result.study.summary, ""
-    return Path(result.source).name, result.study.summary, f"score {first.score:.2f}{key_figure(first)}"
+    judged = "" if first.malignancy is None else f", malignancy {first.malignancy:.2f}"
+    graded = f", BI-RADS {stated_category(first.birads)}" if first.birads else ""
+    return Path(result.source).name, result.study.summary, f"score {first.score:.2f}{key_figure(first)}{judged}{graded}"
 
 
 def _error(sentence: str) -> None:

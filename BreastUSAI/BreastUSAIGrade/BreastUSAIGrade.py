@@ -119,6 +119,11 @@ class BreastUSAIGradeWidget(AnalysisPanel):
         if self._parameterNode is None:
             return
         volume = self._parameterNode.inputVolume
+        if volume is not None and self.logic.isVolume(volume) and self._parameterNode.findings is None:
+            found = self.logic.firstFindings(volume)
+            if found is not None:
+                self._parameterNode.findings = found  # and this is called again
+                return
         # An image's lesion can be found here; a volume's are found by BreastUSAI Detect.
         finds = volume is not None and not self.logic.isVolume(volume) and self._parameterNode.findings is None
         self.ui.modelComboBox.enabled = finds and not self._parameterNode.modelFolder
@@ -237,9 +242,8 @@ class BreastUSAIGradeLogic(AnalysisLogic):
     def graders(self):
         """The tasks of the grading models that are installed."""
         from BreastUSAILib.models import catalog
-        from BreastUSAILib.workup_options import GRADERS
 
-        return [task for task in GRADERS if catalog.ships(task)]
+        return [entry.task for entry in catalog.entries() if entry.task.startswith("grade-")]
 
     def options(self, parameterNode):
         """The options of the grading that the parameters mean."""
@@ -297,6 +301,15 @@ class BreastUSAIGradeLogic(AnalysisLogic):
                 node=findings.GetName(), volume=volume.GetName()
             )
         return ""
+
+    def firstFindings(self, volume):
+        """The latest segmentation of BreastUSAI that shows what was found in a volume, or else table; None where there is none."""
+        scene = volume.GetScene()
+        for index in reversed(range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"))):
+            node = scene.GetNthNodeByClass(index, "vtkMRMLSegmentationNode")
+            if not self.reasonAgainstFindings(volume, node):
+                return node
+        return next(iter(mrml.detections_of(volume)), None)
 
     def isWorthSaying(self, volume, parameterNode):
         return volume is not None or bool(self.reasonAgainstModels(parameterNode))

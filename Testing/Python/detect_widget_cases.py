@@ -6,17 +6,14 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 
 import BreastUSAIDetect as module
 import numpy as np
 import panel_cases
 import SimpleITK as sitk
 import slicer
-from panel_cases import STANDIN_CLI, count
+from panel_cases import STANDIN_CLI, Row, count
 
 from BreastUSAILib import mrml
 from BreastUSAILib.child_detection import ChildDetection
@@ -45,25 +42,7 @@ def center(first, last):
 FIRST, SECOND = center((5, 4, 6), (14, 11, 17)), center((25, 5, 20), (29, 9, 24))
 
 
-class Row:
-    """What a click on the table gives: an index of Qt's model."""
-
-    def __init__(self, row):
-        self._row = row
-
-    def row(self):
-        return self._row
-
-
-class PanelCase(panel_cases.PanelCase):
-    def setUp(self):
-        self.folder = Path(tempfile.mkdtemp())
-        super().setUp()
-
-    def tearDown(self):
-        super().tearDown()
-        shutil.rmtree(self.folder)
-
+class PanelCase(panel_cases.FolderCase):
     widget = module.BreastUSAIDetectWidget
 
     def logic(self):

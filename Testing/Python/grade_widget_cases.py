@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import BreastUSAIGrade as module
@@ -15,10 +13,12 @@ import numpy as np
 import panel_cases
 import SimpleITK as sitk
 import slicer
-from panel_cases import STANDIN_CLI, count
+from panel_cases import STANDIN_CLI, Row, count
+from standin_grades import graded
 
 from BreastUSAILib import mrml, mrml_grades
 from BreastUSAILib.child_grading import ChildGrading
+from BreastUSAILib.child_workup import load_input
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import index_box
 
@@ -49,30 +49,33 @@ def volume(name="abus 1"):
     return node, mrml.show_detections(slicer.mrmlScene, study, node).table
 
 
-class Row:
-    """What a click on the table gives: an index of Qt's model."""
+class InlineGrading:
+    """Takes the place of a child process where a case is about what comes after it; the name of Mt-Net's folder chooses a behaviour."""
 
-    def __init__(self, row):
-        self._row = row
+    def __init__(self, pixels, order, on_progress=None, on_log=None):
+        self._pixels, self._order, self._tell = pixels, order, on_progress
 
-    def row(self):
-        return self._row
+    def poll(self):
+        self._tell(0.5, "looking")
+        return True
+
+    def cancel(self):
+        pass
+
+    def result(self):
+        nothing = Path(self._order.options.mtnet).name == "0.14"
+        return graded(load_input(self._pixels), self._order.study, nothing)
 
 
-class PanelCase(panel_cases.PanelCase):
+class PanelCase(panel_cases.FolderCase):
+    widget = module.BreastUSAIGradeWidget
+
     def setUp(self):
-        self.folder = Path(tempfile.mkdtemp())
         super().setUp()
         self.view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
 
-    def tearDown(self):
-        super().tearDown()
-        shutil.rmtree(self.folder)
-
-    widget = module.BreastUSAIGradeWidget
-
     def logic(self):
-        return module.BreastUSAIGradeLogic(childGrading=functools.partial(ChildGrading, command=STANDIN_CLI))
+        return module.BreastUSAIGradeLogic(childGrading=InlineGrading)
 
     def model(self, behaviour="mine"):
         """A folder whose name chooses what the stand-in for the command line does."""
@@ -153,12 +156,16 @@ class Enabling(PanelCase):
         self.assertTrue(ui.applyButton.enabled)
         table = parameters.findings
         parameters.findings = None
-        self.assertIn("Choose what BreastUSAI Detect", ui.statusLabel.text)
+        self.assertIs(parameters.findings, table)  # is proposed
         parameters.findings = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "mine")
         self.assertIn("mine holds no findings of BreastUSAI", ui.statusLabel.text)
-        parameters.findings, parameters.inputVolume = table, volume("abus 2")[0]
+        other, others = volume("abus 2")
+        parameters.findings, parameters.inputVolume = table, other
         self.assertIn("findings of another image than abus 2", ui.statusLabel.text)
         self.assertFalse(ui.applyButton.enabled)
+        slicer.mrmlScene.RemoveNode(others)
+        parameters.findings = None
+        self.assertIn("Choose what BreastUSAI Detect", ui.statusLabel.text)
 
     def test_what_finds_lesions_is_asked_for_images_without_findings_alone(self):
         ui = self.panel.ui
@@ -183,33 +190,14 @@ class Running(PanelCase):
         self.assertEqual(
             self.panel.ui.gradeLabel.text, "<b>L1</b>, BI-RADS 3, malignant 20 %, below the operating point of 30 %"
         )
-        bars = {
-            "malignancy": 20.0,
-            "birads3": 50.0,
-            "birads4A": 20.0,
-            "birads4B": 10.0,
-            "birads4C": 10.0,
-            "birads5": 10.0,
-        }
-        self.assertEqual(self.shownBars(), {**bars, "solid": 75.0})
+        birads = {"birads3": 50.0, "birads4A": 20.0, "birads4B": 10.0, "birads4C": 10.0, "birads5": 10.0}
+        self.assertEqual(self.shownBars(), {"malignancy": 20.0, **birads, "solid": 75.0})
         # Where the network looked lies over the image, voxel on voxel.
         seen = slicer.mrmlScene.GetNodeByID(self.view.GetForegroundVolumeID())
         self.assertAlmostEqual(self.view.GetForegroundOpacity(), 0.3)
         percent = sitk.GetArrayFromImage(mrml.image_from_volume(seen))
         self.assertEqual((percent[0, 8:16, 10:20].min(), int((percent > 0).sum())), (90, 80))
         np.testing.assert_allclose(seen.GetOrigin(), chosen.GetOrigin(), atol=1e-6)
-
-    def test_findings_that_are_there_are_graded_and_stay(self):
-        self.readyWithVolume()
-        self.apply()
-        self.assertEqual(self.errors, [])
-        self.assertEqual(self.panel.ui.statusLabel.text, "2 of 2 findings graded. Not sure: 1.")
-        self.assertEqual((count("Segmentation"), count("MarkupsROI"), count("Table")), (0, 2, 2))
-        self.assertIn("--findings", self.panel.ui.logTextEdit.plainText)
-        study = mrml_grades.graded(self.panel._parameterNode.outputTable)
-        self.assertEqual([f.models for f in study.findings], [{"detect": "d", "grade-mtnet": "stand-in"}] * 2)
-        # The grades' table is no result of BreastUSAI Detect.
-        self.assertEqual(len(mrml.detections_of(self.panel._parameterNode.inputVolume)), 1)
 
     def test_a_click_shows_another_findings_grade_and_goes_there(self):
         self.readyWithVolume()
@@ -233,14 +221,6 @@ class Running(PanelCase):
         self.assertEqual((self.errors, count("Segmentation"), count("Table")), ([], 1, 2))
         study = self.panel.logic.study(chosen, parameters.findings)
         self.assertEqual(int(sitk.GetArrayViewFromImage(study.findings[0].mask).sum()), 80)
-
-    def test_images_without_spacing_are_graded_as_well(self):
-        self.ready(known=False)
-        self.apply()
-        self.assertEqual((self.errors, self.panel.ui.statusLabel.text[:6]), ([], "1 of 1"))
-        self.panel._parameterNode.findings = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
-        self.apply()
-        self.assertEqual((self.errors, self.panel.ui.statusLabel.text[:6]), ([], "1 of 1"))
 
     def test_the_map_can_be_hidden_and_made_fainter(self):
         self.ready()
@@ -271,6 +251,31 @@ class Running(PanelCase):
         self.assertEqual((self.errors, self.panel.ui.statusLabel.text), ([], "No lesion found."))
         self.assertEqual((self.panel.ui.gradeLabel.text, self.shownBars()), ("", {}))
 
+
+class InAProcess(PanelCase):
+    def logic(self):
+        return module.BreastUSAIGradeLogic(childGrading=functools.partial(ChildGrading, command=STANDIN_CLI))
+
+    def test_findings_that_are_there_are_graded_and_stay(self):
+        self.readyWithVolume()
+        self.apply()
+        self.assertEqual(self.errors, [])
+        self.assertEqual(self.panel.ui.statusLabel.text, "2 of 2 findings graded. Not sure: 1.")
+        self.assertEqual((count("Segmentation"), count("MarkupsROI"), count("Table")), (0, 2, 2))
+        self.assertIn("--findings", self.panel.ui.logTextEdit.plainText)
+        study = mrml_grades.graded(self.panel._parameterNode.outputTable)
+        self.assertEqual([f.models for f in study.findings], [{"detect": "d", "grade-mtnet": "stand-in"}] * 2)
+        # The grades' table is no result of BreastUSAI Detect.
+        self.assertEqual(len(mrml.detections_of(self.panel._parameterNode.inputVolume)), 1)
+
+    def test_images_without_spacing_are_graded_as_well(self):
+        self.ready(known=False)
+        self.apply()
+        self.assertEqual((self.errors, self.panel.ui.statusLabel.text[:6]), ([], "1 of 1"))
+        self.panel._parameterNode.findings = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+        self.apply()
+        self.assertEqual((self.errors, self.panel.ui.statusLabel.text[:6]), ([], "1 of 1"))
+
     def test_cancel_ends_it_and_changes_nothing(self):
         self.ready("0.13")
         self.apply(wait=False)
@@ -288,6 +293,15 @@ class Running(PanelCase):
             self.assertIn(words, self.errors[-1])
             self.assertEqual(count("Table"), 0)
 
+    def test_closing_the_scene_ends_the_analysis_and_the_panel_starts_anew(self):
+        self.ready("0.13")
+        self.apply(wait=False)
+        child = self.panel._job._child
+        slicer.mrmlScene.Clear(False)
+        self.until(child.poll, timeout=30)
+        self.assertIsNone(self.panel._job)
+        self.assertEqual((self.panel.ui.inputSelector.currentNode(), self.panel.ui.gradeLabel.text), (None, ""))
+
 
 class Life(PanelCase):
     def test_grades_and_map_survive_saving_and_opening_the_scene(self):
@@ -299,15 +313,6 @@ class Life(PanelCase):
         self.assertEqual(self.shownBars()["malignancy"], 20.0)
         self.assertIsNotNone(table.GetNodeReference(mrml_grades.MAP))
         self.assertAlmostEqual(self.panel.ui.mapOpacitySlider.value, 0.5)
-
-    def test_closing_the_scene_ends_the_analysis_and_the_panel_starts_anew(self):
-        self.ready("0.13")
-        self.apply(wait=False)
-        child = self.panel._job._child
-        slicer.mrmlScene.Clear(False)
-        self.until(child.poll, timeout=30)
-        self.assertIsNone(self.panel._job)
-        self.assertEqual((self.panel.ui.inputSelector.currentNode(), self.panel.ui.gradeLabel.text), (None, ""))
 
     def test_a_closed_panel_leaves_no_observer(self):
         other = self.openPanel()

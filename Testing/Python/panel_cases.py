@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 import time
 import unittest
 from pathlib import Path
@@ -79,6 +81,28 @@ class PanelCase(unittest.TestCase):
         slicer.mrmlScene.Import()
         slicer.mrmlScene.SetLoadFromXMLString(False)
         self.panel.enter()
+
+
+class FolderCase(PanelCase):
+    """Cases with a folder of their own."""
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp())
+        super().setUp()
+
+    def tearDown(self):
+        super().tearDown()
+        shutil.rmtree(self.folder)
+
+
+class Row:
+    """What a click on a table gives: an index of Qt's model."""
+
+    def __init__(self, row):
+        self._row = row
+
+    def row(self):
+        return self._row
 
 
 if __name__ == "__main__":

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
+import sys
 import unittest
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
+MODULES = HERE.parents[1] / "BreastUSAI"
+
+
+def standin_fixture(module: str, cases: str):
+    """A fixture for all tests of a file: the stand-in's `slicer` with one module in it, and the imported module of its cases."""
+
+    @pytest.fixture(scope="module")
+    def standin():
+        pytest.importorskip("slicer", reason="slicer-core is not installed")
+        pytest.importorskip("PySide6", reason="PySide6 is not installed")
+        from slicer_standin import slicer_application
+
+        with slicer_application(MODULES / module / f"{module}.py") as slicer:
+            yield slicer, importlib.import_module(cases)
+        sys.modules.pop(cases, None)
+
+    return standin
 
 
 def case_names(module: str) -> list[str]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import SimpleITK as sitk
 from standin_findings import worked_up
 
-from BreastUSAILib.files import read_study
 from BreastUSAILib.findings import ImageInfo, Study
 from BreastUSAILib.same_pixels import findings_on
 
 
-def graded(loaded, findings: str | None, nothing: bool = False) -> Study:
-    """The findings of a result's folder, or what `standin_findings.worked_up` finds, with grades: each a little more suspicious than the
+def graded(loaded, given: Study | None, nothing: bool = False) -> Study:
+    """The findings of a study, or what `standin_findings.worked_up` finds, with grades: each a little more suspicious than the
     one before, the second not surely so; and a map where the image is dark."""
     study = worked_up(loaded, nothing=nothing)
-    if findings is not None:
+    if given is not None:
         info = ImageInfo.of(loaded.image, str(loaded.path), loaded.spacing_known)
-        study = Study(info, findings_on(read_study(Path(findings)), loaded.image), provenance={"notes": []})
+        study = Study(info, findings_on(given, loaded.image), provenance={"notes": []})
     made = []
     for number, finding in enumerate(study.findings):
         evidence = {"malignancy_threshold": 0.3, "not_sure": float(number == 1), "shape_oval": 0.8, "shape_round": 0.2}

@@ -27,6 +27,7 @@ from BreastUSAILib.grade import (
     grade,
     graded_categories,
     network_inputs,
+    ungraded,
 )
 from BreastUSAILib.grade_3d import grade_3d, mean_answers, sections
 from BreastUSAILib.grid import box_of_mask
@@ -183,6 +184,18 @@ def test_findings_come_back_graded_and_keep_what_they_had(models, lesion):
     assert steps[-1] == (1.0, "done")
     study = Study(ImageInfo.of(image, "a.png"), (graded,))
     assert Study.from_json(study.to_json()).findings[0].birads == dict(graded.birads)
+
+
+def test_a_second_grade_takes_the_place_of_the_first(models, lesion):
+    image, finding = lesion
+    options = GradeOptions(several=False, mirror=False)
+    before = replace(finding, malignancy=0.2, evidence={"malignancy_detect": 0.2, "hottest": 0.7}, notes=("a note",))
+    (first,), _, _ = grade(image, [before], models, options)
+    (again,), _, _ = grade(image, [first], models, options)
+    assert again == first
+    (other,), _, _ = grade(image, [first], GradeModels(snnet=models.snnet), options)
+    assert set(other.models) == {"grade-snnet"} and other.birads is None and "shape_oval" not in other.evidence
+    assert other.evidence["hottest"] == 0.7 and ungraded(first) == before
 
 
 def test_no_findings_no_grades(models, lesion):

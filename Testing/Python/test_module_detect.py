@@ -7,14 +7,11 @@ through run_in_slicer.py; everything else here is the real thing.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from panel_on_standin import case_names, picture, run_case
+from panel_on_standin import case_names, picture, run_case, standin_fixture
 
 from BreastUSAILib import child_detection, cli
 from BreastUSAILib.child_workup import load_input, write_input
@@ -24,8 +21,6 @@ from BreastUSAILib.grid import index_box
 from BreastUSAILib.models import catalog
 from BreastUSAILib.workup import DetectionOptions, run_detection
 
-HERE = Path(__file__).resolve().parent
-MODULE = HERE.parents[1] / "BreastUSAI" / "BreastUSAIDetect" / "BreastUSAIDetect.py"
 CASES = "detect_widget_cases"
 TURN = (0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60)
 
@@ -33,15 +28,7 @@ TURN = (0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60)
 # --- the panel and the Logic, on the stand-in ------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def standin():
-    pytest.importorskip("slicer", reason="slicer-core is not installed")
-    pytest.importorskip("PySide6", reason="PySide6 is not installed")
-    from slicer_standin import slicer_application
-
-    with slicer_application(MODULE) as slicer:
-        yield slicer, importlib.import_module(CASES)
-    sys.modules.pop(CASES, None)
+standin = standin_fixture("BreastUSAIDetect", CASES)
 
 
 @pytest.mark.parametrize("name", case_names(CASES))

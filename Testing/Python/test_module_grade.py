@@ -6,15 +6,12 @@ through run_in_slicer.py; everything else here is the real thing.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from panel_on_standin import case_names, picture, run_case
+from panel_on_standin import case_names, picture, run_case, standin_fixture
 
 from BreastUSAILib import cli
 from BreastUSAILib.child_grading import ChildGrading, GradePixels, GradingOrder, grading_arguments
@@ -26,8 +23,6 @@ from BreastUSAILib.grid import box_of_mask, index_box
 from BreastUSAILib.same_pixels import findings_on
 from BreastUSAILib.workup_options import GradingOptions
 
-HERE = Path(__file__).resolve().parent
-MODULE = HERE.parents[1] / "BreastUSAI" / "BreastUSAIGrade" / "BreastUSAIGrade.py"
 CASES = "grade_widget_cases"
 TURN = (0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60)
 
@@ -35,15 +30,7 @@ TURN = (0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60)
 # --- the panel and the Logic, on the stand-in ------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def standin():
-    pytest.importorskip("slicer", reason="slicer-core is not installed")
-    pytest.importorskip("PySide6", reason="PySide6 is not installed")
-    from slicer_standin import slicer_application
-
-    with slicer_application(MODULE) as slicer:
-        yield slicer, importlib.import_module(CASES)
-    sys.modules.pop(CASES, None)
+standin = standin_fixture("BreastUSAIGrade", CASES)
 
 
 @pytest.mark.parametrize("name", case_names(CASES))
