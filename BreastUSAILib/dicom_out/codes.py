@@ -69,9 +69,11 @@ _CONCEPTS: dict[str, Code] = {
     "width": _WIDTH,
     "height": _HEIGHT,
     "length": _LENGTH,
+    "nipple_distance": Code("DCM", "121242", "Distance from nipple"),
     "sphericity": Code("IBSI", "QCFX", "Sphericity"),
     "echo_heterogeneity": Code("IBSI", "7TET", "Coefficient of Variation"),
     # For the following neither the standard's groups nor IBSI have a term with this definition.
+    "clock_position_h": Code(SCHEME, "CLOCK_POSITION", "Clock position about the nipple, hours"),
     "depth": Code(SCHEME, "DEPTH", "Depth of the lesion below the upper edge of the image"),
     "equivalent_diameter": Code(SCHEME, "EQ_DIAMETER", "Diameter of the disc of the same area"),
     "equal_volume_diameter": Code(SCHEME, "EQ_DIAMETER_3D", "Diameter of the ball of the same volume"),

@@ -162,3 +162,12 @@ def test_the_report_says_it_in_words():
     assert shown["Clock position about the nipple, from the front"] == ("10.00", "o’clock")
     assert shown["Distance from the nipple, along the breast"] == ("40.00", "mm")
     assert physical_rows(study((0, 20, 0)), study((0, 20, 0)).findings[0]) == []
+
+
+def test_archives_get_the_standards_code_for_the_distance():
+    from BreastUSAILib.dicom_out.codes import figures
+
+    found = with_positions(study((-34.641, 20, 20), (0, 25, 0)), (0, 0, 0))
+    coded = {str(code.value): (round(value, 3), str(unit.value)) for code, value, unit in figures(found, found.findings[0])}
+    assert coded["121242"] == (40.0, "mm") and coded["CLOCK_POSITION"] == (10.0, "1")
+    assert "CLOCK_POSITION" not in {code.value for code, *_ in figures(found, found.findings[1])}

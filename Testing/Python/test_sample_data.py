@@ -138,3 +138,24 @@ def test_the_segment_module_registers_them_when_slicer_has_started(registry):
         assert registry == {}
         slicer.app.startupCompleted.emit()
         assert len(registry["BreastUSAI"]) == 3
+
+
+def test_the_volumes_can_be_made_again():
+    """By the script that is kept with them: so their truth is exact, and their seed belongs to no split."""
+    import importlib.util
+
+    from BreastUSAILib.phantom.seeds import split_of
+    from BreastUSAILib.phantom.volume import generate
+
+    spec = importlib.util.spec_from_file_location("make_samples", ROOT / "Testing" / "make_samples.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert split_of(script.SEED) is None
+    phantom = generate(script.SEED, script.SPECS["earlier"])
+    for made, kept in (
+        (phantom.image, sample_data.sample_path("abus-phantom-earlier")),
+        (phantom.labels, sample_data.truth_path("abus-phantom-earlier")),
+    ):
+        np.testing.assert_array_equal(
+            sitk.GetArrayViewFromImage(made), sitk.GetArrayViewFromImage(sitk.ReadImage(str(kept)))
+        )
