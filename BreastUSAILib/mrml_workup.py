@@ -13,9 +13,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import mrml
+from .activation import PERCENT
 from .errors import DataError
 from .findings import Finding, Study
-from .mrml_overlay import MAP_OF
+from .mrml_heatmap import FULL
+from .mrml_overlay import MAP_OF, add_map, is_map_of, show_over
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
 from .slicer_runtime import import_slicer
 
@@ -73,6 +75,11 @@ def show_workup(
         shown = mrml.show_detections(scene, study, volume_node, old).table
     if before is not None and before is not shown:
         remove(before)
+    for old_map in maps_of(volume_node):
+        scene.RemoveNode(old_map)
+    for image, name, greatest in ((study.heatmap, "heatmap", FULL), (study.activation, "activation", PERCENT)):
+        if image is not None:
+            add_map(scene, image, volume_node, name, greatest).SetAttribute(WORKUP, "1")
     shown.SetAttribute(WORKUP, "1")
     shown.SetNodeReferenceID(IMAGE, volume_node.GetID())
     shown.SetAttribute(OUTLINES, json.dumps(outline_keys(study) if keys is None else dict(keys)))
@@ -82,8 +89,9 @@ def show_workup(
 
 def remove(shown: Shown) -> None:
     """Take a result and all that belongs to it from the scene."""
-    scene, parts = shown.GetScene(), mrml.parts_of(shown)
-    for node in (*parts.boxes.values(), parts.points, *parts.tables, shown):
+    scene, parts, image = shown.GetScene(), mrml.parts_of(shown), image_of(shown)
+    maps = maps_of(image) if image is not None else ()
+    for node in (*parts.boxes.values(), parts.points, *parts.tables, *maps, shown):
         if node is not None and scene.IsNodePresent(node):
             scene.RemoveNode(node)
 
@@ -98,6 +106,12 @@ def workup_of(volume_node: vtkMRMLScalarVolumeNode) -> Shown | None:
             if node.GetAttribute(WORKUP) and node.GetNodeReferenceID(IMAGE) == volume_node.GetID():
                 found = node
     return found
+
+
+def maps_of(volume_node: vtkMRMLScalarVolumeNode) -> tuple[vtkMRMLScalarVolumeNode, ...]:
+    """The maps over an image that its workup brought: where networks looked."""
+    volumes = _all(volume_node.GetScene(), "vtkMRMLScalarVolumeNode")
+    return tuple(v for v in volumes if v.GetAttribute(WORKUP) and is_map_of(v, volume_node))
 
 
 def image_of(shown: Shown) -> vtkMRMLScalarVolumeNode | None:
@@ -242,6 +256,14 @@ def highlight(shown: Shown, finding: str | None) -> None:
         if box_display is not None:
             box_display.SetOpacity(strength(which, (1.0, 0.6, 0.2)))
             box_display.SetLineThickness(0.4 if which == finding else 0.2)  # 0.2 is what Slicer gives
+
+
+def show_map(volume_node: vtkMRMLScalarVolumeNode, visible: bool) -> bool:
+    """Let the slice views that show an image show the map of its workup over it, or not; whether there is one."""
+    maps = maps_of(volume_node)
+    if maps:
+        show_over(volume_node, maps[0] if visible else None)
+    return bool(maps)
 
 
 def set_box_editable(shown: Shown, finding: str, editable: bool) -> bool:

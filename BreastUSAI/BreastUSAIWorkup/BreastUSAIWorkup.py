@@ -80,6 +80,7 @@ class BreastUSAIWorkupParameterNode:
     inputVolume - the image or volume.
     nipple - a point on the nipple, for clock positions; breast - which one it is.
     reportFolder - where reports go.
+    showMap - where networks looked is shown over the images.
 
     device, allLesions - see the workup's options.
     pixelSpacing - mm, for 2D images that do not say it; 0: unknown.
@@ -91,6 +92,7 @@ class BreastUSAIWorkupParameterNode:
     nipple: vtkMRMLMarkupsFiducialNode
     breast: Breast = Breast.UNKNOWN
     reportFolder: str = ""
+    showMap: bool = False
     device: Device = Device.AUTO
     allLesions: bool = False
     pixelSpacing: Annotated[float, WithinRange(0.0, 10.0)] = 0.0
@@ -342,7 +344,14 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
         self.findings.show(rows)
         self.ui.exportButton.enabled = bool(results) and self._job is None and self._export is None
         self.ui.openReportButton.enabled = self._report is not None
+        self.showMaps()
         self.showFinding()
+
+    def showMaps(self):
+        """Where networks looked, over the images that have such a map."""
+        images = self.logic.images(self._parameterNode)
+        found = [mrml_workup.show_map(image, self._parameterNode.showMap) for image in images]
+        self.ui.mapCheckBox.setVisible(any(found))
 
     def watch(self, results):
         """Follow changes of these results, and of no others."""
@@ -375,6 +384,7 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
         if self.logic.goTo(shown, row.finding.id) and slicer.app.layoutManager() is not None:
             slicer.util.resetSliceViews()  # another image is shown now, of another size
             self.logic.goTo(shown, row.finding.id)
+        self.showMaps()
 
     def showFinding(self):
         """The chosen finding below the list, and what can be done with it."""

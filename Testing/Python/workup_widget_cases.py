@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import json
 import shutil
@@ -488,6 +489,33 @@ class Going(PanelCase):
         at = self.camera().GetFocalPoint()
         np.testing.assert_allclose((at[0], at[2]), (-20.0, 3.0), atol=0.5)
         self.assertEqual(self.panel.findings.current().key, chosen)
+
+    def test_where_networks_looked_is_shown_when_asked_for(self):
+        node = self.choose(image())
+        logic = self.panel.logic
+        shown = self.panel.ui.mapCheckBox
+
+        def with_map(loaded, options, progress):
+            study = worked_up(loaded)
+            return dataclasses.replace(study, activation=sitk.Cast(study.findings[0].mask * 90, sitk.sitkUInt8))
+
+        self.apply()
+        self.assertTrue(shown.isHidden())
+        for _ in range(2):  # a second run leaves no map of the first
+            logic._runner = with_map
+            logic.process(node)
+            self.panel.updatePanel()
+            self.assertEqual(len(mrml_workup.maps_of(node)), 1)
+        self.assertFalse(shown.isHidden())
+        self.assertEqual(mrml_workup.images(slicer.mrmlScene), (node,))
+        self.pick(0)
+        composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+        self.panel.onRow()
+        self.assertIsNone(composite.GetForegroundVolumeID())
+        shown.checked = True
+        self.assertEqual(composite.GetForegroundVolumeID(), mrml_workup.maps_of(node)[0].GetID())
+        shown.checked = False
+        self.assertIsNone(composite.GetForegroundVolumeID())
 
     def test_images_have_no_overview(self):
         self.choose(image())
