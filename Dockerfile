@@ -12,10 +12,10 @@ RUN python -m venv /opt/breastusai \
  && /opt/breastusai/bin/pip install --no-cache-dir --disable-pip-version-check \
       --extra-index-url https://download.pytorch.org/whl/cpu "torch==2.13.0+cpu"
 COPY BreastUSAILib BreastUSAILib
-# The versions of the lock file, and of these only what the package and the two extras need. SimpleITK, numpy and the like come as
+# The versions of the lock file, and of these only what the package and its extras for runs need. SimpleITK, numpy and the like come as
 # wheels; slicer-core (scene.mrb) is left out, as it needs an X11 library or two.
 RUN grep -v '^torch==' requirements.lock > constraints.txt \
- && /opt/breastusai/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[tables,cluster]"
+ && /opt/breastusai/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[tables,cluster,dicom]"
 
 FROM python:3.12-slim-bookworm
 COPY --from=build /opt/breastusai /opt/breastusai

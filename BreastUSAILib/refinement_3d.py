@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .blas import one_thread
 from .chan_vese import ChanVeseParameters, Refinement, refine
 from .components import check_spacing, keep_components
 from .errors import UsageError
@@ -55,7 +56,8 @@ def refine_3d(
     if not (probability.min(initial=0.0) >= 0 and probability.max(initial=0.0) <= 1):  # False for NaN as well
         raise UsageError("the probability map has values that do not lie between 0 and 1.")
     start = largest_component(probability > threshold, spacing) if mask is None else np.asarray(mask) != 0
-    return refine(image, start, spacing, parameters, _centred(probability, threshold))
+    with one_thread():
+        return refine(image, start, spacing, parameters, _centred(probability, threshold))
 
 
 def largest_component(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

@@ -168,6 +168,7 @@ def segment_2d(
     ------
     ImageError : the image is a volume of several slices.
     """
+    from .blas import one_thread
     from .chan_vese import ChanVeseParameters, refine
     from .components import keep_components
     from .measurements import measure_2d
@@ -205,7 +206,8 @@ def segment_2d(
             continue
         notes = ()
         if options.refine:
-            refined = refine(seen.pixels, region, seen.spacing, parameters, seen.probability)
+            with one_thread():
+                refined = refine(seen.pixels, region, seen.spacing, parameters, seen.probability)
             region, notes = refined.mask, ((refined.reason,) if refined.reason else ())
         candidates.append((score, region, notes))
     candidates.sort(key=lambda candidate: -candidate[0])

@@ -29,8 +29,8 @@ def read_study_image(study: Study, path: Path) -> LoadedImage:
     from .image import read_image
 
     options = study.provenance.get("options", {})
-    file = next((p for p in sorted(path.iterdir()) if p.is_file()), path) if path.is_dir() else path
-    files = tuple(sorted(p for p in path.iterdir() if p.is_file())) if path.is_dir() else ()
+    files = image_files(study, path)
+    file = files[0] if files else path
     loaded = read_image(file, spacing_mm=options.get("spacing_mm"), frame=options.get("frame"), files=files)
     if loaded.image.GetSize() != study.image.size:
         raise DataError(
@@ -38,6 +38,21 @@ def read_study_image(study: Study, path: Path) -> LoadedImage:
             f"{' x '.join(map(str, study.image.size))}; give the file that the result was made from."
         )
     return loaded
+
+
+def image_files(study: Study, path: Path) -> tuple[Path, ...]:
+    """The files of a study whose image is a series of DICOM files; empty where it is one file.
+
+    path : their folder, or the first of them, beside which the others lie.
+    """
+    if path.is_dir():
+        return tuple(sorted(p for p in path.iterdir() if p.is_file()))
+    if study.provenance.get("input", {}).get("files", 1) == 1 or not path.is_file():
+        return ()
+    from .dicom_series import sort_out
+
+    inputs = sort_out(sorted(p for p in path.parent.iterdir() if p.is_file())).inputs
+    return next((i.files for i in inputs if path in i.files), ())
 
 
 def examination_date(path: Path) -> date | None:

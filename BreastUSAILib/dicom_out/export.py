@@ -109,11 +109,12 @@ def export(
     DataError, ImageError, OutputError, DependencyError : see `write_files` and `files.read_study`.
     """
     from ..files import read_study
+    from ..study_image import image_files
     from .source import read_headers
 
     study = read_study(folder)
     path = source or Path(study.image.path)
-    headers = read_headers(path) if options.dicom or _has_original(path, source) else None
+    headers = read_headers(path, image_files(study, path)) if options.dicom or _has_original(path, source) else None
     image = _image(study, path) if options.report else None
     return write_files(study, image, headers, target, options)
 
@@ -126,13 +127,13 @@ def export_anonymized(
     Parameters and returns as of `export`; `output` gets the folder, `key` is the secret of the pseudonyms.
     """
     from ..files import read_study
-    from ..study_image import read_study_image
+    from ..study_image import image_files, read_study_image
     from .copies import write_copy
     from .source import read_headers
 
     study = read_study(folder)
     path = source or Path(study.image.path)
-    original = read_headers(path) if options.dicom or _has_original(path, source) else None
+    original = read_headers(path, image_files(study, path)) if options.dicom or _has_original(path, source) else None
     if not path.exists():
         raise DataError(f"{path} is not there any more; give the original of {folder} with --source, for the pictures.")
     return write_copy(study, read_study_image(study, path), original, output, options, key, folder)

@@ -61,6 +61,16 @@ def test_a_series_of_files_is_one_study(output):
     assert "40 files of one series put together" in data["provenance"]["notes"]
 
 
+def test_a_series_is_exported_and_copied_from_where_it_was(output, tmp_path):
+    pytest.importorskip("highdicom", reason="highdicom is not installed (extra `dicom`)")
+    pytest.importorskip("dicomanonymizer", reason="dicom-anonymizer is not installed (extra `dicom`)")
+    name = next(p.parent.name for p in output.glob("slices*/study.json"))
+    arguments = ["export", output / name, "--dicom-sr", "--output", tmp_path]
+    assert cli.main([*map(str, arguments)]) == 0
+    assert cli.main([*map(str, arguments), "--anonymize"]) == 0
+    assert len(list(tmp_path.glob("*/measurements.dcm"))) == 2
+
+
 def test_the_overview_has_breast_and_view_and_names_what_was_left(output):
     with (output / "summary.csv").open() as stream:
         rows = list(csv.DictReader(stream))

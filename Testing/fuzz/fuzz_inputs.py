@@ -134,6 +134,8 @@ def _cases(folder: Path, kinds: tuple[str, ...], cases: int, seed: int, only: in
                 if beside.suffix == ".raw" or kind == "safetensors":
                     shutil.copy(beside, place)
             data = mutations.spoil(source.read_bytes(), chance, everything)
+            if kind == "png" and chance.random() < 0.5:
+                data = mutations.mended_png(data)
             (place / source.name).write_bytes(data)
             if kind == "safetensors":
                 # Whoever forges weights forges the checksum beside them too.
