@@ -134,6 +134,7 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
         self._export = None
         self._shortcuts = []
         self._overview = None
+        self._note = (None, "")  # the finding and its note that the line for notes was filled with
 
     def makeLogic(self):
         return BreastUSAIWorkupLogic()
@@ -194,6 +195,7 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
         self.showFindings()  # outlines may have been corrected in another module
 
     def exit(self):
+        self.onNote()
         for shortcut in self._shortcuts:
             shortcut.enabled = False
         AnalysisPanel.exit(self)
@@ -273,8 +275,10 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
     def beginJob(self, volume):
         images = self.logic.images(self._parameterNode)
         self._jobVolumeIDs = tuple(v.GetID() for v in images)
+        # What a person said of an image before, in BreastUSAI Segment, say, holds where nothing is said here.
         spacing = self._parameterNode.pixelSpacing
-        self._jobSpacings = {v.GetID(): spacing for v in images if self.logic.asksForSpacing(v)}
+        asked = [v for v in images if self.logic.asksForSpacing(v)]
+        self._jobSpacings = {v.GetID(): spacing or mrml.spacing_by_user(v) for v in asked}
         self._jobShown = 0
         options = self.logic.options(self._parameterNode)
         return self.logic.start(images, options, self.onStep, self.ui.logTextEdit.appendPlainText, self._jobSpacings)
@@ -287,9 +291,10 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
     def onPoll(self):
         if self._export is not None:
             self.pollExport()
-            return
         job = self._job
         AnalysisPanel.onPoll(self)
+        if self._export is not None:
+            self._timer.start()
         if self._job is not None and len(job.outcomes) > self._jobShown:
             self.showOutcomes(job.outcomes)
 
@@ -401,9 +406,10 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
         verdict = row.review.verdict if row is not None else NONE
         ui.acceptButton.checked, ui.rejectButton.checked = verdict == ACCEPTED, verdict == REJECTED
         ui.editBoxButton.checked = shown is not None and mrml_workup.box_is_editable(shown, row.finding.id)
-        note = row.review.note if row is not None else ""
-        if ui.noteEdit.text != note:
-            ui.noteEdit.text = note
+        note = (row.key, row.review.note) if row is not None else (None, "")
+        if self._note != note:  # what is being typed stays when anything else changes
+            self._note = note
+            ui.noteEdit.text = note[1]
         self.showOverview()
 
     def showOverview(self):
@@ -429,10 +435,12 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
         mrml_workup.go_to_place(mrml_workup.image_of(shown), point)
 
     def onNext(self, checked=False):
+        self.onNote()
         if self.findings.step(1):
             self.onRow()
 
     def onPrevious(self, checked=False):
+        self.onNote()
         if self.findings.step(-1):
             self.onRow()
 
@@ -444,12 +452,14 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
 
     def judge(self, verdict):
         """Say it of the chosen finding; a second time takes it back."""
+        self.onNote()
         row = self.findings.current()
         if row is not None:
             verdict = NONE if row.review.verdict == verdict else verdict
             self.say(row, Review(verdict, row.review.note))
 
     def onNote(self):
+        """Keep what was typed; also before a key leaves the finding, as the line for notes still has the focus then."""
         row = self.findings.current()
         if row is not None and row.review.note != self.ui.noteEdit.text:
             self.say(row, Review(row.review.verdict, self.ui.noteEdit.text))
@@ -484,6 +494,7 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
     # --- the report
 
     def onExport(self, checked=False):
+        self.onNote()
         folder = self._parameterNode.reportFolder
         if not folder:
             folder = qt.QFileDialog.getExistingDirectory(self.parent, _("Folder for the report"))
@@ -505,7 +516,8 @@ class BreastUSAIWorkupWidget(AnalysisPanel):
     def pollExport(self):
         if not self._export.poll():
             return
-        self._timer.stop()
+        if self._job is None:
+            self._timer.stop()
         export, self._export = self._export, None
         try:
             written = export.result()

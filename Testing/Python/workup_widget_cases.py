@@ -378,6 +378,9 @@ class Running(PanelCase):
         self.panel.ui.pixelSpacingSpinBox.value = 0.2
         self.apply()
         self.assertEqual((mrml.spacing_by_user(node), self.errors), (0.2, []))
+        self.panel.ui.pixelSpacingSpinBox.value = 0.0  # nothing is said here any more; what was said stays
+        self.apply()
+        self.assertEqual((mrml.spacing_by_user(node), self.errors), (0.2, []))
 
     def test_the_window_stays_live(self):
         """The event loop answers while images are written, worked up, and read."""
@@ -555,6 +558,20 @@ class Judging(PanelCase):
         self.assertEqual(mrml_workup.reviews_of(self.shown(node))["L2"].verdict, ACCEPTED)
         self.assertEqual(self.panel.findings.rows[1].review.verdict, NONE)
 
+    def test_a_note_that_is_being_typed_is_not_lost(self):
+        node = self.choose(volume())
+        self.apply()
+        self.pick(0)
+        self.panel.ui.noteEdit.text = "half a sen"
+        self.panel.showFindings()  # e.g. as another view is finished
+        self.assertEqual(self.panel.ui.noteEdit.text, "half a sen")
+        self.panel.onNext()  # by key: the line keeps the focus
+        self.assertEqual(mrml_workup.reviews_of(self.shown(node)), {"L2": Review(NONE, "half a sen")})
+        self.assertEqual(self.panel.ui.noteEdit.text, "")
+        self.panel.ui.noteEdit.text = "more"
+        self.panel.onAccept()
+        self.assertEqual(mrml_workup.reviews_of(self.shown(node))["L1"], Review(ACCEPTED, "more"))
+
     def test_a_script_may_judge_and_the_list_follows(self):
         node = self.choose(image())
         self.apply()
@@ -641,6 +658,16 @@ class Reporting(PanelCase):
         self.assertEqual(self.errors, [])
         names = sorted(p.parent.name for p in (self.folder / "reports").glob("*/report.html"))
         self.assertEqual(names, ["a_b", "a_b_2"])
+
+    def test_a_run_and_a_report_at_once_both_end(self):
+        self.choose(image())
+        self.apply()
+        self.panel._parameterNode.reportFolder = str(self.folder / "reports")
+        self.panel.ui.exportButton.click()
+        self.panel.onApplyButton()
+        self.until(lambda: self.panel._export is None and self.panel._job is None)
+        self.assertEqual(self.errors, [])
+        self.assertTrue((self.folder / "reports" / "picture" / "report.html").is_file())
 
     def test_a_folder_that_cannot_be_written_is_one_message(self):
         self.choose(image())
