@@ -213,16 +213,13 @@ def _models_card(args: argparse.Namespace) -> int:
 
 
 def _models_export(args: argparse.Namespace) -> int:
-    from .models import zoo
-
-    entry = _entry(args.model)[0]
-    model = zoo.load(args.model, entry.task, "cpu", "torch")
+    entry, weights = _entry(args.model)
     dimension = int(entry.preprocessing.get("dimension", 2))
     if args.shape is not None and (len(args.shape) != dimension or min(args.shape) < 1):
         raise UsageError(f"--shape is {args.shape}; model {entry.id!r} needs {dimension} positive numbers.")
     from .models.onnx_export import export_onnx
 
-    export_onnx(model, args.file, None if args.shape is None else tuple(args.shape))
+    export_onnx(entry, weights, args.file, None if args.shape is None else tuple(args.shape))
     print(f"{entry.id} {entry.version} as ONNX: {args.file}")
     return OK
 

@@ -25,7 +25,7 @@ def with_engine(network: nn.Module, entry: ModelEntry, device: str, engine: str)
 
     Parameters
     ----------
-    network : ready for PyTorch (`inference.prepared`).
+    network : on the CPU, in evaluation mode, in float32; not yet made ready for PyTorch (`inference.prepared`).
     device : "cpu", "cuda" or "mps".
     engine : "torch"; "openvino"; or "auto": OpenVINO for volumes on CPUs that are fast at bfloat16, where it is installed and its answer
         to an example is that of PyTorch. Elsewhere it did not gain what compiling costs (docs/performance.md).
@@ -94,9 +94,9 @@ def example_input(entry: ModelEntry, shape: tuple[int, ...] | None = None) -> tu
 
 
 def disagreement(network: nn.Module, fast: nn.Module, example: tuple[Any, ...]) -> str:
-    """Why the answers of an engine are not PyTorch's (in float32), as a phrase; "" where they are."""
+    """Why the answers of an engine are not those of a network in float32, as a phrase; "" where they are."""
     with torch.inference_mode():
-        expected, found = _tensors(network.float()(*example)), _tensors(fast(*example))
+        expected, found = _tensors(network(*example)), _tensors(fast(*example))
     tolerance = _TOLERANCE_BF16 if fast_bf16("cpu") else _TOLERANCE
     for one, other in zip(expected, found, strict=True):
         if one.shape != other.shape:

@@ -11,31 +11,32 @@ import torch
 from ..atomic import atomic_path
 from ..errors import DependencyError, ModelError
 from .engine import example_input
+from .entry import ModelEntry
 from .openvino_engine import Call
-from .zoo import LoadedModel
+from .zoo import read_network
 
 
-def export_onnx(model: LoadedModel, path: Path, shape: tuple[int, ...] | None = None) -> None:
+def export_onnx(entry: ModelEntry, weights: Path, path: Path, shape: tuple[int, ...] | None = None) -> None:
     """Write a network as an ONNX file, for inputs of one shape; batch normalisation is folded in, weights are float32.
 
     Parameters
     ----------
-    model : loaded on the CPU with the engine "torch".
+    entry, weights : see `zoo.resolve`.
     shape : (z, y, x) or (y, x) of the input in voxels or pixels; None: that of a small example.
 
     Raises
     ------
     DependencyError : the package onnx is missing.
-    ModelError : a network that is not one function of tensors, or a shape that does not fit it.
+    ModelError : see `zoo.load`; a network that is not one function of tensors, or a shape that does not fit it.
     """
     if importlib.util.find_spec("onnx") is None:
         raise DependencyError("ONNX export needs the package onnx; install it with: pip install breastusai[openvino]")
-    arguments = example_input(model.entry, shape)
+    arguments = example_input(entry, shape)
     if arguments is None:
         raise ModelError(
-            f"The network {model.entry.network} of model {model.entry.id!r} has parts that only PyTorch runs; it cannot be exported."
+            f"The network {entry.network} of model {entry.id!r} has parts that only PyTorch runs; it cannot be exported."
         )
-    call = Call(model.network.float(), arguments, {})
+    call = Call(read_network(entry, weights), arguments, {})
     tensors = tuple(a for a in arguments if isinstance(a, torch.Tensor))
     try:
         with warnings.catch_warnings(), atomic_path(path) as temporary:
@@ -45,5 +46,5 @@ def export_onnx(model: LoadedModel, path: Path, shape: tuple[int, ...] | None = 
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"The network {model.entry.network} of model {model.entry.id!r} cannot be exported as ONNX ({reason})."
+            f"The network {entry.network} of model {entry.id!r} cannot be exported as ONNX ({reason})."
         ) from error

@@ -56,7 +56,7 @@ class OpenVinoNetwork(nn.Module):
 
     Parameters
     ----------
-    network : on the CPU, in evaluation mode. Its arguments are tensors, and numbers or None that stay the same from call to call.
+    network : on the CPU, in evaluation mode, in float32. Its arguments are tensors, and numbers or None that stay the same from call to call.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -82,7 +82,7 @@ class OpenVinoNetwork(nn.Module):
 
     def _compile(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Callable:
         openvino = import_openvino()
-        call = Call(self.network.float(), arguments, named)
+        call = Call(self.network, arguments, named)
         tensors = [a.float().contiguous() for a in arguments if isinstance(a, torch.Tensor)]
         model = _converted(call, tensors)
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
@@ -103,9 +103,9 @@ def _converted(call: Call, tensors: Sequence[torch.Tensor]) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    # The tracer warns of sizes that become constants; every shape is traced anew.
+    # The tracer warns of sizes that become constants (every shape is traced anew), and that it is not the newest of tracers.
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore")
         traced = torch.jit.trace(call, tuple(tensors), check_trace=False)
     front_end = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=tuple(tensors))

@@ -119,11 +119,25 @@ def load(name: str | Path = "", task: str = "segment", device: str = "auto", eng
     UsageError : a device that is not there.
     """
     entry, weights = resolve(name, task)
+    network, chosen = read_network(entry, weights), choose_device(device)
+    volumes = entry.preprocessing.get("dimension") == 3
+    from .engine import with_engine
+    from .inference import prepared
+
+    network, used = with_engine(network, entry, chosen.name, engine or os.environ.get(ENGINE_VARIABLE, "auto"))
+    if used == "torch":
+        network = prepared(network, chosen.name, volumes)
+    return LoadedModel(entry, network, chosen, used)
+
+
+def read_network(entry: ModelEntry, weights: Path) -> nn.Module:
+    """The network with its weights, in evaluation mode, on the CPU, in float32, batch normalisation folded in. ModelError: see `load`."""
     if entry.network not in NETWORKS:
         raise ModelError(f"Model {entry.id!r} names the network {entry.network!r}; this version knows {', '.join(sorted(NETWORKS))}.")
     data = read_verified(entry, weights)
-    chosen = choose_device(device)
     import safetensors.torch
+
+    from .inference import fold_normalisation
 
     module, _, cls = entry.network.partition(".")
     try:
@@ -133,12 +147,7 @@ def load(name: str | Path = "", task: str = "segment", device: str = "auto", eng
     except Exception as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"The weights {weights} do not fit the network {entry.network} of model {entry.id!r} ({first_line}).") from error
-    volumes = entry.preprocessing.get("dimension") == 3
-    from .engine import with_engine
-    from .inference import prepared
-
-    network, used = with_engine(prepared(network, chosen.name, volumes), entry, chosen.name, engine or os.environ.get(ENGINE_VARIABLE, "auto"))
-    return LoadedModel(entry, network, chosen, used)
+    return fold_normalisation(network.eval().requires_grad_(False))
 
 
 class ModelCache:

@@ -67,12 +67,16 @@ def main() -> int:
         if args.size:
             sizes = [tuple(int(n) for n in size.split("x")) for size in args.size]
         for size in sizes:
-            try:
-                cases = list(module.cases(size, args.seed))
-            except ImportError as error:  # a peer that is not installed
-                left_out.append(f"{name} ({error})")
-                continue
-            for case in cases:
+            # One at a time: the files and networks of a case go before the next comes.
+            cases = module.cases(size, args.seed)
+            while True:
+                try:
+                    case = next(cases)
+                except StopIteration:
+                    break
+                except ImportError as error:  # a peer that is not installed
+                    left_out.append(f"{name} ({error})")
+                    break
                 outcomes.append(measure(case, args.repeats, args.budget))
                 print("\n".join(lines(outcomes[-1], machine)), flush=True)
     for name in left_out:
