@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from . import pictures, volume_pictures
+from .activation import PERCENT
 from .detect import box_measurements
 from .findings import Finding, Study
-from .grade_report import grade_card, other_notes
+from .grade_report import colored, grade_card, other_notes
 from .grade_terms import stated_category
 from .report_parts import drawing, measurement_rows, number, physical_rows, row, scores
 from .workup import trained_on_phantoms
@@ -42,6 +44,7 @@ def volume_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
         "alt": f"The volume {name}, seen from the skin. {study.summary}",
         "depths": f"{number(first)} to {number(last)} {unit}",
         "caption": f"{' x '.join(map(str, info.size))} voxels" + (f", {extent} mm." if info.spacing_known else "."),
+        "heat": study.heatmap is not None,
         "table": _table(study, image),
         "lesions": [_lesion(study, image, index, greys, unit) for index in range(len(pictured))],
         "without_pictures": [f.id for f in study.findings[MOST_PICTURED:]],
@@ -119,17 +122,28 @@ def _cuts(study: Study, image: sitk.Image, finding: Finding | None, name: str, g
     """The three cuts, and whether they are flat: much wider than deep."""
     of = f"Finding {finding.id}" if finding else "The middle of the volume"
     cuts = volume_pictures.cuts(image, study, finding, greys)
+    heat = (None,) * len(cuts)
+    if study.heatmap is not None:
+        heat = volume_pictures.cuts(study.heatmap, study, finding, (0.0, 1.0))
     width, height = cuts[0].view.drawn_size
     flat = height < _FLAT * width
     made = []
-    for cut in cuts:
+    for cut, warm in zip(cuts, heat, strict=True):
+        over = None if warm is None else colored(np.rint(warm.view.pixels / 255 * PERCENT).astype(np.uint8))
         across, down, through = (volume_pictures.AXES[a] for a in (cut.plane.across, cut.plane.down, cut.plane.through))
         made.append(
             {
                 "name": cut.plane.name,
                 "axes": f"across: {across}, down: {down}; {through} {cut.number} of {image.GetSize()[cut.plane.through]}",
                 "alt": f"{of}, {cut.plane.name.lower()} cut",
-                "picture": drawing(cut.view, f"{name}-{cut.plane.name.lower()}", study, boxes=True, letters=0.03 if flat else 0.045),
+                "picture": drawing(
+                    cut.view,
+                    f"{name}-{cut.plane.name.lower()}",
+                    study,
+                    boxes=True,
+                    letters=0.03 if flat else 0.045,
+                    over=over,
+                ),
             }
         )
     return {"pictures": made, "flat": flat}

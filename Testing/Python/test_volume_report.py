@@ -15,6 +15,7 @@ from BreastUSAILib import RESEARCH_USE, pictures, report, volume_pictures
 from BreastUSAILib.detect import box_measurements
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import index_box
+from BreastUSAILib.volume_report import volume_page
 
 SIZE, SPACING = (60, 30, 50), (0.5, 0.4, 1.1)
 TURN = (0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60)
@@ -305,3 +306,28 @@ def test_the_scene_of_a_volume_without_findings_opens_too(tmp_path):
 
     image = volume()
     assert mrml.write_scene(tmp_path / "scene.mrb", image, study_of(image)).stat().st_size > 1000
+
+
+# -------------------------------------------------------------------------------------------------------- heatmap
+
+
+def test_a_heatmap_lies_over_the_cuts_where_it_is_warm(tmp_path):
+    image = volume()
+    plain = study_of(image, TWO[0])
+    array = np.zeros(image.GetSize()[::-1], np.float32)
+    array[20:28, 6:16, 10:22] = 2.5  # the first finding's box, hotter than the last colour
+    heat = sitk.GetImageFromArray(array)
+    heat.CopyInformation(image)
+    warm = replace(plain, heatmap=heat, findings=(replace(plain.findings[0], evidence={"heat_inside": 2.5}),))
+    pages = [volume_page(study, image, "a.nrrd") for study in (plain, warm)]
+    assert [page["heat"] for page in pages] == [False, True]
+    assert all(cut["picture"]["over"] is None for cut in pages[0]["lesions"][0]["cuts"]["pictures"])
+    for cut, seen in zip(pages[1]["lesions"][0]["cuts"]["pictures"], volume_pictures.cuts(heat, warm, warm.findings[0]), strict=True):
+        over = np.asarray(Image.open(io.BytesIO(base64.b64decode(cut["picture"]["over"]))))
+        assert over.shape == (*seen.view.pixels.shape, 4)
+        opaque = over[..., 3] > 0
+        left, top, right, bottom = (round(v) for v in seen.view.outlines[0].box)
+        inside = np.zeros_like(opaque)
+        inside[max(0, top) : bottom, max(0, left) : right] = True
+        assert np.array_equal(opaque, inside)
+    assert any(r["name"].lower().startswith("heat inside") for _, rows in pages[1]["lesions"][0]["tables"] for r in rows)
