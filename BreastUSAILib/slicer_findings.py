@@ -11,6 +11,7 @@ import qt
 from slicer.i18n import tr as _
 
 from . import breast_position
+from .comparison import FOLLOWED, GONE, NEW, NOT_IMAGED
 from .findings import Finding, Study
 from .grade_terms import stated_category
 from .review import ACCEPTED, REJECTED, Review, suspicion
@@ -36,6 +37,7 @@ class Row:
     finding, study : the finding, and the study that it is of.
     review : what a person said of it.
     index : its place in the study, from which it has its colour.
+    change : what became of it since an earlier examination, in words, or "".
     """
 
     shown: str
@@ -44,6 +46,7 @@ class Row:
     study: Study = field(repr=False)
     review: Review = Review()
     index: int = 0
+    change: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -102,6 +105,25 @@ def verdict_words(review):
     return words.get(review.verdict, "")
 
 
+def change_words(comparison, pair):
+    """What became of a finding of a `comparison.Comparison`: "+35 % volume, +1.2 mm", "new" ..."""
+    if pair.status != FOLLOWED:
+        return {NEW: _("new"), NOT_IMAGED: _("not imaged before")}.get(pair.status, "")
+    growth = comparison.growth(pair)
+    if growth is None:
+        return _("there before")
+    before, now = growth.diameters_mm[0]
+    return _("{volume:+.0f} % volume, {diameter:+.1f} mm").format(
+        volume=growth.volume_change_percent, diameter=now - before
+    )
+
+
+def gone_words(comparison):
+    """A sentence on findings of the earlier examination that are not there now; "" where all are."""
+    gone = [pair.earlier.id for pair in comparison.of(GONE)]
+    return _("No longer there since the earlier examination: {ids}.").format(ids=", ".join(gone)) if gone else ""
+
+
 def columns():
     """(title, tool tip, words of a row); a column without any words is not shown."""
     return (
@@ -122,6 +144,7 @@ def columns():
             lambda r: diameter_words(r.finding),
         ),
         (_("Clock"), _("Hour on the clock face about the nipple, and distance from it."), clock_words),
+        (_("Change"), _("Since the earlier examination: volume, and longest diameter."), lambda r: r.change),
         (_("Note"), _("What you noted."), lambda r: r.review.note),
     )
 

@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import sys
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +80,7 @@ class BreastUSAIWorkupParameterNode:
 
     inputVolume - the image or volume.
     nipple - a point on the nipple, for clock positions; breast - which one it is.
+    earlier - a volume of the same breast from an earlier examination, to compare with; it needs a workup of its own.
     reportFolder - where reports go.
     showMap - where networks looked is shown over the images.
 
@@ -91,6 +93,7 @@ class BreastUSAIWorkupParameterNode:
     inputVolume: vtkMRMLScalarVolumeNode
     nipple: vtkMRMLMarkupsFiducialNode
     breast: Breast = Breast.UNKNOWN
+    earlier: vtkMRMLScalarVolumeNode
     reportFolder: str = ""
     showMap: bool = False
     device: Device = Device.AUTO
@@ -686,20 +689,50 @@ class BreastUSAIWorkupLogic(AnalysisLogic):
         """
         from BreastUSAILib.slicer_findings import Row
 
-        rows, hint = [], ""
+        rows, hints = [], []
         for shown in self.results(parameterNode):
             study, there = mrml_workup.listed(shown)
             reviews, image = mrml_workup.reviews_of(shown), mrml_workup.image_of(shown)
             try:
                 study = self.withPositions(study, image, parameterNode)
             except UsageError as error:
-                hint = str(error)
+                hints.append(str(error))
+            changes = {}
+            if image is parameterNode.inputVolume and parameterNode.earlier is not None:
+                changes, hint = self.changes(study, there, parameterNode)
+                hints.append(hint)
             ids = {f.id for f in there}
             for index, finding in enumerate(study.findings):
                 if finding.id in ids:
                     review = reviews.get(finding.id, Review())
-                    rows.append(Row(shown.GetID(), image.GetName(), finding, study, review, index))
-        return rows, hint
+                    change = changes.get(finding.id, "")
+                    rows.append(Row(shown.GetID(), image.GetName(), finding, study, review, index, change))
+        return rows, " ".join(dict.fromkeys(h for h in hints if h))
+
+    def changes(self, study, there, parameterNode):
+        """What became of the findings since the earlier examination: finding -> words, and a sentence on the rest, or why nobody knows."""
+        from BreastUSAILib.comparison import compare
+        from BreastUSAILib.slicer_findings import change_words, gone_words
+
+        volume = parameterNode.earlier
+        shown = mrml_workup.workup_of(volume)
+        if shown is None:
+            return {}, _("Run the workup on {volume} as well, to compare with it.").format(volume=volume.GetName())
+        earlier, was_there = mrml_workup.listed(shown)
+        rejected = {i for i, review in mrml_workup.reviews_of(shown).items() if review.verdict == REJECTED}
+        try:
+            earlier = replace(earlier, findings=tuple(f for f in was_there if f.id not in rejected))
+            compared = compare(
+                self.withPositions(earlier, volume, parameterNode), replace(study, findings=self.those(study, there))
+            )
+        except UsageError as error:
+            return {}, str(error)
+        return {p.later.id: change_words(compared, p) for p in compared.pairs if p.later is not None}, gone_words(compared)
+
+    def those(self, study, findings):
+        """Of a study's findings, those that are still there."""
+        ids = {f.id for f in findings}
+        return tuple(f for f in study.findings if f.id in ids)
 
     def withPositions(self, study, volume, parameterNode):
         """The study with clock positions where the nipple was placed and it is a volume. UsageError where they cannot be told."""

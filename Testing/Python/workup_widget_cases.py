@@ -465,6 +465,30 @@ class Going(PanelCase):
             shown = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID())
             self.assertEqual(shown.GetName(), found.image)
 
+    def test_findings_are_followed_from_an_earlier_examination(self):
+        before, now = volume("before"), volume("now")
+        self.choose(now)
+        self.apply()
+        self.assertIsNone(self.cell(0, "Change"))
+        self.panel._parameterNode.earlier = before
+        self.assertIn("Run the workup on before", self.panel.ui.clockLabel.text)
+        mrml_workup.set_further_image(self.panel._parameterNode.parameterNode, before, True)
+        self.apply()
+        changes = {(r.image, r.finding.id): r.change for r in self.panel.findings.rows}
+        self.assertEqual(changes[("now", "L1")], "+0 % volume, +0.0 mm")
+        self.assertEqual(changes[("before", "L1")], "")
+        # What a person rejected then is new now.
+        mrml_workup.set_review(self.shown(before), "L2", Review(REJECTED))
+        changes = {(r.image, r.finding.id): r.change for r in self.panel.findings.rows}
+        self.assertEqual((changes[("now", "L2")], changes[("now", "L1")]), ("new", "+0 % volume, +0.0 mm"))
+        mrml_workup.set_review(self.shown(before), "L2", Review())
+        slicer.mrmlScene.RemoveNode(mrml.parts_of(self.shown(now)).boxes["L1"])
+        self.panel.showFindings()
+        changes = {(r.image, r.finding.id): r.change for r in self.panel.findings.rows}
+        self.assertEqual((changes[("now", "L2")], ("now", "L1") in changes), ("+0 % volume, +0.0 mm", False))
+        self.assertIn("No longer there since the earlier examination: L1.", self.panel.ui.clockLabel.text)
+        self.assertEqual(self.errors, [])
+
     def test_a_finding_whose_nodes_were_deleted_leaves_the_list(self):
         node = self.choose(volume())
         self.apply()
