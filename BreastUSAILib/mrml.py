@@ -823,7 +823,12 @@ def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: 
             _open_at_finding(scene, study, volume)
         else:
             _open_in_red_view(scene, volume)
-        if study.activation is not None:
+        if study.heatmap is not None:
+            from .mrml_heatmap import FULL
+            from .mrml_overlay import add_map, show_over
+
+            show_over(volume, add_map(scene, study.heatmap, volume, "heatmap", FULL))
+        if study.activation is not None:  # over the heatmap: where there are grades, these are asked about
             from .activation import PERCENT
             from .mrml_overlay import add_map, show_over
 

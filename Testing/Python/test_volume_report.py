@@ -331,3 +331,23 @@ def test_a_heatmap_lies_over_the_cuts_where_it_is_warm(tmp_path):
         inside[max(0, top) : bottom, max(0, left) : right] = True
         assert np.array_equal(opaque, inside)
     assert any(r["name"].lower().startswith("heat inside") for _, rows in pages[1]["lesions"][0]["tables"] for r in rows)
+
+
+def test_the_scene_shows_the_heatmap_over_the_volume(tmp_path):
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    from test_mrml import _open
+
+    from BreastUSAILib import mrml
+    from BreastUSAILib.slicer_runtime import private_scene
+
+    image = volume()
+    heat = sitk.Cast(image, sitk.sitkFloat32) / 200
+    mrml.write_scene(tmp_path / "scene.mrb", image, replace(study_of(image, TWO[0]), heatmap=heat))
+    with private_scene() as scene:
+        _open(scene, tmp_path / "scene.mrb", tmp_path / "unzipped")
+        shown = scene.GetSingletonNode("Red", "vtkMRMLSliceCompositeNode")
+        over = scene.GetNodeByID(shown.GetForegroundVolumeID())
+        assert over.GetName() == "a heatmap" and shown.GetForegroundOpacity() == pytest.approx(0.3)
+        assert over.GetImageData().GetScalarRange() == pytest.approx((0, 250 / 200))
+        assert over.GetImageData().GetDimensions() == image.GetSize()
+        assert shown.GetBackgroundVolumeID() != over.GetID()
