@@ -57,6 +57,7 @@ def watch(
 ) -> list[tuple[int, float, float]]:
     """Rows (studies done, MB that keep account, MB of the workers), printed as they come; kills the run at `kill_at` studies."""
     me, rows, start = psutil.Process(process.pid), [], time.monotonic()
+    before = len(finished(output))
     while process.poll() is None:
         done = len(finished(output))
         if kill_at is not None and done >= kill_at:
@@ -64,7 +65,7 @@ def watch(
             process.wait()
             print(f"killed after {done} studies", flush=True)
             break
-        if done >= len(rows) * studies / 10 + 1:
+        if done >= before + len(rows) * studies / 10 + 1:
             try:
                 workers = sorted((c.memory_info().rss for c in me.children(recursive=True)), reverse=True)[:jobs]
                 rows.append((done, me.memory_info().rss / 2**20, sum(workers) / 2**20))
