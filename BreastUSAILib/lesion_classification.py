@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from .findings import Box, Finding
 from .grid import physical_to_index
+from .lesion_by_lesion import reason_of_failure
 from .volume_input import MEAN_LEVEL, averaging, levels_of
 
 if TYPE_CHECKING:
@@ -111,14 +112,19 @@ def combined(detection: float | None, classification: float, weight: float) -> f
 
 
 def classify(image: sitk.Image, findings: Sequence[Finding], classifier: LoadedModel) -> tuple[Finding, ...]:
-    """The findings with the malignancy that both networks agree on; the order stays."""
+    """The findings with the malignancy that both networks agree on; the order stays. One that cannot be judged keeps the detection's, with a note."""
     weight = float(classifier.entry.postprocessing.get("detection_weight", DEFAULT_WEIGHT))
-    answers = malignancies(image, [f.box for f in findings], classifier)
-    return tuple(
-        replace(
+
+    def judged(finding: Finding) -> Finding:
+        try:
+            (answer,) = malignancies(image, [finding.box], classifier)
+        except Exception as error:
+            reason = reason_of_failure(error, classifier.device.name)
+            return replace(finding, notes=(*finding.notes, f"without a second opinion on malignancy: {reason}"))
+        return replace(
             finding,
             malignancy=combined(finding.malignancy, answer, weight),
             models={**finding.models, "lesion-classifier": classifier.entry.id},
         )
-        for finding, answer in zip(findings, answers, strict=True)
-    )
+
+    return tuple(map(judged, findings))

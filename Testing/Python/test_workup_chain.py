@@ -15,7 +15,7 @@ from grade_cases import grade_folder
 from small_models import classifier_folder, detector_folder, outliner_folder
 from test_run_volumes import write_volume
 
-from BreastUSAILib import cli, segment_3d, workup
+from BreastUSAILib import cli, lesion_classification, segment_3d, workup
 from BreastUSAILib.errors import Cancelled
 from BreastUSAILib.files import read_study
 from BreastUSAILib.image import read_image
@@ -236,6 +236,24 @@ def test_one_lesion_that_cannot_be_outlined_costs_no_other(inputs, options, monk
     assert first.notes == ("not outlined: RuntimeError: something in the network broke",)
     assert second.mask is not None and second.label == 1
     assert any("1 finding was not outlined: L1 (RuntimeError" in note for note in study.provenance["notes"])
+
+
+def test_one_second_opinion_that_fails_costs_no_lesion(inputs, options, monkeypatch):
+    whole = lesion_classification.lesion_crop
+    asked = []
+
+    def failing(*args):
+        asked.append(args)
+        if len(asked) == 2:
+            raise ValueError("a crop without voxels")
+        return whole(*args)
+
+    monkeypatch.setattr(lesion_classification, "lesion_crop", failing)
+    alone = replace(options, grading=None, segmentation=None)
+    first, second = workup.run_workup(read_image(inputs / "abus.nrrd"), alone).findings
+    assert "lesion-classifier" in first.models and first.notes == ()
+    assert second.malignancy is not None and "lesion-classifier" not in second.models
+    assert second.notes == ("without a second opinion on malignancy: ValueError: a crop without voxels",)
 
 
 def test_cancelling_ends_it_wherever_it_is(inputs, options):
