@@ -92,7 +92,8 @@ def healthy_patches(
         size = np.minimum(shape, source.levels.shape)
         start = random.integers(0, np.asarray(source.levels.shape) - size + 1)
         begin = tuple(int(a + b) for a, b in zip(source.start, start, strict=True))
-        chosen.append(Patch(source.name, cut(source.levels, start, size), begin, source.volume))
+        # A copy, so that the volume need not stay.
+        chosen.append(Patch(source.name, cut(source.levels, start, size).copy(), begin, source.volume))
     return chosen
 
 
