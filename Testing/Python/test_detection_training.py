@@ -267,6 +267,13 @@ def test_a_killed_run_goes_on_to_the_same_result(phantoms, cache, tmp_path, trai
     recipe_module.train([phantoms], tmp_path, RECIPE, cache=cache, device="cpu")
     for name, value in _weights(trained).items():
         torch.testing.assert_close(_weights(tmp_path)[name], value, rtol=1e-5, atol=1e-6)
+    # A finished run learns no more, but chooses anew what follows its network.
+    config, weights = (tmp_path / "config.json").read_text(), _weights(tmp_path)
+    (tmp_path / "config.json").unlink()
+    recipe_module.train([phantoms], tmp_path, RECIPE, cache=cache, device="cpu")
+    assert (tmp_path / "config.json").read_text() == config
+    assert all(torch.equal(weights[name], value) for name, value in _weights(tmp_path).items())
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == RECIPE.epochs
     with pytest.raises(UsageError, match="another recipe"):
         recipe_module.train([phantoms], tmp_path, replace(RECIPE, rate=1e-3), cache=cache, device="cpu")
 
