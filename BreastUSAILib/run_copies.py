@@ -18,7 +18,7 @@ from .atomic import write_text
 from .dicom_out import DicomOptions
 from .errors import DependencyError, OutputError, UsageError
 from .files import STUDY
-from .inputs import RUN, RUN_SCHEMA
+from .inputs import RUN, RUN_SCHEMA, read_run
 from .run_journal import DONE, Entry
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .run_overview import Result
 
 KEY = "pseudonyms.key"  # in the output folder
+_MARK = "deidentified"  # in the record of a folder of copies
 
 
 def key_file(options: RunOptions) -> Path:
@@ -37,6 +38,8 @@ def key_file(options: RunOptions) -> Path:
 
 def check(options: RunOptions) -> None:
     """UsageError or DependencyError where no copies can be made, before any work is done."""
+    if read_run(options.output).get(_MARK):
+        raise UsageError(f"{options.output} holds de-identified copies; choose another folder for --output.")
     if options.anonymize is None:
         if options.key_file is not None:
             raise UsageError("--key-file belongs to --anonymize.")
@@ -47,6 +50,8 @@ def check(options: RunOptions) -> None:
             f"--anonymize {options.anonymize} and --output {options.output} lie in each other; choose a folder apart, as the "
             "results name files and patients and the copies do not."
         )
+    if (there := read_run(options.anonymize)) and not there.get(_MARK):
+        raise UsageError(f"{options.anonymize} holds the results of a run; choose another folder for --anonymize.")
     if Path(os.path.realpath(key_file(options))).is_relative_to(copies):
         raise UsageError(
             "--key-file must not lie in the folder of --anonymize: who has it can tell whose the copies are."
@@ -126,5 +131,5 @@ def finish(options: RunOptions, work: Path) -> list[Result]:
 
 
 def _write_record(folder: Path, status: str, more: Mapping[str, Any]) -> None:
-    record = {"schema": RUN_SCHEMA, "status": status, "deidentified": True, "software": run_manifest.software(), **more}
+    record = {"schema": RUN_SCHEMA, "status": status, _MARK: True, "software": run_manifest.software(), **more}
     write_text(folder / RUN, json.dumps({**record, "inputs": []}, indent=2) + "\n")

@@ -467,6 +467,23 @@ def test_a_curved_volume_s_report_has_the_positions_in_the_body(kinds, tmp_path)
     assert len(said) == 1 and f"{scale:.3f} times" in said[0]
 
 
+def test_all_figures_of_a_volume_are_in_a_valid_report(kinds, tmp_path):
+    from BreastUSAILib.measurements_3d import measure_3d
+
+    cube = sitk.Image(12, 12, 12, sitk.sitkUInt8)
+    cube[3:9, 3:9, 3:9] = 1
+    measured = {**measure_3d(cube, cube), "outline_uncertainty": 0.1}
+    _, _, study, original = kinds["abvs"]
+    finding = replace(study.findings[0], measurements=measured)
+    dataset = saved(sr.report(replace(study, findings=(finding,)), original), tmp_path)
+    figures = values_of(groups_of(dataset)[0])
+    there = [name for name, value in measured.items() if value is not None and codes.measurement(name) is not None]
+    assert len(there) > 15 and {codes.measurement(name, True)[0].value for name in there} <= set(figures)
+    assert figures["121243"] == pytest.approx(measured["depth_mm"]) and figures["C0JK"] == pytest.approx(
+        measured["surface_mm2"], rel=1e-6
+    )
+
+
 def test_notes_on_a_finding_are_in_the_report(kinds):
     _, _, study, original = kinds["image"]
     comments = [i.TextValue for i in sr._items(sr.report(study, original)) if i.ValueType == "TEXT"]

@@ -302,8 +302,9 @@ def run_with_copies(folder: Path, **options):
 
     told = []
     names = [str(folder / "in")]
-    options = {"scene": False, "dicom": ("seg", "sr", "report", "fhir-R4"), "anonymize": folder / "share", **options}
-    result = run.run(names, run_input.RunOptions(folder / "out", workup.WorkupOptions(), **options), log=told.append)
+    written = {"output": folder / "out", "dicom": ("seg", "sr", "report", "fhir-R4"), "anonymize": folder / "share"}
+    choices = run_input.RunOptions(workup=workup.WorkupOptions(), scene=False, **{**written, **options})
+    result = run.run(names, choices, log=told.append)
     return result, told
 
 
@@ -387,3 +388,13 @@ def test_copies_lie_apart_from_the_results_and_from_the_key(tmp_path, options, w
     with pytest.raises(UsageError, match=words):
         run_with_copies(tmp_path, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_copies_and_results_of_runs_do_not_mix(tmp_path, analysed):
+    identified(tmp_path / "in", "image")
+    run_with_copies(tmp_path)
+    with pytest.raises(UsageError, match="holds de-identified copies"):
+        run_with_copies(tmp_path, output=tmp_path / "share", anonymize=tmp_path / "other")
+    with pytest.raises(UsageError, match="holds the results of a run"):
+        run_with_copies(tmp_path, output=tmp_path / "new", anonymize=tmp_path / "out")
+    assert not (tmp_path / "new").exists() and not (tmp_path / "other").exists()
