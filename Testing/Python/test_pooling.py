@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from BreastUSAILib import pooling
 from BreastUSAILib.pooling import block_means
 
 
@@ -23,6 +24,16 @@ def test_each_value_is_the_mean_of_its_block(axes, kind, seed):
     for place in np.ndindex(found.shape):
         block = padded[tuple(slice(i * f, i * f + f) for i, f in zip(place, factors, strict=True))]
         assert found[place] == pytest.approx(block.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_slabs_of_any_size_say_the_same(monkeypatch, kind, order):
+    values = np.random.default_rng(1).integers(0, 256, (14, 10, 12)).astype(kind, order=order)
+    whole = block_means(values, (2, 2, 2))
+    monkeypatch.setattr(pooling, "_SLAB", 500)
+    assert np.array_equal(block_means(values, (2, 2, 2)), whole)
+    assert whole[3, 2, 1] == values[6:8, 4:6, 2:4].astype(float).mean().astype(np.float32)
 
 
 def test_halving_eight_bits_is_exact():
