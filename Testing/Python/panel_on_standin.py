@@ -51,8 +51,10 @@ def run_case(cases, name: str) -> None:
 
 def picture(panel, slicer, name: str, folder: Path) -> Path:
     """The panel as PNG, in `folder`, or in the folder that BREASTUSAI_SCREENSHOTS names."""
-    panel.parent.resize(460, 900)
     panel.parent.show()
+    slicer.app.processEvents()
+    # Labels of several lines are higher than a window's least height allows for.
+    panel.parent.resize(460, max(900, panel.parent.layout().totalHeightForWidth(460)))
     slicer.app.processEvents()
     file = Path(os.environ.get("BREASTUSAI_SCREENSHOTS", folder)) / f"{name}.png"
     assert panel.parent.grab().save(str(file))

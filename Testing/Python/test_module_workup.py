@@ -48,6 +48,9 @@ def test_a_picture_of_the_panel(standin, tmp_path):
         case.panel.onNote()
         case.pick(3)
         case.panel.onReject()
+        case.until(lambda: case.panel.overview.ready)
+        case.panel.parent.show()
+        slicer.app.processEvents()  # the overview took its place
         picture(case.panel, slicer, "BreastUSAIWorkup", tmp_path)
     finally:
         case.tearDown()
