@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from . import boxes as b
 from .anchors import anchor_grid
@@ -167,8 +166,7 @@ def _said(volume: torch.Tensor, network: nn.Module, mirrors: int):
     """What the network says of a window (1, 1, z, y, x): class probabilities (n, K + 1) and box parameters (n, 6) of its anchors, means over
     the looks, on the CPU; and the anchors' cells."""
     if mirrors > 1:  # padded here, so that the mirrored window's cells are the mirrored cells
-        pad = [(-n) % network.multiple for n in volume.shape[2:]]
-        volume = F.pad(volume, (0, pad[2], 0, pad[1], 0, pad[0]))
+        volume = network.padded(volume)
     kinds, looks = len(network.anchors), MIRRORS[:mirrors]
     probability = parameters = 0.0
     for axes in looks:

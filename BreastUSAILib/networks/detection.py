@@ -94,7 +94,7 @@ class DetectionNetwork(nn.Module):
     scale : voxels a cell of the map with the anchors.
     multiple : what each side of a volume is padded to a multiple of, the trunk's last scale.
 
-    Input: (N, in_channels, z, y, x) float of any size; it is padded at its end, with zeros, to a multiple of `multiple`.
+    Input: (N, in_channels, z, y, x) float of any size; see `padded`.
 
     Raises
     ------
@@ -152,10 +152,16 @@ class DetectionNetwork(nn.Module):
         with torch.no_grad():
             self.scores.bias.copy_(odds.repeat(len(self.anchors)))
 
-    def forward(self, volume: torch.Tensor) -> Predictions:
+    def padded(self, volume: torch.Tensor) -> torch.Tensor:
+        """A volume (N, C, z, y, x) that goes on at its end as it ends there, up to a multiple of `multiple`.
+
+        With zeros, which are the mean of the tissue, a shadow at the volume's edge gets a bright border there and looks like a lesion.
+        """
         pad = [(-n) % self.multiple for n in volume.shape[2:]]
-        if any(pad):
-            volume = F.pad(volume, (0, pad[2], 0, pad[1], 0, pad[0]))
+        return F.pad(volume, (0, pad[2], 0, pad[1], 0, pad[0]), mode="replicate") if any(pad) else volume
+
+    def forward(self, volume: torch.Tensor) -> Predictions:
+        volume = self.padded(volume)
         maps = self.trunk(volume)
         features = maps[-1]
         if self.top_down is not None:
