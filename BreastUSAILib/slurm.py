@@ -98,12 +98,20 @@ class SlurmJobs:
                 await job  # tries once more, and raises what sbatch says
 
     def close(self) -> None:
+        self._give_up()
+        self.cluster.close()
+
+    def _give_up(self) -> None:
+        """Jobs that never began: Dask does not close a cluster before it is told so.
+
+        A function of its own, as it must let go of the jobs: dask-jobqueue's never say that they are closed, and Dask
+        asks all that still exist.
+        """
         from distributed.core import Status
 
         for job in self.cluster.workers.values():
-            if not job.job_id:  # never began; Dask does not close a cluster before it is told so
+            if not job.job_id:
                 job.status = Status.failed
-        self.cluster.close()
 
     def ended(self) -> OutputError | None:
         """That all jobs have ended, where they have; None while one runs or waits, and where the queue does not tell.
