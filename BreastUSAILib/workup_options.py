@@ -29,7 +29,7 @@ class DetectionOptions:
     Attributes
     ----------
     model : detection model: an id of the catalogue, a model folder, or "" for the default.
-    classifier : the second opinion on malignancy: the same; "" is the one that ships, or none where none does.
+    classifier : the second opinion on malignancy: the same; "" is the one that ships, with a detection model that ships, else none.
     device : "auto", "cpu", "cuda" or "mps".
     threshold, maximum : see `detect.DetectOptions`.
     """
@@ -46,7 +46,7 @@ class DetectionOptions:
     def models(self) -> dict[str, str]:
         """Task -> name of the models that are used, the detection model first."""
         names = {"detect": self.model}
-        if self.classifier or catalog.ships("lesion-classifier"):
+        if self.classifier or catalog.second_opinion(self.model):
             names["lesion-classifier"] = self.classifier
         return names
 

@@ -287,7 +287,7 @@ def _detector_of_model(args: argparse.Namespace) -> tuple[Detector, OperatingPoi
     baseline = bool(args.model) and resolve(args.model, None)[0].task == TASK
     model = load(args.model, TASK if baseline else "detect", args.device)
     # A baseline judges malignancy by itself, unless it is told otherwise: it is to be compared with the whole system.
-    second = args.classifier or (None if baseline else catalog.ships("lesion-classifier"))
+    second = args.classifier or (not baseline and catalog.second_opinion(args.model))
     classifier = load(args.classifier, "lesion-classifier", args.device) if second else None
 
     def detector(image: sitk.Image, case: VolumeCase) -> Sequence[Finding]:

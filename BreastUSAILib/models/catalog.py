@@ -57,6 +57,12 @@ def ships(task: str) -> bool:
     return any(candidate.task == task for candidate in entries())
 
 
+def second_opinion(detector: str) -> bool:
+    """Whether the lesion classifier that ships goes with a detection model, an id or a folder or "" for the one that ships: with one
+    that ships. It was chosen and weighed with that; one's own may have learnt from patients, and is not to be overruled by it unasked."""
+    return ships("lesion-classifier") and (not detector or any(e.id == detector for e in entries()))
+
+
 def no_model(task: str, option: str = "") -> str:
     """What to tell a user where no model of a task is installed; `option` is how a command is given a folder."""
     name, recipe = _NOT_SHIPPED[task]

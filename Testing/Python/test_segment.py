@@ -212,6 +212,8 @@ def test_the_published_refinement_can_be_asked_for_by_a_models_config(model):
 
 
 def test_an_error_of_the_task_names_the_file():
-    volume = LoadedImage(sitk.Image(64, 64, 3, sitk.sitkUInt8), Path("some/volume.nrrd"), True, ())
-    with pytest.raises(BreastUSAIError, match=r"some.volume\.nrrd is a volume\. No detection model"):
+    image = sitk.Image(64, 64, 3, sitk.sitkUInt8)
+    image.SetSpacing((1.0, 1.0, 300.0))
+    volume = LoadedImage(image, Path("some/volume.nrrd"), True, ())
+    with pytest.raises(BreastUSAIError, match=r"some.volume\.nrrd.*900 mm"):
         run_workup(volume, WorkupOptions(device="cpu"))

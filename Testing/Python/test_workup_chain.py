@@ -290,3 +290,14 @@ def test_models_for_other_tasks_are_refused_before_any_work(models, inputs, tmp_
     assert run(inputs, "--output", tmp_path / "out", "--segment-3d-iterations", 9) == 2
     assert "must be from 0 to 4" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_classifier_that_ships_goes_with_the_detector_that_ships():
+    """One's own detector may have learnt from patients; what learnt from phantoms does not overrule it unasked."""
+    from BreastUSAILib.models import catalog
+
+    if not catalog.ships("lesion-classifier"):
+        pytest.skip("no lesion classifier ships")
+    shipped = catalog.default_for("detect").id
+    for model, classifier, used in (("", "", True), (shipped, "", True), ("a folder", "", False), ("a folder", "another", True)):
+        assert ("lesion-classifier" in DetectionOptions(model, classifier).models()) is used
