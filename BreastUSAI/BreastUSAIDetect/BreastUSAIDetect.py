@@ -21,9 +21,10 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_detection, child_workup, mrml
+from BreastUSAILib import RESEARCH_USE, child_detection, mrml
 from BreastUSAILib.errors import ImageError
-from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
+from BreastUSAILib.slicer_panel import Device
+from BreastUSAILib.slicer_volume_panel import VolumeLogic, VolumePanel
 
 
 class BreastUSAIDetect(ScriptedLoadableModule):
@@ -72,82 +73,19 @@ class BreastUSAIDetectParameterNode:
     classifierFolder: str = ""
 
 
-class BreastUSAIDetectWidget(AnalysisPanel):
+class BreastUSAIDetectWidget(VolumePanel):
     """The panel."""
 
     applyToolTip = _("Find the lesions of the volume.")
     folders = ("modelFolder", "classifierFolder")
-
-    def __init__(self, parent=None):
-        AnalysisPanel.__init__(self, parent)
-        self._jobTableID = ""
-        self._jobModel = ("", 0.0)  # id, and the score from which it reports by itself
-        self._shown = None  # table and score that the views and the rows stand at
+    shownText = _("{shown} of {all} findings shown.")
 
     def makeLogic(self):
         return BreastUSAIDetectLogic()
 
-    def setup(self):
-        AnalysisPanel.setup(self)
-        # Without a model of its own, the module waits for one to be chosen.
-        self.ui.optionsCollapsibleButton.collapsed = bool(self.logic.models())
-        for signal in ("clicked(QModelIndex)", "activated(QModelIndex)"):
-            self.ui.resultsTableView.connect(signal, self.onRow)
 
-    def setParameterNode(self, parameterNode):
-        self._shown = None
-        AnalysisPanel.setParameterNode(self, parameterNode)
-
-    def updatePanel(self):
-        AnalysisPanel.updatePanel(self)
-        if self._parameterNode is not None:
-            self.showFindings()
-
-    def showFindings(self):
-        """The chosen table below, and of its findings those that score enough, there and in the views."""
-        table, least = self._parameterNode.outputTable, self._parameterNode.minimumScore
-        if table is not None and not self.logic.isOurs(table):
-            table = None
-        state = (table.GetID() if table is not None else "", least)
-        if self._shown == state:
-            return
-        self._shown = state
-        view = self.ui.resultsTableView
-        if view.mrmlTableNode() is not table:
-            view.setMRMLTableNode(table)
-        shown = self.logic.showFromScore(table, least) if table is not None else ()
-        for row, visible in enumerate(shown):
-            view.setRowHidden(row, not visible)
-        self.ui.shownLabel.text = _("{shown} of {all} findings shown.").format(shown=sum(shown), all=len(shown)) if shown else ""
-
-    def onRow(self, index):
-        if self._parameterNode is not None and self._parameterNode.outputTable is not None:
-            self.logic.jumpTo(self._parameterNode.outputTable, index.row())
-
-    def beginJob(self, volume):
-        table = self._parameterNode.outputTable
-        self._jobTableID = table.GetID() if table is not None else ""
-        options = self.logic.options(self._parameterNode)
-        self._jobModel = self.logic.ownThreshold(options)
-        return self.logic.start(volume, options, self.onProgress, self.ui.logTextEdit.appendPlainText)
-
-    def finishJob(self, study, volume):
-        table = slicer.mrmlScene.GetNodeByID(self._jobTableID) if self._jobTableID else None
-        nodes = self.logic.show(study, volume, table)
-        self._shown = None  # a table that was chosen before has new rows
-        parameters = self._parameterNode if self._parameterNode is not None else self.logic.getParameterNode()
-        modelId, threshold = self._jobModel
-        if parameters.minimumScoreOf != modelId:
-            parameters.minimumScoreOf, parameters.minimumScore = modelId, threshold
-        # Another run on this volume replaces this result instead of adding a second one.
-        parameters.outputTable = nodes.table
-        shown = self.logic.showFromScore(nodes.table, parameters.minimumScore)
-        self.showTable(nodes.table, study, self.logic.summary(study, shown))
-        self.updatePanel()
-
-
-class BreastUSAIDetectLogic(AnalysisLogic):
-    """From nodes to the library and back. No GUI: it runs in a Slicer without window as well.
+class BreastUSAIDetectLogic(VolumeLogic):
+    """From nodes to the library and back.
 
     Parameters
     ----------
@@ -156,12 +94,9 @@ class BreastUSAIDetectLogic(AnalysisLogic):
     """
 
     task = "detect"
-    noImage = _("Choose an ABUS volume.")
 
     def __init__(self, runner=None, childDetection=None):
-        AnalysisLogic.__init__(self)
-        self._runner = runner
-        self._childDetection = childDetection or child_detection.ChildDetection
+        VolumeLogic.__init__(self, runner, childDetection or child_detection.ChildDetection)
 
     def getParameterNode(self):
         return BreastUSAIDetectParameterNode(super().getParameterNode())
@@ -177,65 +112,18 @@ class BreastUSAIDetectLogic(AnalysisLogic):
             threshold=0.0,
         )
 
-    def ownThreshold(self, options):
-        """Id of the model that options name, and the score from which it reports by itself. ModelError when it is not there."""
-        from BreastUSAILib.detect import DetectOptions
-        from BreastUSAILib.models.zoo import resolve
-
-        entry, _weights = resolve(options.model, self.task)
-        return f"{entry.id} {entry.sha256[:12]}", DetectOptions().threshold_of(entry)
-
-    def reasonAgainst(self, volume, parameterNode=None):
-        reason = AnalysisLogic.reasonAgainst(self, volume, parameterNode)
-        if volume is not None and reason:
-            return reason
-        return self.reasonAgainstModel(parameterNode) or reason
-
-    def reasonAgainstModel(self, parameterNode):
-        """Why there is no model to work with; "" when there is one or a folder was chosen."""
-        if parameterNode is None or parameterNode.modelFolder or parameterNode.model or self.models():
-            return ""
-        from BreastUSAILib.models import catalog
-
-        return catalog.no_model(self.task)
-
-    def isWorthSaying(self, volume, parameterNode):
-        return volume is not None or bool(self.reasonAgainstModel(parameterNode))
-
-    def reasonAgainstSize(self, size, volume):
-        return child_detection.reason_against_volume(size, self.spacingKnown(volume), volume.GetName())
-
-    def spacingKnown(self, volume):
-        """Whether the volume's millimetres may be real."""
-        return mrml.volume_spacing_known(volume)
-
-    def pixels(self, volume):
-        """The volume as the library takes it. ImageError when it is not a volume of several slices."""
-        reason = self.reasonAgainst(volume)
-        if reason:
-            raise ImageError(reason)
-        return child_detection.AbusPixels(mrml.image_from_volume(volume), volume.GetName(), self.spacingKnown(volume))
-
-    def start(self, volume, options, onProgress=None, onLog=None):
-        """Begin the detection in a child process; returns the job to poll, cancel and ask for its result."""
-        return self._childDetection(self.pixels(volume), options, onProgress, onLog)
-
-    def process(self, volume, table=None, options=None, progress=None):
-        """Detect in a volume in line and show what was found; returns the nodes (`mrml.DetectionNodes`).
-
-        :param table: see `show`.
-        :param options: `BreastUSAILib.workup.DetectionOptions`.
-        :param progress: called with a fraction (0 to 1) and a message.
-        :raises BreastUSAIError: one sentence for the user; the scene was not changed then.
-        """
+    def run(self, loaded, options, progress):
         from BreastUSAILib.workup import DetectionOptions, run_detection
 
-        loaded = child_workup.load_input(self.pixels(volume))
-        study = (self._runner or run_detection)(loaded, options or DetectionOptions(), progress)
-        return self.show(study, volume, table)
+        return run_detection(loaded, options or DetectionOptions(), progress)
+
+    def thresholdOf(self, entry):
+        from BreastUSAILib.detect import DetectOptions
+
+        return DetectOptions().threshold_of(entry)
 
     def show(self, study, volume, table=None):
-        """The nodes of a study; a word to the log.
+        """The nodes of a study (`mrml.DetectionNodes`); a word to the log.
 
         :param table: of findings; what was found in this volume before is replaced. None makes a new one, and so does one
             that holds anything else.
@@ -246,30 +134,12 @@ class BreastUSAIDetectLogic(AnalysisLogic):
         logging.info("BreastUSAI Detect, %s: %s", volume.GetName(), study.summary)
         return nodes
 
-    def summary(self, study, shown):
-        """What was found, in words: the findings that are shown (a bool for each); how many are hidden is said apart, and
-        whether what found them learnt from phantoms."""
-        from BreastUSAILib.workup import trained_on_phantoms
-
-        kept = replace(study, findings=tuple(f for f, s in zip(study.findings, shown, strict=True) if s))
-        said, hidden = kept.summary, len(shown) - sum(shown)
-        if hidden:
-            said = _("{summary} Hidden below, for their lower score: {hidden}.").format(summary=said, hidden=hidden)
-        if trained_on_phantoms(study):
-            said += " " + _("The model was trained on phantoms, not on patients.")
-        return said
+    def words(self, study, shown):
+        return replace(study, findings=tuple(f for f, s in zip(study.findings, shown, strict=True) if s)).summary
 
     def isOurs(self, table):
         """Whether a table was made by `show`."""
         return table.GetAttribute(mrml.STUDY) is not None
-
-    def showFromScore(self, table, leastScore):
-        """Show the findings that score at least this, hide the others; returns for each row whether it is shown."""
-        return mrml.show_from_score(table, leastScore)
-
-    def jumpTo(self, table, row):
-        """Let all slice views show the finding in a row; returns where, world RAS mm, or None where it was deleted."""
-        return mrml.jump_to_finding(table, row)
 
 
 class BreastUSAIDetectTest(ScriptedLoadableModuleTest):

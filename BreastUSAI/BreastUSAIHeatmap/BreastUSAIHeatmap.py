@@ -20,9 +20,10 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_detection, child_heatmap, child_workup, mrml, mrml_heatmap, mrml_overlay
+from BreastUSAILib import RESEARCH_USE, child_heatmap, mrml, mrml_heatmap, mrml_overlay
 from BreastUSAILib.errors import ImageError
-from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
+from BreastUSAILib.slicer_panel import Device
+from BreastUSAILib.slicer_volume_panel import VolumeLogic, VolumePanel
 
 
 class BreastUSAIHeatmap(ScriptedLoadableModule):
@@ -74,85 +75,25 @@ class BreastUSAIHeatmapParameterNode:
     modelFolder: str = ""
 
 
-class BreastUSAIHeatmapWidget(AnalysisPanel):
+class BreastUSAIHeatmapWidget(VolumePanel):
     """The panel."""
 
     applyToolTip = _("Map what in the volume speaks for a lesion.")
-
-    def __init__(self, parent=None):
-        AnalysisPanel.__init__(self, parent)
-        self._jobTableID = ""
-        self._jobModel = ("", 0.0)  # id, and the score from which it reports by itself
-        self._shown = None  # table, score and map that the views and the rows stand at
+    shownText = _("{shown} of {all} hot spots shown.")
 
     def makeLogic(self):
         return BreastUSAIHeatmapLogic()
 
-    def setup(self):
-        AnalysisPanel.setup(self)
-        # Without a model of its own, the module waits for one to be chosen.
-        self.ui.optionsCollapsibleButton.collapsed = bool(self.logic.models())
-        for signal in ("clicked(QModelIndex)", "activated(QModelIndex)"):
-            self.ui.resultsTableView.connect(signal, self.onRow)
-
-    def setParameterNode(self, parameterNode):
-        self._shown = None
-        AnalysisPanel.setParameterNode(self, parameterNode)
-
-    def updatePanel(self):
-        AnalysisPanel.updatePanel(self)
-        if self._parameterNode is not None:
-            self.showFindings()
-
-    def showFindings(self):
-        """The chosen table below, and of its hot spots those that score enough, there and in the views; the map over the volume."""
+    def viewChoices(self):
         parameters = self._parameterNode
-        table, least = parameters.outputTable, parameters.minimumScore
-        opacity, heat = parameters.mapOpacity if parameters.showMap else None, parameters.leastHeat
-        if table is not None and not self.logic.isOurs(table):
-            table = None
-        state = (table.GetID() if table is not None else "", least, opacity, heat)
-        if self._shown == state:
-            return
-        self._shown = state
-        view = self.ui.resultsTableView
-        if view.mrmlTableNode() is not table:
-            view.setMRMLTableNode(table)
-        shown = self.logic.showFromScore(table, least) if table is not None else ()
-        for row, visible in enumerate(shown):
-            view.setRowHidden(row, not visible)
-        if table is not None:
-            self.logic.showMap(table, opacity, heat)
-        self.ui.shownLabel.text = _("{shown} of {all} hot spots shown.").format(shown=sum(shown), all=len(shown)) if shown else ""
+        return (parameters.mapOpacity if parameters.showMap else None, parameters.leastHeat)
 
-    def onRow(self, index):
-        if self._parameterNode is not None and self._parameterNode.outputTable is not None:
-            self.logic.jumpTo(self._parameterNode.outputTable, index.row())
-
-    def beginJob(self, volume):
-        table = self._parameterNode.outputTable
-        self._jobTableID = table.GetID() if table is not None else ""
-        options = self.logic.options(self._parameterNode)
-        self._jobModel = self.logic.ownThreshold(options)
-        return self.logic.start(volume, options, self.onProgress, self.ui.logTextEdit.appendPlainText)
-
-    def finishJob(self, study, volume):
-        table = slicer.mrmlScene.GetNodeByID(self._jobTableID) if self._jobTableID else None
-        nodes = self.logic.show(study, volume, table)
-        self._shown = None  # a table that was chosen before has new rows
-        parameters = self._parameterNode if self._parameterNode is not None else self.logic.getParameterNode()
-        modelId, threshold = self._jobModel
-        if parameters.minimumScoreOf != modelId:
-            parameters.minimumScoreOf, parameters.minimumScore = modelId, threshold
-        # Another run on this volume replaces this result instead of adding a second one.
-        parameters.outputTable = nodes.table
-        shown = self.logic.showFromScore(nodes.table, parameters.minimumScore)
-        self.showTable(nodes.table, study, self.logic.summary(study, shown))
-        self.updatePanel()
+    def showInViews(self, table, opacity, leastHeat):
+        self.logic.showMap(table, opacity, leastHeat)
 
 
-class BreastUSAIHeatmapLogic(AnalysisLogic):
-    """From nodes to the library and back. No GUI: it runs in a Slicer without window as well.
+class BreastUSAIHeatmapLogic(VolumeLogic):
+    """From nodes to the library and back.
 
     Parameters
     ----------
@@ -161,12 +102,9 @@ class BreastUSAIHeatmapLogic(AnalysisLogic):
     """
 
     task = "heatmap"
-    noImage = _("Choose an ABUS volume.")
 
     def __init__(self, runner=None, childHeatmap=None):
-        AnalysisLogic.__init__(self)
-        self._runner = runner
-        self._childHeatmap = childHeatmap or child_heatmap.ChildHeatmap
+        VolumeLogic.__init__(self, runner, childHeatmap or child_heatmap.ChildHeatmap)
 
     def getParameterNode(self):
         return BreastUSAIHeatmapParameterNode(super().getParameterNode())
@@ -181,65 +119,18 @@ class BreastUSAIHeatmapLogic(AnalysisLogic):
             threshold=0.0,
         )
 
-    def ownThreshold(self, options):
-        """Id of the model that options name, and the score from which it reports by itself. ModelError when it is not there."""
-        from BreastUSAILib.heatmap import HeatOptions
-        from BreastUSAILib.models.zoo import resolve
-
-        entry, _weights = resolve(options.model, self.task)
-        return f"{entry.id} {entry.sha256[:12]}", HeatOptions().threshold_of(entry)
-
-    def reasonAgainst(self, volume, parameterNode=None):
-        reason = AnalysisLogic.reasonAgainst(self, volume, parameterNode)
-        if volume is not None and reason:
-            return reason
-        return self.reasonAgainstModel(parameterNode) or reason
-
-    def reasonAgainstModel(self, parameterNode):
-        """Why there is no model to work with; "" when there is one or a folder was chosen."""
-        if parameterNode is None or parameterNode.modelFolder or parameterNode.model or self.models():
-            return ""
-        from BreastUSAILib.models import catalog
-
-        return catalog.no_model(self.task)
-
-    def isWorthSaying(self, volume, parameterNode):
-        return volume is not None or bool(self.reasonAgainstModel(parameterNode))
-
-    def reasonAgainstSize(self, size, volume):
-        return child_detection.reason_against_volume(size, self.spacingKnown(volume), volume.GetName())
-
-    def spacingKnown(self, volume):
-        """Whether the volume's millimetres may be real."""
-        return mrml.volume_spacing_known(volume)
-
-    def pixels(self, volume):
-        """The volume as the library takes it. ImageError when it is not a volume of several slices."""
-        reason = self.reasonAgainst(volume)
-        if reason:
-            raise ImageError(reason)
-        return child_detection.AbusPixels(mrml.image_from_volume(volume), volume.GetName(), self.spacingKnown(volume))
-
-    def start(self, volume, options, onProgress=None, onLog=None):
-        """Begin the mapping in a child process; returns the job to poll, cancel and ask for its result."""
-        return self._childHeatmap(self.pixels(volume), options, onProgress, onLog)
-
-    def process(self, volume, table=None, options=None, progress=None):
-        """Map a volume in line and show what was found; returns the nodes (`mrml_heatmap.HeatNodes`).
-
-        :param table: see `show`.
-        :param options: `BreastUSAILib.workup.HeatmapOptions`.
-        :param progress: called with a fraction (0 to 1) and a message.
-        :raises BreastUSAIError: one sentence for the user; the scene was not changed then.
-        """
+    def run(self, loaded, options, progress):
         from BreastUSAILib.workup import HeatmapOptions, run_heatmap
 
-        loaded = child_workup.load_input(self.pixels(volume))
-        study = (self._runner or run_heatmap)(loaded, options or HeatmapOptions(), progress)
-        return self.show(study, volume, table)
+        return run_heatmap(loaded, options or HeatmapOptions(), progress)
+
+    def thresholdOf(self, entry):
+        from BreastUSAILib.heatmap import HeatOptions
+
+        return HeatOptions().threshold_of(entry)
 
     def show(self, study, volume, table=None):
-        """The nodes of a study; a word to the log.
+        """The nodes of a study (`mrml_heatmap.HeatNodes`); a word to the log.
 
         :param table: of hot spots; what was found in this volume before is replaced. None makes a new one, and so does one
             that holds anything else.
@@ -250,19 +141,11 @@ class BreastUSAIHeatmapLogic(AnalysisLogic):
         logging.info("BreastUSAI Heatmap, %s: %s hot spots.", volume.GetName(), len(study.findings))
         return nodes
 
-    def summary(self, study, shown):
-        """What was found, in words: how many hot spots are shown (a bool for each) and how many hidden, and whether what found them
-        learnt from phantoms."""
-        from BreastUSAILib.workup import trained_on_phantoms
-
-        found, hidden = sum(shown), len(shown) - sum(shown)
-        said = _("{found} hot spots found.").format(found=found) if found != 1 else _("1 hot spot found.")
-        said = said if found else _("No hot spot found.")
-        if hidden:
-            said = _("{said} Hidden below, for their lower score: {hidden}.").format(said=said, hidden=hidden)
-        if trained_on_phantoms(study):
-            said += " " + _("The model was trained on phantoms, not on patients.")
-        return said
+    def words(self, study, shown):
+        found = sum(shown)
+        if not found:
+            return _("No hot spot found.")
+        return _("{found} hot spots found.").format(found=found) if found > 1 else _("1 hot spot found.")
 
     def isOurs(self, table):
         """Whether a table was made by `show`."""
@@ -271,14 +154,6 @@ class BreastUSAIHeatmapLogic(AnalysisLogic):
     def showMap(self, table, opacity, leastHeat):
         """Let the slice views that show the volume show its map over it; opacity None: no more."""
         mrml_heatmap.show_map(table, opacity, leastHeat)
-
-    def showFromScore(self, table, leastScore):
-        """Show the hot spots that score at least this, hide the others; returns for each row whether it is shown."""
-        return mrml.show_from_score(table, leastScore)
-
-    def jumpTo(self, table, row):
-        """Let all slice views show the hot spot in a row; returns where, world RAS mm, or None where it was deleted."""
-        return mrml.jump_to_finding(table, row)
 
 
 class BreastUSAIHeatmapTest(ScriptedLoadableModuleTest):

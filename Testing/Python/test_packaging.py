@@ -23,7 +23,7 @@ NOT_SHIPPED = {"CMakeLists.txt"}
 # Modules that work but have no model of their own yet: in the source tree, not in the extension.
 NOT_YET = {"BreastUSAIGrade", "BreastUSAIHeatmap"}
 # What the modules' panels share; imported by them alone.
-PANEL_FILES = ("slicer_panel.py", "slicer_findings.py", "slicer_overview.py")
+PANEL_FILES = ("slicer_panel.py", "slicer_volume_panel.py", "slicer_findings.py", "slicer_overview.py")
 PANELS = sorted(p.parent.name for p in MODULES.glob("*/Resources"))
 SHIPPED = sorted(set(PANELS) - NOT_YET)
 
