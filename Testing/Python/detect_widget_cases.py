@@ -14,32 +14,12 @@ import panel_cases
 import SimpleITK as sitk
 import slicer
 from panel_cases import STANDIN_CLI, Row, count
+from two_dark_boxes import FIRST, SECOND, SPACING, volume
 
 from BreastUSAILib import mrml
 from BreastUSAILib.child_detection import ChildDetection
 
-SPACING = (0.8, 0.9, 1.1)
 NO_MODEL = "No detection model is installed; train one with breastusai train detect, or choose a model folder."
-
-
-def volume(size=(40, 20, 30), name="case 1", known=True):
-    """A volume node, bright with two dark boxes, the first the larger: voxels 5 to 14, 4 to 11, 6 to 17, and 25 to 29, 5 to
-    9, 20 to 24 along x, y, z."""
-    voxels = np.full(size[::-1], 200, np.uint8)
-    voxels[6:18, 4:12, 5:15] = 20
-    voxels[20:25, 5:10, 25:30] = 20
-    image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing(SPACING if known else (1.0, 1.0, 1.0))
-    return mrml.add_volume(slicer.mrmlScene, image, name, known)
-
-
-def center(first, last):
-    """World RAS of the middle of some voxels of `volume`."""
-    lps = [(a + b) / 2 * s for a, b, s in zip(first, last, SPACING, strict=True)]
-    return [-lps[0], -lps[1], lps[2]]
-
-
-FIRST, SECOND = center((5, 4, 6), (14, 11, 17)), center((25, 5, 20), (29, 9, 24))
 
 
 class PanelCase(panel_cases.FolderCase):
@@ -84,7 +64,9 @@ class Binding(PanelCase):
         self.assertIs(ui.inputSelector.currentNode(), parameters.inputVolume)
         self.assertAlmostEqual(ui.minimumScoreSlider.value, 0.35)
         self.assertEqual(ui.deviceComboBox.currentText, "CPU")
-        self.assertEqual((ui.modelFolderEdit.currentPath, ui.classifierFolderEdit.currentPath), ("/models/mine", "/models/second"))
+        self.assertEqual(
+            (ui.modelFolderEdit.currentPath, ui.classifierFolderEdit.currentPath), ("/models/mine", "/models/second")
+        )
         self.assertFalse(ui.modelComboBox.enabled)
         options = self.panel.logic.options(parameters)
         self.assertEqual((options.model, options.classifier, options.device), ("/models/mine", "/models/second", "cpu"))
@@ -170,7 +152,8 @@ class Running(PanelCase):
         self.until(lambda: self.panel._job is None)
         self.assertEqual(self.errors, [])
         self.assertEqual(
-            self.panel.ui.statusLabel.text, "1 lesion found. Hidden below, for their lower score: 1. Searched in one piece."
+            self.panel.ui.statusLabel.text,
+            "1 lesion found. Hidden below, for their lower score: 1. Searched in one piece.",
         )
         table = self.panel._parameterNode.outputTable
         self.assertIs(self.panel.ui.resultsTableView.mrmlTableNode(), table)
@@ -194,7 +177,13 @@ class Running(PanelCase):
         ui, table = self.panel.ui, self.panel._parameterNode.outputTable
         points = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLMarkupsFiducialNode")
         self.panel.logic.start = lambda *_: self.fail("was computed again")
-        for score, shown in ((0.5, [True, False]), (0.2, [True, True]), (0.95, [False, False]), (0.25, [True, True]), (0.9, [True, False])):
+        for score, shown in (
+            (0.5, [True, False]),
+            (0.2, [True, True]),
+            (0.95, [False, False]),
+            (0.25, [True, True]),
+            (0.9, [True, False]),
+        ):
             ui.minimumScoreSlider.value = score
             self.assertEqual(self.boxesShown(table), dict(zip(("L1", "L2"), shown, strict=True)))
             self.assertEqual([bool(points.GetNthControlPointVisibility(i)) for i in (0, 1)], shown)
@@ -204,7 +193,9 @@ class Running(PanelCase):
 
     def test_a_click_on_a_row_takes_all_slice_views_there(self):
         views = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", n) for n in ("A", "B", "C")]
-        for view, orientation in zip(views, ("SetOrientationToAxial", "SetOrientationToSagittal", "SetOrientationToCoronal"), strict=True):
+        for view, orientation in zip(
+            views, ("SetOrientationToAxial", "SetOrientationToSagittal", "SetOrientationToCoronal"), strict=True
+        ):
             getattr(view, orientation)()
         self.ready()
         self.apply()
@@ -268,7 +259,13 @@ class Running(PanelCase):
         self.panel._parameterNode.classifierFolder = "/models/second"
         self.apply()
         log = self.panel.ui.logTextEdit.plainText
-        for part in ("arguments: detect", "--device cpu", "--threshold 0.0", f"--model {self.model()}", "--classifier /models/second"):
+        for part in (
+            "arguments: detect",
+            "--device cpu",
+            "--threshold 0.0",
+            f"--model {self.model()}",
+            "--classifier /models/second",
+        ):
             self.assertIn(part, log)
 
     def test_nothing_found_is_an_ordinary_result(self):

@@ -6,65 +6,24 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 
 import BreastUSAIHeatmap as module
 import numpy as np
 import panel_cases
 import SimpleITK as sitk
 import slicer
-from panel_cases import STANDIN_CLI, count
+from panel_cases import STANDIN_CLI, Row, count
 from standin_heat import AWAY_MM
+from two_dark_boxes import FIRST, SECOND, SPACING, volume
 
 from BreastUSAILib import mrml, mrml_heatmap
 from BreastUSAILib.child_heatmap import ChildHeatmap
 
-SPACING = (0.8, 0.9, 1.1)
 NO_MODEL = "No heatmap model is installed; train one with breastusai train heatmap, or choose a model folder."
 
 
-def volume(size=(40, 20, 30), name="case 1", known=True):
-    """A volume node, bright with two dark boxes, the first the larger: voxels 5 to 14, 4 to 11, 6 to 17, and 25 to 29, 5 to
-    9, 20 to 24 along x, y, z."""
-    voxels = np.full(size[::-1], 200, np.uint8)
-    voxels[6:18, 4:12, 5:15] = 20
-    voxels[20:25, 5:10, 25:30] = 20
-    image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing(SPACING if known else (1.0, 1.0, 1.0))
-    return mrml.add_volume(slicer.mrmlScene, image, name, known)
-
-
-def center(first, last):
-    """World RAS of the middle of some voxels of `volume`."""
-    lps = [(a + b) / 2 * s for a, b, s in zip(first, last, SPACING, strict=True)]
-    return [-lps[0], -lps[1], lps[2]]
-
-
-FIRST, SECOND = center((5, 4, 6), (14, 11, 17)), center((25, 5, 20), (29, 9, 24))
-
-
-class Row:
-    """What a click on the table gives: an index of Qt's model."""
-
-    def __init__(self, row):
-        self._row = row
-
-    def row(self):
-        return self._row
-
-
-class PanelCase(panel_cases.PanelCase):
-    def setUp(self):
-        self.folder = Path(tempfile.mkdtemp())
-        super().setUp()
-
-    def tearDown(self):
-        super().tearDown()
-        shutil.rmtree(self.folder)
-
+class PanelCase(panel_cases.FolderCase):
     widget = module.BreastUSAIHeatmapWidget
 
     def logic(self):
@@ -163,12 +122,15 @@ class Running(PanelCase):
         self.apply()
         self.assertEqual(self.errors, [])
         self.assertEqual(
-            self.panel.ui.statusLabel.text, "1 hot spot found. Hidden below, for their lower score: 1. Searched in one piece."
+            self.panel.ui.statusLabel.text,
+            "1 hot spot found. Hidden below, for their lower score: 1. Searched in one piece.",
         )
         table = self.panel._parameterNode.outputTable
         heat = mrml_heatmap.map_of(table)
         self.assertEqual(heat.GetName(), "case 1 heatmap")
-        self.assertEqual((view.GetForegroundVolumeID(), heat.GetImageData().GetScalarRange()), (heat.GetID(), (0.0, 1.5)))
+        self.assertEqual(
+            (view.GetForegroundVolumeID(), heat.GetImageData().GetScalarRange()), (heat.GetID(), (0.0, 1.5))
+        )
         self.assertAlmostEqual(view.GetForegroundOpacity(), 0.3)
         self.assertEqual(self.boxesShown(table), {"H1": True, "H2": False})
         self.assertEqual(table.GetTable().GetColumnByName("heat_peak").GetValue(0), 1.5)
