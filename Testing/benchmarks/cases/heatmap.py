@@ -11,7 +11,7 @@ from runner import Case, Contender
 from cases.networks import flops_of, lived, on, weights_of
 
 SIZES = ((16, 160, 160), (9, 400, 400), (100, 400, 400))
-QUICK = ((8, 32, 32),)
+QUICK = ((32, 96, 96),)
 GOALS = {16: 16.0, 9: 18.0, 100: 8.0}
 
 
