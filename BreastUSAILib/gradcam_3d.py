@@ -59,14 +59,14 @@ def _in_slabs(network: ResNet3d, levels: np.ndarray, device: str, slab: int) -> 
     step = network.scale[0]
     slab = -(-slab // step) * step
     halo = -(-network.reach[0] // step) * step
-    weight, bias = network.head.weight[0].float(), network.head.bias[0].float()
+    bias = network.head.bias[0].float()
     parts = []
     for first in range(0, len(levels), slab):
         begin, end = max(0, first - halo), min(len(levels), first + slab + halo)
         volume = to_tensor(levels[begin:end])[None, None].to(device, memory_format=torch.channels_last_3d)
         with autocast(device):
-            features = network.features(volume)[0]
-        said = torch.einsum("c,czyx->zyx", weight, features.float()) + bias
+            features = network.features(volume)
+        said = network.activation(features.float())[0] + bias
         cells = -(-(min(len(levels), first + slab) - first) // step)
         parts.append(said[(first - begin) // step :][:cells].cpu())
     return torch.cat(parts).numpy()
@@ -110,8 +110,8 @@ def slab_map(network: ResNet3d, levels: np.ndarray, slices: int = 9, *, device: 
         slab = levels[first : first + slices]
         volume = to_tensor(slab)[None, None].to(device, memory_format=torch.channels_last_3d)
         with autocast(device):
-            features = network.features(volume)[0].float()
-        heat = F.relu(torch.einsum("c,czyx->zyx", network.head.weight[0].float(), features))[None, None]
+            features = network.features(volume)
+        heat = F.relu(network.activation(features.float()))[None]
         heat = F.interpolate(heat, size=slab.shape, mode="trilinear", align_corners=False)[0, 0]
         parts.append((heat / heat.max().clamp_min(1e-6)).cpu())
     return torch.cat(parts).numpy()

@@ -38,9 +38,11 @@ COMPACT: dict = {
     "channels": (16, 48, 96),
     "blocks": (1, 2, 2),
     "strides": (1, 2, 1),
+    "gain": 64.0,
 }
 """The small configuration, for patches of 32 x 32 x 32 mm at 1 mm: 1.1 million parameters. The last map has cells of 4 mm, as a lesion
-of 6 mm falls between cells of 8; a stage more would mostly see what lies outside of the patch."""
+of 6 mm falls between cells of 8; a stage more would mostly see what lies outside of the patch. A lesion of 8 mm fills 8 of a patch's 512 cells; with the gain their evidence
+counts as it would alone."""
 
 
 class ResNet3d(nn.Module):
@@ -52,6 +54,8 @@ class ResNet3d(nn.Module):
     stem_channels, stem_kernel, stem_stride, stem_pool : of the first convolution (its stride along z, y, x), and whether a maximum over
         3 x 3 x 3 with stride 2 follows it.
     channels, blocks, strides : of each stage: the width, the number of residual blocks, and the first block's stride.
+    gain : what the mean over the cells is multiplied with before the unit. Where a lesion is one cell in a hundred the mean hardly
+        moves, and the unit's weights would have to become a hundred times as large as an optimiser's steps make them.
 
     Attributes
     ----------
@@ -69,6 +73,7 @@ class ResNet3d(nn.Module):
         channels: Sequence[int] = (64, 128, 256, 512),
         blocks: Sequence[int] = (2, 2, 2, 2),
         strides: Sequence[int] = (1, 2, 2, 2),
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         if not len(channels) == len(blocks) == len(strides) or not channels:
@@ -87,6 +92,10 @@ class ResNet3d(nn.Module):
                 inputs = outputs
         self.stages = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, 1)
+        self.gain = gain
+        if gain != 1:
+            nn.init.normal_(self.head.weight, std=1 / gain)
+            nn.init.zeros_(self.head.bias)
         self.scale = tuple(s * (2 if stem_pool else 1) * prod(strides) for s in stem_stride)
         self.reach = tuple(self._reach(s, stem_kernel, stem_pool, blocks, strides) for s in stem_stride)
         for module in self.modules():
@@ -113,4 +122,17 @@ class ResNet3d(nn.Module):
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """Logits (N,) of volumes (N, in_channels, z, y, x)."""
-        return self.head(self.features(volume).mean((2, 3, 4)))[:, 0]
+        return self.judge(self.features(volume))
+
+    def judge(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (N,) of patches whose last maps are `features` (N, C, z, y, x)."""
+        return self.head(self.gain * features.mean((2, 3, 4)))[:, 0]
+
+    @property
+    def class_weights(self) -> torch.Tensor:
+        """(C,): w of logit = sum_k w_k mean(A_k) + b, A being the last map."""
+        return self.gain * self.head.weight[0]
+
+    def activation(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, z, y, x): sum_k w_k A_k of every cell of `features` (N, C, z, y, x), without b. Its mean, and b, are the logit."""
+        return torch.einsum("c,nczyx->nzyx", self.class_weights, features)

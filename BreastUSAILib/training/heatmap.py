@@ -52,6 +52,7 @@ class HeatmapRecipe:
     batch : crops a step, over all processes.
     rate, weight_decay : the highest learning rate of a cosine, with AdamW. With `published`, the rate of Adam throughout.
     zoom, stretch, vary, same_places : see `heatmap_crops.CropRule`.
+    point : weight of `heatmap_losses.point_loss` beside the cross-entropy of the patch (paper: 0).
     decay : of the averaged weights; 0: the last step's weights.
     published : see `rate`.
     seed : fixes initial weights and crops; other thread counts, CPUs or numbers of processes still round otherwise.
@@ -71,6 +72,7 @@ class HeatmapRecipe:
     stretch: float = 1.1
     vary: bool = True
     same_places: bool = True
+    point: float = 1.0
     decay: float = 0.998
     published: bool = False
     seed: int = 1
@@ -90,6 +92,7 @@ PAPER = HeatmapRecipe(
     stretch=1.0,
     vary=False,
     same_places=False,
+    point=0.0,
     decay=0.0,
     published=True,
 )
@@ -261,24 +264,33 @@ class _Run:
         self.loader = DataLoader(self.crops, batch_sampler=mine, num_workers=workers)
 
     def epoch(self, epoch: int) -> dict[str, Any]:
-        """Train one epoch; returns the loss and the share of right answers, the means over all processes."""
+        """Train one epoch; returns the losses and the share of right answers, the means over all processes."""
         import torch
         from torch.nn import functional as F
 
         from ..models.devices import autocast
+        from .heatmap_losses import point_loss
 
         network, device = self.learner.network, self.group.device
         self.crops.epoch = epoch
         network.train()
-        totals, steps = torch.zeros(2), len(self.loader)
-        for step, (volumes, lesion) in enumerate(self.loader):
+        totals, steps = torch.zeros(3), len(self.loader)
+        for step, (volumes, lesion, points) in enumerate(self.loader):
             lesion = lesion.to(device)
             with autocast(device):
-                logits = network(volumes.to(device, memory_format=torch.channels_last_3d)).float()
-            loss = F.binary_cross_entropy_with_logits(logits, lesion)
+                features = network.features(volumes.to(device, memory_format=torch.channels_last_3d))
+            features = features.float()
+            logits = network.judge(features)
+            patch = F.binary_cross_entropy_with_logits(logits, lesion)
+            loss, place = patch, patch.new_zeros(())
+            if self.recipe.point:
+                evidence = network.activation(features)
+                place = point_loss(evidence, lesion, points.to(device), network.scale, network.gain)
+                loss = patch + self.recipe.point * place
             right = ((logits > 0) == (lesion > 0)).float().mean()
-            totals += self.learner.step(loss, torch.stack([loss.detach(), right]), epoch + step / steps)
-        return dict(zip(("loss", "accuracy"), (totals / steps).tolist(), strict=True))
+            figures = torch.stack([patch.detach(), place.detach(), right])
+            totals += self.learner.step(loss, figures, epoch + step / steps)
+        return dict(zip(("loss", "point_loss", "accuracy"), (totals / steps).tolist(), strict=True))
 
     def validate(self) -> dict[str, float]:
         """AUC and accuracy of the averaged network on the validation patches, by kind."""

@@ -39,7 +39,8 @@ class CropRule:
 
 
 class CropSet(Dataset):
-    """The crops of an epoch, `length` of them, each (1, z, y, x) float32 with 1.0 where it shows a lesion and 0.0 where it is healthy.
+    """The crops of an epoch, `length` of them, each (1, z, y, x) float32, 1.0 where it shows a lesion and 0.0 where it is healthy, and
+    the lesion's point, (3,) voxels (z, y, x) from the crop's edge (not a number in a healthy one).
 
     Mirrored along slice and lateral with probability 1/2 each (paper). `epoch` says which; set it before each pass.
     """
@@ -52,7 +53,7 @@ class CropSet(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         generator = generator_of(self.seed, self.epoch, number)
         random = np.random.default_rng([self.seed, self.epoch, number])
         size = self._size(random)
@@ -61,7 +62,10 @@ class CropSet(Dataset):
         low, high = limits_of_start(patch, within)
         start = random.integers(low, high + 1)
         lesion = random.random() < 0.5
-        if not lesion:
+        point = np.full(3, np.nan)
+        if lesion:
+            point = (np.asarray(patch.point) - start) * np.divide(self.rule.shape, within)
+        else:
             likened = patch.start + start if self.rule.same_places else None
             volume = np.asarray(patch.volume) - within
             patch = self.healthy[random.integers(len(self.healthy))]
@@ -74,10 +78,12 @@ class CropSet(Dataset):
         crop = to_tensor(cut(patch.levels, start, within))
         if crop.shape != self.rule.shape:
             crop = F.interpolate(crop[None, None], size=self.rule.shape, mode="trilinear", align_corners=False)[0, 0]
-        crop = crop.flip([axis for axis in (0, 2) if random.random() < 0.5])
+        mirrored = [axis for axis in (0, 2) if random.random() < 0.5]
+        crop = crop.flip(mirrored)
+        point[mirrored] = np.asarray(self.rule.shape)[mirrored] - point[mirrored]
         if self.rule.vary:
             crop = vary_intensities(crop, generator)
-        return crop[None], torch.tensor(float(lesion))
+        return crop[None], torch.tensor(float(lesion)), torch.from_numpy(point).float()
 
     def _size(self, random: np.random.Generator) -> np.ndarray:
         """(3,) voxels of the volume that a crop shows."""

@@ -20,6 +20,7 @@ from BreastUSAILib.networks import resnet_3d as networks
 from BreastUSAILib.training import detection_data, patch_store
 from BreastUSAILib.training import heatmap as recipe_module
 from BreastUSAILib.training.heatmap_crops import CropRule, CropSet
+from BreastUSAILib.training.heatmap_losses import cell_at, point_loss
 from BreastUSAILib.training.patch_store import PatchStore
 
 
@@ -186,10 +187,11 @@ def test_crops_show_a_ball_where_they_say_so(patches):
     crops = CropSet(patches, CropRule(shape=RECIPE.crop), 60, seed=3)
     lesions = 0
     for number in range(60):
-        crop, lesion = crops[number]
+        crop, lesion, point = crops[number]
         assert crop.shape == (1, *RECIPE.crop) and crop.dtype == torch.float32
         darkest = float(torch.nn.functional.avg_pool3d(crop, 3, 1).min())
         assert (darkest < -1.8) == bool(lesion)
+        assert bool(lesion) == bool(torch.isfinite(point).all())
         lesions += int(lesion)
     assert 18 < lesions < 42
 
@@ -200,7 +202,64 @@ def test_a_crop_is_its_number_alone_and_others_are_others(patches):
     assert torch.equal(first[5][0], again[5][0]) and not torch.equal(first[5][0], first[6][0])
     again.epoch = 1
     assert not torch.equal(first[5][0], again[5][0])
-    assert all(torch.isfinite(crop).all() for crop, _ in (first[i] for i in range(8)))
+    assert all(torch.isfinite(crop).all() for crop, *_ in (first[i] for i in range(8)))
+
+
+@pytest.mark.parametrize("changes", [{}, {"zoom": 1.4, "stretch": 1.2}])
+def test_the_point_moves_with_the_crop(changes):
+    """However a crop is placed, mirrored and magnified, the brightest voxel is at its point."""
+    levels = np.zeros((24, 24, 24), np.uint8)
+    levels[10:13, 13:16, 7:10] = 255
+    patches = [
+        Patch("lesion", levels, (0, 0, 0), (24, 24, 24), (11.5, 14.5, 8.5)),
+        Patch("healthy", np.zeros((24, 24, 24), np.uint8), (0, 0, 0), (24, 24, 24)),
+    ]
+    crops = CropSet(patches, CropRule(shape=(16, 16, 16), **changes), 60, seed=2)
+    places = set()
+    for crop, lesion, point in (crops[i] for i in range(60)):
+        if lesion:
+            weight = (crop[0] - crop.min()).double()
+            middle = [
+                float((weight.sum([a for a in range(3) if a != axis]) * (torch.arange(16) + 0.5)).sum() / weight.sum())
+                for axis in range(3)
+            ]
+            assert middle == pytest.approx(point.tolist(), abs=0.1)
+            places.add(tuple(np.rint(middle).tolist()))
+    assert len(places) > 10
+
+
+def test_cells_of_points():
+    point = torch.tensor([[0.2, 5.0, 31.9], [2.6, 6.4, 6.6]])
+    # Cell i lies at the centre of voxel 4 i, which is 4 i + 0.5 from the edge.
+    assert cell_at(point, (4, 4, 4), (8, 8, 7)).tolist() == [[0, 1, 6], [1, 1, 2]]
+
+
+def test_the_point_loss_asks_the_cell_at_the_point_and_all_of_healthy_crops():
+    evidence = torch.zeros(2, 2, 2, 2)
+    lesion, points = torch.tensor([1.0, 0.0]), torch.tensor([[0.5, 0.5, 4.5], [torch.nan] * 3])
+    p = 1 / (1 + np.exp(4.0))  # every cell begins at a logit of -4
+    by_hand = -np.log(p) * (1 - p) ** 2 - 8 * np.log(1 - p) * p**2
+    assert float(point_loss(evidence, lesion, points, (4, 4, 4), 8.0)) == pytest.approx(by_hand, rel=1e-5)
+    known = evidence.clone()
+    known[0, 0, 0, 1] = 8 * 4.0  # the cell at the point, now at a logit of 0
+    by_hand = np.log(2) / 4 - 8 * np.log(1 - p) * p**2
+    assert float(point_loss(known, lesion, points, (4, 4, 4), 8.0)) == pytest.approx(by_hand, rel=1e-5)
+    known[0, 1] = 1e3  # elsewhere about a point nothing is known
+    assert float(point_loss(known, lesion, points, (4, 4, 4), 8.0)) == pytest.approx(by_hand, rel=1e-5)
+    known[1, 1, 1, 1] = 8 * 4.0
+    assert float(point_loss(known, lesion, points, (4, 4, 4), 8.0)) == pytest.approx(by_hand + np.log(2) / 4, rel=1e-2)
+    healthy = point_loss(evidence, torch.zeros(2), points, (4, 4, 4), 8.0)
+    assert float(healthy) == pytest.approx(-16 * np.log(1 - p) * p**2, rel=1e-4)
+
+
+def test_a_patch_is_judged_by_the_mean_of_its_cells():
+    torch.manual_seed(4)
+    network = networks.ResNet3d(**{**SMALL, "gain": 64.0}).eval()
+    torch.nn.init.normal_(network.head.bias)
+    with torch.inference_mode():
+        volume = torch.randn(2, 1, 12, 10, 14)
+        evidence = network.activation(network.features(volume))
+        torch.testing.assert_close(network(volume), evidence.mean((1, 2, 3)) + network.head.bias)
 
 
 def test_healthy_crops_lie_where_the_others_do():
@@ -214,7 +273,7 @@ def test_healthy_crops_lie_where_the_others_do():
     def depths(**changes):
         crops = CropSet(patches, CropRule(shape=(8, 8, 8), **changes), 200, seed=1)
         seen = {0.0: [], 1.0: []}
-        for crop, lesion in (crops[i] for i in range(200)):
+        for crop, lesion, _ in (crops[i] for i in range(200)):
             seen[float(lesion)].append(float(crop.mean()))
         return np.mean(seen[0.0]), np.mean(seen[1.0])
 
@@ -294,6 +353,7 @@ def test_the_published_recipe_trains_with_adam_at_one_rate(phantoms, cache, tmp_
     monkeypatch.setattr(Learner, "step", watched)
     recipe_module.train([phantoms], tmp_path, recipe, cache=cache, device="cpu")
     assert seen == {"kind": "Adam", "rate": 1e-3, "same": True}
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["point_loss"] == 0
     assert json.loads((tmp_path / "config.json").read_text())["recipe"]["crops"] == 8  # twice the 4 lesions
 
 
