@@ -37,8 +37,8 @@ class Device(enum.Enum):
 class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """A panel: choose an image, press Apply, see the result; the work is a child process that can be cancelled.
 
-    A module says with `makeLogic`, `beginJob` and `finishJob` what is done, and may add to `setup`, `updatePanel` and
-    `onSceneStartClose`. Its .ui has inputSelector, modelComboBox, modelFolderEdit, applyButton, cancelButton,
+    A module says with `makeLogic`, `beginJob` and `finishJob` what is done, and may add to `setup`, `setupSections`, `updatePanel`
+    and `onSceneStartClose`. Its .ui has inputSelector, modelComboBox, modelFolderEdit, applyButton, cancelButton,
     progressBar, statusLabel, logTextEdit, researchUseLabel and resultsTableView (a panel that shows results otherwise says
     so with `takeResult` and `clearResults`); its parameter node has inputVolume, model and modelFolder.
     """
@@ -96,7 +96,11 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer = qt.QTimer()
         self._timer.interval = POLL_MS
         self._timer.connect("timeout()", self.onPoll)
+        self.setupSections()
         self.initializeParameterNode()
+
+    def setupSections(self):
+        """What a module's panel has besides; the parameters come after it."""
 
     def cleanup(self):
         self.cancelJob()

@@ -43,11 +43,11 @@ def test_a_picture_of_the_panel(standin, tmp_path):
         case.choose(cases.volume("left AP"), cases.volume("left LAT"), outlines=True)
         case.apply()
         case.pick(0)
-        case.panel.onAccept()
+        case.panel.review.accept()
         case.panel.ui.noteEdit.text = "biopsy advised"
-        case.panel.onNote()
+        case.panel.review.keep_note()
         case.pick(3)
-        case.panel.onReject()
+        case.panel.review.reject()
         case.until(lambda: case.panel.overview.ready)
         case.panel.parent.show()
         slicer.app.processEvents()  # the overview took its place

@@ -133,7 +133,7 @@ class PanelCase(panel_cases.PanelCase):
     def export(self):
         self.panel._parameterNode.reportFolder = str(self.folder / "reports")
         self.panel.ui.exportButton.click()
-        self.until(lambda: self.panel._export is None)
+        self.until(lambda: not self.panel.export.running)
 
     def views(self):
         """Slice views of slicer-core, as the application has them."""
@@ -451,10 +451,9 @@ class Going(PanelCase):
             seen.append(self.panel.findings.current().finding.id)
         self.assertEqual(seen, ["L1", "L2", "L1"])
         self.panel.exit()
-        self.assertTrue(all(not s.enabled for s in self.panel._shortcuts))
+        self.assertEqual([s.enabled for s in self.panel.shortcuts.all], [False] * 4)
         self.panel.enter()
-        self.assertTrue(all(s.enabled for s in self.panel._shortcuts))
-        self.assertEqual(len(self.panel._shortcuts), 4)
+        self.assertEqual([s.enabled for s in self.panel.shortcuts.all], [True] * 4)
 
     def test_a_finding_of_another_view_brings_its_image(self):
         self.choose(image("picture"), volume("sweep"))
@@ -569,7 +568,7 @@ class Judging(PanelCase):
         self.panel.ui.acceptButton.click()
         self.assertEqual(mrml_workup.reviews_of(self.shown(node)), {"L2": Review(ACCEPTED)})
         self.panel.ui.noteEdit.text = "looks like <scar> & more"
-        self.panel.onNote()
+        self.panel.review.keep_note()
         self.pick(1)
         self.assertEqual((self.panel.ui.noteEdit.text, self.panel.ui.acceptButton.checked), ("", False))
         self.panel.ui.rejectButton.click()
@@ -593,7 +592,7 @@ class Judging(PanelCase):
         self.assertEqual(mrml_workup.reviews_of(self.shown(node)), {"L2": Review(NONE, "half a sen")})
         self.assertEqual(self.panel.ui.noteEdit.text, "")
         self.panel.ui.noteEdit.text = "more"
-        self.panel.onAccept()
+        self.panel.review.accept()
         self.assertEqual(mrml_workup.reviews_of(self.shown(node))["L1"], Review(ACCEPTED, "more"))
 
     def test_a_script_may_judge_and_the_list_follows(self):
@@ -605,7 +604,7 @@ class Judging(PanelCase):
     def test_a_second_run_keeps_what_was_said_of_the_same_lesions(self):
         node = self.choose(volume())
         self.apply()
-        for row, verdict in ((0, self.panel.onAccept), (1, self.panel.onReject)):
+        for row, verdict in ((0, self.panel.review.accept), (1, self.panel.review.reject)):
             self.pick(row)
             verdict()
         self.apply()
@@ -635,9 +634,9 @@ class Reporting(PanelCase):
         node = self.choose(volume(), outlines=True)
         self.apply()
         self.pick(0)
-        self.panel.onAccept()
+        self.panel.review.accept()
         self.panel.ui.noteEdit.text = "biopsy"
-        self.panel.onNote()
+        self.panel.review.keep_note()
         shown = self.shown(node)
         segment = mrml.parts_of(shown).segments["L2"]
         # The outline loses its last slice of 5 x 5 voxels.
@@ -654,11 +653,11 @@ class Reporting(PanelCase):
         shown.GetSegmentation().GetSegment(segment).AddRepresentation(labelmap, voxels)
         shown.GetSegmentation().GetSegment(segment).SetLabelValue(int(array.max()))
         self.pick(1)
-        self.panel.onReject()
+        self.panel.review.reject()
         self.export()
         self.assertEqual(self.errors, [])
         folder = self.folder / "reports" / "case_1"
-        self.assertEqual(self.panel._report, folder / "report.html")
+        self.assertEqual(self.panel.export.written, folder / "report.html")
         self.assertTrue(self.panel.ui.openReportButton.enabled)
         study = json.loads((folder / "study.json").read_text())
         self.assertEqual([f["id"] for f in study["findings"]], ["L2"])
@@ -689,7 +688,7 @@ class Reporting(PanelCase):
         self.panel._parameterNode.reportFolder = str(self.folder / "reports")
         self.panel.ui.exportButton.click()
         self.panel.onApplyButton()
-        self.until(lambda: self.panel._export is None and self.panel._job is None)
+        self.until(lambda: not self.panel.export.running and self.panel._job is None)
         self.assertEqual(self.errors, [])
         self.assertTrue((self.folder / "reports" / "picture" / "report.html").is_file())
 
@@ -709,16 +708,16 @@ class Life(PanelCase):
         self.choose(volume("main"), other)
         self.apply()
         self.pick(0)
-        self.panel.onReject()
+        self.panel.review.reject()
         self.panel.ui.noteEdit.text = "scar"
-        self.panel.onNote()
+        self.panel.review.keep_note()
         before = [(r.image, r.finding.id, r.review) for r in self.panel.findings.rows]
         self.saveAndOpenScene()
         self.assertEqual([(r.image, r.finding.id, r.review) for r in self.panel.findings.rows], before)
         names = [v.GetName() for v in self.panel.logic.images(self.panel._parameterNode)]
         self.assertEqual((names, self.panel.ui.detectFolderEdit.currentPath), (["main", "other"], self.model()))
         self.pick(1)
-        self.panel.onAccept()
+        self.panel.review.accept()
         self.assertEqual(self.panel.findings.rows[1].review.verdict, ACCEPTED)
 
     def test_closing_the_scene_ends_the_analysis_and_the_panel_starts_anew(self):
@@ -758,7 +757,7 @@ class Life(PanelCase):
         parameters, ui = other._parameterNode, other.ui
         shown = self.shown(node)
         self.closePanel(other)
-        self.assertEqual((list(other.Observations), other._timer, other._shortcuts), ([], None, []))
+        self.assertEqual((list(other.Observations), other._timer, other.shortcuts.all), ([], None, []))
         ui.pixelSpacingSpinBox.value = 0.77
         self.assertNotAlmostEqual(parameters.pixelSpacing, 0.77)
         mrml_workup.set_review(shown, "L1", Review(ACCEPTED))
@@ -779,7 +778,7 @@ class Life(PanelCase):
         shown.SetUndoEnabled(True)
         scene.SetUndoOn()
         try:
-            self.panel.onAccept()
+            self.panel.review.accept()
             scene.Undo()
             self.assertEqual(mrml_workup.reviews_of(self.shown(node)), {})
             self.panel.showFindings()

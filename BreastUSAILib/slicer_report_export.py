@@ -1,0 +1,125 @@
+"""Reports of a panel's findings: their folder, a thread that writes them, and the button that opens them.
+
+Imported by the Slicer modules only: it needs Slicer's Qt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+from slicer.i18n import tr as _
+
+from . import mrml_workup
+from .background import BackgroundTask
+from .errors import BreastUSAIError
+from .review_report import report_folders, write_reviewed
+from .slicer_workup_rows import positioner
+
+_POLL_MS = 100
+
+
+def start_export(results, parameters, folder):
+    """Begin to write the reports of some results, with all files of a run; returns a task to poll, whose result are the reports' paths.
+
+    Parameters
+    ----------
+    results : the results' nodes.
+    parameters : the wrapped parameter node: nipple and breast.
+    folder : where the reports' folders go.
+
+    Raises
+    ------
+    DataError : there is nothing to report, or an image was removed.
+    """
+    work = []
+    for shown in results:  # nodes are read here and now
+        image = mrml_workup.image_of(shown)
+        finish, reviews = mrml_workup.current(shown), mrml_workup.reviews_of(shown)
+        work.append((image.GetName(), finish, reviews, positioner(image, parameters)))
+    folders = report_folders(Path(folder), [name for name, *_rest in work])
+
+    def write():
+        written = []
+        for (_name, finish, reviews, position), target in zip(work, folders, strict=True):
+            study, image = finish()
+            written.append(write_reviewed(position(study), image, reviews, target))
+        return written
+
+    return BackgroundTask(write)
+
+
+class ReportExport:
+    """The buttons exportButton and openReportButton of a panel.
+
+    Parameters
+    ----------
+    panel : its `ui`, `showStatus` and `showError`, and the parent of the question for a folder.
+    start : called with a folder; begins to write and returns the task. Raises `BreastUSAIError`.
+    parameters : returns the wrapped parameter node, which has reportFolder.
+    on_end : called when the reports were written or failed.
+    """
+
+    def __init__(self, panel, start, parameters, on_end):
+        self._panel, self._start, self._parameters, self._on_end = panel, start, parameters, on_end
+        self._task = None
+        self.written = None  # the report that was written last
+        self._timer = qt.QTimer()
+        self._timer.interval = _POLL_MS
+        self._timer.connect("timeout()", self._poll)
+        panel.ui.exportButton.connect("clicked(bool)", self.begin)
+        panel.ui.openReportButton.connect("clicked(bool)", self.open)
+
+    @property
+    def running(self):
+        return self._task is not None
+
+    def begin(self, checked=False):
+        """Write the reports into the folder that was chosen, or asked for now."""
+        parameters = self._parameters()
+        folder = parameters.reportFolder
+        if not folder:
+            folder = qt.QFileDialog.getExistingDirectory(self._panel.parent, _("Folder for the report"))
+            if not folder:
+                return
+            parameters.reportFolder = folder
+        try:
+            self._task = self._start(folder)
+        except BreastUSAIError as error:
+            self._panel.showError(str(error))
+            return
+        self._panel.showStatus(_("writing the report"))
+        self._panel.ui.exportButton.enabled = self._panel.ui.applyButton.enabled = False
+        self._timer.start()
+
+    def open(self, checked=False):
+        """Open the report that was written last, in the browser."""
+        if self.written is not None:
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.written)))
+
+    def forget(self):
+        """Wait no more: the files are written all the same."""
+        self._task = None
+        self._timer.stop()
+
+    def clear(self):
+        """Forget what was written, too."""
+        self.forget()
+        self.written = None
+
+    def close(self):
+        self.clear()
+        self._timer.disconnect("timeout()", self._poll)
+
+    def _poll(self):
+        if not self._task.poll():
+            return
+        task = self._task
+        self.forget()
+        try:
+            written = task.result()
+            self.written = written[0]
+            self._panel.showStatus(_("Report: {files}").format(files=", ".join(str(p) for p in written)))
+        except BreastUSAIError as error:
+            self._panel.showError(str(error))
+        self._on_end()

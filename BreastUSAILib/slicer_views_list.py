@@ -1,0 +1,58 @@
+"""The list of further views of an examination in a panel: the other images of the scene, to be checked.
+
+Imported by the Slicer modules only: it needs Slicer's Qt.
+"""
+
+from __future__ import annotations
+
+import qt
+import slicer
+
+from . import mrml_workup
+
+
+class ViewsList:
+    """Images in a QListWidget; which of them are checked is kept with the module's parameter node.
+
+    Parameters
+    ----------
+    widget, label : the QListWidget, and what stands before it; both are shown where there are other images.
+    on_change : called after a person checked one or took the check away.
+    """
+
+    def __init__(self, widget, label, on_change):
+        self._widget, self._label, self._on_change = widget, label, on_change
+        self._parameters = None
+        self._state = None
+        widget.connect("itemChanged(QListWidgetItem*)", self._checked)
+
+    def show(self, parameters):
+        """Offer the images of the scene but the one that is chosen; `parameters` is the wrapped parameter node, None: follow none."""
+        if parameters is not self._parameters:
+            self._parameters, self._state = parameters, None
+        if parameters is None:
+            return
+        chosen = {v.GetID() for v in mrml_workup.further_images(parameters.parameterNode)}
+        main = parameters.inputVolume
+        others = [v for v in mrml_workup.images(slicer.mrmlScene) if v is not main] if main is not None else []
+        state = [(v.GetID(), v.GetName(), v.GetID() in chosen) for v in others]
+        if state == self._state:
+            return
+        self._state = state
+        blocked = self._widget.blockSignals(True)
+        self._widget.clear()
+        for node_id, name, is_chosen in state:
+            item = qt.QListWidgetItem(name)
+            item.setData(qt.Qt.UserRole, node_id)
+            item.setCheckState(qt.Qt.Checked if is_chosen else qt.Qt.Unchecked)
+            self._widget.addItem(item)
+        self._widget.blockSignals(blocked)
+        for widget in (self._widget, self._label):
+            widget.setVisible(bool(state))
+
+    def _checked(self, item):
+        volume = slicer.mrmlScene.GetNodeByID(item.data(qt.Qt.UserRole))
+        if self._parameters is not None and volume is not None:
+            chosen = item.checkState() == qt.Qt.Checked
+            mrml_workup.set_further_image(self._parameters.parameterNode, volume, chosen)
+            self._on_change()

@@ -1,0 +1,285 @@
+"""The Workup module's panel: images are chosen and worked up, and their findings gone through.
+
+Imported by the Slicer modules only: it needs Slicer's Qt. Its sections are classes of their own: the further views, the list of
+findings, the overview, what is said of the chosen finding, the reports, the keys.
+"""
+
+from __future__ import annotations
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from . import mrml, mrml_workup
+from .errors import BreastUSAIError, ImageError
+from .slicer_findings import FindingsTable
+from .slicer_overview import Overview
+from .slicer_panel import AnalysisPanel
+from .slicer_report_export import ReportExport
+from .slicer_review import ReviewSection
+from .slicer_shortcuts import Shortcuts
+from .slicer_views_list import ViewsList
+
+NEXT, PREVIOUS, ACCEPT, REJECT = "Ctrl+Down", "Ctrl+Up", "Ctrl+Shift+A", "Ctrl+Shift+R"
+
+
+class WorkupPanel(AnalysisPanel):
+    """The panel of a module whose logic is a `slicer_workup_logic.WorkupLogic`.
+
+    Attributes
+    ----------
+    views, findings, overview, review, export, shortcuts : its sections.
+    """
+
+    applyToolTip = _("Find, outline, measure and grade the lesions, as far as there are models for it.")
+    folders = (
+        "modelFolder",
+        "detectFolder",
+        "classifierFolder",
+        "outlineFolder",
+        "gcnnFolder",
+        "mtnetFolder",
+        "snnetFolder",
+        "reportFolder",
+    )
+
+    def __init__(self, parent=None):
+        AnalysisPanel.__init__(self, parent)
+        self._jobVolumeIDs = ()
+        self._jobSpacings = {}  # id of a 2D image -> the pixel spacing that the analysis took for it
+        self._jobShown = 0  # how many of the job's outcomes were taken
+        self._watched = []  # results whose changes the list follows
+        self._lit = None  # id of the result of which a finding stands out
+
+    # --- life
+
+    def setupSections(self):
+        ui = self.ui
+        self.views = ViewsList(ui.viewsList, ui.viewsLabel, self.updatePanel)
+        self.findings = FindingsTable(ui.findingsTable)
+        self.review = ReviewSection(ui, self.findings, self.showFindings)
+        self.overview = Overview(ui.overviewButton, self.onOverviewFinding, self.onOverviewPlace)
+        self.export = ReportExport(self, self.startExport, lambda: self._parameterNode, self.updatePanel)
+        ui.nippleSelector.connect("nodeAddedByUser(vtkMRMLNode*)", mrml.start_placing)
+        ui.findingsTable.connect("currentCellChanged(int,int,int,int)", self.onRow)
+        ui.findingsTable.connect("cellClicked(int,int)", self.onRow)
+        ui.previousButton.connect("clicked(bool)", self.onPrevious)
+        ui.nextButton.connect("clicked(bool)", self.onNext)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onSceneNodes)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onSceneNodes)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneNodes)
+        keys = (
+            (NEXT, ui.nextButton, self.onNext),
+            (PREVIOUS, ui.previousButton, self.onPrevious),
+            (ACCEPT, ui.acceptButton, self.review.accept),
+            (REJECT, ui.rejectButton, self.review.reject),
+        )
+        self.shortcuts = Shortcuts(self.parent, keys)
+
+    def cleanup(self):
+        self.shortcuts.close()
+        self.overview.close()
+        self.export.close()
+        AnalysisPanel.cleanup(self)
+
+    def enter(self):
+        AnalysisPanel.enter(self)
+        self.shortcuts.enable(True)
+        self.showFindings()  # outlines may have been corrected in another module
+
+    def exit(self):
+        self.review.keep_note()
+        self.shortcuts.enable(False)
+        AnalysisPanel.exit(self)
+
+    def setParameterNode(self, parameterNode):
+        AnalysisPanel.setParameterNode(self, parameterNode)
+        self.views.show(parameterNode)
+        if parameterNode is None:
+            self.watch(())
+
+    def clearResults(self):
+        self.watch(())
+        self._lit = None
+        self.export.clear()
+        self.findings.show(())
+        self.overview.clear()
+        self.showFinding()
+
+    # --- what is chosen
+
+    def onSceneNodes(self, caller, event):
+        if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.views.show(self._parameterNode)
+
+    def updatePanel(self):
+        AnalysisPanel.updatePanel(self)
+        if self._parameterNode is None:
+            return
+        self.views.show(self._parameterNode)
+        images = self.logic.images(self._parameterNode)
+        flat = any(not self.logic.isVolume(v) for v in images)
+        self.ui.pixelSpacingSpinBox.enabled = any(self.logic.asksForSpacing(v) for v in images) or not images
+        self.ui.allLesionsCheckBox.enabled = flat or not images
+        self.showFindings()
+
+    # --- the analysis
+
+    def beginJob(self, volume):
+        images = self.logic.images(self._parameterNode)
+        self._jobVolumeIDs = tuple(v.GetID() for v in images)
+        # What a person said of an image before, in BreastUSAI Segment, say, holds where nothing is said here.
+        spacing = self._parameterNode.pixelSpacing
+        asked = [v for v in images if self.logic.asksForSpacing(v)]
+        self._jobSpacings = {v.GetID(): spacing or mrml.spacing_by_user(v) for v in asked}
+        self._jobShown = 0
+        options = self.logic.options(self._parameterNode)
+        return self.logic.start(images, options, self.onStep, self.ui.logTextEdit.appendPlainText, self._jobSpacings)
+
+    def onStep(self, fraction, message, left):
+        self.onProgress(fraction, message)
+        if left:
+            self.showStatus(_("{step}; {time} left").format(step=message, time=left))
+
+    def onPoll(self):
+        job = self._job
+        AnalysisPanel.onPoll(self)
+        if self._job is not None and len(job.outcomes) > self._jobShown:
+            self.showOutcomes(job.outcomes)
+
+    def takeResult(self, job):
+        outcomes = job.result()
+        failures = self.showOutcomes(outcomes)
+        failed = [o for o in outcomes if o.error is not None]
+        self.ui.progressBar.value = 100
+        self.showStatus(self.logic.summary(outcomes))
+        if failures or failed:
+            raise BreastUSAIError("\n".join([str(o.error) for o in failed] + failures))
+        if self.findings.current() is None:
+            self.findings.step(1)
+
+    def showOutcomes(self, outcomes):
+        """Show those that were not shown yet; returns what could not be shown, in sentences."""
+        failures = []
+        for volumeID, outcome in list(zip(self._jobVolumeIDs, outcomes, strict=False))[self._jobShown :]:
+            self._jobShown += 1
+            if outcome.study is None:
+                continue
+            volume = slicer.mrmlScene.GetNodeByID(volumeID)
+            try:
+                if volume is None:
+                    raise ImageError(_("the image was removed from the scene while it was analysed; load it again."))
+                self.logic.show(outcome.study, volume, self._jobSpacings.get(volumeID), outcome.keys)
+            except BreastUSAIError as error:
+                failures.append(str(error))
+        self.showFindings()
+        return failures
+
+    def cancelJob(self):
+        self.export.forget()
+        AnalysisPanel.cancelJob(self)
+
+    # --- the list
+
+    def showFindings(self):
+        """The findings of all chosen images, from their nodes."""
+        if self._parameterNode is None:
+            return
+        results = self.logic.results(self._parameterNode)
+        self.watch(results)
+        try:
+            rows, hint = self.logic.rows(self._parameterNode)
+        except BreastUSAIError as error:
+            rows, hint = (), str(error)
+        self.ui.clockLabel.text = hint
+        self.ui.clockLabel.setVisible(bool(hint))
+        self.findings.show(rows)
+        self.ui.exportButton.enabled = bool(results) and self._job is None and not self.export.running
+        self.ui.openReportButton.enabled = self.export.written is not None
+        self.showMaps()
+        self.showFinding()
+
+    def showMaps(self):
+        """Where networks looked, over the images that have such a map."""
+        images = self.logic.images(self._parameterNode)
+        found = [mrml_workup.show_map(image, self._parameterNode.showMap) for image in images]
+        self.ui.mapCheckBox.setVisible(any(found))
+
+    def watch(self, results):
+        """Follow changes of these results, and of no others."""
+        if self._watched == list(results):
+            return
+        for node in self._watched:
+            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.onResultModified)
+        self._watched = list(results)
+        for node in self._watched:
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onResultModified)
+
+    def onResultModified(self, caller, event):
+        self.showFindings()
+
+    def onRow(self, *_where):
+        """A finding was chosen: all views go there, and it stands out."""
+        row = self.findings.current()
+        self.showFinding()
+        if row is None:
+            return
+        shown = slicer.mrmlScene.GetNodeByID(row.shown)
+        if self._lit not in (None, row.shown) and slicer.mrmlScene.GetNodeByID(self._lit) is not None:
+            mrml_workup.highlight(slicer.mrmlScene.GetNodeByID(self._lit), None)
+        self._lit = row.shown
+        if self.logic.goTo(shown, row.finding.id) and slicer.app.layoutManager() is not None:
+            slicer.util.resetSliceViews()  # another image is shown now, of another size
+            self.logic.goTo(shown, row.finding.id)
+        self.showMaps()
+
+    def showFinding(self):
+        """The chosen finding below the list, and in the overview."""
+        for button in (self.ui.previousButton, self.ui.nextButton):
+            button.enabled = bool(self.findings.rows)
+        self.review.show()
+        self.showOverview()
+
+    def onNext(self, checked=False):
+        self.step(1)
+
+    def onPrevious(self, checked=False):
+        self.step(-1)
+
+    def step(self, by):
+        self.review.keep_note()
+        if self.findings.step(by):
+            self.onRow()
+
+    # --- the overview
+
+    def showOverview(self):
+        """The overview of the image of the chosen finding, or of the first that has a result."""
+        row = self.findings.current()
+        shown = slicer.mrmlScene.GetNodeByID(row.shown) if row is not None else next(iter(self._watched), None)
+        image = mrml_workup.image_of(shown) if shown is not None else None
+        if image is None:
+            self.overview.clear()
+            return
+        study = row.study if row is not None else mrml_workup.listed(shown)[0]
+        self.overview.show(image, study, row.finding.id if row is not None else "")
+
+    def onOverviewFinding(self, finding):
+        row = self.findings.current()
+        shown = row.shown if row is not None else self._watched[0].GetID()
+        if self.findings.choose((shown, finding)):
+            self.onRow()
+
+    def onOverviewPlace(self, point):
+        row = self.findings.current()
+        shown = slicer.mrmlScene.GetNodeByID(row.shown) if row is not None else self._watched[0]
+        mrml_workup.go_to_place(mrml_workup.image_of(shown), point)
+
+    # --- the report
+
+    def startExport(self, folder):
+        self.review.keep_note()
+        self.logic.ensureDependencies(
+            lambda text: slicer.util.confirmOkCancelDisplay(text, _("BreastUSAI: install packages"))
+        )
+        return self.logic.startExport(self._parameterNode, folder)
