@@ -10,20 +10,18 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
+from .echoes_3d import Echoes
 from .errors import ImageError, UsageError
 from .grid import physical_to_index
+from .hull_3d import Hull
 from .surface_3d import Surface, offsets_from, smooth_surface
 
-RING_WIDTH = 0.2  # of the diameter of the ball of equal volume: the surrounding tissue that the lesion is compared with
 DETAIL_MM = 0.5  # what is finer on a surface is not looked at for its area
 OVERALL = 0.35  # of the ball's radius: what is finer is roughness of the surface, what is coarser is the lesion's form
 FINEST_MM = 0.25  # what is finer is the voxels' staircase, not the lesion's
 SPICULE_MM = 0.75  # what smooths spicules away: strands of about a millimetre, however large the lesion
 SPICULE_PERCENTILE = 99.0
-EDGE = 0.3  # of the shadowed area's radius: beams so near the lesion's side are refracted, and are left out
-BESIDE = 0.5  # of that radius: how wide a ring of beams the ones behind the lesion are compared with
 _ROUND = 1e-3  # axes that differ by less than this share have no direction
-_CUTS = 65  # planes across the longest diameter in which chords are looked for
 
 _LENGTHS = (
     "major_diameter second_diameter third_diameter equal_volume_diameter width height length depth spiculation"
@@ -107,15 +105,16 @@ def measure_3d(mask: sitk.Image, image: sitk.Image, spacing_known: bool = True) 
     bounds = _bounds(voxels)
     if bounds is not None:
         inside = voxels[bounds] != 0
-        echoes = _Echoes(sitk.GetArrayViewFromImage(image), start + [part.start for part in bounds], inside, spacing)
-        count = int(inside.sum())
+        echoes = Echoes(sitk.GetArrayViewFromImage(image), start + [part.start for part in bounds], inside, spacing)
+        count = int(np.count_nonzero(inside))
         cubic_mm = count * float(spacing.prod())
         ball = (6 * cubic_mm / math.pi) ** (1 / 3)
         length, height, width = np.multiply(inside.shape, spacing)
         coarsest = float(spacing.max())
         surface = smooth_surface(inside, spacing, max(DETAIL_MM, coarsest))
         detailed = smooth_surface(inside, spacing, max(FINEST_MM, coarsest / 2))
-        major, second, third = _diameters(detailed.vertices)
+        hull = Hull(detailed.vertices)
+        major, second, third = hull.diameters()
         volume, surface_area = cubic_mm / 1000 if spacing_known else cubic_mm, surface.area
         lengths |= {
             "major_diameter": major,
@@ -133,7 +132,7 @@ def measure_3d(mask: sitk.Image, image: sitk.Image, spacing_known: bool = True) 
             "parallel_to_skin": float(height < width),
             "height_to_width_ratio": height / width,
             "sphericity": surface.sphericity,
-            "solidity": _solidity(detailed, cubic_mm),
+            "solidity": min(1.0, cubic_mm / hull.volume),
             "surface_roughness": _roughness(inside, spacing, surface, ball / 2),
             **echoes.ratios(ball),
         }
@@ -180,74 +179,13 @@ def _bounds(voxels: np.ndarray) -> tuple[slice, slice, slice] | None:
 # ---------------------------------------------------------------------------------------------------------- shape
 
 
-def _diameters(points: np.ndarray) -> tuple[float, float, float]:
-    """The longest diameter of the convex hull of points (n, 3), its longest chord across that, and across both."""
-    from scipy.spatial import ConvexHull
-    from scipy.spatial.distance import cdist
-
-    hull = ConvexHull(points)
-    corners = points[hull.vertices]
-    distances = cdist(corners, corners)
-    first, last = np.unravel_index(int(distances.argmax()), distances.shape)
-    major = float(distances[first, last])
-    along = (corners[last] - corners[first]) / major
-    # Two directions across: (along, across, other) is orthonormal.
-    _, _, axes = np.linalg.svd(along[None])
-    across, other = axes[1], axes[2]
-
-    # A chord across the longest diameter lies in a plane across it; in each plane the hull is a polygon.
-    t = (points - corners[first]) @ along
-    flat = np.stack([points @ across, points @ other], axis=1)
-    edges = np.unique(np.sort(hull.simplices[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
-    cuts = [_cut(t, flat, edges, place) for place in np.linspace(0, major, _CUTS + 2)[1:-1]]
-    second, direction = max((_longest(polygon) for polygon in cuts), key=lambda chord: chord[0])
-    sideways = np.array([-direction[1], direction[0]])
-    third = max(_longest_along(polygon, sideways, direction) for polygon in cuts)
-    return major, second, third
-
-
-def _cut(t: np.ndarray, flat: np.ndarray, edges: np.ndarray, place: float) -> np.ndarray:
-    """Where the edges of the hull cross a plane across the longest diameter: (n, 2) mm in that plane."""
-    a, b = edges.T
-    crossing = (t[a] <= place) != (t[b] <= place)
-    a, b = a[crossing], b[crossing]
-    share = ((place - t[a]) / (t[b] - t[a]))[:, None]
-    return flat[a] * (1 - share) + flat[b] * share
-
-
-def _longest(polygon: np.ndarray) -> tuple[float, np.ndarray]:
-    """Length and direction of the longest chord of the convex hull of some points in a plane."""
-    from scipy.spatial.distance import cdist
-
-    distances = cdist(polygon, polygon)
-    i, j = np.unravel_index(int(distances.argmax()), distances.shape)
-    length = float(distances[i, j])
-    return length, (polygon[j] - polygon[i]) / length if length else np.array([1.0, 0.0])
-
-
-def _longest_along(polygon: np.ndarray, way: np.ndarray, across: np.ndarray) -> float:
-    """Length of the longest chord of a convex polygon that runs along `way`; the points are its corners or lie on its edges."""
-    s, h = polygon @ across, polygon @ way
-    ends = (int(s.argmin()), int(s.argmax()))
-    low, span = s[ends[0]], s[ends[1]] - s[ends[0]]
-    if span <= 0:
-        return float(np.ptp(h))
-    # Both chains from end to end; the width between them is piecewise linear, so its maximum lies at a corner.
-    above = h - (h[ends[0]] + (s - low) / span * (h[ends[1]] - h[ends[0]]))
-    order = np.argsort(s, kind="stable")
-    s, above = s[order], above[order]
-    tips = (s <= low) | (s >= low + span)
-    top = np.interp(s, s[(above >= 0) | tips], np.maximum(above, 0)[(above >= 0) | tips])
-    bottom = np.interp(s, s[(above <= 0) | tips], np.minimum(above, 0)[(above <= 0) | tips])
-    return float((top - bottom).max())
-
-
 def _orientation(inside: np.ndarray, spacing: np.ndarray) -> float | None:
     """Angle between the long axis of the ellipsoid of the same second moments and the skin, degrees."""
-    count = inside.sum()
+    count = np.count_nonzero(inside)
     places = [np.arange(n) * step for n, step in zip(inside.shape, spacing, strict=True)]
     # From sums over the third axis: a list of all voxels of a large mask would take gigabytes.
-    planes = {(i, j): inside.sum(axis=3 - i - j) / count for i, j in ((0, 1), (0, 2), (1, 2))}
+    ones = inside.view(np.uint8)
+    planes = {(i, j): ones.sum(axis=3 - i - j, dtype=np.uint32) / count for i, j in ((0, 1), (0, 2), (1, 2))}
     lines = (planes[0, 1].sum(axis=1), planes[0, 1].sum(axis=0), planes[0, 2].sum(axis=0))
     places = [place - place @ line for place, line in zip(places, lines, strict=True)]
     covariance = np.diag([place**2 @ line for place, line in zip(places, lines, strict=True)] + spacing**2 / 12)
@@ -269,89 +207,3 @@ def _spiculation(inside: np.ndarray, spacing: np.ndarray, detailed: Surface) -> 
         return None
     blunt = smooth_surface(inside, spacing, max(SPICULE_MM, float(spacing.max())))
     return float(np.percentile(offsets_from(detailed, blunt), SPICULE_PERCENTILE))
-
-
-def _solidity(surface: Surface, cubic_mm: float) -> float:
-    from scipy.spatial import ConvexHull
-
-    return min(1.0, cubic_mm / float(ConvexHull(surface.vertices).volume))
-
-
-# ---------------------------------------------------------------------------------------------------------- echoes
-
-
-class _Echoes:
-    """The echoes in and about a lesion.
-
-    Parameters
-    ----------
-    echoes : (z, y, x), of the whole volume.
-    first : index (z, y, x) of the lesion's bounding box in it.
-    inside : bool, the mask within that box.
-    spacing : (z, y, x).
-    """
-
-    def __init__(self, echoes: np.ndarray, first: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -> None:
-        self.first, self._echoes, self._inside, self._spacing = np.asarray(first), echoes, inside, spacing
-
-    def ratios(self, ball: float) -> dict[str, float | None]:
-        """Contrast, posterior ratio and heterogeneity; `ball` is the diameter of the ball of equal volume."""
-        within, there = self._part(np.zeros(3), np.zeros(3))
-        values = within[self._inside[there]]
-        mean = float(values.mean())
-        return {
-            "contrast_ratio": _ratio(mean, self._shell(max(RING_WIDTH * ball, float(self._spacing.max())))),
-            "posterior_ratio": self._posterior(),
-            "echo_heterogeneity": _ratio(float(values.std()), mean),
-        }
-
-    def _part(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
-        """The echoes of the bounding box and so many voxels more on each side, as far as the volume reaches; and where that
-        lies in the bounding box enlarged so."""
-        first = self.first - before.astype(int)
-        last = self.first + self._inside.shape + after.astype(int)
-        low, high = np.maximum(first, 0), np.minimum(last, self._echoes.shape)
-        values = self._echoes[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(float)
-        if not np.isfinite(values).all():
-            raise ImageError("the volume has values about the lesion that are not finite; replace them to measure it.")
-        return values, tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))
-
-    def _shell(self, width: float) -> float | None:
-        """Mean of the echoes outside, up to `width` from the mask."""
-        from scipy import ndimage
-
-        margin = np.ceil(width / self._spacing).astype(int)
-        values, there = self._part(margin, margin)
-        padded = np.pad(self._inside, tuple((n, n) for n in margin))
-        distance = ndimage.distance_transform_edt(~padded, sampling=self._spacing)
-        shell = ((distance > 0) & (distance <= width))[there]
-        return float(values[shell].mean()) if shell.any() else None
-
-    def _posterior(self) -> float | None:
-        from scipy import ndimage
-
-        footprint = self._inside.any(axis=1)  # (z, x): the beams that pass through the lesion
-        flat = self._spacing[[0, 2]]
-        radius = math.sqrt(footprint.sum() * float(flat.prod()) / math.pi)
-        margin = np.ceil((EDGE + BESIDE) * radius / flat).astype(int)
-        footprint = np.pad(footprint, tuple((n, n) for n in margin + 1))
-        distance_in = ndimage.distance_transform_edt(footprint, sampling=flat)
-        distance_out = ndimage.distance_transform_edt(~footprint, sampling=flat)
-        behind = distance_in > EDGE * radius
-        if not behind.any():
-            behind = footprint
-        beside = (distance_out > EDGE * radius) & (distance_out <= (EDGE + BESIDE) * radius)
-
-        height = self._inside.shape[1]
-        sides = np.array([margin[0] + 1, 0, margin[1] + 1])
-        values, (z, y, x) = self._part(sides, sides + (0, height, 0))
-        below = values[:, height:]  # the box lies within the volume, so all of its height is there
-        behind, beside = behind[z, x], beside[z, x]
-        if below.shape[1] < max(1, height / 4) or not behind.any() or not beside.any():
-            return None
-        by_beam = below.mean(axis=1)
-        return _ratio(float(by_beam[behind].mean()), float(by_beam[beside].mean()))
-
-
-def _ratio(value: float, reference: float | None) -> float | None:
-    return value / reference if reference is not None and reference > 0 else None
