@@ -221,13 +221,26 @@ def image_from_volume(node: vtkMRMLScalarVolumeNode) -> sitk.Image:
     components = scalars.GetNumberOfComponents()
     shape = (slices, rows, columns) if components == 1 else (slices, rows, columns, components)
     image = sitk.GetImageFromArray(vtk_to_numpy(scalars).reshape(shape), isVector=components > 1)
-    ijk_to_lps = _LPS_TO_RAS @ _ijk_to_ras(node)
-    image.SetSpacing(node.GetSpacing())
-    image.SetDirection((_LPS_TO_RAS[:3, :3] @ _axes(node)).ravel().tolist())
-    # A cropped vtkImageData may start at another index than 0.
-    first = np.array([*data.GetExtent()[::2], 1.0])
-    image.SetOrigin((ijk_to_lps @ first)[:3].tolist())
+    info = info_of(node)
+    image.SetSpacing(info.spacing)
+    image.SetDirection(info.direction)
+    image.SetOrigin(info.origin)
     return image
+
+
+def info_of(node: vtkMRMLScalarVolumeNode) -> ImageInfo:
+    """Name and grid (LPS) of a volume node, without its parent transform; of one without voxels the size is 0. Reads no voxel."""
+    data = node.GetImageData()
+    # A cropped vtkImageData may start at another index than 0.
+    first = np.zeros(3) if data is None else np.array(data.GetExtent()[::2], float)
+    return ImageInfo(
+        node.GetName(),
+        (0, 0, 0) if data is None else data.GetDimensions(),
+        node.GetSpacing(),
+        tuple((_LPS_TO_RAS @ _ijk_to_ras(node) @ [*first, 1.0])[:3]),
+        tuple((_LPS_TO_RAS[:3, :3] @ _axes(node)).ravel()),
+        volume_spacing_known(node),
+    )
 
 
 def spacing_known(node: vtkMRMLScalarVolumeNode) -> bool:

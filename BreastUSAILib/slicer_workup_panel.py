@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from . import mrml, mrml_workup
 from .errors import BreastUSAIError, ImageError
 from .slicer_findings import FindingsTable
+from .slicer_other_view import OtherView
 from .slicer_overview import Overview
 from .slicer_panel import AnalysisPanel
 from .slicer_report_export import ReportExport
@@ -28,7 +29,7 @@ class WorkupPanel(AnalysisPanel):
 
     Attributes
     ----------
-    views, findings, overview, review, export, shortcuts : its sections.
+    views, findings, overview, review, otherView, export, shortcuts : its sections.
     """
 
     applyToolTip = _("Find, outline, measure and grade the lesions, as far as there are models for it.")
@@ -50,6 +51,7 @@ class WorkupPanel(AnalysisPanel):
         self._jobShown = 0  # how many of the job's outcomes were taken
         self._watched = []  # results whose changes the list follows
         self._lit = None  # id of the result of which a finding stands out
+        self._nipples = []  # lists of points whose changes the list follows
 
     # --- life
 
@@ -59,8 +61,10 @@ class WorkupPanel(AnalysisPanel):
         self.findings = FindingsTable(ui.findingsTable)
         self.review = ReviewSection(ui, self.findings, self.showFindings)
         self.overview = Overview(ui.overviewButton, self.onOverviewFinding, self.onOverviewPlace)
+        self.otherView = OtherView(ui, self.onRow)
         self.export = ReportExport(self, self.startExport, lambda: self._parameterNode, self.updatePanel)
-        ui.nippleSelector.connect("nodeAddedByUser(vtkMRMLNode*)", mrml.start_placing)
+        for selector in (ui.nippleSelector, ui.otherNippleSelector):
+            selector.connect("nodeAddedByUser(vtkMRMLNode*)", mrml.start_placing)
         ui.findingsTable.connect("currentCellChanged(int,int,int,int)", self.onRow)
         ui.findingsTable.connect("cellClicked(int,int)", self.onRow)
         ui.previousButton.connect("clicked(bool)", self.onPrevious)
@@ -97,10 +101,12 @@ class WorkupPanel(AnalysisPanel):
         self.views.show(parameterNode)
         if parameterNode is None:
             self.watch(())
+            self.watchNipples(())
 
     def clearResults(self):
         self.watch(())
         self._lit = None
+        self.otherView.clear()
         self.export.clear()
         self.findings.show(())
         self.overview.clear()
@@ -121,7 +127,9 @@ class WorkupPanel(AnalysisPanel):
         flat = any(not self.logic.isVolume(v) for v in images)
         self.ui.pixelSpacingSpinBox.enabled = any(self.logic.asksForSpacing(v) for v in images) or not images
         self.ui.allLesionsCheckBox.enabled = flat or not images
+        self.watchNipples((self._parameterNode.nipple, self._parameterNode.otherNipple))
         self.showFindings()
+        self.otherView.follow(self._parameterNode)
 
     # --- the analysis
 
@@ -218,6 +226,29 @@ class WorkupPanel(AnalysisPanel):
     def onResultModified(self, caller, event):
         self.showFindings()
 
+    def watchNipples(self, points):
+        """Follow these lists of points (None: none), and no others: clock positions and places in the other view are told from them."""
+        found = [p for p in points if p is not None]
+        if self._nipples == found:
+            return
+        events = (
+            slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
+            slicer.vtkMRMLMarkupsNode.PointPositionUndefinedEvent,
+            slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent,
+        )
+        for node in dict.fromkeys(self._nipples):
+            for event in events:
+                self.removeObserver(node, event, self.onNippleMoved)
+        self._nipples = found
+        for node in dict.fromkeys(found):
+            for event in events:
+                self.addObserver(node, event, self.onNippleMoved)
+
+    def onNippleMoved(self, caller, event):
+        self.showFindings()
+        if self._parameterNode.otherView is not None:
+            self.onRow()
+
     def onRow(self, *_where):
         """A finding was chosen: all views go there, and it stands out."""
         row = self.findings.current()
@@ -228,10 +259,16 @@ class WorkupPanel(AnalysisPanel):
         if self._lit not in (None, row.shown) and slicer.mrmlScene.GetNodeByID(self._lit) is not None:
             mrml_workup.highlight(slicer.mrmlScene.GetNodeByID(self._lit), None)
         self._lit = row.shown
-        if self.logic.goTo(shown, row.finding.id) and slicer.app.layoutManager() is not None:
+        if self.goTo(shown, row.finding.id) and slicer.app.layoutManager() is not None:
             slicer.util.resetSliceViews()  # another image is shown now, of another size
-            self.logic.goTo(shown, row.finding.id)
+            self.goTo(shown, row.finding.id)
         self.showMaps()
+
+    def goTo(self, shown, finding):
+        """Let the views look at a finding, and at its place in the other view where one is chosen; whether they showed other images."""
+        if self._parameterNode.otherView is not None:
+            return self.otherView.go(shown, finding, self._parameterNode)
+        return self.logic.goTo(shown, finding)
 
     def showFinding(self):
         """The chosen finding below the list, and in the overview."""

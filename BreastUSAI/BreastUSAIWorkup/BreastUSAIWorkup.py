@@ -78,6 +78,8 @@ class BreastUSAIWorkupParameterNode:
     inputVolume - the image or volume.
     nipple - a point on the nipple, for clock positions; breast - which one it is.
     earlier - a volume of the same breast from an earlier examination, to compare with; it needs a workup of its own.
+    otherView - a volume of the same breast, shown beside: the place of the chosen finding is marked there.
+    otherNipple - a point on the nipple in that volume, for volumes that do not share a frame of reference.
     reportFolder - where reports go.
     showMap - where networks looked is shown over the images.
 
@@ -91,6 +93,8 @@ class BreastUSAIWorkupParameterNode:
     nipple: vtkMRMLMarkupsFiducialNode
     breast: Breast = Breast.UNKNOWN
     earlier: vtkMRMLScalarVolumeNode
+    otherView: vtkMRMLScalarVolumeNode
+    otherNipple: vtkMRMLMarkupsFiducialNode
     reportFolder: str = ""
     showMap: bool = False
     device: Device = Device.AUTO

@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 
 import BreastUSAIWorkup as module
@@ -23,7 +24,7 @@ import slicer
 from panel_cases import STANDIN_CLI, count
 from standin_findings import worked_up
 
-from BreastUSAILib import mrml, mrml_workup
+from BreastUSAILib import mrml, mrml_other_view, mrml_workup
 from BreastUSAILib.child_process import ChildError
 from BreastUSAILib.child_workup import ChildWorkup, load_input
 from BreastUSAILib.review import ACCEPTED, NONE, REJECTED, Review
@@ -558,6 +559,162 @@ class Going(PanelCase):
         self.assertIn("laterality", self.panel.ui.clockLabel.text)
         self.panel._parameterNode.breast = module.Breast.LEFT
         self.assertEqual((self.cell(0, "Clock"), self.panel.ui.clockLabel.text), ("3 h, 30 mm", ""))
+
+
+class InAnotherView(PanelCase):
+    """The same place in another volume of the breast, and both side by side."""
+
+    def setUp(self):
+        super().setUp()
+        self.sliceViews = self.views()
+        self.camera()
+        layout = slicer.vtkMRMLLayoutNode()
+        layout.SetSingletonTag("vtkMRMLLayoutNode")
+        self.layout = slicer.mrmlScene.AddNode(layout)
+        self.layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
+
+    def beside(self, origin=(0.0, 0.0, 0.0), size=(40, 20, 30)):
+        """Two volumes, the first of which was worked up; the second begins elsewhere (RAS mm)."""
+        first, second = volume("AP"), volume("LAT", size)
+        second.SetOrigin(*origin)
+        self.choose(first)
+        self.apply()
+        self.panel._parameterNode.otherView = second
+        return first, second
+
+    def look(self, row):
+        """A click, on a row that may be chosen already."""
+        self.pick(row)
+        self.panel.onRow()
+
+    def view(self, name):
+        """The volume of a slice view, and where its middle is."""
+        composite = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceCompositeNode")
+        matrix = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode").GetSliceToRAS()
+        return composite.GetBackgroundVolumeID(), [matrix.GetElement(i, 3) for i in range(3)]
+
+    def mark(self):
+        """Volume's transform, label and world position of the mark; None where there is none."""
+        node = mrml_other_view.marked(slicer.mrmlScene)
+        if node is None:
+            return None
+        return node.GetNthControlPointLabel(0), list(node.GetNthControlPointPositionWorld(0))
+
+    def words(self):
+        label = self.panel.ui.placeLabel
+        self.assertEqual(label.isHidden(), not label.text)
+        return label.text
+
+    def test_a_finding_is_marked_there_and_both_stand_side_by_side(self):
+        first, second = self.beside(origin=(3.0, 0.0, -4.0))
+        self.assertEqual(self.layout.GetViewArrangement(), self.layout.SlicerLayoutSideBySideView)
+        for row, (name, at) in enumerate((("L2", SECOND), ("L1", FIRST))):
+            self.look(row)
+            label, where = self.mark()
+            self.assertEqual(label, f"{name} (AP)")
+            np.testing.assert_allclose(where, at, atol=1e-4)
+            for view, node in (("Red", first), ("Yellow", second)):
+                shown, middle = self.view(view)
+                self.assertEqual(shown, node.GetID())
+                np.testing.assert_allclose(middle, at, atol=1e-4)
+            self.assertEqual(self.words(), f"The place of {name} is marked in LAT.")
+        self.assertEqual(self.errors, [])
+
+    def test_its_findings_near_the_place_are_named_and_the_way_leads_back(self):
+        first, second = self.beside(origin=(0.0, 0.0, 2.0))
+        mrml_workup.set_further_image(self.panel._parameterNode.parameterNode, second, True)
+        self.apply()
+        rows = [(r.image, r.finding.id) for r in self.panel.findings.rows]
+        self.look(rows.index(("AP", "L2")))
+        self.assertEqual(self.words(), "The place of L2 is marked in LAT. Its finding L2 lies 2 mm from there.")
+        self.look(rows.index(("LAT", "L2")))
+        self.assertEqual(self.words(), "The place of L2 is marked in AP. Its finding L2 lies 2 mm from there.")
+        # The views do not change their sides; the mark is in the other one now.
+        expected = np.add(SECOND, (0.0, 0.0, 2.0))
+        for view, node in (("Red", first), ("Yellow", second)):
+            shown, middle = self.view(view)
+            self.assertEqual(shown, node.GetID())
+            np.testing.assert_allclose(middle, expected, atol=1e-4)
+        for finding in ("L1", "L2"):
+            slicer.mrmlScene.RemoveNode(mrml.parts_of(self.shown(first)).boxes[finding])
+        self.panel.onRow()
+        self.assertIn("None of its findings lies within 20 mm.", self.words())
+
+    def test_a_place_outside_is_said_and_not_marked(self):
+        _first, second = self.beside(origin=(-26.0 * SPACING[0], 0.0, 0.0))
+        self.look(1)  # L1: its middle is 16.5 voxels beside the other volume's first one, 16 beside its edge
+        self.assertIsNone(self.mark())
+        self.assertEqual(self.words(), "The place of L1 lies 13 mm outside LAT, which does not show it.")
+        self.assertEqual(self.view("Yellow")[0], second.GetID())
+        self.look(0)
+        self.assertEqual(self.mark()[0], "L2 (AP)")
+
+    def test_transforms_above_the_volumes_count(self):
+        import vtk
+
+        _first, second = self.beside()
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "turned")
+        turn = vtk.vtkTransform()
+        turn.RotateZ(90)
+        transform.SetMatrixTransformToParent(turn.GetMatrix())
+        second.SetAndObserveTransformNodeID(transform.GetID())
+        local = np.array(turn.GetInverse().TransformPoint(*SECOND))
+        second.SetOrigin(*(local + (2.0, 3.0, -4.0)))  # its first two axes point to the left and backwards
+        self.look(0)
+        label, where = self.mark()
+        np.testing.assert_allclose(where, SECOND, atol=1e-4)
+        self.assertEqual(mrml_other_view.marked(slicer.mrmlScene).GetTransformNodeID(), transform.GetID())
+
+    def test_volumes_without_a_common_frame_need_nipples(self):
+        first, second = self.beside()
+        frames = {"1.2": "2.25.1", "3.4": "2.25.2"}
+        for node, uid in zip((first, second), frames, strict=True):
+            node.SetAttribute("DICOM.instanceUIDs", f"{uid} 9.9")
+        had = getattr(slicer, "dicomDatabase", None)
+        slicer.dicomDatabase = types.SimpleNamespace(instanceValue=lambda uid, tag: frames[uid] if tag == "0020,0052" else "")
+        try:
+            self.look(0)
+            self.assertIsNone(self.mark())
+            self.assertIn("AP and LAT do not share a frame of reference; mark the nipple in both", self.words())
+            parameters = self.panel._parameterNode
+            for name, at in (("nipple", (0.0, 0.0, 0.0)), ("otherNipple", (-2.0, 0.5, 1.0))):
+                node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+                setattr(parameters, name, node)
+                self.assertIsNone(self.mark())
+                node.AddControlPoint(*at)  # later, with a click in a view
+            np.testing.assert_allclose(self.mark()[1], np.add(SECOND, (-2.0, 0.5, 1.0)), atol=1e-4)
+        finally:
+            if had is None:
+                del slicer.dicomDatabase
+            else:
+                slicer.dicomDatabase = had
+
+    def test_what_cannot_be_laid_over_each_other_is_said(self):
+        first, _second = self.beside()
+        self.panel._parameterNode.otherView = image("picture")
+        self.look(0)
+        self.assertIn("picture is no volume", self.words())
+        self.panel._parameterNode.otherView = first
+        self.assertEqual((self.words(), self.mark()), ("Choose another volume than AP itself.", None))
+        self.assertEqual(self.errors, [])
+
+    def test_without_the_other_view_all_is_as_before(self):
+        first, _second = self.beside()
+        self.look(0)
+        self.panel._parameterNode.otherView = None
+        self.assertEqual((self.words(), self.mark()), ("", None))
+        self.assertEqual(self.layout.GetViewArrangement(), self.layout.SlicerLayoutFourUpView)
+        self.assertEqual({self.view(v)[0] for v in ("Red", "Yellow", "Green")}, {first.GetID()})
+        self.assertTrue(self.panel.ui.otherNippleSelector.isHidden())
+
+    def test_it_is_saved_with_the_scene_and_marked_once(self):
+        self.beside()
+        self.look(0)
+        lists = count("MarkupsFiducial")
+        self.saveAndOpenScene()
+        self.assertEqual(self.panel.ui.otherViewSelector.currentNode().GetName(), "LAT")
+        self.look(1)
+        self.assertEqual((self.mark()[0], count("MarkupsFiducial")), ("L1 (AP)", lists))
 
 
 class Judging(PanelCase):
