@@ -97,12 +97,10 @@ def remove(shown: Shown) -> None:
 
 
 def workup_of(volume_node: vtkMRMLScalarVolumeNode) -> Shown | None:
-    """The result's node of an image, the latest; None where it has none."""
-    scene = volume_node.GetScene()
+    """The result's node of an image, the latest; None where it has none, or was removed from the scene."""
     found = None
     for kind in ("vtkMRMLTableNode", "vtkMRMLSegmentationNode"):
-        for index in range(scene.GetNumberOfNodesByClass(kind)):
-            node = scene.GetNthNodeByClass(index, kind)
+        for node in _all(volume_node.GetScene(), kind):
             if node.GetAttribute(WORKUP) and node.GetNodeReferenceID(IMAGE) == volume_node.GetID():
                 found = node
     return found
@@ -311,5 +309,7 @@ def images(scene: vtkMRMLScene) -> tuple[vtkMRMLScalarVolumeNode, ...]:
     )
 
 
-def _all(scene: Any, kind: str) -> list[Any]:
+def _all(scene: Any | None, kind: str) -> list[Any]:
+    if scene is None:
+        return []
     return [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]

@@ -18,6 +18,7 @@ from slicer.util import VTKObservationMixin
 
 from . import RESEARCH_USE
 from .errors import BreastUSAIError, Cancelled, ImageError
+from .slicer_binding import Binding, Following
 
 POLL_MS = 100
 
@@ -51,7 +52,10 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.logic = None
         self._parameterNode = None
-        self._parameterNodeGuiTag = None
+        self._binding = None
+        self._parameters = Following(vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        # Slicer's selectors choose the first image of a scene as soon as it is there, which may be before its pixels are.
+        self._images = Following(slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, self.onImageModified)
         self._job = None
         self._jobVolumeID = ""
         self._timer = None
@@ -142,24 +146,27 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setParameterNode(self, parameterNode):
         """Follow this parameter node (None: none)."""
         if self._parameterNode is not None:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self._parameterNodeGuiTag = None
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self._binding.close()
+            self._binding = None
+            self._parameters.follow(())
+            self._images.follow(())
         self._parameterNode = parameterNode
         if parameterNode is not None:
-            # connectGui returns no tag in the Slicers at hand, though disconnectGui wants one. Each wrapper is connected
-            # once, so its tag is the first, 0; without it the panel would go on writing to scenes that were closed.
-            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui) or 0
-            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self._binding = Binding(parameterNode, self.ui)
+            self._parameters.follow((parameterNode.parameterNode,))
             self.updatePanel()
 
     def onParametersModified(self, caller, event):
+        self.updatePanel()
+
+    def onImageModified(self, caller, event):
         self.updatePanel()
 
     def updatePanel(self):
         """What follows from the parameters: the widgets that connectGui does not know, and what is enabled."""
         if self._parameterNode is None:
             return
+        self._images.follow(self.logic.images(self._parameterNode))
         combo, model = self.ui.modelComboBox, self._parameterNode.model
         if model and combo.findText(model) < 0:
             combo.addItem(model)  # from a scene of another version; Apply will say that it is not there
@@ -284,6 +291,10 @@ class AnalysisLogic(ScriptedLoadableModuleLogic):
         from .models import catalog
 
         return [(entry.id, entry.description) for entry in catalog.entries() if entry.task == self.task]
+
+    def images(self, parameterNode):
+        """What is analysed: the chosen image, if any."""
+        return [parameterNode.inputVolume] if parameterNode.inputVolume is not None else []
 
     def firstImage(self):
         """The first volume of the scene that may be an image; None when there is none."""

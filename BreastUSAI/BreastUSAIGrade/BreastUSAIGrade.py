@@ -7,10 +7,10 @@ import importlib.util
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Union
 
 import slicer
-from slicer import vtkMRMLNode, vtkMRMLScalarVolumeNode, vtkMRMLTableNode
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -68,7 +68,8 @@ class BreastUSAIGradeParameterNode:
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
-    findings: vtkMRMLNode
+    # Slicer knows typing.Union alone, and makes a node of each class, which vtkMRMLNode does not allow.
+    findings: Union[vtkMRMLSegmentationNode, vtkMRMLTableNode, None]  # noqa: UP007
     outputTable: vtkMRMLTableNode
     showMap: bool = True
     mapOpacity: Annotated[float, WithinRange(0.0, 1.0)] = mrml_overlay.OPACITY

@@ -134,6 +134,7 @@ class BreastUSAISegmentWidget(AnalysisPanel):
         self._jobSegmentationID = ""
         self._jobSpacing = None  # what the volume gets with the result; None: nothing
         self._spacingOf = None  # id of the volume that the panel's pixel spacing is about
+        self._detectionsOf = None  # and of the one whose findings were proposed, or chosen by a person
 
     def makeLogic(self):
         return BreastUSAISegmentLogic()
@@ -142,6 +143,12 @@ class BreastUSAISegmentWidget(AnalysisPanel):
         AnalysisPanel.setup(self)
         for selector in (self.ui.boxSelector, self.ui.pointsSelector):
             selector.connect("nodeAddedByUser(vtkMRMLNode*)", mrml.start_placing)
+
+    def setParameterNode(self, parameterNode):
+        if parameterNode is not None:  # a scene was opened, or the module: what it holds is about its volume
+            self._spacingOf = parameterNode.inputVolume.GetID() if parameterNode.inputVolume is not None else ""
+            self._detectionsOf = self._spacingOf if parameterNode.detections is not None else None
+        AnalysisPanel.setParameterNode(self, parameterNode)
 
     def updatePanel(self):
         AnalysisPanel.updatePanel(self)
@@ -154,10 +161,12 @@ class BreastUSAISegmentWidget(AnalysisPanel):
             self._parameterNode.pixelSpacing = mrml.spacing_by_user(volume) if volume is not None else 0.0
         isVolume = volume is not None and self.logic.isVolume(volume)
         where = self._parameterNode.where
-        if isVolume and where is Where.DETECTED and not self._parameterNode.detections:
+        if isVolume and where is Where.DETECTED:
             found = mrml.detections_of(volume)
-            if found:
-                self._parameterNode.detections = found[0]
+            if found and (self._detectionsOf != volumeID or not self._parameterNode.detections):
+                self._detectionsOf = volumeID
+                if self._parameterNode.detections not in found:
+                    self._parameterNode.detections = found[0]
         self.offer(not isVolume, pixelSpacing="SpinBox", lesions="ComboBox", model="ComboBox", modelFolder="Edit")
         self.offer(isVolume, where="ComboBox", volumeModelFolder="Edit")
         self.offer(isVolume and where is Where.DETECTED, detections="Selector")

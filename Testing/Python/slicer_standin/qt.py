@@ -18,9 +18,17 @@ for _module in (QtCore, QtGui, QtWidgets):
     globals().update({n: getattr(_module, n) for n in dir(_module) if not n.startswith("_")})
 
 _get, _set = QtCore.QObject.property, QtCore.QObject.setProperty
+_SPELLINGS = (
+    ("", ""),
+    ("vtkMRMLNode*", "PyObject"),
+)  # Slicer's name of a type, and that of PySide for signals in Python
 
 
 def _connect(self, signal, slot):
+    # PythonQt only warns of a signal that is not there, and nothing ever happens.
+    written = bytes(QtCore.QMetaObject.normalizedSignature(signal)).decode()
+    if not any(self.metaObject().indexOfSignal(written.replace(*spelling)) >= 0 for spelling in _SPELLINGS):
+        raise RuntimeError(f"{self.metaObject().className()} has no signal {signal}")
     name, _, arguments = signal.partition("(")
     bound, arguments = getattr(self, name), arguments.rstrip(")")
     try:
@@ -74,10 +82,25 @@ QtCore.QObject.className = lambda self: self.metaObject().className()
 
 
 class QUiLoader:
-    """Reads a .ui file. PySide6's own loader crashed with widgets that are written in Python."""
+    """Reads a .ui file. PySide6's own loader crashed with widgets that are written in Python.
+
+    It refuses what Qt's own would pass over in silence: properties, signals and slots that a widget does not have.
+    """
 
     def load(self, file):
-        return self._widget(ElementTree.parse(file.fileName()).getroot().find("widget"), None)
+        root = ElementTree.parse(file.fileName()).getroot()
+        widget = self._widget(root.find("widget"), None)
+        for item in root.iterfind("connections/connection"):
+            sender, receiver = (self._named(widget, item.findtext(end)) for end in ("sender", "receiver"))
+            signal, slot = (item.findtext(end).partition("(")[0] for end in ("signal", "slot"))
+            getattr(sender, signal).connect(getattr(receiver, slot))
+        return widget
+
+    def _named(self, root, name):
+        found = root if _get(root, "objectName") == name else root.findChild(QtCore.QObject, name)
+        if found is None:
+            raise RuntimeError(f"the .ui file connects {name}, which is not in it")
+        return found
 
     def _class(self, name):
         for module in (sys.modules[__name__], sys.modules["ctk"], sys.modules["slicer"]):
@@ -103,8 +126,11 @@ class QUiLoader:
         widget.setObjectName(element.get("name"))
         for item in element.findall("property"):
             value = self._value(item)
-            if value is not None:
-                _set(widget, item.get("name"), value)
+            if value is None:
+                continue
+            if item.get("stdset") != "0" and widget.metaObject().indexOfProperty(item.get("name")) < 0:
+                raise RuntimeError(f"{element.get('class')} has no property {item.get('name')}")
+            _set(widget, item.get("name"), value)
         for layout in element.findall("layout"):
             self._fill(layout, self._class(layout.get("class"))(widget), widget)
         return widget

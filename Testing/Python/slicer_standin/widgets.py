@@ -1,4 +1,8 @@
-"""The application object and the few CTK and qMRML widgets that the panels use."""
+"""The application object and the few CTK and qMRML widgets that the panels use.
+
+Each is what the real one is to Python: a class has the properties, slots and signals that PythonQt shows of the real one and that the
+panels use, and is a QWidget and no more where the real one is.
+"""
 
 from __future__ import annotations
 
@@ -46,45 +50,144 @@ def application() -> _Application:
 
 
 class qMRMLWidget(qt.QWidget):
+    """Tells what is connected to it in the .ui file of the scene; its children do not get it by themselves."""
+
+    mrmlSceneChanged = Signal(object)
+
     def setMRMLScene(self, scene):
-        for child in self.findChildren(qt.QWidget):
-            if hasattr(child, "setMRMLScene"):
-                child.setMRMLScene(scene)
+        self.mrmlSceneChanged.emit(scene)
 
 
-class qMRMLNodeComboBox(qt.QComboBox):
-    """The current node, or None."""
+class qMRMLNodeComboBox(qt.QWidget):
+    """Nodes of the scene to choose from; `currentNode` is the chosen one, or None.
+
+    As the real one: nodes of other types cannot be chosen; without "None", the first node of an empty scene is chosen by itself; where the
+    chosen one is removed, its predecessor in the list is; disabled without a scene; the scene is looked at when a batch has ended.
+    """
 
     currentNodeChanged = Signal(object)
     nodeAddedByUser = Signal(object)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._node = self._scene = None
-        self._types, self._none = [], "None"
+        self._box = qt.QComboBox(self)
+        layout = qt.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._box)
+        self._scene = self._requested = None
+        self._index, self._nodes = -1, []  # of the list: "None" first where that may be chosen
+        self._types, self._hidden, self._none, self._noneEnabled = [], [], "None", False
+        self._observer = None
+        self._box.activated.connect(lambda index: self._choose(index))
+        self.setEnabled(False)
 
     def setMRMLScene(self, scene):
+        if scene is self._scene:
+            return
+        wanted = self._requested if self._scene is None else self.currentNode()
+        if self._observer is not None:
+            self._observer.stop()
         self._scene = scene
+        self._observer = _SceneObserver(scene, self) if scene is not None else None
+        self.setEnabled(scene is not None)
+        self._refresh()
+        if wanted is not None:
+            self.setCurrentNode(wanted)
 
     def currentNode(self):
-        return self._node
+        node = self._nodes[self._index] if 0 <= self._index < len(self._nodes) else None
+        return node if node is not None and node.GetScene() is self._scene else None
 
     def setCurrentNode(self, node):
-        if node is self._node:
+        if self._scene is None:
+            self._requested = node
             return
-        self._node = node
-        self.clear()
-        self.addItem(node.GetName() if node is not None else self._none)
-        self.currentNodeChanged.emit(node)
+        self._choose(self._nodes.index(node) if node in self._nodes else self._noIndex())
 
-    nodeTypes = Property("QStringList", lambda s: s._types, lambda s, v: setattr(s, "_types", list(v)))
-    noneDisplay = Property(str, lambda s: s._none, lambda s, v: setattr(s, "_none", v))
+    def _noIndex(self):
+        return 0 if self._noneEnabled else -1
+
+    def _choose(self, index):
+        before, self._index = self.currentNode(), index
+        self._box.setCurrentIndex(index)
+        if self.currentNode() is not before:
+            self.currentNodeChanged.emit(self.currentNode())
+
+    def _refresh(self):
+        if self._scene is not None and self._scene.IsBatchProcessing():
+            return
+        chosen = self._nodes[self._index] if 0 <= self._index < len(self._nodes) else None
+        position, wasEmpty = self._index, not any(node is not None for node in self._nodes)
+        count = self._scene.GetNumberOfNodes() if self._scene is not None else 0
+        accepted = [n for n in map(self._scene.GetNthNode, range(count)) if self._accepts(n)] if count else []
+        self._nodes = [*([None] if self._noneEnabled else []), *accepted]
+        blocked = self._box.blockSignals(True)
+        self._box.clear()
+        self._box.addItems([node.GetName() or "" if node is not None else self._none for node in self._nodes])
+        self._box.blockSignals(blocked)
+        if chosen is not None and chosen in self._nodes:
+            index = self._nodes.index(chosen)
+        elif chosen is not None:
+            index = min(max(position - 1, 0), len(self._nodes) - 1)
+        else:
+            index = self._noIndex() if self._noneEnabled or not wasEmpty or not accepted else 0
+        self._index = index
+        self._box.setCurrentIndex(index)
+        if self.currentNode() is not chosen:
+            self.currentNodeChanged.emit(self.currentNode())
+
+    def _accepts(self, node):
+        if node.GetHideFromEditors() or any(node.IsA(name) for name in self._hidden):
+            return False
+        return any(node.IsA(name) for name in self._types)
+
+    def _set(self, name, value):
+        setattr(self, name, value)
+        self._refresh()
+
+    nodeTypes = Property("QStringList", lambda s: s._types, lambda s, v: s._set("_types", list(v)))
+    hideChildNodeTypes = Property("QStringList", lambda s: s._hidden, lambda s, v: s._set("_hidden", list(v)))
+    noneDisplay = Property(str, lambda s: s._none, lambda s, v: s._set("_none", v))
+    noneEnabled = Property(bool, lambda s: s._noneEnabled, lambda s, v: s._set("_noneEnabled", v))
+    currentNodeID = Property(str, lambda s: s.currentNode().GetID() if s.currentNode() is not None else "")
+    addEnabled = Property(bool, lambda s: getattr(s, "_add", True), lambda s, v: setattr(s, "_add", v))
+    removeEnabled = Property(bool, lambda s: getattr(s, "_remove", True), lambda s, v: setattr(s, "_remove", v))
+    renameEnabled = Property(bool, lambda s: getattr(s, "_rename", False), lambda s, v: setattr(s, "_rename", v))
+    editEnabled = Property(bool, lambda s: getattr(s, "_edit", False), lambda s, v: setattr(s, "_edit", v))
 
 
 qt._connections(qMRMLNodeComboBox)
 
 
+class _SceneObserver:
+    """Lets a widget follow a scene, and neither keeps the widget nor calls it when it is gone."""
+
+    def __init__(self, scene, widget):
+        import weakref
+
+        from shiboken6 import isValid
+
+        self._scene, reference = scene, weakref.ref(widget)
+
+        def changed(*_):
+            there = reference()
+            if there is not None and isValid(there):
+                there._refresh()
+            else:
+                self.stop()
+
+        events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent)
+        self._tags = [scene.AddObserver(event, changed) for event in events]
+
+    def stop(self):
+        for tag in self._tags:
+            self._scene.RemoveObserver(tag)
+        self._tags = []
+
+
 class qMRMLTableView(qt.QTableView):
+    """As the real one, names of columns are the first line of the model unless the table says that they are its header."""
+
     def setMRMLScene(self, scene):
         pass
 
@@ -92,8 +195,12 @@ class qMRMLTableView(qt.QTableView):
         self._node = node
         model = QStandardItemModel(self)
         if node is not None:
-            columns = range(node.GetNumberOfColumns())
-            model.setHorizontalHeaderLabels([node.GetColumnTitle(node.GetColumnName(c)) for c in columns])
+            columns = range(int(node.GetUseFirstColumnAsRowHeader()), node.GetNumberOfColumns())
+            titles = [node.GetColumnTitle(node.GetColumnName(c)) for c in columns]
+            if node.GetUseColumnTitleAsColumnHeader():
+                model.setHorizontalHeaderLabels(titles)
+            else:
+                model.appendRow([QStandardItem(title) for title in titles])
             for row in range(node.GetNumberOfRows()):
                 model.appendRow([QStandardItem(node.GetCellText(row, c)) for c in columns])
         self.setModel(model)
@@ -106,32 +213,38 @@ qt._connections(qMRMLTableView)
 
 
 class ctkSliderWidget(qt.QWidget):
+    """A slider and a number, rounded to as many decimals as are shown."""
+
     valueChanged = Signal(float)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._value, self._range, self._step = 0.0, (0.0, 1.0), 0.01
+        self._value, self._range, self._step, self._decimals = 0.0, (0.0, 99.0), 1.0, 2
         self._slider = qt.QSlider(qt.Qt.Orientation.Horizontal, self)
         self._slider.setRange(0, 1000)
         qt.QHBoxLayout(self).addWidget(self._slider)
 
     def setRange(self, minimum, maximum):
         self._range = (minimum, maximum)
+        self.setValue(self._value)
 
     def setValue(self, value):
-        value = min(max(value, self._range[0]), self._range[1])
+        value = round(min(max(value, self._range[0]), self._range[1]), self._decimals)
+        width = self._range[1] - self._range[0]
+        self._slider.setValue(round(1000 * (value - self._range[0]) / width) if width else 0)
         if value != self._value:
             self._value = value
-            self._slider.setValue(round(1000 * (value - self._range[0]) / (self._range[1] - self._range[0])))
             self.valueChanged.emit(value)
 
     value = Property(float, lambda s: s._value, setValue)
     singleStep = Property(float, lambda s: s._step, lambda s, v: setattr(s, "_step", v))
-    maximum = Property(float, lambda s: s._range[1], lambda s, v: s.setRange(s._range[0], v))
+    decimals = Property(int, lambda s: s._decimals, lambda s, v: setattr(s, "_decimals", v))
+    minimum = Property(float, lambda s: s._range[0], lambda s, v: s.setRange(v, max(v, s._range[1])))
+    maximum = Property(float, lambda s: s._range[1], lambda s, v: s.setRange(min(v, s._range[0]), v))
 
 
 class ctkCollapsibleButton(qt.QGroupBox):
-    text = Property(str, lambda s: s.title(), lambda s, v: s.setTitle(v))
+    text = Property(str, lambda s: s.title, lambda s, v: s.setTitle(v))
 
     def setCollapsed(self, collapsed):
         self._collapsed = collapsed
@@ -140,14 +253,41 @@ class ctkCollapsibleButton(qt.QGroupBox):
     collapsed = Property(bool, lambda s: getattr(s, "_collapsed", False), setCollapsed)
 
 
-class ctkPathLineEdit(qt.QLineEdit):
+class ctkPathLineEdit(qt.QWidget):
     currentPathChanged = Signal(str)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self.textChanged.connect(self.currentPathChanged)
+        self._line = qt.QLineEdit(self)
+        layout = qt.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._line)
+        self._line.textChanged.connect(self.currentPathChanged)
 
-    currentPath = Property(str, lambda s: qt._get(s, "text"), lambda s, v: s.setText(v))
+    def setCurrentPath(self, path):
+        self._line.setText(path)
+
+    currentPath = Property(str, lambda s: s._line.text, setCurrentPath)
 
 
 qt._connections(ctkPathLineEdit)
+
+
+def _unused(name):
+    """A widget that no panel has, and that Slicer's parameterNodeWrapper knows by name."""
+    return type(name, (qt.QWidget,), {"unused": True})
+
+
+for _name in (
+    *(
+        "ctkCheckBox",
+        "ctkColorPickerButton",
+        "ctkComboBox",
+        "ctkDirectoryButton",
+        "ctkDoubleRangeSlider",
+        "ctkDoubleSlider",
+    ),
+    *("ctkDoubleSpinBox", "ctkRangeWidget", "qMRMLRangeWidget", "qMRMLSliderWidget", "qMRMLSpinBox"),
+    *("qMRMLCheckableNodeComboBox", "qMRMLSubjectHierarchyComboBox"),
+):
+    globals()[_name] = _unused(_name)
