@@ -8,6 +8,7 @@ bundles are pinned to what is there, so that no dependency can replace them.
 from __future__ import annotations
 
 import importlib
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
@@ -20,7 +21,21 @@ from .slicer_runtime import import_slicer
 REQUIREMENTS = Path(__file__).parent / "requirements-slicer.txt"
 TORCH = "torch>=2.4"
 PYDICOM = "pydicom>=3.0"
+_MODULES = {"scikit-image": "skimage"}  # packages whose modules have another name
 BUNDLED = ("numpy", "scipy", "SimpleITK", "Pillow", "pydicom", "vtk", "requests")
+
+
+class RestartNeeded(DependencyError):
+    """Packages can be used only after a restart of Slicer.
+
+    Attributes
+    ----------
+    installed : whether all is installed, so that a restart is all that is missing.
+    """
+
+    def __init__(self, text: str, installed: bool) -> None:
+        super().__init__(text)
+        self.installed = installed
 
 
 def requirements() -> list[str]:
@@ -59,7 +74,8 @@ def ensure_dependencies(confirm: Callable[[str], bool]) -> None:
 
     Raises
     ------
-    DependencyError : the user declined, the extension PyTorch is not there, or an installation failed.
+    DependencyError : the user declined, or an installation failed.
+    RestartNeeded : the extension PyTorch is not there; or what was installed cannot be used in this session, as an older one is loaded.
     """
     wanted = missing()
     if not wanted:
@@ -71,6 +87,7 @@ def ensure_dependencies(confirm: Callable[[str], bool]) -> None:
     )
     if not agreed:
         raise DependencyError(f"BreastUSAI needs {listed}; press Apply again and agree to the installation.")
+    loaded = [r for r in wanted if _is_loaded(r)]
     if TORCH in wanted:
         _install_torch()
     rest = [r for r in wanted if r != TORCH]
@@ -80,6 +97,15 @@ def ensure_dependencies(confirm: Callable[[str], bool]) -> None:
     still = missing()
     if still:
         raise DependencyError(f"{', '.join(still)} could not be installed; see the Python console, or restart Slicer.")
+    if loaded:
+        names = ", ".join(_requirement(r).name for r in loaded)
+        raise RestartNeeded(f"A newer {names} was installed; restart Slicer, which still uses the one from before.", True)
+
+
+def _is_loaded(requirement: str) -> bool:
+    """Whether a package was imported in this Slicer: what is installed in its place is used after a restart only."""
+    name = _requirement(requirement).name
+    return _MODULES.get(name, name) in sys.modules
 
 
 def _satisfied(requirement: str) -> bool:
@@ -107,8 +133,9 @@ def _install_torch() -> None:
     try:
         import PyTorchUtils
     except ImportError as error:
-        raise DependencyError(
-            "BreastUSAI needs the extension PyTorch; install it in the Extensions Manager, restart Slicer, and try again."
+        raise RestartNeeded(
+            "BreastUSAI needs the extension PyTorch; install it in the Extensions Manager, restart Slicer, and try again.",
+            False,
         ) from error
     try:
         torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(

@@ -279,6 +279,28 @@ def test_the_rest_is_installed_with_what_slicer_bundles_pinned(installed, monkey
     assert calls == [(["tqdm>=4.60"], "numpy==2.1.0\nSimpleITK==2.5.0\npydicom==3.0.1\n")]
 
 
+def test_what_an_older_version_is_loaded_of_needs_a_restart(installed, monkeypatch):
+    installed["safetensors"] = "0.1"
+    monkeypatch.setitem(sys.modules, "safetensors", types.ModuleType("safetensors"))
+    monkeypatch.setattr(slicer_install, "_install", lambda names: installed.update(safetensors="99.0"))
+    with pytest.raises(slicer_install.RestartNeeded, match="newer safetensors was installed; restart Slicer") as told:
+        slicer_install.ensure_dependencies(lambda text: True)
+    assert told.value.installed
+    slicer_install.ensure_dependencies(lambda text: pytest.fail(f"asked: {text}"))
+    # What nobody imported yet is used at once.
+    installed["safetensors"] = "0.1"
+    monkeypatch.delitem(sys.modules, "safetensors")
+    slicer_install.ensure_dependencies(lambda text: True)
+
+
+def test_without_the_extension_pytorch_a_restart_is_not_enough(installed, monkeypatch):
+    del installed["torch"]
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    with pytest.raises(slicer_install.RestartNeeded) as told:
+        slicer_install.ensure_dependencies(lambda text: True)
+    assert not told.value.installed
+
+
 def test_a_failed_installation_is_a_message(installed, monkeypatch):
     pytest.importorskip("slicer", reason="slicer-core is not installed")
 
