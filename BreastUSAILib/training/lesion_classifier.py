@@ -1,7 +1,6 @@
 """The recipe of the second stage: ``breastusai train lesion-classifier --data DIR --output DIR``.
 
-A crop about each lesion, larger than the network's, is kept in memory; each time it is seen, another part of it is taken, shifted and
-stretched as far as a detected box is from the true one. With ``--detector`` the weight between the two opinions is
+It learns from crops about the lesions (`box_crops`). With ``--detector`` the weight between the two opinions is
 chosen on what that detector finds in the validation volumes, and recorded.
 """
 
@@ -22,8 +21,11 @@ from ..errors import DataError, UsageError
 from .command_line import add_configuration_argument, add_schedule_arguments, add_volume_data_arguments, schedule_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..evaluation.volume_data import VolumeCase
     from ..models.zoo import LoadedModel
+    from .box_crops import BoxCrops
 
 _SCHEDULE = ("epochs", "batch", "rate")
 WEIGHTS = tuple(i / 10 for i in range(11))
@@ -66,68 +68,19 @@ def build_network(configuration: str):
     return build("lesion_classifier", "LesionClassifier", configuration)
 
 
-class _Lesions:
-    """The lesions of some cases: `crops` (n, z, y, x) uint8, larger than the network's; `sizes` (n, 3) mm along x, y, z; `malignant` (n,)."""
+def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe) -> BoxCrops:
+    """Crops about the lesions of some cases; positive: malignant."""
+    from ..lesion_classification import lesion_crop
+    from .box_crops import BoxCrops, waiting_shape
 
-    def __init__(self, cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe) -> None:
-        import torch
-
-        from ..lesion_classification import lesion_crop
-
-        waiting = [round(n * recipe.spare) for n in recipe.shape]
-        crops, sizes, malignant = [], [], []
-        for case in cases:
-            if not case.lesions:
-                continue
+    rows = []
+    for case in cases:
+        if case.lesions:
             image, lesions = case.read()
             for lesion in lesions:
-                crops.append(lesion_crop(image, lesion.box, waiting, recipe.margin, recipe.spare))
-                sizes.append(lesion.box.size)
-                malignant.append(lesion.malignant)
-        self.crops = torch.from_numpy(np.stack(crops)) if crops else torch.zeros(0, *waiting, dtype=torch.uint8)
-        self.sizes = torch.tensor(sizes, dtype=torch.float32).reshape(-1, 3)
-        self.malignant = torch.tensor(malignant, dtype=torch.float32)
-
-    def __len__(self) -> int:
-        return len(self.malignant)
-
-    @property
-    def both_kinds(self) -> bool:
-        return len(self) > 0 and 0 < float(self.malignant.mean()) < 1
-
-    def fingerprint(self) -> str:
-        import hashlib
-
-        content = hashlib.sha256(self.crops.numpy().tobytes() + self.malignant.numpy().tobytes())
-        return f"{len(self)} lesions {content.hexdigest()[:12]}"
-
-
-def _batch(lesions: _Lesions, indices, recipe: LesionClassifierRecipe, generator=None):
-    """Crops (n, 1, z, y, x) and what is told of their sizes (n, 3), as a detected box would give them; `generator` None: the true box."""
-    import torch
-    from torch.nn import functional as F
-
-    from ..lesion_classification import classifier_input, crop_extent
-    from .detection_crops import vary_intensities
-
-    n, true = len(indices), lesions.sizes[indices]
-    stretch, shift, mirror = torch.ones(n, 3), torch.zeros(n, 3), torch.ones(n, 3)
-    if generator is not None:
-        stretch = recipe.stretch ** (2 * torch.rand(n, 3, generator=generator) - 1)
-        shift = recipe.shift * (2 * torch.rand(n, 3, generator=generator) - 1)
-        mirror[:, [0, 2]] = torch.where(torch.rand(n, 2, generator=generator) < 0.5, -1.0, 1.0)
-    waiting = torch.from_numpy(crop_extent(true, recipe.margin) * recipe.spare).float()
-    wanted = torch.from_numpy(crop_extent(true * stretch, recipe.margin)).float()
-    # Scale and shift in half sides of the crop that waits, in the order x, y, z, as `affine_grid` has them.
-    matrix = torch.zeros(n, 3, 4)
-    matrix[:, range(3), range(3)] = wanted / waiting * mirror
-    matrix[:, :, 3] = 2 * shift * true / waiting
-    grid = F.affine_grid(matrix, [n, 1, *recipe.shape], align_corners=False)
-    parts = F.grid_sample(lesions.crops[indices].float()[:, None], grid, padding_mode="border", align_corners=False)
-    crops = classifier_input(parts[:, 0])
-    if generator is not None:
-        crops = torch.stack([vary_intensities(crop[0], generator)[None] for crop in crops])
-    return crops.contiguous(memory_format=torch.channels_last_3d), torch.log((true * stretch).clamp_min(0.5) / 10)
+                crop = lesion_crop(image, lesion.box, waiting_shape(recipe), recipe.margin, recipe.spare)
+                rows.append((crop, lesion.box.size, lesion.malignant))
+    return BoxCrops.of(rows, recipe)
 
 
 def train(
@@ -156,14 +109,13 @@ def train(
     UsageError, ModelError, OutputError : see `detect.train`; a detector that cannot be loaded.
     """
     import torch
-    from torch.nn import functional as F
 
-    from ..models.devices import autocast, choose_device
+    from ..models.devices import choose_device
     from ..models.folder import CONFIG, save_model
     from ..models.zoo import load
-    from .detection_crops import generator_of
+    from .box_crops import CropRun
     from .detection_data import read_split
-    from .loop import ExponentialAverage, Journal, cosine_rate, load_checkpoint, save_checkpoint
+    from .learner import run_epochs
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("the lesion classifier trains in one process, in minutes; start it without torchrun.")
@@ -175,72 +127,19 @@ def train(
     except OSError as error:
         raise output_error(output, error) from error
     cases = {split: read_split(data, split, spacing_mm) for split in ("train", "validation")}
-    training, validation = (_Lesions(cases[split], recipe) for split in cases)
+    training, validation = (_lesions(cases[split], recipe) for split in cases)
     for name, lesions in (("train", training), ("validation", validation)):
         if not lesions.both_kinds:
             raise DataError(
                 f"the split {name} of {', '.join(map(str, data))} needs benign and malignant lesions; make more volumes."
             )
-
-    checkpoint_path = output / "checkpoint.pt"
-    settings = f"{recipe!r} on {training.fingerprint()}"
-    state = load_checkpoint(checkpoint_path) if resume else None
-    if state is not None and state["recipe"] != settings:
-        raise UsageError(
-            f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it."
-        )
-
     torch.manual_seed(recipe.seed)
     network, arguments = build_network(recipe.configuration)
-    network = network.to(device).to(memory_format=torch.channels_last_3d)
-    average = ExponentialAverage(network, recipe.decay)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-    first = 0
-    if state is not None:
-        network.load_state_dict(state["network"])
-        average.network.load_state_dict(state["average"])
-        average.steps = state["steps"]
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["epoch"] + 1
-        print(f"resuming after epoch {first} of {recipe.epochs}", flush=True)
 
-    journal = Journal(output)
-    for epoch in range(first, recipe.epochs):
-        network.train()
-        generator = generator_of(recipe.seed, epoch)
-        torch.manual_seed(recipe.seed + epoch)  # dropout
-        # A last batch of one has no statistics; it waits for the next epoch.
-        order = torch.randperm(len(training), generator=generator)
-        batches = [indices for indices in order.split(recipe.batch) if len(indices) > 1 or len(order) == 1]
-        total = 0.0
-        for step, indices in enumerate(batches):
-            rate = cosine_rate((epoch + step / len(batches)) / recipe.epochs, recipe.rate)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            crops, sizes = _batch(training, indices, recipe, generator)
-            with autocast(device):
-                logits = network(crops.to(device), sizes.to(device)).float()
-            loss = F.binary_cross_entropy_with_logits(logits, training.malignant[indices].to(device))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimiser.step()
-            average.update(network)
-            total += float(loss.detach()) / len(batches)
-        auc, entropy = _validate(average.network, validation, recipe, device)
-        if epoch + 1 == recipe.epochs:
-            config = _config(recipe, arguments, cases["train"], len(training), {"auc": auc, "cross_entropy": entropy})
-            save_model(output, average.network, config)
-        journal.write(epoch=epoch + 1, of=recipe.epochs, loss=total, auc=auc, cross_entropy=entropy)
-        save_checkpoint(
-            checkpoint_path,
-            recipe=settings,
-            epoch=epoch,
-            network=network.state_dict(),
-            average=average.network.state_dict(),
-            steps=average.steps,
-            optimiser=optimiser.state_dict(),
-        )
+    def leave(network: nn.Module, measured: dict[str, float]) -> None:
+        save_model(output, network, _config(recipe, arguments, cases["train"], len(training), measured))
+
+    run_epochs(CropRun(output, recipe, network, training, validation, device, leave, resume=resume), output, 1)
     if judge is not None:
         weight, tried = choose_weight(cases["validation"], judge, load(output, "lesion-classifier", device))
         config = json.loads((output / CONFIG).read_text(encoding="utf-8"))
@@ -248,23 +147,6 @@ def train(
         write_text(output / "postprocessing.json", json.dumps(tried, indent=2) + "\n")
         write_text(output / CONFIG, json.dumps(config, indent=2) + "\n")
     return output
-
-
-def _validate(network, lesions: _Lesions, recipe: LesionClassifierRecipe, device: str) -> tuple[float, float]:
-    """AUC and cross-entropy on the true boxes."""
-    import torch
-    from torch.nn import functional as F
-
-    from ..evaluation.metrics import roc_auc
-
-    parts = []
-    with torch.inference_mode():
-        for indices in torch.arange(len(lesions)).split(recipe.batch):
-            crops, sizes = _batch(lesions, indices, recipe)
-            parts.append(network(crops.to(device), sizes.to(device)).float().cpu())
-    logits = torch.cat(parts)
-    entropy = F.binary_cross_entropy_with_logits(logits, lesions.malignant)
-    return roc_auc(logits.numpy(), lesions.malignant.numpy() > 0), float(entropy)
 
 
 def choose_weight(
@@ -278,7 +160,7 @@ def choose_weight(
     from ..detect import detect
     from ..evaluation.detection_metrics import extents, iou_matrix
     from ..evaluation.metrics import roc_auc
-    from ..lesion_classification import DEFAULT_WEIGHT, malignancies
+    from ..lesion_classification import DEFAULT_WEIGHT, probabilities
 
     rows = []
     for case in cases:
@@ -293,7 +175,7 @@ def choose_weight(
         for lesion, overlap in zip(lesions, overlaps, strict=True):
             if overlap.max() > 0:  # findings come by falling score
                 finding = findings[int(np.flatnonzero(overlap > 0)[0])]
-                rows.append((finding.malignancy, malignancies(image, [finding.box], classifier)[0], lesion.malignant))
+                rows.append((finding.malignancy, probabilities(image, [finding.box], classifier)[0], lesion.malignant))
     truth = np.array([row[2] for row in rows], bool)
     if not len(rows) or truth.all() or not truth.any():
         return DEFAULT_WEIGHT, {"lesions": len(rows), "detection_weight": {}}

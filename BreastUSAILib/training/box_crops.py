@@ -1,0 +1,176 @@
+"""Crops about boxes with a yes or no each, and a small network that learns to tell them: the second looks of the detection system.
+
+A crop larger than the network's waits in memory; each time it is seen, another part of it is taken, shifted and stretched as far as a
+detected box is from the true one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..lesion_classification import classifier_input, crop_extent
+from .detection_crops import generator_of, vary_intensities
+from .learner import Learner
+from .parallel import Team
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class CropRecipe(Protocol):
+    """What is asked of a recipe; see `lesion_classifier.LesionClassifierRecipe`."""
+
+    shape: tuple[int, int, int]
+    margin: float
+    spare: float
+    shift: float
+    stretch: float
+    epochs: int
+    batch: int
+    rate: float
+    weight_decay: float
+    decay: float
+    seed: int
+
+
+def waiting_shape(recipe: CropRecipe) -> tuple[int, ...]:
+    """(z, y, x) voxels of a crop that waits."""
+    return tuple(round(n * recipe.spare) for n in recipe.shape)
+
+
+@dataclass(frozen=True)
+class BoxCrops:
+    """`crops` (n, z, y, x) uint8, larger than the network's; `sizes` (n, 3) of their boxes, mm along x, y, z; `positive` (n,) 0 or 1."""
+
+    crops: torch.Tensor
+    sizes: torch.Tensor
+    positive: torch.Tensor
+
+    @classmethod
+    def of(cls, rows: list[tuple[np.ndarray, tuple[float, ...], bool]], recipe: CropRecipe) -> BoxCrops:
+        """From (crop, size, positive) each; there may be none."""
+        empty = torch.zeros(0, *waiting_shape(recipe), dtype=torch.uint8)
+        return cls(
+            torch.from_numpy(np.stack([crop for crop, _, _ in rows])) if rows else empty,
+            torch.tensor([size for _, size, _ in rows], dtype=torch.float32).reshape(-1, 3),
+            torch.tensor([positive for _, _, positive in rows], dtype=torch.float32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.positive)
+
+    @property
+    def both_kinds(self) -> bool:
+        return len(self) > 0 and 0 < float(self.positive.mean()) < 1
+
+    def fingerprint(self) -> str:
+        content = hashlib.sha256(self.crops.numpy().tobytes() + self.positive.numpy().tobytes())
+        return f"{len(self)} crops {content.hexdigest()[:12]}"
+
+
+def batch_of(
+    waiting: BoxCrops, indices: torch.Tensor, recipe: CropRecipe, generator: torch.Generator | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Crops (n, 1, z, y, x) and what is told of their sizes (n, 3), as a detected box would give them; `generator` None: the box itself."""
+    n, true = len(indices), waiting.sizes[indices]
+    stretch, shift, mirror = torch.ones(n, 3), torch.zeros(n, 3), torch.ones(n, 3)
+    if generator is not None:
+        stretch = recipe.stretch ** (2 * torch.rand(n, 3, generator=generator) - 1)
+        shift = recipe.shift * (2 * torch.rand(n, 3, generator=generator) - 1)
+        mirror[:, [0, 2]] = torch.where(torch.rand(n, 2, generator=generator) < 0.5, -1.0, 1.0)
+    there = torch.from_numpy(crop_extent(true, recipe.margin) * recipe.spare).float()
+    wanted = torch.from_numpy(crop_extent(true * stretch, recipe.margin)).float()
+    # Scale and shift in half sides of the crop that waits, in the order x, y, z, as `affine_grid` has them.
+    matrix = torch.zeros(n, 3, 4)
+    matrix[:, range(3), range(3)] = wanted / there * mirror
+    matrix[:, :, 3] = 2 * shift * true / there
+    grid = F.affine_grid(matrix, [n, 1, *recipe.shape], align_corners=False)
+    parts = F.grid_sample(waiting.crops[indices].float()[:, None], grid, padding_mode="border", align_corners=False)
+    crops = classifier_input(parts[:, 0])
+    if generator is not None:
+        crops = torch.stack([vary_intensities(crop[0], generator)[None] for crop in crops])
+    return crops.contiguous(memory_format=torch.channels_last_3d), torch.log((true * stretch).clamp_min(0.5) / 10)
+
+
+class CropRun:
+    """A training run on such crops, for `learner.run_epochs`.
+
+    Parameters
+    ----------
+    draw : which crops an epoch sees, (k,) int64, from a generator; None: each once.
+    leave : writes the model: the network, and its figures on the validation crops.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        recipe: CropRecipe,
+        network: nn.Module,
+        training: BoxCrops,
+        validation: BoxCrops,
+        device: str,
+        leave: Callable[[nn.Module, dict[str, float]], None],
+        *,
+        draw: Callable[[torch.Generator], torch.Tensor] | None = None,
+        resume: bool = True,
+    ) -> None:
+        self.recipe, self.training, self.validation, self.leave = recipe, training, validation, leave
+        self.draw = draw or (lambda generator: torch.randperm(len(training), generator=generator))
+        self.device = device
+        self.learner = Learner(
+            network.to(device).to(memory_format=torch.channels_last_3d),
+            output / CHECKPOINT,
+            recipe,
+            training.fingerprint(),
+            Team(0, 1, device),
+            resume=resume,
+        )
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """Train one epoch; returns the loss."""
+        from ..models.devices import autocast
+
+        recipe, network = self.recipe, self.learner.network
+        network.train()
+        generator = generator_of(recipe.seed, epoch)
+        torch.manual_seed(recipe.seed + epoch)  # dropout
+        order = self.draw(generator)
+        # A last batch of one has no statistics; it waits for the next epoch.
+        batches = [indices for indices in order.split(recipe.batch) if len(indices) > 1 or len(order) == 1]
+        total = 0.0
+        for step, indices in enumerate(batches):
+            crops, sizes = batch_of(self.training, indices, recipe, generator)
+            with autocast(self.device):
+                logits = network(crops.to(self.device), sizes.to(self.device)).float()
+            loss = F.binary_cross_entropy_with_logits(logits, self.training.positive[indices].to(self.device))
+            figures = self.learner.step(loss, loss.detach()[None], epoch + step / len(batches))
+            total += float(figures[0]) / len(batches)
+        return {"loss": total}
+
+    def validate(self) -> dict[str, float]:
+        """AUC and cross-entropy of the averaged network on the validation crops, as they are."""
+        from ..evaluation.metrics import roc_auc
+
+        parts = []
+        with torch.inference_mode():
+            for indices in torch.arange(len(self.validation)).split(self.recipe.batch):
+                crops, sizes = batch_of(self.validation, indices, self.recipe)
+                logits = self.learner.average(crops.to(self.device), sizes.to(self.device))
+                parts.append(logits.float().cpu())
+        logits = torch.cat(parts)
+        entropy = F.binary_cross_entropy_with_logits(logits, self.validation.positive)
+        auc = roc_auc(logits.numpy(), self.validation.positive.numpy() > 0)
+        return {"auc": auc, "cross_entropy": float(entropy)}
+
+    def save(self) -> None:
+        self.leave(self.learner.average, self.validate())
