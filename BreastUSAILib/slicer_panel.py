@@ -16,9 +16,10 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from . import RESEARCH_USE
+from . import RESEARCH_USE, slicer_resume
 from .errors import BreastUSAIError, Cancelled, ImageError
 from .slicer_binding import Binding, Following
+from .slicer_install import RestartNeeded
 
 POLL_MS = 100
 
@@ -202,18 +203,39 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onApplyButton(self, checked=False):
         volume = self._parameterNode.inputVolume
         try:
-            self.logic.ensureDependencies(
-                lambda text: slicer.util.confirmOkCancelDisplay(text, _("BreastUSAI: install packages"))
-            )
+            self.ensureDependencies()
             self.ui.logTextEdit.clear()
             self._job = self.beginJob(volume)
+        except RestartNeeded as error:
+            self.offerRestart(error, volume)
+            return
         except BreastUSAIError as error:
             self.showError(str(error))
             return
+        slicer_resume.take(self.moduleName)  # begun without a restart
         self._jobVolumeID = volume.GetID()
         self.onProgress(0.0, _("starting"))
         self.updatePanel()
         self._timer.start()
+
+    def ensureDependencies(self):
+        """Install what is missing when the person agrees. DependencyError otherwise, RestartNeeded where Slicer must be restarted."""
+        self.logic.ensureDependencies(
+            lambda text: slicer.util.confirmOkCancelDisplay(text, _("BreastUSAI: install packages"))
+        )
+
+    def offerRestart(self, error, volume):
+        """Keep what was about to be done for the next start, and restart Slicer when the person agrees and that is all that is missing."""
+        slicer_resume.remember(slicer_resume.intention(self.moduleName, self._parameterNode.parameterNode, volume))
+        then = _("You are asked then whether to go on with {image}.").format(image=volume.GetName())
+        text = f"{error} {then}"
+        if not error.installed:
+            self.showError(text)
+            return
+        self.showStatus(text)
+        question = _("Restart now? What was not saved is lost.")
+        if slicer.util.confirmOkCancelDisplay(f"{text} {question}", _("BreastUSAI: restart Slicer")):
+            slicer.util.restart()
 
     def onCancelButton(self, checked=False):
         self.cancelJob()

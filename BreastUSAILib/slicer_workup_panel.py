@@ -316,7 +316,5 @@ class WorkupPanel(AnalysisPanel):
 
     def startExport(self, folder):
         self.review.keep_note()
-        self.logic.ensureDependencies(
-            lambda text: slicer.util.confirmOkCancelDisplay(text, _("BreastUSAI: install packages"))
-        )
+        self.ensureDependencies()
         return self.logic.startExport(self._parameterNode, folder)

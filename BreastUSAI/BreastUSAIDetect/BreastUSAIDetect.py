@@ -21,7 +21,7 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_detection, mrml
+from BreastUSAILib import RESEARCH_USE, child_detection, mrml, slicer_resume
 from BreastUSAILib.errors import ImageError
 from BreastUSAILib.slicer_panel import Device
 from BreastUSAILib.slicer_volume_panel import VolumeLogic, VolumePanel
@@ -48,6 +48,7 @@ class BreastUSAIDetect(ScriptedLoadableModule):
             "After Yu et al., Computer-aided tumor diagnosis in automated breast ultrasound using 3D detection network, "
             "MICCAI 2020."
         )
+        slicer_resume.offer_after_start("BreastUSAIDetect", self.parent.title)
 
 
 @parameterNodeWrapper

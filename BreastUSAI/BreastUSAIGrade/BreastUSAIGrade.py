@@ -20,7 +20,16 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_grading, child_workup, grade_terms, mrml, mrml_grades, mrml_overlay
+from BreastUSAILib import (
+    RESEARCH_USE,
+    child_grading,
+    child_workup,
+    grade_terms,
+    mrml,
+    mrml_grades,
+    mrml_overlay,
+    slicer_resume,
+)
 from BreastUSAILib.errors import DataError, ImageError
 from BreastUSAILib.findings import BIRADS_CATEGORIES
 from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
@@ -50,6 +59,7 @@ class BreastUSAIGrade(ScriptedLoadableModule):
             "2019;18:8, and Qi et al., Automated diagnosis of breast ultrasonography images using deep neural networks, Med Image Anal "
             "2019;52:185-198."
         )
+        slicer_resume.offer_after_start("BreastUSAIGrade", self.parent.title)
 
 
 @parameterNodeWrapper

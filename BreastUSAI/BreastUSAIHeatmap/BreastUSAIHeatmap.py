@@ -20,7 +20,7 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_heatmap, mrml, mrml_heatmap, mrml_overlay
+from BreastUSAILib import RESEARCH_USE, child_heatmap, mrml, mrml_heatmap, mrml_overlay, slicer_resume
 from BreastUSAILib.errors import ImageError
 from BreastUSAILib.slicer_panel import Device
 from BreastUSAILib.slicer_volume_panel import VolumeLogic, VolumePanel
@@ -47,6 +47,7 @@ class BreastUSAIHeatmap(ScriptedLoadableModule):
             "Grad-CAM after Selvaraju et al., Grad-CAM: Visual explanations from deep networks via gradient-based "
             "localization, ICCV 2017."
         )
+        slicer_resume.offer_after_start("BreastUSAIHeatmap", self.parent.title)
 
 
 @parameterNodeWrapper

@@ -28,7 +28,7 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_detection, child_segmentation, child_workup, mrml
+from BreastUSAILib import RESEARCH_USE, child_detection, child_segmentation, child_workup, mrml, slicer_resume
 from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.sample_data.slicer_registration import register as register_samples
 from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
@@ -60,6 +60,7 @@ class BreastUSAISegment(ScriptedLoadableModule):
         )
         # The module Sample Data may be loaded after this one.
         slicer.app.connect("startupCompleted()", register_samples)
+        slicer_resume.offer_after_start("BreastUSAISegment", self.parent.title)
 
 
 class Lesions(enum.Enum):

@@ -22,7 +22,7 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, mrml, mrml_workup
+from BreastUSAILib import RESEARCH_USE, mrml, mrml_workup, slicer_resume
 from BreastUSAILib.review import REJECTED, Review
 from BreastUSAILib.slicer_panel import Device
 from BreastUSAILib.slicer_workup_logic import WorkupLogic
@@ -45,9 +45,11 @@ class BreastUSAIWorkup(ScriptedLoadableModule):
                 "Advanced. Then go through the list: a click shows a finding in all views; accept it, reject it, correct its box "
                 "or outline, write a note; all of it is saved with the scene. At the end, export the report. Nothing is sent anywhere."
             )
-            + f"<p>{_('Keyboard: {next} and {previous} go through the list, {accept} accepts, {reject} rejects.')}</p>".format(
+            + "<p>"
+            + _("Keyboard: {next} and {previous} go through the list, {accept} accepts, {reject} rejects.").format(
                 next=NEXT, previous=PREVIOUS, accept=ACCEPT, reject=REJECT
             )
+            + "</p>"
             + f"<p><b>{RESEARCH_USE}</b></p>"
         )
         self.parent.acknowledgementText = _(
@@ -57,6 +59,7 @@ class BreastUSAIWorkup(ScriptedLoadableModule):
             "and classification of tumors in 3D automated breast ultrasound images, Med Image Anal 2021;70:101918 (outlines in "
             "volumes)."
         )
+        slicer_resume.offer_after_start("BreastUSAIWorkup", self.parent.title)
 
 
 class Breast(enum.Enum):
