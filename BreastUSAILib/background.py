@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+SHARE_S = 0.02  # of each poll, for the thread
+
 
 class BackgroundTask(Generic[T]):
     """One call in a thread of its own.
@@ -23,7 +25,12 @@ class BackgroundTask(Generic[T]):
         self._thread.start()
 
     def poll(self) -> bool:
-        """Whether it has ended. Never waits."""
+        """Whether it has ended. Waits for that for a moment, `SHARE_S` at most, as it may be the only one in which the work goes on.
+
+        Slicer's main thread keeps the interpreter's lock while it waits for events (CTK's ctkAbstractPythonManager starts PythonQt
+        without support for threads): other threads have their turn only where the main thread is in Python and waits.
+        """
+        self._thread.join(SHARE_S)
         return not self._thread.is_alive()
 
     def cancel(self) -> None:

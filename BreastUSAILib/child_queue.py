@@ -1,7 +1,7 @@
 """Several images, each worked up in a child process, one after the other: the views of an examination.
 
-Writing the pixels for a child and reading its masks take seconds for a volume, so threads do that; `ChildQueue.poll` never
-waits and is meant for a timer.
+Writing the pixels for a child and reading its masks take seconds for a volume, so threads do that; `ChildQueue.poll` is meant for a
+timer and waits for no more than a moment (`background.SHARE_S`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from .errors import BreastUSAIError, Cancelled
 from .findings import Study
 from .progress import Estimate, Log, Progress
 from .review import outline_keys
+
+_CANCEL_POLLS = 4  # of `background.SHARE_S` each: not longer than a window may stand still
 
 StartChild = Callable[[Progress, Log], ChildWorkup]
 
@@ -64,7 +66,7 @@ class ChildQueue:
         return tuple(self._outcomes)
 
     def poll(self) -> bool:
-        """Hand on what children say and start the next; True when the last has ended or all was cancelled. Never waits."""
+        """Hand on what children say and start the next; True when the last has ended or all was cancelled."""
         if self._cancelled:
             return True
         if self._preparing is not None and self._preparing.poll():
@@ -81,13 +83,13 @@ class ChildQueue:
         return len(self._outcomes) == len(self._starts)
 
     def cancel(self) -> None:
-        """End the child that runs and start no more. Does not wait: the child's processes are gone within a second."""
+        """End the child that runs and start no more. Waits a moment at most: the child's processes are gone within a second."""
         self._cancelled = True
         preparing, child = self._preparing, self._child
         if preparing is not None:
-            BackgroundTask(lambda: preparing.result().cancel())
+            self._end_soon(lambda: preparing.result().cancel())
         elif child is not None:
-            BackgroundTask(child.cancel)
+            self._end_soon(child.cancel)
 
     def result(self) -> tuple[Outcome, ...]:
         """How all images ended, in their order.
@@ -99,6 +101,13 @@ class ChildQueue:
         if self._cancelled:
             raise Cancelled("cancelled.")
         return self.outcomes
+
+    def _end_soon(self, end: Callable[[], None]) -> None:
+        # Nobody polls after a cancellation; here it has its turns to send the signals.
+        task = BackgroundTask(end)
+        for _ in range(_CANCEL_POLLS):
+            if task.poll():
+                return
 
     @property
     def _name(self) -> str:

@@ -11,7 +11,7 @@ from . import mrml
 from .background import BackgroundTask
 from .errors import BreastUSAIError
 
-_POLL_MS = 100
+_POLL_MS = 30  # often: in Slicer a thread works while it is polled (`background`)
 _LONGEST = 320  # pixels; the findings below shall stay in sight
 
 

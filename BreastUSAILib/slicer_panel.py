@@ -21,7 +21,7 @@ from .errors import BreastUSAIError, Cancelled, ImageError
 from .slicer_binding import Binding, Following
 from .slicer_install import RestartNeeded
 
-POLL_MS = 100
+POLL_MS = 50  # in Slicer, threads that write and read for a child work while they are polled (`background`)
 
 
 class Device(enum.Enum):

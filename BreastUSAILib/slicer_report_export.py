@@ -16,7 +16,7 @@ from .errors import BreastUSAIError
 from .review_report import report_folders, write_reviewed
 from .slicer_workup_rows import positioner
 
-_POLL_MS = 100
+_POLL_MS = 30  # often: in Slicer a thread works while it is polled (`background`)
 
 
 def start_export(results, parameters, folder):

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 import unittest
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class PanelCase(unittest.TestCase):
         raise NotImplementedError
 
     def setUp(self):
+        self._watchCallbacks()
         slicer.mrmlScene.Clear(False)
         self.errors = []
         self._errorDisplay = slicer.util.errorDisplay
@@ -41,6 +43,17 @@ class PanelCase(unittest.TestCase):
         slicer.util.errorDisplay = self._errorDisplay
         self.closePanel(self.panel)
         slicer.mrmlScene.Clear(False)
+
+    def _watchCallbacks(self):
+        """What is raised in a callback of Qt or VTK is printed and forgotten; here it fails the case."""
+        problems, hook = [], sys.excepthook
+        sys.excepthook = lambda *problem: problems.append("".join(traceback.format_exception(*problem)))
+
+        def check():
+            sys.excepthook = hook
+            self.assertEqual(problems, [])
+
+        self.addCleanup(check)
 
     def openPanel(self):
         parent = slicer.qMRMLWidget()
