@@ -38,11 +38,14 @@ COMPACT: dict = {
     "channels": (16, 48, 96),
     "blocks": (1, 2, 2),
     "strides": (1, 2, 1),
+    "evidence": 32,
     "gain": 64.0,
 }
 """The small configuration, for patches of 32 x 32 x 32 mm at 1 mm: 1.1 million parameters. The last map has cells of 4 mm, as a lesion
 of 6 mm falls between cells of 8; a stage more would mostly see what lies outside of the patch. A lesion of 8 mm fills 8 of a patch's 512 cells; with the gain their evidence
-counts as it would alone."""
+counts as it would alone, and with units of evidence that are silent the other 504 do not drown it."""
+
+_SILENT = -1.0  # where units of evidence begin, in standard deviations: one cell in six speaks
 
 
 class ResNet3d(nn.Module):
@@ -54,6 +57,8 @@ class ResNet3d(nn.Module):
     stem_channels, stem_kernel, stem_stride, stem_pool : of the first convolution (its stride along z, y, x), and whether a maximum over
         3 x 3 x 3 with stride 2 follows it.
     channels, blocks, strides : of each stage: the width, the number of residual blocks, and the first block's stride.
+    evidence : width of a last 1 x 1 x 1 convolution whose units begin mostly silent; 0 (paper): none. Without it what speaks for and against
+        a lesion in ordinary tissue must cancel out to a hundredth in every cell, as the mean is over hundreds of them.
     gain : what the mean over the cells is multiplied with before the unit. Where a lesion is one cell in a hundred the mean hardly
         moves, and the unit's weights would have to become a hundred times as large as an optimiser's steps make them.
 
@@ -73,6 +78,7 @@ class ResNet3d(nn.Module):
         channels: Sequence[int] = (64, 128, 256, 512),
         blocks: Sequence[int] = (2, 2, 2, 2),
         strides: Sequence[int] = (1, 2, 2, 2),
+        evidence: int = 0,
         gain: float = 1.0,
     ) -> None:
         super().__init__()
@@ -91,10 +97,17 @@ class ResNet3d(nn.Module):
                 layers.append(ResidualBlock(inputs, outputs, stride if block == 0 else 1))
                 inputs = outputs
         self.stages = nn.Sequential(*layers)
+        self.evidence = nn.Identity()
+        if evidence:
+            self.evidence = nn.Sequential(
+                nn.Conv3d(inputs, evidence, 1, bias=False), nn.BatchNorm3d(evidence), nn.ReLU(inplace=True)
+            )
+            nn.init.constant_(self.evidence[1].bias, _SILENT)
+            inputs = evidence
         self.head = nn.Linear(inputs, 1)
         self.gain = gain
-        if gain != 1:
-            nn.init.normal_(self.head.weight, std=1 / gain)
+        if evidence:
+            nn.init.uniform_(self.head.weight, 0.5 / gain, 1 / gain)
             nn.init.zeros_(self.head.bias)
         self.scale = tuple(s * (2 if stem_pool else 1) * prod(strides) for s in stem_stride)
         self.reach = tuple(self._reach(s, stem_kernel, stem_pool, blocks, strides) for s in stem_stride)
@@ -118,7 +131,7 @@ class ResNet3d(nn.Module):
 
     def features(self, volume: torch.Tensor) -> torch.Tensor:
         """The last map (N, C, z / s, y / s, x / s, rounded up) of a volume (N, in_channels, z, y, x), `s` being the `scale`; not negative."""
-        return self.stages(self.stem(volume))
+        return self.evidence(self.stages(self.stem(volume)))
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """Logits (N,) of volumes (N, in_channels, z, y, x)."""

@@ -71,7 +71,7 @@ class HeatmapRecipe:
     zoom: float = 1.2
     stretch: float = 1.1
     vary: bool = True
-    same_places: bool = True
+    same_places: float = 0.5
     point: float = 1.0
     decay: float = 0.998
     published: bool = False
@@ -91,7 +91,7 @@ PAPER = HeatmapRecipe(
     zoom=1.0,
     stretch=1.0,
     vary=False,
-    same_places=False,
+    same_places=0.0,
     point=0.0,
     decay=0.0,
     published=True,

@@ -27,15 +27,16 @@ class CropRule:
     shape : (z, y, x) voxels.
     zoom, stretch : a crop is magnified by a factor of up to `zoom` (or its inverse), each axis by itself by up to `stretch` more.
     vary : whether intensities are varied (`detection_crops.vary_intensities`).
-    same_places : healthy crops lie where in their volume crops about points lie in theirs; otherwise anywhere (paper). Skin and muscle, of
-        which random places show more, would otherwise speak for health.
+    same_places : the share of healthy crops that lie where in their volume crops about points lie in theirs; the others lie anywhere
+        (paper: all). Skin and muscle, of which random places show more, would otherwise speak for health; but what is never seen in a healthy
+        crop may speak for a lesion.
     """
 
     shape: tuple[int, int, int]
     zoom: float = 1.0
     stretch: float = 1.0
     vary: bool = False
-    same_places: bool = False
+    same_places: float = 0.0
 
 
 class CropSet(Dataset):
@@ -66,7 +67,7 @@ class CropSet(Dataset):
         if lesion:
             point = (np.asarray(patch.point) - start) * np.divide(self.rule.shape, within)
         else:
-            likened = patch.start + start if self.rule.same_places else None
+            likened = patch.start + start if random.random() < self.rule.same_places else None
             volume = np.asarray(patch.volume) - within
             patch = self.healthy[random.integers(len(self.healthy))]
             within = np.minimum(size, patch.levels.shape)

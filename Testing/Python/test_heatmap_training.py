@@ -197,7 +197,7 @@ def test_crops_show_a_ball_where_they_say_so(patches):
 
 
 def test_a_crop_is_its_number_alone_and_others_are_others(patches):
-    rule = CropRule(shape=RECIPE.crop, zoom=1.2, stretch=1.1, vary=True, same_places=True)
+    rule = CropRule(shape=RECIPE.crop, zoom=1.2, stretch=1.1, vary=True, same_places=1.0)
     first, again = CropSet(patches, rule, 8, seed=3), CropSet(patches, rule, 8, seed=3)
     assert torch.equal(first[5][0], again[5][0]) and not torch.equal(first[5][0], first[6][0])
     again.epoch = 1
@@ -277,7 +277,7 @@ def test_healthy_crops_lie_where_the_others_do():
             seen[float(lesion)].append(float(crop.mean()))
         return np.mean(seen[0.0]), np.mean(seen[1.0])
 
-    healthy, lesion = depths(same_places=True)
+    healthy, lesion = depths(same_places=1.0)
     assert healthy == pytest.approx(lesion, abs=0.15)
     healthy, lesion = depths()
     assert healthy > lesion + 1
