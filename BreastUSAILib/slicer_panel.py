@@ -60,6 +60,7 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._job = None
         self._jobVolumeID = ""
         self._timer = None
+        self._importing = False  # a scene is read while the panel is shown
         self._reason = None  # why Apply is not possible, as shown last
 
     # --- what a module says
@@ -91,6 +92,9 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        # While a scene is read, selectors choose the first image that comes; that must not replace the choice that is read.
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndBatchProcessEvent, self.onSceneEndBatch, priority=-1.0)
         self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
         self.ui.cancelButton.connect("clicked(bool)", self.onCancelButton)
         self.ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChanged)
@@ -135,6 +139,16 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event):
         if getattr(self.parent, "isEntered", True):  # a panel outside the module panel is always shown
+            self.initializeParameterNode()
+
+    def onSceneStartImport(self, caller, event):
+        self._importing = self._parameterNode is not None
+        self.setParameterNode(None)
+
+    def onSceneEndBatch(self, caller, event):
+        """After the selectors, which look at the scene at the same moment."""
+        if self._importing:
+            self._importing = False
             self.initializeParameterNode()
 
     # --- parameters
