@@ -134,11 +134,12 @@ def within(
     points = [int(-(-(n - 1) // k)) + 1 for n, k in zip(shape, steps, strict=True)]
     distances = lattice_distances(inside, spacing, 1.3 * width, start, steps, points)
     at_a_time = max(1, _SLAB // (shape[1] * shape[2]))
+    limit = float(width) * (1 + 1e-6)  # a voxel at exactly this distance is within it, whatever was rounded
     for first in range(0, shape[0], at_a_time):
         last = min(first + at_a_time, shape[0])
         planes = _between(distances, 0, int(steps[0]), first, last)
         rows = _between(planes, 1, int(steps[1]), 0, shape[1])
-        yield first, _between(rows, 2, int(steps[2]), 0, shape[2]) <= width
+        yield first, _between(rows, 2, int(steps[2]), 0, shape[2]) <= limit
 
 
 def _between(values: np.ndarray, axis: int, step: int, first: int, last: int) -> np.ndarray:
@@ -198,14 +199,17 @@ def _along_line(inside: np.ndarray, places: np.ndarray, spacing: float) -> np.nd
     far = 2**30
     index = np.arange(n, dtype=np.int32)[:, None, None]
     found = np.full((len(places), *inside.shape[1:]), np.inf, np.float32)
-    # What is nearest on one side, and on the other: seen from the far end, it is the same.
-    for line, at in ((inside, places), (inside[::-1], n - 1 - places)):
-        last = np.where(line, index, -far)
-        np.maximum.accumulate(last, axis=0, out=last)
-        seen = at >= 0
-        gap = (at[seen, None, None] - last[np.minimum(at[seen], n - 1)]).astype(np.float32)
-        gap[gap >= far / 2] = np.inf
-        found[seen] = np.minimum(found[seen], gap)
+    at_a_time = max(1, _SLAB // 4 // max(1, n * inside.shape[1]))
+    for first in range(0, inside.shape[2], at_a_time):
+        lines, there = inside[..., first : first + at_a_time], found[..., first : first + at_a_time]
+        # What is nearest on one side, and on the other: seen from the far end, it is the same.
+        for line, at in ((lines, places), (lines[::-1], n - 1 - places)):
+            last = np.where(line, index, np.int32(-far))
+            np.maximum.accumulate(last, axis=0, out=last)
+            seen = at >= 0
+            gap = (at[seen, None, None] - last[np.minimum(at[seen], n - 1)]).astype(np.float32)
+            gap[gap >= far / 2] = np.inf
+            there[seen] = np.minimum(there[seen], gap)
     found *= spacing
     return np.square(found, out=found)
 

@@ -133,9 +133,9 @@ def _longest_along(polygon: np.ndarray, way: np.ndarray, across: np.ndarray) -> 
         return float(np.ptp(h))
     # Both chains from end to end; the width between them is piecewise linear, so its maximum lies at a corner.
     above = h - (h[ends[0]] + (s - low) / span * (h[ends[1]] - h[ends[0]]))
+    above[list(ends)] = 0.0  # both belong to both chains, however they were rounded
     order = np.argsort(s, kind="stable")
     s, above = s[order], above[order]
-    tips = (s <= low) | (s >= low + span)
-    top = np.interp(s, s[(above >= 0) | tips], np.maximum(above, 0)[(above >= 0) | tips])
-    bottom = np.interp(s, s[(above <= 0) | tips], np.minimum(above, 0)[(above <= 0) | tips])
+    top = np.interp(s, s[above >= 0], above[above >= 0])
+    bottom = np.interp(s, s[above <= 0], above[above <= 0])
     return float((top - bottom).max())

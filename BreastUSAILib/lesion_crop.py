@@ -8,7 +8,7 @@ lesion that is too large for a crop is laid out on a larger canvas of such voxel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from .findings import Box
 from .grid import physical_to_index
-from .volume_input import LEVELS_A_DEVIATION, MEAN_LEVEL, averaging, levels_of
+from .volume_input import LEVELS_A_DEVIATION, MEAN_LEVEL, averaging, level_function, sampled
 
 _NEEDED = 1.3  # of a lesion's box, that a canvas must show at least: a detected box may be small by a fifth
 
@@ -92,7 +92,9 @@ class Region:
         if np.any(high <= low):
             return np.full(self.shape, MEAN_LEVEL, np.float32)
         part = sitk.GetArrayViewFromImage(image)[_slices(low, high)]
-        return self._sample(levels_of(part).astype(np.float32), low, high, float(MEAN_LEVEL))
+        levels = level_function(part)
+        found = self._sample(part, lambda some: levels(some).astype(np.float32) - MEAN_LEVEL, low, high)
+        return np.add(found, MEAN_LEVEL, out=found)
 
     def read_share(self, mask: sitk.Image, label: int) -> np.ndarray:
         """How much of each voxel here has this label, (z, y, x) float32, 0 to 1; 0 outside the image."""
@@ -100,7 +102,7 @@ class Region:
         if np.any(high <= low):
             return np.zeros(self.shape, np.float32)
         part = sitk.GetArrayViewFromImage(mask)[_slices(low, high)]
-        return self._sample((part == label).astype(np.float32), low, high, 0.0)
+        return self._sample(part, lambda some: (some == label).astype(np.float32), low, high)
 
     def _voxels(self, image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
         """First and end (x, y, z) of the image's voxels that the region touches."""
@@ -108,24 +110,23 @@ class Region:
         last = corner + np.multiply(self.scale, self.shape[::-1])
         return np.maximum(np.floor(corner), 0).astype(int), np.minimum(np.ceil(last), image.GetSize()).astype(int)
 
-    def _sample(self, part: np.ndarray, low: np.ndarray, high: np.ndarray, outside: float) -> np.ndarray:
-        """Sample what lies from voxel `low` to `high` of the image; `outside` for what the image does not hold."""
-        import torch
-        from torch.nn import functional as F
-
+    def _sample(
+        self, part: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray
+    ) -> np.ndarray:
+        """Sample what lies from voxel `low` to `high` of the image, prepared as float32; what the image does not hold counts as 0."""
         corner = np.array(self.corner)
         last = corner + np.multiply(self.scale, self.shape[::-1])
         before = np.maximum(low - np.floor(corner), 0).astype(int)
         after = np.maximum(np.ceil(last) - high, 0).astype(int)
-        values = torch.from_numpy(np.ascontiguousarray(part))
-        values = F.pad(values, [int(n) for pair in zip(before, after, strict=True) for n in pair], value=outside)
         start = corner - low + before
-        for axis in range(3):
+        matrices = []
+        for axis, n in enumerate(part.shape):
             i = 2 - axis
             length = float(self.scale[i] * self.shape[axis])
-            weights = averaging(values.shape[axis], float(start[i]), length, self.shape[axis])
-            values = torch.tensordot(values, weights, dims=([axis], [1])).movedim(-1, axis)
-        return values.contiguous().numpy()
+            weights = averaging(int(before[i]) + n + int(after[i]), float(start[i]), length, self.shape[axis])
+            # Of zeros nothing comes: only the image's own voxels are multiplied.
+            matrices.append(weights[:, int(before[i]) : int(before[i]) + n])
+        return sampled(part, prepare, matrices).contiguous().numpy()
 
     def put_back(self, values: np.ndarray, image: sitk.Image) -> tuple[np.ndarray, tuple[slice, slice, slice]]:
         """A map of this region, (z, y, x) float32, on the image's own voxels.

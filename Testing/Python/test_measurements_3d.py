@@ -377,3 +377,64 @@ def test_shape_alone_does_not_know_the_axes(axes):
         *DIAMETERS,
     ):
         assert found[name] == pytest.approx(first[name], rel=2e-3), name
+
+
+# ------------------------------------------------------------------------------------------------------------ large ones
+
+
+@pytest.mark.parametrize(
+    ("half_axes", "degrees"),
+    [((17.3, 8.6, 17.65), (0.0, 0.0)), ((13.8, 13.8, 13.8), (0.0, 0.0)), ((25.5, 11.5, 24.4), (12.0, 20.0))],
+    ids=["11 ml", "11 ml, a ball", "30 ml, turned"],
+)
+def test_large_lesions_on_fine_oblique_grids_measure_what_they_are(half_axes, degrees):
+    """Surfaces are made and shells are measured on grids that are coarser than the voxels here, and figures must not show it."""
+    spacing = (0.2, 0.08, 0.5)
+    a, b, c = half_axes
+    ball = 2 * (a * b * c) ** (1 / 3)
+    shell = 0.2 * ball
+    reach = [max(half_axes) + shell + 1] * 3 if any(degrees) else [half + shell + 1 for half in half_axes]
+    axes = [np.arange(-int(r / s), int(r / s) + 1) * s for r, s in zip(reach, spacing, strict=True)]
+    z, y, x = np.meshgrid(*(axis.astype(np.float32) for axis in axes[::-1]), indexing="ij", sparse=True)
+    # Echoes that rise along the depth and the slices: their mean over what is symmetrical is that of its middle.
+    echoes = (100 + y + 0.5 * z + 0 * x).astype(np.uint8)
+    u, v, w = turned(x, y, z, degrees)
+    inside = (u / a) ** 2 + (v / b) ** 2 + (w / c) ** 2 <= 1
+    del u, v, w
+    echoes[inside] = 40
+    found = measured(inside, spacing, echoes, direction=OBLIQUE)
+
+    volume, area = 4 / 3 * math.pi * a * b * c, ellipsoid_area(a, b, c)
+    assert found["volume_ml"] == pytest.approx(volume / 1000, rel=0.005)
+    assert found["surface_mm2"] == pytest.approx(area, rel=0.01)
+    assert found["sphericity"] == pytest.approx(math.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / area, rel=0.01)
+    for name, half in zip(DIAMETERS, sorted(half_axes, reverse=True), strict=True):
+        assert found[name] == pytest.approx(2 * half, abs=0.4), name
+    assert found["solidity"] > 0.98 and found["spiculation_mm"] < 0.25
+    assert found["surface_roughness"] < (0.02 if a == b == c else 0.08)
+    if any(degrees):
+        way = [math.cos(math.radians(d)) for d in degrees]
+        tilt = math.degrees(math.asin(math.sin(math.radians(degrees[0])) * way[1]))
+        assert found["orientation_deg"] == pytest.approx(tilt, abs=1.0)
+    # Half a grey level is lost on whole ones.
+    assert found["contrast_ratio"] == pytest.approx(40 / 99.5, rel=0.003)
+    assert found["echo_heterogeneity"] == 0.0
+
+
+def test_a_large_lesion_needs_little_memory():
+    """Nothing may be made of every voxel but masks: a lesion of 30 ml has millions of them, and once took two gigabytes."""
+    import tracemalloc
+
+    inside = ellipsoid((20.0, 10.0, 14.0), (0.2, 0.1, 0.4), room=4.0)
+    mask, image = (
+        image_of(v, (0.2, 0.1, 0.4)) for v in (inside.astype(np.uint8), np.where(inside, 40, 100).astype(np.uint8))
+    )
+    measured(*_swap(scene()))  # what is loaded on first use
+    tracemalloc.start()
+    try:
+        measure_3d(mask, image)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    box = math.prod(2 * half / step for half, step in zip((20.0, 10.0, 14.0), (0.2, 0.1, 0.4), strict=True))
+    assert peak < 24 * box
