@@ -62,7 +62,8 @@ class qMRMLNodeComboBox(qt.QWidget):
     """Nodes of the scene to choose from; `currentNode` is the chosen one, or None.
 
     As the real one: nodes of other types cannot be chosen; without "None", the first node of an empty scene is chosen by itself; where the
-    chosen one is removed, its predecessor in the list is; disabled without a scene; the scene is looked at when a batch has ended.
+    chosen one is about to be removed, its predecessor in the list is; disabled without a scene; a scene that is closed or read is looked at
+    when that has ended.
     """
 
     currentNodeChanged = Signal(object)
@@ -113,13 +114,15 @@ class qMRMLNodeComboBox(qt.QWidget):
         if self.currentNode() is not before:
             self.currentNodeChanged.emit(self.currentNode())
 
-    def _refresh(self):
-        if self._scene is not None and self._scene.IsBatchProcessing():
-            return
+    def _refresh(self, without=None):
         chosen = self._nodes[self._index] if 0 <= self._index < len(self._nodes) else None
         position, wasEmpty = self._index, not any(node is not None for node in self._nodes)
         count = self._scene.GetNumberOfNodes() if self._scene is not None else 0
-        accepted = [n for n in map(self._scene.GetNthNode, range(count)) if self._accepts(n)] if count else []
+        accepted = (
+            [n for n in map(self._scene.GetNthNode, range(count)) if n is not without and self._accepts(n)]
+            if count
+            else []
+        )
         self._nodes = [*([None] if self._noneEnabled else []), *accepted]
         blocked = self._box.blockSignals(True)
         self._box.clear()
@@ -165,19 +168,34 @@ class _SceneObserver:
     def __init__(self, scene, widget):
         import weakref
 
+        import vtk
         from shiboken6 import isValid
 
         self._scene, reference = scene, weakref.ref(widget)
 
-        def changed(*_):
+        def refresh(without=None):
             there = reference()
             if there is not None and isValid(there):
-                there._refresh()
+                there._refresh(without)
             else:
                 self.stop()
 
-        events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent)
-        self._tags = [scene.AddObserver(event, changed) for event in events]
+        def added(*_):
+            if not scene.IsImporting() and not scene.IsClosing():
+                refresh()
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def leaving(_scene, _event, node):
+            if not scene.IsClosing():
+                refresh(node)
+
+        # As of qMRMLSceneModel.
+        self._tags = [
+            scene.AddObserver(scene.NodeAddedEvent, added, 10.0),
+            scene.AddObserver(scene.NodeAboutToBeRemovedEvent, leaving, -10.0),
+            scene.AddObserver(scene.EndCloseEvent, lambda *_: refresh()),
+            scene.AddObserver(scene.EndImportEvent, lambda *_: refresh()),
+        ]
 
     def stop(self):
         for tag in self._tags:
