@@ -1,6 +1,9 @@
-"""Runs the panels' cases and the modules' self-tests in a real Slicer:
+r"""Runs the panels' cases and the modules' self-tests in a real Slicer:
 
-    Slicer --testing --python-script Testing/Python/run_in_slicer.py --additional-module-paths BreastUSAI/*/
+    Slicer --testing --python-script Testing/Python/run_in_slicer.py --additional-module-paths \
+        BreastUSAI/BreastUSAI{Segment,Detect,Grade,Heatmap,Workup}
+
+(not BreastUSAIBatch, a script that Slicer would take for a module).
 
 Ends Slicer with 0 when all passed and 1 otherwise. What needs PyTorch and the packages of requirements-slicer.txt is skipped
 where they are not in that Slicer, and said so.
