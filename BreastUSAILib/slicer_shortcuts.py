@@ -35,7 +35,11 @@ class Shortcuts:
             shortcut.enabled = enabled
 
     def close(self):
-        self.enable(False)
         for shortcut in self.all:
-            shortcut.deleteLater()
+            try:
+                shortcut.enabled = False
+                shortcut.deleteLater()
+            except (AttributeError, RuntimeError, ValueError):
+                # When Slicer ends, its window goes before its modules do, and takes the keys along.
+                continue
         self.all = []

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from . import mrml, mrml_workup
 from .errors import BreastUSAIError, ImageError
+from .slicer_binding import Following
 from .slicer_findings import FindingsTable
 from .slicer_other_view import OtherView
 from .slicer_overview import Overview
@@ -50,8 +51,14 @@ class WorkupPanel(AnalysisPanel):
         self._jobSpacings = {}  # id of a 2D image -> the pixel spacing that the analysis took for it
         self._jobShown = 0  # how many of the job's outcomes were taken
         self._watched = []  # results whose changes the list follows
+        self._results = Following(vtk.vtkCommand.ModifiedEvent, self.onResultModified)
         self._lit = None  # id of the result of which a finding stands out
-        self._nipples = []  # lists of points whose changes the list follows
+        events = (
+            slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
+            slicer.vtkMRMLMarkupsNode.PointPositionUndefinedEvent,
+            slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent,
+        )
+        self._nipples = [Following(event, self.onNippleMoved) for event in events]
 
     # --- life
 
@@ -177,7 +184,8 @@ class WorkupPanel(AnalysisPanel):
             try:
                 if volume is None:
                     raise ImageError(_("the image was removed from the scene while it was analysed; load it again."))
-                self.logic.show(outcome.study, volume, self._jobSpacings.get(volumeID), outcome.keys)
+                spacing = self._jobSpacings.get(volumeID)
+                self.logic.show(outcome.study, volume, spacing, outcome.keys, outcome.crops)
             except BreastUSAIError as error:
                 failures.append(str(error))
         self.showFindings()
@@ -215,13 +223,8 @@ class WorkupPanel(AnalysisPanel):
 
     def watch(self, results):
         """Follow changes of these results, and of no others."""
-        if self._watched == list(results):
-            return
-        for node in self._watched:
-            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.onResultModified)
         self._watched = list(results)
-        for node in self._watched:
-            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onResultModified)
+        self._results.follow(self._watched)
 
     def onResultModified(self, caller, event):
         self.showFindings()
@@ -229,20 +232,8 @@ class WorkupPanel(AnalysisPanel):
     def watchNipples(self, points):
         """Follow these lists of points (None: none), and no others: clock positions and places in the other view are told from them."""
         found = [p for p in points if p is not None]
-        if self._nipples == found:
-            return
-        events = (
-            slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
-            slicer.vtkMRMLMarkupsNode.PointPositionUndefinedEvent,
-            slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent,
-        )
-        for node in dict.fromkeys(self._nipples):
-            for event in events:
-                self.removeObserver(node, event, self.onNippleMoved)
-        self._nipples = found
-        for node in dict.fromkeys(found):
-            for event in events:
-                self.addObserver(node, event, self.onNippleMoved)
+        for following in self._nipples:
+            following.follow(found)
 
     def onNippleMoved(self, caller, event):
         self.showFindings()

@@ -266,6 +266,16 @@ def test_an_image_that_gets_its_pixels_late(room):
     close_panel(room, panel)
 
 
+def test_the_window_goes_before_the_modules(room):
+    """When Slicer ends: what a panel gave to the main window is gone by the time that the panel is told."""
+    import shiboken6
+
+    panel = open_panel(room)
+    for shortcut in panel.shortcuts.all if hasattr(panel, "shortcuts") else ():
+        shiboken6.delete(shortcut)
+    close_panel(room, panel)
+
+
 def test_the_batch_ends_slicer(panel_module, monkeypatch):
     from BreastUSAILib import cli, slicer_install
 
