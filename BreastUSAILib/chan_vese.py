@@ -396,11 +396,11 @@ class _LocalFit:
         for n, s in zip(values.shape, steps, strict=True):
             stride = max(1, int(window / s / _WINDOW_PIXELS))
             places = np.unique(np.append(np.arange(0, n, stride), n - 1))
-            gaussian = _gaussian(n, window / s)
+            gaussian = _gaussian(n, window / s, places)
             interpolate = _interpolation(n, places)
-            self._gather.append(gaussian[places])
+            self._gather.append(gaussian)
             self._spread.append(interpolate)
-            self._again.append(gaussian[places] @ interpolate)
+            self._again.append(gaussian @ interpolate)
         self._total = _along_axes(values, self._gather)
 
     def __call__(self, values: np.ndarray, u: np.ndarray, mu1: float, mu2: float) -> np.ndarray:
@@ -421,19 +421,32 @@ class _LocalFit:
         return _along_axes(_along_axes(coarse, self._again), self._spread)
 
 
-def _gaussian(n: int, sigma: float) -> np.ndarray:
-    """(n, n) matrix of a Gaussian of `sigma` pixels on a line that is mirrored at both ends; its rows sum to 1."""
+def _gaussian(n: int, sigma: float, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """(n, n) matrix of a Gaussian of `sigma` pixels on a line that is mirrored at both ends, or some of its rows; each sums to 1."""
     taps = np.exp(-0.5 * (np.arange(2 * n) / sigma) ** 2)
-    i, j = np.arange(n)[:, None], np.arange(n)[None, :]
-    matrix = taps[abs(i - j)] + taps[np.minimum(i + j + 1, 2 * n - 1)] + taps[np.minimum(2 * n - 1 - i - j, 2 * n - 1)]
-    return (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)
+    line = np.concatenate([taps[n - 1 : 0 : -1], taps[:n]])
+    # taps[|i - j|], taps[i + j + 1] and taps[2 n - 1 - i - j]: windows of a line, which need not be gathered.
+    step = taps.strides[0]
+    straight = np.lib.stride_tricks.as_strided(line[n - 1 :], (n, n), (-step, step))
+    before = np.lib.stride_tricks.as_strided(taps[1:], (n, n), (step, step))
+    behind = np.lib.stride_tricks.as_strided(taps[::-1], (n, n), (-step, -step))
+    matrix = straight[rows] + before[rows]
+    matrix += behind[rows]
+    matrix /= matrix.sum(axis=1, keepdims=True)
+    return matrix.astype(np.float32)
 
 
 def _interpolation(n: int, places: np.ndarray) -> np.ndarray:
-    """(n, len(places)) matrix that interpolates linearly between the values at `places`, which ascend."""
+    """(n, len(places)) matrix that interpolates linearly between the values at `places`, which ascend from 0; those beyond are the last."""
+    if len(places) == 1:
+        return np.ones((n, 1), np.float32)
     at = np.arange(n)
-    columns = [np.interp(at, places, unit) for unit in np.eye(len(places))]
-    return np.stack(columns, axis=1).astype(np.float32)
+    left = np.minimum(np.searchsorted(places, at, side="right") - 1, len(places) - 2)
+    share = np.minimum(at - places[left], np.diff(places)[left]) * (1 / np.diff(places))[left]
+    matrix = np.zeros((n, len(places)), np.float32)
+    matrix[at, left] = 1 - share
+    matrix[at, left + 1] = share
+    return matrix
 
 
 def _along_axes(values: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
