@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 SHARE_S = 0.02  # of each poll, for the thread
+_SOON_POLLS = 4  # not longer than a window may stand still
 
 
 class BackgroundTask(Generic[T]):
@@ -48,3 +49,11 @@ class BackgroundTask(Generic[T]):
             self._value = self._work()
         except BaseException as error:  # raised where it is asked for
             self._error = error
+
+
+def soon(work: Callable[[], object]) -> None:
+    """Do something in a thread that nobody polls afterwards, such as ending a child; waits a moment at most, in which it has its turns."""
+    task = BackgroundTask(work)
+    for _ in range(_SOON_POLLS):
+        if task.poll():
+            return

@@ -10,25 +10,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .background import BackgroundTask
+from .background import BackgroundTask, soon
 from .child_workup import ChildWorkup
 from .errors import BreastUSAIError, Cancelled
 from .findings import Study
+from .mrml import MaskCrop, mask_crops
 from .progress import Estimate, Log, Progress
 from .review import outline_keys
-
-_CANCEL_POLLS = 4  # of `background.SHARE_S` each: not longer than a window may stand still
 
 StartChild = Callable[[Progress, Log], ChildWorkup]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one image ended: a study with its outlines' keys (`review.outline_keys`), or the error that there was."""
+    """How one image ended: a study with its outlines' keys (`review.outline_keys`) and cropped masks (`mrml.mask_crops`), or the error
+    that there was."""
 
     name: str
     study: Study | None = None
     keys: dict[str, str] | None = None
+    crops: tuple[MaskCrop, ...] | None = None
     error: BreastUSAIError | None = None
 
 
@@ -56,7 +57,7 @@ class ChildQueue:
         self._estimate = Estimate()
         self._preparing: BackgroundTask[ChildWorkup] | None = None
         self._child: ChildWorkup | None = None
-        self._reading: BackgroundTask[tuple[Study, dict[str, str]]] | None = None
+        self._reading: BackgroundTask[tuple[Study, dict[str, str], tuple[MaskCrop, ...]]] | None = None
         self._cancelled = False
         self._next()
 
@@ -87,9 +88,9 @@ class ChildQueue:
         self._cancelled = True
         preparing, child = self._preparing, self._child
         if preparing is not None:
-            self._end_soon(lambda: preparing.result().cancel())
+            soon(lambda: preparing.result().cancel())
         elif child is not None:
-            self._end_soon(child.cancel)
+            soon(child.cancel)
 
     def result(self) -> tuple[Outcome, ...]:
         """How all images ended, in their order.
@@ -101,13 +102,6 @@ class ChildQueue:
         if self._cancelled:
             raise Cancelled("cancelled.")
         return self.outcomes
-
-    def _end_soon(self, end: Callable[[], None]) -> None:
-        # Nobody polls after a cancellation; here it has its turns to send the signals.
-        task = BackgroundTask(end)
-        for _ in range(_CANCEL_POLLS):
-            if task.poll():
-                return
 
     @property
     def _name(self) -> str:
@@ -147,6 +141,6 @@ class ChildQueue:
             self._on_log(line)
 
 
-def _read(child: ChildWorkup) -> tuple[Study, dict[str, str]]:
+def _read(child: ChildWorkup) -> tuple[Study, dict[str, str], tuple[MaskCrop, ...]]:
     study = child.result()
-    return study, outline_keys(study)
+    return study, outline_keys(study), mask_crops(study)

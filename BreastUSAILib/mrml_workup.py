@@ -8,7 +8,7 @@ what a person said, so that all of it is saved and opened with the scene.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ def show_workup(
     volume_node: vtkMRMLScalarVolumeNode,
     pixel_spacing: float | None = None,
     keys: Mapping[str, str] | None = None,
+    crops: Sequence[mrml.MaskCrop] | None = None,
 ) -> Shown:
     """Show a study, in place of the workup that this image had before; returns the result's node.
 
@@ -60,7 +61,8 @@ def show_workup(
     Parameters
     ----------
     pixel_spacing : see `mrml.add_segmentation`.
-    keys : `review.outline_keys` of the study, where they are known already; they take a moment for large volumes.
+    keys, crops : `review.outline_keys` and `mrml.mask_crops` of the study, where they were made already; they take a moment for large
+        volumes.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def show_workup(
     reviews = {} if before is None else carried_over(made(before), reviews_of(before), study)
     old = before if before is not None and before.IsA("vtkMRMLSegmentationNode") == mrml.shows_masks(study) else None
     if mrml.shows_masks(study):
-        shown = mrml.show_study(scene, study, volume_node, old, pixel_spacing).segmentation
+        shown = mrml.show_study(scene, study, volume_node, old, pixel_spacing, crops).segmentation
     else:
         shown = mrml.show_detections(scene, study, volume_node, old).table
     if before is not None and before is not shown:

@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import child_detection, child_workup, mrml
+from .background_child import BackgroundChild
 from .errors import ImageError
 from .slicer_panel import AnalysisLogic, AnalysisPanel
 
@@ -167,7 +168,8 @@ class VolumeLogic(AnalysisLogic):
 
     def start(self, volume, options, onProgress=None, onLog=None):
         """Begin the work in a child process; returns the job to poll, cancel and ask for its result."""
-        return self._child(self.pixels(volume), options, onProgress, onLog)
+        pixels = self.pixels(volume)  # nodes are read here and now
+        return BackgroundChild(lambda: self._child(pixels, options, onProgress, onLog))
 
     def process(self, volume, table=None, options=None, progress=None):
         """Work on a volume in line and show what was found; returns the nodes, see `show`.

@@ -133,9 +133,9 @@ class WorkupLogic(AnalysisLogic):
         loaded = child_workup.load_input(self.pixels(volume))
         return self.show((self._runner or run_workup)(loaded, options or WorkupOptions(), progress), volume)
 
-    def show(self, study, volume, pixelSpacing=None, keys=None):
+    def show(self, study, volume, pixelSpacing=None, keys=None, crops=None):
         """The nodes of a study, in place of the workup that the image had; returns the result's node; a word to the log."""
-        shown = mrml_workup.show_workup(volume.GetScene(), study, volume, pixelSpacing, keys)
+        shown = mrml_workup.show_workup(volume.GetScene(), study, volume, pixelSpacing, keys, crops)
         logging.info("BreastUSAI Workup, %s: %s", volume.GetName(), study.summary)
         return shown
 

@@ -30,6 +30,7 @@ from BreastUSAILib import (
     mrml_overlay,
     slicer_resume,
 )
+from BreastUSAILib.background_child import BackgroundChild
 from BreastUSAILib.errors import DataError, ImageError
 from BreastUSAILib.findings import BIRADS_CATEGORIES
 from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
@@ -351,7 +352,8 @@ class BreastUSAIGradeLogic(AnalysisLogic):
     def start(self, volume, study, options, onProgress=None, onLog=None):
         """Begin the grading in a child process; returns the job to poll, cancel and ask for its result."""
         order = child_grading.GradingOrder(study, options)
-        return self._childGrading(self.pixels(volume), order, onProgress, onLog)
+        pixels = self.pixels(volume)  # nodes are read here and now
+        return BackgroundChild(lambda: self._childGrading(pixels, order, onProgress, onLog))
 
     def process(self, volume, findings=None, table=None, options=None, progress=None):
         """Grade in line and show the grades; returns the nodes (`mrml_grades.GradeNodes`).

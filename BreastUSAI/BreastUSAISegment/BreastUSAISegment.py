@@ -29,6 +29,7 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from BreastUSAILib import RESEARCH_USE, child_detection, child_segmentation, child_workup, mrml, slicer_resume
+from BreastUSAILib.background_child import BackgroundChild
 from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.sample_data.slicer_registration import register as register_samples
 from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
@@ -343,7 +344,7 @@ class BreastUSAISegmentLogic(AnalysisLogic):
 
         pixels = self.volumePixels(volume)
         order = child_segmentation.SegmentationOrder(request, options, ImageInfo.of(pixels.image, pixels.name))
-        return self._childSegmentation(pixels, order, onProgress, onLog)
+        return BackgroundChild(lambda: self._childSegmentation(pixels, order, onProgress, onLog))
 
     def processVolume(self, volume, request, segmentation=None, options=None, progress=None):
         """Outline lesions of a volume in line and show them; returns the nodes (`mrml.StudyNodes`).
@@ -386,7 +387,8 @@ class BreastUSAISegmentLogic(AnalysisLogic):
 
         :param pixelSpacing: see `pixels`; give the same to `show`.
         """
-        return self._childWorkup(self.pixels(volume, pixelSpacing), options, onProgress, onLog)
+        pixels = self.pixels(volume, pixelSpacing)  # nodes are read here and now
+        return BackgroundChild(lambda: self._childWorkup(pixels, options, onProgress, onLog))
 
     def process(self, volume, segmentation=None, options=None, progress=None):
         """Analyse a volume in line and show what was found; returns the nodes (`mrml.StudyNodes`).

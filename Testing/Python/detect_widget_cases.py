@@ -280,7 +280,7 @@ class Running(PanelCase):
         self.ready("0.13")
         self.apply(wait=False)
         self.until(lambda: "arguments" in self.panel.ui.logTextEdit.plainText)
-        child = self.panel._job._child
+        child = self.child()
         self.panel.ui.cancelButton.click()
         self.until(child.poll, timeout=5)
         self.assertEqual((self.panel.ui.statusLabel.text, count("Table"), self.errors), ("Cancelled.", 0, []))
@@ -329,7 +329,7 @@ class Life(PanelCase):
     def test_closing_the_scene_ends_the_analysis_and_the_panel_starts_anew(self):
         self.ready("0.13")
         self.apply(wait=False)
-        child = self.panel._job._child
+        child = self.child()
         slicer.mrmlScene.Clear(False)
         self.until(child.poll, timeout=5)
         self.assertIsNone(self.panel._job)

@@ -76,6 +76,11 @@ class PanelCase(unittest.TestCase):
             slicer.app.processEvents()
             time.sleep(0.01)
 
+    def child(self):
+        """The child of the job that runs, as soon as its input is written."""
+        self.until(lambda: self.panel._job.child is not None)
+        return self.panel._job.child
+
     def apply(self, wait=True):
         self.panel.ui.applyButton.click()
         if wait:

@@ -293,7 +293,7 @@ class Running(PanelCase):
         parameters.inputVolume, parameters.threshold = image()[0], 0.13
         self.apply(wait=False)
         self.until(lambda: "arguments" in self.panel.ui.logTextEdit.plainText)
-        child = self.panel._job._child
+        child = self.child()
         self.panel.ui.cancelButton.click()
         self.until(child.poll, timeout=5)
         self.assertEqual(self.panel.ui.statusLabel.text, "Cancelled.")
@@ -574,7 +574,7 @@ class Life(PanelCase):
         parameters = self.panel._parameterNode
         parameters.inputVolume, parameters.threshold = image()[0], 0.13
         self.apply(wait=False)
-        child = self.panel._job._child
+        child = self.child()
         slicer.mrmlScene.Clear(False)
         self.until(child.poll, timeout=5)
         self.assertIsNone(self.panel._job)
@@ -611,7 +611,7 @@ class Life(PanelCase):
         parameters = self.panel._parameterNode
         parameters.inputVolume, parameters.threshold = image()[0], 0.13
         self.apply(wait=False)
-        child = self.panel._job._child
+        child = self.child()
         self.panel.cleanup()
         self.until(child.poll, timeout=5)
         self.panel.setup()  # for tearDown

@@ -353,12 +353,12 @@ def test_segments_carry_terminology_names_colours_and_exact_voxels(scene):
     nodes = mrml.show_study(scene, study, mrml.add_volume(scene, image, "image"))
     segmentation = nodes.segmentation.GetSegmentation()
     assert [segmentation.GetNthSegment(i).GetName() for i in range(2)] == ["L1", "L2"]
-    assert segmentation.GetNumberOfLayers() == 1
+    assert segmentation.GetNumberOfLayers() == 2  # each has voxels of its own; Slicer joins what does not overlap when it saves
     colors = set()
     for finding in study.findings:
         segment = segmentation.GetSegment(finding.id)
         colors.add(segment.GetColor())
-        assert segment.GetLabelValue() == finding.label
+        assert segment.GetLabelValue() == 1
         for key, value in segment_tags("roi-cnn-compact").items():
             found = vtk.reference("")
             assert segment.GetTag(key, found) and found == value
