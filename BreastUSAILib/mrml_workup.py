@@ -276,6 +276,30 @@ def set_box_editable(shown: Shown, finding: str, editable: bool) -> bool:
     return True
 
 
+def box_place(shown: Shown, finding: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """How a finding's box stands in its own space: size (mm) and its 4x4 matrix, row by row; None where it has none."""
+    box = mrml.parts_of(shown).boxes.get(finding)
+    if box is None:
+        return None
+    matrix = box.GetObjectToNodeMatrix()
+    return tuple(box.GetSize()), tuple(matrix.GetElement(r, c) for r in range(4) for c in range(4))
+
+
+def set_box_place(shown: Shown, finding: str, place: tuple[tuple[float, ...], tuple[float, ...]]) -> None:
+    """Put a finding's box as `box_place` said it; nothing where it has none. Undo state saved first."""
+    import vtk
+
+    box = mrml.parts_of(shown).boxes.get(finding)
+    if box is None:
+        return
+    if shown.GetScene().GetUndoFlag():
+        shown.GetScene().SaveStateForUndo()
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(place[1])
+    box.SetSize(*place[0])
+    box.SetAndObserveObjectToNodeMatrix(matrix)
+
+
 def box_is_editable(shown: Shown, finding: str) -> bool:
     """Whether a finding's box has handles."""
     box = mrml.parts_of(shown).boxes.get(finding)

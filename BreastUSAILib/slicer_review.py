@@ -10,6 +10,7 @@ import slicer
 from . import mrml, mrml_workup
 from .review import ACCEPTED, NONE, REJECTED, Review
 from .slicer_findings import details
+from .slicer_undo import UndoSteps
 
 
 class ReviewSection:
@@ -17,22 +18,29 @@ class ReviewSection:
 
     Parameters
     ----------
-    ui : has detailsLabel, acceptButton, rejectButton, noteEdit, editBoxButton and editOutlineButton.
+    ui : has detailsLabel, acceptButton, rejectButton, noteEdit, editBoxButton, editOutlineButton and undoButton.
     findings : the `slicer_findings.FindingsTable` in which one is chosen.
     on_said : called after a person said something.
     """
 
     def __init__(self, ui, findings, on_said):
         self._ui, self._findings, self._on_said = ui, findings, on_said
+        self._steps = UndoSteps(self._show_undo)
         self._note = (None, "")  # the finding and its note that the line for notes was filled with
         for button, slot in (
             (ui.acceptButton, self.accept),
             (ui.rejectButton, self.reject),
             (ui.editBoxButton, self.edit_box),
             (ui.editOutlineButton, self.edit_outline),
+            (ui.undoButton, self.undo),
         ):
             button.connect("clicked(bool)", slot)
         ui.noteEdit.connect("editingFinished()", self.keep_note)
+        self._show_undo()
+
+    def clear(self):
+        """Forget what was done: its scene is closed."""
+        self._steps.clear()
 
     def show(self):
         """Show the chosen finding, and what can be done with it."""
@@ -66,6 +74,8 @@ class ReviewSection:
         row, shown = self._findings.current(), self._shown()
         if shown is not None:
             editable = not mrml_workup.box_is_editable(shown, row.finding.id)
+            if editable:
+                self._steps.add(_box_back(shown, row.finding.id, self._on_said))
             mrml_workup.set_box_editable(shown, row.finding.id, editable)
             self.show()
 
@@ -80,6 +90,15 @@ class ReviewSection:
         editor.setSourceVolumeNode(mrml_workup.image_of(shown))
         editor.setCurrentSegmentID(_segment(shown, row.finding.id))
 
+    def undo(self, checked=False):
+        """Take back the last verdict, note or drag of a box."""
+        self.keep_note()
+        self._steps.undo()
+        self.show()
+
+    def _show_undo(self):
+        self._ui.undoButton.enabled = bool(self._steps)
+
     def _judge(self, verdict):
         """Say it of the chosen finding; a second time takes it back."""
         self.keep_note()
@@ -91,6 +110,7 @@ class ReviewSection:
     def _say(self, row, review):
         shown = slicer.mrmlScene.GetNodeByID(row.shown)
         if shown is not None:
+            self._steps.add(_review_back(row.shown, row.finding.id, row.review, self._on_said))
             mrml_workup.set_review(shown, row.finding.id, review)
             mrml_workup.highlight(shown, row.finding.id)
             self._on_said()
@@ -99,6 +119,36 @@ class ReviewSection:
         """The node that shows the chosen finding's result; None where none is chosen or it was removed."""
         row = self._findings.current()
         return slicer.mrmlScene.GetNodeByID(row.shown) if row is not None else None
+
+
+def _review_back(shown_id, finding, review, on_said):
+    """What gives a finding the review again that it had."""
+
+    def back():
+        shown = slicer.mrmlScene.GetNodeByID(shown_id)
+        if shown is None or mrml_workup.reviews_of(shown).get(finding, Review()) == review:
+            return False
+        mrml_workup.set_review(shown, finding, review)
+        mrml_workup.highlight(shown, finding)
+        on_said()
+        return True
+
+    return back
+
+
+def _box_back(shown, finding, on_said):
+    """What puts a finding's box back where it is now."""
+    shown_id, was = shown.GetID(), mrml_workup.box_place(shown, finding)
+
+    def back():
+        shown = slicer.mrmlScene.GetNodeByID(shown_id)
+        if shown is None or was is None or mrml_workup.box_place(shown, finding) in (None, was):
+            return False
+        mrml_workup.set_box_place(shown, finding, was)
+        on_said()
+        return True
+
+    return back
 
 
 def _segment(shown, finding):

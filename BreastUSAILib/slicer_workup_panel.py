@@ -22,7 +22,7 @@ from .slicer_review import ReviewSection
 from .slicer_shortcuts import Shortcuts
 from .slicer_views_list import ViewsList
 
-NEXT, PREVIOUS, ACCEPT, REJECT = "Ctrl+Down", "Ctrl+Up", "Ctrl+Shift+A", "Ctrl+Shift+R"
+NEXT, PREVIOUS, ACCEPT, REJECT, UNDO = "Ctrl+Down", "Ctrl+Up", "Ctrl+Shift+A", "Ctrl+Shift+R", "Ctrl+Backspace"
 
 
 class WorkupPanel(AnalysisPanel):
@@ -84,6 +84,7 @@ class WorkupPanel(AnalysisPanel):
             (PREVIOUS, ui.previousButton, self.onPrevious),
             (ACCEPT, ui.acceptButton, self.review.accept),
             (REJECT, ui.rejectButton, self.review.reject),
+            (UNDO, ui.undoButton, self.review.undo),
         )
         self.shortcuts = Shortcuts(self.parent, keys)
 
@@ -114,6 +115,7 @@ class WorkupPanel(AnalysisPanel):
         self.watch(())
         self._lit = None
         self.otherView.clear()
+        self.review.clear()
         self.export.clear()
         self.findings.show(())
         self.overview.clear()

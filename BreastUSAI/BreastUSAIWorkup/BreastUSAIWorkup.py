@@ -26,7 +26,7 @@ from BreastUSAILib import RESEARCH_USE, mrml, mrml_workup, slicer_resume
 from BreastUSAILib.review import REJECTED, Review
 from BreastUSAILib.slicer_panel import Device
 from BreastUSAILib.slicer_workup_logic import WorkupLogic
-from BreastUSAILib.slicer_workup_panel import ACCEPT, NEXT, PREVIOUS, REJECT, WorkupPanel
+from BreastUSAILib.slicer_workup_panel import ACCEPT, NEXT, PREVIOUS, REJECT, UNDO, WorkupPanel
 
 
 class BreastUSAIWorkup(ScriptedLoadableModule):
@@ -46,9 +46,9 @@ class BreastUSAIWorkup(ScriptedLoadableModule):
                 "or outline, write a note; all of it is saved with the scene. At the end, export the report. Nothing is sent anywhere."
             )
             + "<p>"
-            + _("Keyboard: {next} and {previous} go through the list, {accept} accepts, {reject} rejects.").format(
-                next=NEXT, previous=PREVIOUS, accept=ACCEPT, reject=REJECT
-            )
+            + _(
+                "Keyboard: {next} and {previous} go through the list, {accept} accepts, {reject} rejects, {undo} takes the last of it back."
+            ).format(next=NEXT, previous=PREVIOUS, accept=ACCEPT, reject=REJECT, undo=UNDO)
             + "</p>"
             + f"<p><b>{RESEARCH_USE}</b></p>"
         )

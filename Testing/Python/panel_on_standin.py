@@ -50,13 +50,44 @@ def run_case(cases, name: str) -> None:
 
 
 def picture(panel, slicer, name: str, folder: Path) -> Path:
-    """The panel as PNG, in `folder`, or in the folder that BREASTUSAI_SCREENSHOTS names."""
+    """The panel as PNG, in `folder`, or in the folder that BREASTUSAI_SCREENSHOTS names; beside it as it is in the dark theme."""
+    folder = Path(os.environ.get("BREASTUSAI_SCREENSHOTS", folder))
+    light = slicer.app.palette()
+    try:
+        _grab(panel, slicer, folder / f"{name}.png")
+        slicer.app.setPalette(dark_palette())
+        _grab(panel, slicer, folder / f"{name}-dark.png")
+    finally:
+        slicer.app.setPalette(light)
+    return folder / f"{name}.png"
+
+
+def dark_palette():
+    """Colours as Slicer's dark style has them (qSlicerStyle)."""
+    import qt
+
+    palette, role = qt.QPalette(), qt.QPalette.ColorRole
+    for color, roles in {
+        "#2d2d2d": (role.Window, role.Button),
+        "#1e1e1e": (role.Base,),
+        "#3a3a3a": (role.AlternateBase, role.ToolTipBase),
+        "#dcdcdc": (role.WindowText, role.Text, role.ButtonText, role.ToolTipText, role.BrightText),
+        "#2a82da": (role.Link, role.Highlight),
+        "#ffffff": (role.HighlightedText,),
+        "#8c8c8c": (role.PlaceholderText,),
+    }.items():
+        for each in roles:
+            palette.setColor(each, qt.QColor(color))
+    for each in (role.WindowText, role.Text, role.ButtonText):
+        palette.setColor(qt.QPalette.ColorGroup.Disabled, each, qt.QColor("#7f7f7f"))
+    return palette
+
+
+def _grab(panel, slicer, file: Path) -> None:
     panel.parent.show()
     slicer.app.processEvents()
     # Labels of several lines are higher than a window's least height allows for.
     panel.parent.resize(460, max(900, panel.parent.layout().totalHeightForWidth(460)))
     slicer.app.processEvents()
-    file = Path(os.environ.get("BREASTUSAI_SCREENSHOTS", folder)) / f"{name}.png"
     assert panel.parent.grab().save(str(file))
     assert file.stat().st_size > 5000
-    return file

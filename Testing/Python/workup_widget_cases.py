@@ -452,9 +452,9 @@ class Going(PanelCase):
             seen.append(self.panel.findings.current().finding.id)
         self.assertEqual(seen, ["L1", "L2", "L1"])
         self.panel.exit()
-        self.assertEqual([s.enabled for s in self.panel.shortcuts.all], [False] * 4)
+        self.assertEqual([s.enabled for s in self.panel.shortcuts.all], [False] * 5)
         self.panel.enter()
-        self.assertEqual([s.enabled for s in self.panel.shortcuts.all], [True] * 4)
+        self.assertEqual([s.enabled for s in self.panel.shortcuts.all], [True] * 5)
 
     def test_a_finding_of_another_view_brings_its_image(self):
         self.choose(image("picture"), volume("sweep"))
@@ -775,6 +775,48 @@ class Judging(PanelCase):
         self.apply()
         said = {i: r.verdict for i, r in mrml_workup.reviews_of(self.shown(node)).items()}
         self.assertEqual((said, count("Table"), count("Segmentation"), count("MarkupsROI")), ({"L1": REJECTED, "L2": ACCEPTED}, 1, 1, 2))
+
+    def test_what_was_said_and_dragged_is_taken_back_step_by_step(self):
+        node = self.choose(volume())
+        self.apply()
+        ui, shown = self.panel.ui, self.shown(node)
+        self.assertFalse(ui.undoButton.enabled)
+        self.pick(0)
+        ui.acceptButton.click()
+        ui.noteEdit.text = "scar"
+        self.panel.review.keep_note()
+        box = mrml.parts_of(shown).boxes["L2"]
+        before = [0.0, 0.0, 0.0]
+        box.GetCenter(before)
+        size = box.GetSize()
+        ui.editBoxButton.click()
+        box.SetCenter(before[0] + 3, before[1], before[2])
+        box.SetSize(9, 8, 7)
+        ui.editBoxButton.click()
+        ui.editBoxButton.click()  # and looked at once more, without a change
+        ui.editBoxButton.click()
+        self.pick(1)
+        ui.rejectButton.click()
+        said = lambda: {i: r for i, r in mrml_workup.reviews_of(shown).items() if r != Review()}  # noqa: E731
+        self.assertEqual(said(), {"L2": Review(ACCEPTED, "scar"), "L1": Review(REJECTED)})
+        ui.undoButton.click()
+        self.assertEqual(said(), {"L2": Review(ACCEPTED, "scar")})
+        self.assertEqual(self.cell(1, "Verdict"), "")
+        ui.undoButton.click()
+        after = [0.0, 0.0, 0.0]
+        box.GetCenter(after)
+        np.testing.assert_allclose((*after, *box.GetSize()), (*before, *size), atol=1e-6)
+        ui.undoButton.click()
+        self.assertEqual(said(), {"L2": Review(ACCEPTED)})
+        self.assertTrue(ui.undoButton.enabled)
+        ui.undoButton.click()
+        self.assertEqual((said(), ui.undoButton.enabled), ({}, False))
+        self.panel.review.undo()  # by key: nothing is left
+        self.assertEqual((said(), self.errors), ({}, []))
+        # What was done in a scene is not done to the next one.
+        ui.rejectButton.click()
+        slicer.mrmlScene.Clear(False)
+        self.assertFalse(ui.undoButton.enabled)
 
     def test_the_box_is_dragged_when_asked_for(self):
         node = self.choose(volume())
