@@ -6,6 +6,7 @@ Imported by the Slicer modules only: it needs Slicer's Qt.
 from __future__ import annotations
 
 import slicer
+from slicer.i18n import tr as _
 
 from . import mrml, mrml_workup
 from .review import ACCEPTED, NONE, REJECTED, Review
@@ -50,8 +51,14 @@ class ReviewSection:
             button.enabled = shown is not None
         ui.editOutlineButton.enabled = shown is not None and bool(_segment(shown, row.finding.id))
         verdict = row.review.verdict if row is not None else NONE
-        ui.acceptButton.checked, ui.rejectButton.checked = verdict == ACCEPTED, verdict == REJECTED
-        ui.editBoxButton.checked = shown is not None and mrml_workup.box_is_editable(shown, row.finding.id)
+        dragging = shown is not None and mrml_workup.box_is_editable(shown, row.finding.id)
+        # In words as well: a pressed button hardly differs from the others on a dark theme.
+        for button, pressed, words in (
+            (ui.acceptButton, verdict == ACCEPTED, (_("Accept"), _("✓ Accepted"))),
+            (ui.rejectButton, verdict == REJECTED, (_("Reject"), _("✗ Rejected"))),
+            (ui.editBoxButton, dragging, (_("Edit box"), _("Box is right"))),
+        ):
+            button.checked, button.text = pressed, words[pressed]
         note = (row.key, row.review.note) if row is not None else (None, "")
         if self._note != note:  # what is being typed stays when anything else changes
             self._note = note

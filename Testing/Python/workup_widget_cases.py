@@ -735,6 +735,7 @@ class Judging(PanelCase):
         expected = {"L2": Review(ACCEPTED, "looks like <scar> & more"), "L1": Review(REJECTED)}
         self.assertEqual(mrml_workup.reviews_of(self.shown(node)), expected)
         self.assertEqual((self.cell(0, "Verdict"), self.cell(1, "Verdict")), ("✓ accepted", "✗ rejected"))
+        self.assertEqual((self.panel.ui.acceptButton.text, self.panel.ui.rejectButton.text), ("Accept", "✗ Rejected"))
         self.assertEqual(self.cell(0, "Note"), "looks like <scar> & more")
         self.assertTrue(self.panel.ui.findingsTable.item(1, 0).font().strikeOut())
         self.panel.ui.rejectButton.click()  # taken back
