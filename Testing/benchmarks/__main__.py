@@ -21,6 +21,7 @@ CASES = (
     "chan_vese_3d",
     "halve",
     "segment_3d",
+    "lesion",
     "heatmap",
     "grading",
     "detect",
