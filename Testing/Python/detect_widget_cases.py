@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import threading
 
 import BreastUSAIDetect as module
 import numpy as np
@@ -275,6 +276,20 @@ class Running(PanelCase):
         self.assertTrue(self.panel.ui.statusLabel.text.startswith("No lesion found."))
         self.assertEqual((count("Table"), count("MarkupsROI"), count("MarkupsFiducial")), (1, 0, 0))
         self.assertEqual(self.panel.ui.shownLabel.text, "")
+
+    def test_the_input_is_written_beside_the_main_thread(self):
+        """Writing a volume's file takes longer than a window may stand still."""
+        wrote_in, make = [], self.panel.logic._child
+
+        def child(*arguments):
+            wrote_in.append(threading.get_ident())
+            return make(*arguments)
+
+        self.panel.logic._child = child
+        self.ready()
+        self.apply()
+        self.assertEqual((self.errors, len(wrote_in)), ([], 1))
+        self.assertNotEqual(wrote_in[0], threading.get_ident())
 
     def test_cancel_ends_it_and_changes_nothing(self):
         self.ready("0.13")

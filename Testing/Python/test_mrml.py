@@ -367,6 +367,21 @@ def test_segments_carry_terminology_names_colours_and_exact_voxels(scene):
     assert geometry.endswith("0;19;0;15;0;11;")
 
 
+def test_segments_hold_no_more_voxels_than_they_need(scene):
+    """Surfaces and overlays are made from them in the main thread, and cost by the voxel."""
+    image = _image((60, 50, 40))
+    study = _study(image, ((5, 6, 7), (12, 16, 18)), ((40, 30, 20), (44, 41, 33)))
+    nodes = mrml.show_study(scene, study, mrml.add_volume(scene, image, "image"), crops=mrml.mask_crops(study))
+    for finding in study.findings:
+        voxels = sitk.GetArrayViewFromImage(finding.mask)
+        filled = np.argwhere(voxels)
+        segment = nodes.segmentation.GetSegmentation().GetSegment(finding.id)
+        needed = filled.max(axis=0) - filled.min(axis=0) + 1
+        assert segment.GetRepresentation("Binary labelmap").GetDimensions() == tuple(needed[::-1])
+        assert segment.GetRepresentation("Closed surface").GetNumberOfPoints() > 0
+    _same_study(mrml.study_from_nodes(nodes.volume, nodes.segmentation), study)
+
+
 def test_masks_that_overlap_are_both_kept_whole(scene):
     image = _image((20, 20))
     study = _study(image, ((2, 2), (12, 12)), ((6, 6), (18, 18)))
