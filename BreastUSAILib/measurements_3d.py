@@ -38,7 +38,9 @@ def measure_3d(mask: sitk.Image, image: sitk.Image, spacing_known: bool = True) 
     Everything is measured along the image's own axes, whatever its direction cosines: x (lateral) and z (slice) are
     parallel to the skin, y goes into depth, and y = 0 is the skin side, as in `detect` and the phantoms. Coordinates are
     voxel indices times the spacing; a voxel is a box of one spacing along each axis around its centre. Only the
-    lesion's surroundings are looked at, so a large volume takes no more time or memory than a small one.
+    lesion's surroundings are looked at, so a large volume takes no more time or memory than a small one. Volume, box, moments and the
+    echoes are those of the voxels; surfaces are made on blocks of them no wider than two thirds of the Gaussian that smooths the mask
+    (`surface_3d.smooth_surface`), so a finer grid costs a large lesion little.
 
     Parameters
     ----------
@@ -78,7 +80,8 @@ def measure_3d(mask: sitk.Image, image: sitk.Image, spacing_known: bool = True) 
       by which the surface of the diameters lies outside the one that is smoothed by 0.75 mm, in which processes narrower
       than 1.5 mm are gone. About 0.2 mm and less on smooth lesions. None where the spacing is above 1 mm or not known, as
       spicules do not show then.
-    - ``contrast_ratio``: mean inside / mean of the shell around, as wide as 0.2 of the ball's diameter, one voxel at least.
+    - ``contrast_ratio``: mean inside / mean of the shell around, as wide as 0.2 of the ball's diameter, one voxel at least; the shell's
+      outer face lies there within 1/256 of its width where voxels are many times finer than it is wide (`echoes_3d.within`).
     - ``posterior_ratio``: mean behind the lesion / mean beside that; above 1 is enhancement, below shadowing. Behind are the beams
       (columns along y) through the lesion, without those near its sides, from the box's lower face to one box height deeper;
       beside are the beams of a ring around the lesion at the same depths. None when less than a quarter of the
