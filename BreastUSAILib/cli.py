@@ -35,7 +35,6 @@ _LAZY = {
         "detect": ("BreastUSAILib.training.detect", "the detection of lesions in ABUS volumes"),
         "detect-baseline": ("BreastUSAILib.training.detect_baseline", "the U-Nets that the detection is compared with"),
         "lesion-classifier": ("BreastUSAILib.training.lesion_classifier", "the second opinion on detected lesions"),
-        "false-positive-reduction": ("BreastUSAILib.training.false_positive_reduction", "which of the detected candidates are lesions"),
         "segment-3d": ("BreastUSAILib.training.segment_3d", "the outline and malignancy of lesions in ABUS volumes"),
         "heatmap": ("BreastUSAILib.training.heatmap", "the heatmaps of ABUS volumes, from one point a lesion"),
         "grade": ("BreastUSAILib.training.grade", "malignancy, BI-RADS category and solid nodules in 2D images"),

@@ -91,7 +91,6 @@ def check_models(names: Mapping[str, str]) -> None:
 
 def add_detection(parser: Arguments, prefix: str = "") -> None:
     add_model(parser, f"--{prefix}model", "a detection model that ships, or the folder of your own")
-    add_model(parser, "--reducer", "false-positive reduction, likewise")
     add_model(parser, "--classifier", "the second opinion on malignancy, likewise")
     add_probability(parser, f"--{prefix}threshold", "report findings that score at least this; 0: all candidates")
     parser.add_argument(f"--{prefix}maximum", type=int, metavar="N", help="report at most so many findings of a volume")
@@ -102,7 +101,7 @@ def detection_options(args: argparse.Namespace, prefix: str = "") -> DetectionOp
     from .workup_options import DetectionOptions
 
     said = _said(args, prefix)
-    options = DetectionOptions(said("model"), args.classifier, args.device, said("threshold"), said("maximum"), args.reducer)
+    options = DetectionOptions(said("model"), args.classifier, args.device, said("threshold"), said("maximum"))
     options.detect()
     return options
 
@@ -190,7 +189,6 @@ def detection_words(options: DetectionOptions, prefix: str = "") -> list[str]:
     """What `detection_options` takes for these."""
     return [
         *_named(f"--{prefix}model", options.model),
-        *_named("--reducer", options.reducer),
         *_named("--classifier", options.classifier),
         *_figure(f"--{prefix}threshold", options.threshold),
         *_figure(f"--{prefix}maximum", options.maximum),

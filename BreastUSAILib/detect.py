@@ -1,8 +1,7 @@
 """Detect: an ABUS volume in, findings with boxes, scores and malignancy out.
 
 The two-stage system of Yu et al. 2020 (MICCAI, see `networks.detection`): the detection network says where lesions may
-be and how malignant each looks; a classification network looks at each of them again, and the two opinions are weighted. Between
-them, where there is a model for it, candidates that are no lesions are told from near (`false_positive_reduction`).
+be and how malignant each looks; a classification network looks at each of them again, and the two opinions are weighted.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import SimpleITK as sitk
 
 from .errors import ImageError, UsageError
@@ -61,7 +59,6 @@ def detect(
     options: DetectOptions = DetectOptions(),
     *,
     classifier: LoadedModel | None = None,
-    reducer: LoadedModel | None = None,
     spacing_known: bool = True,
     progress: Callable[[float, str], None] | None = None,
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
@@ -74,8 +71,6 @@ def detect(
     options : see `DetectOptions`.
     classifier : a lesion classifier (task "lesion-classifier") for the second opinion on malignancy; None: the detection
         network's opinion alone.
-    reducer : a model of the task "false-positive-reduction", chosen for this detection model; the threshold is then its own. None: the
-        detection network's scores.
     spacing_known : whether the image's spacing is in millimetres; sizes are looked for in millimetres, so where it is not a note says
         what that means.
     progress : called with a fraction 0 to 1 and what is being done.
@@ -91,7 +86,6 @@ def detect(
     ImageError : a 2D image or a single slice; a volume larger than a breast, as its spacing is wrong; axes that cannot be in this order.
     """
     from .candidates import Search, find_candidates
-    from .false_positive_reduction import reduced
     from .volume_input import network_input
 
     def tell(fraction: float, message: str) -> None:
@@ -113,30 +107,27 @@ def detect(
         device=model.device.name,
         progress=lambda fraction, message: tell(0.2 + 0.6 * fraction, message),
     )
-    boxes = [volume.physical_box(image, edges) for edges in candidates.boxes]
-    order, scores = np.arange(len(boxes)), np.asarray(candidates.scores, float)
-    if reducer is not None and boxes:
-        tell(0.8, "looking at each candidate")
-        order, scores = reduced(image, boxes, scores, reducer)
-    threshold = options.threshold_of((reducer or model).entry)
-    chosen = [place for place in zip(order.tolist(), scores.tolist(), strict=True) if place[1] >= threshold]
-    models = {m.entry.task: m.entry.id for m in (model, reducer) if m is not None}
+    threshold = options.threshold_of(model.entry)
+    chosen = [
+        c for c in zip(candidates.boxes, candidates.scores, candidates.malignancy, strict=True) if c[1] >= threshold
+    ]
     findings = []
-    for number, (place, score) in enumerate(chosen[: options.maximum], start=1):
+    for number, (edges, score, malignancy) in enumerate(chosen[: options.maximum], start=1):
+        box = volume.physical_box(image, edges)
         findings.append(
             Finding(
                 id=f"L{number}",
-                box=boxes[place],
-                score=score,
-                malignancy=float(candidates.malignancy[place]),
-                measurements=box_measurements(image, boxes[place], spacing_known),
-                models=dict(models),
+                box=box,
+                score=float(score),
+                malignancy=float(malignancy),
+                measurements=box_measurements(image, box, spacing_known),
+                models={"detect": model.entry.id},
             )
         )
     if classifier is not None and findings:
         from .lesion_classification import classify
 
-        tell(0.9, "judging each lesion")
+        tell(0.8, "judging each lesion")
         findings = classify(image, findings, classifier)
     tell(1.0, "done")
     return tuple(findings), (*notes, *more)

@@ -85,7 +85,7 @@ def sizes_of(box: Box) -> np.ndarray:
 
 
 def probabilities(image: sitk.Image, boxes: Sequence[Box], classifier: LoadedModel) -> list[float]:
-    """A classification network's probability for each box: that it holds a malignant lesion, or whatever else it was taught to tell."""
+    """The classification network's probability that each box holds a malignant lesion."""
     import torch
 
     from .models.devices import autocast

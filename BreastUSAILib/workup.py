@@ -230,17 +230,9 @@ def _detect(loaded: LoadedImage, options: DetectionOptions) -> _Step:
 
     def work(models: Models, _: tuple[Finding, ...], tell: Progress) -> _Result:
         model, known = models["detect"], loaded.spacing_known
-        second, reducer = models.get("lesion-classifier"), models.get("false-positive-reduction")
-        found = detect(
-            loaded.image,
-            model,
-            detect_options,
-            classifier=second,
-            reducer=reducer,
-            spacing_known=known,
-            progress=tell,
-        )
-        point = {"maximum": options.maximum, "threshold": detect_options.threshold_of((reducer or model).entry)}
+        second = models.get("lesion-classifier")
+        found = detect(loaded.image, model, detect_options, classifier=second, spacing_known=known, progress=tell)
+        point = {"maximum": options.maximum, "threshold": detect_options.threshold_of(model.entry)}
         return _Result(*found, provenance={"operating_point": point})
 
     return _Step("detect", options.models(), work, share=3.0)

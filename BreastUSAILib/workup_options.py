@@ -32,7 +32,6 @@ class DetectionOptions:
     classifier : the second opinion on malignancy: the same; "" is the one that ships, with a detection model that ships, else none.
     device : "auto", "cpu", "cuda" or "mps".
     threshold, maximum : see `detect.DetectOptions`.
-    reducer : false-positive reduction: as `classifier`.
     """
 
     model: str = ""
@@ -40,7 +39,6 @@ class DetectionOptions:
     device: str = "auto"
     threshold: float | None = None
     maximum: int | None = None
-    reducer: str = ""
 
     def detect(self) -> DetectOptions:
         return DetectOptions(self.threshold, self.maximum)
@@ -48,8 +46,6 @@ class DetectionOptions:
     def models(self) -> dict[str, str]:
         """Task -> name of the models that are used, the detection model first."""
         names = {"detect": self.model}
-        if self.reducer or catalog.second_opinion(self.model, "false-positive-reduction"):
-            names["false-positive-reduction"] = self.reducer
         if self.classifier or catalog.second_opinion(self.model):
             names["lesion-classifier"] = self.classifier
         return names

@@ -207,7 +207,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
     parser.add_argument("--model", default="", metavar="ID|DIR", help="a model that ships, or the folder of your own (of train detect or detect-baseline)")
     parser.add_argument("--classifier", default="", metavar="ID|DIR", help="a lesion classifier for the second opinion")
-    parser.add_argument("--reducer", default="", metavar="ID|DIR", help="a model for false-positive reduction")
     parser.add_argument("--detections", type=Path, metavar="CSV", help="measure these candidates (TDSC-ABUS form), no model")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--least-score", type=float, metavar="P", help="reported from this score on (default: the model's own)")
@@ -265,7 +264,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises `UsageError` for options that have no meaning."""
-    if args.detections is not None and (args.model or args.classifier or args.reducer):
+    if args.detections is not None and (args.model or args.classifier):
         raise UsageError("a model and --detections cannot be given together; choose what is to be measured.")
     check_options(args, ("--least-score", "--malignant-from"), ("--most", "--limit", "--bootstrap"))
 
@@ -290,14 +289,10 @@ def _detector_of_model(args: argparse.Namespace) -> tuple[Detector, OperatingPoi
     # A baseline judges malignancy by itself, unless it is told otherwise: it is to be compared with the whole system.
     second = args.classifier or (not baseline and catalog.second_opinion(args.model))
     classifier = load(args.classifier, "lesion-classifier", args.device) if second else None
-    if baseline and args.reducer:
-        raise UsageError(f"{args.model} is a baseline, whose components are not reduced; leave out --reducer.")
-    reduces = args.reducer or (not baseline and catalog.second_opinion(args.model, "false-positive-reduction"))
-    reducer = load(args.reducer, "false-positive-reduction", args.device) if reduces else None
 
     def detector(image: sitk.Image, case: VolumeCase) -> Sequence[Finding]:
         if not baseline:
-            findings, _ = detect(image, model, DetectOptions(threshold=0.0), classifier=classifier, reducer=reducer)
+            findings, _ = detect(image, model, DetectOptions(threshold=0.0), classifier=classifier)
             return findings
         findings = detect_components(image, model)
         if classifier is None or not findings:
@@ -306,5 +301,5 @@ def _detector_of_model(args: argparse.Namespace) -> tuple[Detector, OperatingPoi
 
         return classify(image, findings, classifier)
 
-    point = OperatingPoint(float((reducer or model).entry.postprocessing.get("threshold", DEFAULT_THRESHOLD)))
-    return detector, point, [m.provenance() for m in (model, reducer, classifier) if m is not None]
+    point = OperatingPoint(float(model.entry.postprocessing.get("threshold", DEFAULT_THRESHOLD)))
+    return detector, point, [m.provenance() for m in (model, classifier) if m is not None]

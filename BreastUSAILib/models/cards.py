@@ -6,7 +6,7 @@ from .. import RESEARCH_USE
 from .entry import ModelEntry
 
 # Task -> the page that says how it was made.
-_PAGES = {"segment": "segmentation", "detect": "detection", "lesion-classifier": "detection", "false-positive-reduction": "detection", "segment-3d": "segmentation-3d",
+_PAGES = {"segment": "segmentation", "detect": "detection", "lesion-classifier": "detection", "segment-3d": "segmentation-3d",
           "grade-gcnn": "grading", "grade-mtnet": "grading", "grade-snnet": "grading"}  # fmt: skip
 _LONGEST_LIST = 12  # numbers that a person reads
 

@@ -15,7 +15,6 @@ WEIGHTS = FOLDER / "weights"
 _NOT_SHIPPED = {
     "detect": ("detection", "detect"),
     "lesion-classifier": ("lesion classification", "lesion-classifier"),
-    "false-positive-reduction": ("false-positive reduction", "false-positive-reduction"),
     "segment-3d": ("3D segmentation", "segment-3d"),
     "heatmap": ("heatmap", "heatmap"),
     "grade-gcnn": ("BI-RADS grading", "grade"),
@@ -58,11 +57,10 @@ def ships(task: str) -> bool:
     return any(candidate.task == task for candidate in entries())
 
 
-def second_opinion(detector: str, task: str = "lesion-classifier") -> bool:
-    """Whether the model of a task that ships ("lesion-classifier" or "false-positive-reduction") goes with a detection model, an id or a
-    folder or "" for the one that ships: with one that ships. It was chosen and weighed with that; one's own may have learnt from patients,
-    and is not to be overruled by it unasked."""
-    return ships(task) and (not detector or any(e.id == detector for e in entries()))
+def second_opinion(detector: str) -> bool:
+    """Whether the lesion classifier that ships goes with a detection model, an id or a folder or "" for the one that ships: with one
+    that ships. It was chosen and weighed with that; one's own may have learnt from patients, and is not to be overruled by it unasked."""
+    return ships("lesion-classifier") and (not detector or any(e.id == detector for e in entries()))
 
 
 def no_model(task: str, option: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Crops about boxes with a yes or no each, and a small network that learns to tell them: the second looks of the detection system.
+"""Crops about boxes with a yes or no each, and a small network that learns to tell them.
 
 A crop larger than the network's waits in memory; each time it is seen, another part of it is taken, shifted and stretched as far as a
 detected box is from the true one.
@@ -107,7 +107,6 @@ class CropRun:
 
     Parameters
     ----------
-    draw : which crops an epoch sees, (k,) int64, from a generator; None: each once.
     leave : writes the model: the network, and its figures on the validation crops.
     """
 
@@ -121,11 +120,9 @@ class CropRun:
         device: str,
         leave: Callable[[nn.Module, dict[str, float]], None],
         *,
-        draw: Callable[[torch.Generator], torch.Tensor] | None = None,
         resume: bool = True,
     ) -> None:
         self.recipe, self.training, self.validation, self.leave = recipe, training, validation, leave
-        self.draw = draw or (lambda generator: torch.randperm(len(training), generator=generator))
         self.device = device
         self.learner = Learner(
             network.to(device).to(memory_format=torch.channels_last_3d),
@@ -137,14 +134,14 @@ class CropRun:
         )
 
     def epoch(self, epoch: int) -> dict[str, Any]:
-        """Train one epoch; returns the loss."""
+        """Train one epoch, in which each crop is seen once; returns the loss."""
         from ..models.devices import autocast
 
         recipe, network = self.recipe, self.learner.network
         network.train()
         generator = generator_of(recipe.seed, epoch)
         torch.manual_seed(recipe.seed + epoch)  # dropout
-        order = self.draw(generator)
+        order = torch.randperm(len(self.training), generator=generator)
         # A last batch of one has no statistics; it waits for the next epoch.
         batches = [indices for indices in order.split(recipe.batch) if len(indices) > 1 or len(order) == 1]
         total = 0.0

@@ -27,7 +27,6 @@ from BreastUSAILib.phantom.spec import PhantomSpec
 from BreastUSAILib.training import detect as recipe_module
 from BreastUSAILib.training import detection_crops as crops
 from BreastUSAILib.training import detection_data as data
-from BreastUSAILib.training import false_positive_reduction as reduction
 from BreastUSAILib.training import lesion_classifier
 from BreastUSAILib.training.detect import DetectRecipe
 
@@ -386,51 +385,6 @@ def test_the_classifier_learns_resumes_and_weighs_opinions(phantoms, trained, tm
     for one, two, answer in zip(alone, both, second, strict=True):
         assert two.malignancy == pytest.approx(weight * one.malignancy + (1 - weight) * answer, abs=1e-5)
         assert (two.box, two.score) == (one.box, one.score) and set(two.models) == {"detect", "lesion-classifier"}
-
-
-# --- false-positive reduction ----------------------------------------------------------------------------------------
-
-
-def test_false_positive_reduction_learns_from_the_detectors_candidates(phantoms, trained, tmp_path):
-    recipe = reduction.FalsePositiveRecipe(shape=(16, 16, 16), epochs=2, batch=4, misses=4)
-    output = reduction.train([phantoms], tmp_path / "model", trained, recipe, device="cpu")
-    config = json.loads((output / "config.json").read_text())
-    chosen = config["postprocessing"]
-    assert config["task"] == "false-positive-reduction" and chosen["detector"] == zoo.load(trained, "detect", "cpu").entry.id
-    assert 0 <= chosen["reduction_weight"] <= 1 and 0 < chosen["threshold"] < 1
-    assert len(json.loads((output / "postprocessing.json").read_text())["tried"]) == 11
-    kept = {path.name: path.stat().st_mtime_ns for path in (output / "cache").iterdir()}
-    before = (output / "model.safetensors").read_bytes()
-    reduction.train([phantoms], output, trained, recipe, device="cpu")  # trains nothing, and cuts nothing out again
-    assert (output / "model.safetensors").read_bytes() == before
-    assert {path.name: path.stat().st_mtime_ns for path in (output / "cache").iterdir()} == kept
-
-    model, reducer = zoo.load(trained, "detect", "cpu"), zoo.load(output, "false-positive-reduction", "cpu")
-    image, _ = read_volumes(phantoms, ("validation",))[0].read()
-    alone, _ = detect(image, model, DetectOptions(threshold=0.0))
-    both, _ = detect(image, model, DetectOptions(threshold=0.0), reducer=reducer)
-    from BreastUSAILib.false_positive_reduction import combined_scores
-    from BreastUSAILib.lesion_classification import probabilities
-
-    alone = alone[: chosen["candidates"]]
-    said = probabilities(image, [f.box for f in alone], reducer)
-    wanted = combined_scores(np.array([f.score for f in alone]), np.array(said), chosen["reduction_weight"])
-    assert [f.score for f in both] == pytest.approx(sorted(wanted, reverse=True), abs=1e-6)
-    assert both[0].box == alone[int(np.argmax(wanted))].box
-    assert set(both[0].models) == {"detect", "false-positive-reduction"} and [f.id for f in both][:1] == ["L1"]
-    reported, _ = detect(image, model, reducer=reducer)
-    assert len(reported) == int((wanted >= chosen["threshold"]).sum())
-
-    damaged = next((output / "cache").glob("*.npz"))
-    damaged.write_bytes(b"half")
-    with pytest.raises(DataError, match="damaged.*delete the cache"):
-        reduction.train([phantoms], output, trained, recipe, device="cpu")
-
-
-def test_false_positive_reduction_is_not_for_torchrun(phantoms, trained, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="without torchrun"):
-        reduction.train([phantoms], tmp_path / "model", trained, device="cpu")
 
 
 def test_the_classifier_is_not_for_torchrun(phantoms, tmp_path, monkeypatch):
