@@ -1062,25 +1062,65 @@ def _labelmap(voxels: np.ndarray, frame: _Frame, first: tuple[int, int, int] = (
 
 def _mask(segmentation_node: Any, segment_id: str, frame: _Frame, info: ImageInfo) -> sitk.Image:
     """A segment as uint8 image on the study's grid, whatever extent the editor left it with."""
-    import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    slicer = import_slicer()
     shape = (*info.size, 1)[2::-1]
-    reference = _labelmap(np.zeros(shape, np.uint8), frame)
-    merged = slicer.vtkOrientedImageData()
-    ids = vtk.vtkStringArray()
-    ids.InsertNextValue(segment_id)
-    inside = np.zeros(shape, np.uint8)
-    if segmentation_node.GenerateMergedLabelmapForAllSegments(
-        merged, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, reference, ids
-    ):
-        inside = (vtk_to_numpy(merged.GetPointData().GetScalars()).reshape(shape) != 0).astype(np.uint8)
+    inside = _own_voxels(segmentation_node.GetSegmentation().GetSegment(segment_id), frame, shape)
+    if inside is None:
+        inside = _resampled_voxels(segmentation_node, segment_id, frame, shape)
     mask = sitk.GetImageFromArray(inside if info.dimension == 3 else inside[0])
     mask.SetSpacing(info.spacing)
     mask.SetOrigin(info.origin)
     mask.SetDirection(info.direction)
     return mask
+
+
+def _own_voxels(segment: Any, frame: _Frame, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """A segment's voxels (z, y, x) as they are, where its labelmap lies on the grid of the image; else None. Quick: looks at the lesion's
+    surroundings alone."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    converter = import_slicer().vtkSegmentationConverter
+    labelmap = segment.GetRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName())
+    scalars = labelmap.GetPointData().GetScalars() if labelmap is not None else None
+    if scalars is None or min(labelmap.GetDimensions()) < 1:
+        return None
+    if not np.allclose(_labelmap_matrix(labelmap), frame.pixel_to_ras, rtol=0, atol=1e-5):
+        return None
+    voxels = vtk_to_numpy(scalars).reshape(labelmap.GetDimensions()[::-1]) == segment.GetLabelValue()
+    extent = labelmap.GetExtent()
+    inside = np.zeros(shape, np.uint8)
+    here, there = [], []
+    for first, n, end in zip(extent[4::-2], voxels.shape, shape, strict=True):
+        here.append(slice(max(first, 0), min(first + n, end)))
+        there.append(slice(here[-1].start - first, here[-1].stop - first))
+    if all(s.start < s.stop for s in here):
+        inside[tuple(here)] = voxels[tuple(there)]
+    return inside
+
+
+def _resampled_voxels(segmentation_node: Any, segment_id: str, frame: _Frame, shape: tuple[int, int, int]) -> np.ndarray:
+    """The same of a segment on any grid, or without a labelmap: by Slicer, on the whole grid of the image."""
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    slicer = import_slicer()
+    reference = _labelmap(np.zeros(shape, np.uint8), frame)
+    merged = slicer.vtkOrientedImageData()
+    ids = vtk.vtkStringArray()
+    ids.InsertNextValue(segment_id)
+    if not segmentation_node.GenerateMergedLabelmapForAllSegments(
+        merged, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, reference, ids
+    ):
+        return np.zeros(shape, np.uint8)
+    return (vtk_to_numpy(merged.GetPointData().GetScalars()).reshape(shape) != 0).astype(np.uint8)
+
+
+def _labelmap_matrix(labelmap: Any) -> np.ndarray:
+    """4x4, index -> node RAS mm."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
 
 
 def _display_range(voxels: np.ndarray) -> tuple[float, float]:
