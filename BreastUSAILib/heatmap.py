@@ -145,7 +145,7 @@ class Seen:
     Attributes
     ----------
     volume : the image as the network saw it.
-    cells : (z, y, x) float32; see `gradcam_3d.activation`.
+    cells : (z, y, x) float32; see `gradcam_3d.activation`, less the model's `floor`: what ordinary tissue reaches.
     map : the same on a grid of about a millimetre.
     settings, crop : the model's `postprocessing`, and the (z, y, x) voxels that it learnt from.
     """
@@ -187,6 +187,7 @@ def look(image: sitk.Image, model: LoadedModel) -> Seen | None:
     if volume.constant:
         return None
     cells = activation(model.network, volume.levels, device=model.device.name)
+    cells -= np.float32(model.entry.postprocessing.get("floor", 0.0))
     fine = spot_map(cells, model.network.scale, volume.levels.shape, volume.spacing)
     return Seen(volume, cells, fine, model.entry.postprocessing, preprocessing["crop"])
 

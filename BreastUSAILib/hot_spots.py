@@ -26,11 +26,15 @@ class SpotRule:
     fraction : a spot is what is connected to its hottest voxel at this share of its heat or more.
     apart_mm : two hottest voxels of different spots are farther apart than this.
     maximum : spots of a volume, the hottest.
+    scored_by : "patch": by the network's own head, see `HotSpot.score`; "peak": by the peak's heat h, as h / (1 + h).
+    full_heat : the activation that counts as heat 1.
     """
 
     fraction: float = 0.5
     apart_mm: float = 4.0
     maximum: int = 20
+    scored_by: str = "patch"
+    full_heat: float = 1.0
 
     @classmethod
     def of(cls, postprocessing: Mapping[str, Any]) -> SpotRule:
@@ -46,7 +50,8 @@ class HotSpot:
     ----------
     peak : (z, y, x) of the hottest voxel's centre.
     value : the activation there.
-    score : 0 to 1, the probability that the network's own head gives a patch about the peak, without what speaks for other spots in it.
+    score : 0 to 1. By "patch" the probability that the network's own head gives a patch about the peak, without what speaks for other spots
+        in it; by "peak" 1/2 where it is as hot as heat 1, nearer to 1 the hotter it is.
     box : (z1, y1, x1, z2, y2, x2) of the spot.
     centroid : (z, y, x), its voxels weighted with their heat.
     inside : (z, y, x) bool, the spot within its box.
@@ -99,7 +104,9 @@ def hot_spots(
             HotSpot(
                 peak=tuple(float(p) + 0.5 for p in peak),
                 value=value,
-                score=_score(activation, heat, peak, region, start, window),
+                score=value / (value + rule.full_heat)
+                if rule.scored_by == "peak"
+                else _score(activation, heat, peak, region, start, window),
                 box=tuple(float(v) for v in (*(first + start), *(last + start))),
                 centroid=tuple(float(v) for v in weights @ (where + start + 0.5) / weights.sum()),
                 inside=inside,
