@@ -249,6 +249,23 @@ def test_spots_follow_their_rule():
     wide = hot_spots(hill((50, 50, 50), (25, 25, 25), 5.0, 12), (1, 1, 1), (16, 16, 16), SpotRule(fraction=0.3))
     assert wide[0].inside.shape[0] > 33  # larger than the part of the map that was looked at first
     assert SpotRule.of({"fraction": 0.4, "threshold": 0.7}) == SpotRule(fraction=0.4)
+    # By its peak a spot as hot as heat 1 scores one half, one three times as hot three quarters.
+    by_peak = SpotRule(scored_by="peak", full_heat=2.0)
+    assert [s.score for s in hot_spots(hill((30, 30, 30), (15, 15, 15), 6.0, 3), (1, 1, 1), (16, 16, 16), by_peak)] == [
+        pytest.approx(0.75)
+    ]
+
+
+def test_heat_begins_above_what_ordinary_tissue_reaches(heat_model, ball_volume):
+    def cells(floor):
+        settings = {**heat_model.entry.postprocessing, "floor": floor}
+        return heatmap.look(
+            ball_volume, replace(heat_model, entry=replace(heat_model.entry, postprocessing=settings))
+        ).cells
+
+    np.testing.assert_allclose(cells(0.25), cells(0.0) - 0.25, atol=1e-5)
+    # The floor that validation chose: most of a volume shows no heat.
+    assert float((heatmap.look(ball_volume, heat_model).cells > 0).mean()) < 0.4
 
 
 # --- the task --------------------------------------------------------------------------------------------------------

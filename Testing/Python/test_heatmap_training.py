@@ -252,9 +252,16 @@ def test_the_point_loss_asks_the_cell_at_the_point_and_all_of_healthy_crops():
     assert float(healthy) == pytest.approx(-16 * np.log(1 - p) * p**2, rel=1e-4)
 
 
+def test_units_of_evidence_begin_mostly_silent():
+    torch.manual_seed(4)
+    network = networks.ResNet3d(**{**SMALL, "evidence": 16, "gain": 64.0})
+    features = network.features(torch.randn(2, 1, 24, 24, 24))
+    assert features.shape[1] == 16 and 0.05 < float((features > 0).float().mean()) < 0.3
+
+
 def test_a_patch_is_judged_by_the_mean_of_its_cells():
     torch.manual_seed(4)
-    network = networks.ResNet3d(**{**SMALL, "gain": 64.0}).eval()
+    network = networks.ResNet3d(**{**SMALL, "evidence": 16, "gain": 64.0}).eval()
     torch.nn.init.normal_(network.head.bias)
     with torch.inference_mode():
         volume = torch.randn(2, 1, 12, 10, 14)
@@ -309,7 +316,8 @@ def test_dark_balls_are_learnt_from_their_points(trained):
     assert config["task"] == "heatmap" and "one central point" in config["trained_on"]
     assert config["preprocessing"]["crop"] == list(RECIPE.crop)
     choice = config["postprocessing"]
-    assert choice["full_heat"] > 0 and 0 < choice["threshold"] < 1
+    assert choice["full_heat"] > 0 and 0 < choice["threshold"] < 1 and choice["scored_by"] in ("patch", "peak")
+    assert np.isfinite(choice["floor"])
     assert config["measured"]["validation"]["warm_points"] == 1.0
     assert config["measured"]["validation"]["random_crop_auc"] == log[-1]["random_crop_auc"]
     assert zoo.load(trained, "heatmap", "cpu").network.scale == (2, 2, 2)
