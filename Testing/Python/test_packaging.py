@@ -20,12 +20,9 @@ ROOT = HERE.parents[1]
 LIBRARY = ROOT / "BreastUSAILib"
 MODULES = ROOT / "BreastUSAI"
 NOT_SHIPPED = {"CMakeLists.txt"}
-# Modules that work but have no model of their own yet: in the source tree, not in the extension.
-NOT_YET = {"BreastUSAIGrade", "BreastUSAIHeatmap"}
 # What the modules' panels share; imported by them alone.
 PANEL_FILES = {p.name for p in LIBRARY.glob("slicer_*.py")} - {"slicer_runtime.py", "slicer_install.py"}
 PANELS = sorted(p.parent.name for p in MODULES.glob("*/Resources"))
-SHIPPED = sorted(set(PANELS) - NOT_YET)
 
 
 def _shipped_files() -> list[Path]:
@@ -63,8 +60,8 @@ def test_every_file_of_the_library_is_packaged(build):
 
 
 def test_every_module_has_its_script_panel_icon_and_self_test(build):
-    assert {"BreastUSAISegment", "BreastUSAIWorkup"} <= set(SHIPPED)
-    for name in SHIPPED:
+    assert {"BreastUSAISegment", "BreastUSAIWorkup"} <= set(PANELS)
+    for name in PANELS:
         module = MODULES / name
         for file in (p for p in module.rglob("*") if p.is_file() and p.name != "CMakeLists.txt"):
             if "__pycache__" not in file.parts:
@@ -77,7 +74,7 @@ def test_every_module_has_its_script_panel_icon_and_self_test(build):
 
 def test_only_modules_lie_where_slicer_looks_for_modules(build):
     """Slicer takes every .py file there for a module; all names are shared with all other extensions."""
-    assert sorted(p.name for p in build.glob("*.py")) == [f"{name}.py" for name in SHIPPED]
+    assert sorted(p.name for p in build.glob("*.py")) == [f"{name}.py" for name in PANELS]
     assert all(p.name.startswith("BreastUSAI") for p in build.glob("Resources/*/*"))
     assert (build / "BreastUSAIBatch" / "BreastUSAIBatch.py").is_file()
 
