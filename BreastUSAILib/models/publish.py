@@ -50,9 +50,16 @@ def publish(folder: Path, about: dict[str, Any], figures: dict[str, Any]) -> Mod
 def stated_figures(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Data set (or another part) -> figure -> value, of a figures.json, whichever `breastusai evaluate` wrote it.
 
-    The protocols on volumes state counts and, under "figures", values with their intervals; that on images plain values.
+    The protocols on volumes state counts and, under "figures", values with their intervals; that on images plain values; that of heatmaps
+    has one part, and values with their intervals at once.
     """
     found = {}
+    if (
+        all(isinstance(value, dict) and "value" in value for value in data.get("figures", {}).values())
+        and "data_sets" not in data
+    ):
+        counts = {name: value for name, value in data.items() if isinstance(value, int)}
+        return {str(data.get("split", "test")): {**counts, **data["figures"]}}
     for part, summary in (data.get("data_sets") or data["figures"]).items():
         stated = summary.get("figures")
         counts = {name: value for name, value in summary.items() if isinstance(value, int)}

@@ -42,3 +42,8 @@ def test_phantoms_are_named_as_such_in_what_a_model_was_trained_on():
     assert described([phantom, phantom]) == "2 phantoms of DATA" and described([real]) == "1 volumes of TDSC"
     assert described([in_layout]) == "1 phantoms of TDSC"
     assert described([phantom, real, in_layout]) == "3 volumes (2 of them phantoms) of DATA, TDSC"
+
+
+def test_figures_of_heatmaps_are_one_part():
+    heatmap = {"split": "test", "volumes": 80, "slabs": None, "figures": {"pointing_game": STATED}}
+    assert stated_figures(heatmap) == {"test": {"volumes": 80, "pointing_game": STATED}}
