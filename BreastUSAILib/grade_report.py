@@ -99,7 +99,7 @@ def _map(
     if study.activation is None:
         return None
     if view is not None:
-        percent = sitk.GetArrayViewFromImage(as_2d(study.activation))
+        percent = slice_percent(study.activation)
         seen = pictures.crop(view, finding.id, _MARGIN)
         looked = pictures.crop(pictures.View(percent, view.pixel_size, view.outlines), finding.id, _MARGIN).pixels
         where = ""
@@ -111,6 +111,11 @@ def _map(
     if not looked.any():
         return None
     return {"picture": drawing(seen, f"map-{name}", study, boxes=False, over=colored(looked)), "where": where}
+
+
+def slice_percent(activation: sitk.Image) -> np.ndarray:
+    """The pixels (y, x) of a 2D map, or of a volume of one slice: a copy, as the 2D image of a slice is gone after this."""
+    return sitk.GetArrayFromImage(as_2d(activation))
 
 
 def _section(activation: sitk.Image, finding: Finding) -> int:

@@ -133,7 +133,7 @@ def test_the_others_are_done_and_nothing_is_half_written(batch):
     assert {p.name for p in output.iterdir()} == good | RESULTS | {"failures.csv"}
     for name in good:
         left = {p.name for p in (output / name).iterdir()}
-        assert FINISHED <= left <= FINISHED | {"lesions.seg.nrrd"}
+        assert FINISHED <= left <= FINISHED | {"lesions.seg.nrrd", "activation.nrrd"}
         assert files.read_study(output / name).findings
 
 
@@ -225,7 +225,7 @@ def test_a_folder_that_is_no_model(tmp_path, capsys):
 def test_a_users_own_model_folder_is_used(tmp_path):
     assert run_sample(tmp_path / "out", "--model", model_folder(tmp_path / "model", id="mine")) == 0
     study = files.read_study(tmp_path / "out" / "bus_0030-s")
-    assert study.provenance["models"][0]["id"] == "mine" and study.findings[0].models == {"segment": "mine"}
+    assert study.provenance["models"][0]["id"] == "mine" and study.findings[0].models["segment"] == "mine"
 
 
 def test_a_device_that_is_not_there(tmp_path, capsys):

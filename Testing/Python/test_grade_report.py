@@ -108,6 +108,21 @@ def test_the_map_lies_over_the_very_pixels_that_were_looked_at():
     )
 
 
+def test_the_map_of_a_slice_in_space_outlives_its_2d_image():
+    """As Slicer keeps 2D images: volumes with one slice, whose 2D image is gone once its pixels were asked for."""
+    image, study = graded()
+    flat = replace(study, activation=sitk.JoinSeries(study.activation))
+    card, seen = (grade_card(s, image, study.findings[0], "1", _view(image, study)) for s in (flat, study))
+    assert card["map"]["where"] == "" and np.array_equal(rgba(card), rgba(seen))
+    from BreastUSAILib import grade_report
+
+    # A view of the pixels would point to memory that was given back: filled anew here, and sometimes gone.
+    large = sitk.JoinSeries(sitk.Image(2000, 2000, sitk.sitkUInt8) + 7)
+    looked = grade_report.slice_percent(large)
+    others = [sitk.Image(2000, 2000, sitk.sitkUInt8) + 9 for _ in range(4)]
+    assert int(looked.min()) == int(looked.max()) == 7 and len(others) == 4
+
+
 def test_of_a_volume_the_slice_that_was_looked_at_is_shown():
     image, study = graded((14, 40, 60), (0.4, 0.4, 0.9), section=5)
     card = grade_card(study, image, study.findings[0], "1")
@@ -126,7 +141,11 @@ def test_the_pages_hold_the_card_and_escape_what_it_says():
     for image, study in (graded(), graded((14, 40, 60), (0.4, 0.4, 0.9), section=5)):
         text = report.report_html(study, image)
         page = Page(text)
-        assert "Where the networks looked" in page.text and text.count('class="grade"') == 1 and "disagree about &lt;malignancy&gt;" in text
+        assert (
+            "Where the networks looked" in page.text
+            and text.count('class="grade"') == 1
+            and "disagree about &lt;malignancy&gt;" in text
+        )
         assert re.search(r'class="mark-at" style="left:30.0%"', text) and 'style="width:63.0%"' in text
         assert "not sure" in text and "calibrated on validation images" in text
         assert text.count("Predicted descriptors") == 0 and "the refined outline was not used" in text

@@ -36,7 +36,7 @@ def image_at(path, value=100):
 
 
 def fake_run(names, output, log=None, progress=None, **options):
-    workup = WorkupOptions(model=options.pop("model", ""))
+    workup = WorkupOptions(model=options.pop("model", ""), grading=None)
     return run(
         [str(n) for n in names],
         RunOptions(output=output, workup=workup, scene=False, **options),
@@ -333,7 +333,7 @@ def test_another_model_is_another_option_and_another_device_is_not(tmp_path, mon
     fake_run([a], tmp_path / "out", model="one")
     for model, differs in (("one", False), ("alias of one", False), ("two", True), ("two", True)):
         said.clear()
-        options = RunOptions(tmp_path / "out", WorkupOptions(model=model, device="cpu"), scene=False)
+        options = RunOptions(tmp_path / "out", WorkupOptions(model=model, device="cpu", grading=None), scene=False)
         assert run([str(a)], options, None, said.append, make_worker=FakeWorker).skipped == 1
         assert ("other options" in said[0]) == differs
     monkeypatch.undo()  # a model that is gone is another one, too

@@ -170,7 +170,7 @@ def test_options_that_make_no_sense():
 def test_workup_says_how_it_came_about(model):
     steps = []
     loaded = read_image(DATA / SAMPLES["case067"]["file"])
-    study = run_workup(loaded, WorkupOptions(device="cpu"), lambda fraction, message: steps.append((fraction, message)), ModelCache())
+    study = run_workup(loaded, WorkupOptions(device="cpu", grading=None), lambda fraction, message: steps.append((fraction, message)), ModelCache())
     assert study.summary == "1 lesion found." and study.image.spacing_known
     assert study.provenance["models"] == [model.provenance()]
     assert study.provenance["device"] == {"name": "cpu", "reason": "asked for"}
@@ -195,12 +195,12 @@ class _SmallGpu:
 
 def test_a_device_without_memory_gives_way_to_the_cpu_and_says_so(model):
     loaded = read_image(DATA / SAMPLES["bus_0030-s"]["file"])
-    study = run_workup(loaded, cache=_SmallGpu(model, torch.OutOfMemoryError("CUDA out of memory. Tried ...")))
+    study = run_workup(loaded, WorkupOptions(grading=None), cache=_SmallGpu(model, torch.OutOfMemoryError("CUDA out of memory. Tried ...")))
     assert study.summary == "1 lesion found."
     assert "the memory of the cpu:0 device was not enough; the CPU was used" in study.provenance["notes"]
     assert study.provenance["device"]["name"] == "cpu"
     with pytest.raises(RuntimeError, match="something else"):
-        run_workup(loaded, cache=_SmallGpu(model, RuntimeError("something else")))
+        run_workup(loaded, WorkupOptions(grading=None), cache=_SmallGpu(model, RuntimeError("something else")))
 
 
 def test_the_published_refinement_can_be_asked_for_by_a_models_config(model):

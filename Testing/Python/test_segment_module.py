@@ -229,6 +229,7 @@ def test_nothing_is_installed_without_consent(installed, monkeypatch):
 
 
 def test_torch_comes_through_the_extension_pytorch(installed, monkeypatch):
+    monkeypatch.setattr(slicer_install, "_is_loaded", lambda requirement: False)  # other tests have imported it here
     del installed["torch"]
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     with pytest.raises(DependencyError, match="extension PyTorch.*Extensions Manager"):
@@ -274,6 +275,7 @@ def test_the_rest_is_installed_with_what_slicer_bundles_pinned(installed, monkey
     packaging = types.SimpleNamespace(pip_ensure=ensure) if modern else None
     monkeypatch.setattr(slicer_install, "_slicer_packaging", lambda: packaging)
     monkeypatch.setattr(slicer.util, "pip_install", install)
+    monkeypatch.setattr(slicer_install, "_is_loaded", lambda requirement: False)  # other tests have imported it here
     del installed["tqdm"]
     slicer_install.ensure_dependencies(lambda text: True)
     assert calls == [(["tqdm>=4.60"], "numpy==2.1.0\nSimpleITK==2.5.0\npydicom==3.0.1\n")]
