@@ -1,7 +1,7 @@
 """Class activation maps on the pixels of an image: where a grading network looked, as far as its crops reach.
 
 A map is the network's own (`networks.two_pathway`): of the likelier class, 0 to 1 within its crop. Several crops overlap; what they say of
-a place is averaged. On an image it is kept in percent (uint8), 0 where no network looked.
+a place is averaged, each counting less towards its ends, so that no crop's end shows as a line. On an image it is kept in percent (uint8), 0 where no network looked.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class Activation:
         """
         side = maps.shape[-1]
         length = max(starts) + side
-        total, count = np.zeros((length, side), np.float32), np.zeros((length, 1), np.float32)
+        total, weight = np.zeros((length, side), np.float32), np.zeros((length, 1), np.float32)
+        middling = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float32)[:, None]
         for part, start in zip(maps, starts, strict=True):
-            total[start : start + side] += part if vertical else part.T
-            count[start : start + side] += 1
-        values = total / count
+            total[start : start + side] += middling * (part if vertical else part.T)
+            weight[start : start + side] += middling
+        values = total / weight
         return cls(values if vertical else values.T, window)
 
     def on(self, shape: tuple[int, int]) -> np.ndarray:
