@@ -64,6 +64,7 @@ class DaskPool:
             raise UsageError(
                 f"There is no Dask scheduler at {options.scheduler} ({error}); check the address."
             ) from error
+        self._id = uuid.uuid4().hex
         self._numbers: dict[Any, int] = {}  # future -> number of its task
         self._ended: queue.Queue[Any] = queue.Queue()  # futures
 
@@ -75,7 +76,7 @@ class DaskPool:
         self._numbers.clear()
         if self._client.status == "running":
             self._client.cancel(unfinished)
-            self._client.run(_end_children)
+            self._client.run(_end_children, self._id)
         self._client.close()
         if self._jobs is not None:
             self._jobs.close()
@@ -91,7 +92,7 @@ class DaskPool:
     def give(self, number: int, task: Task) -> None:
         key = f"breastusai-{task.temporary.name}"
         arguments = (self._make, self._options, task)
-        future = self._client.submit(_do, *arguments, key=key, pure=False)
+        future = self._client.submit(_do, self._id, *arguments, key=key, pure=False)
         self._numbers[future] = number
         future.add_done_callback(self._ended.put)
 
@@ -145,10 +146,11 @@ def _event(number: int, future: Any) -> Event:
 
 # --------------------------------------------------------------------------------------------------- on the workers
 
+_ended: set[str] = set()  # runs that were cancelled or are over
 _pools: dict[int, tuple[Any, Pool]] = {}  # thread of the worker -> what its child was made for, the child
 
 
-def _do(make: Callable[..., Any], options: RunOptions, task: Task) -> tuple[str, Outcome | End]:
+def _do(run: str, make: Callable[..., Any], options: RunOptions, task: Task) -> tuple[str, Outcome | End]:
     """One task in a child of this worker: ("done", its outcome) or ("died", why).
 
     Raises what making the worker raised: no task can be done.
@@ -165,6 +167,9 @@ def _do(make: Callable[..., Any], options: RunOptions, task: Task) -> tuple[str,
     task = replace(task, temporary=task.temporary.with_name(f"{task.temporary.name}-{uuid.uuid4().hex[:6]}"))
     threads = max(1, cores() // get_worker().state.nthreads)
     pool = _pool(make, options, threads)
+    if run in _ended:  # while the child was made, or before: whoever ends a run writes this down before ending children
+        _end_children(run)
+        return "died", End("crash", "was ended with the run")
     pool.give(0, task)
     try:
         while True:
@@ -192,7 +197,8 @@ def _pool(make: Callable[..., Any], options: RunOptions, threads: int) -> Pool:
     return pool
 
 
-def _end_children() -> None:
+def _end_children(run: str) -> None:
+    _ended.add(run)
     # The worker's own threads wait for these children: see `Pool.end`.
     for _, pool in list(_pools.values()):
         pool.end()
