@@ -146,8 +146,8 @@ def _event(number: int, future: Any) -> Event:
 
 # --------------------------------------------------------------------------------------------------- on the workers
 
-_ended: set[str] = set()  # runs that were cancelled or are over
-_pools: dict[int, tuple[Any, Pool]] = {}  # thread of the worker -> what its child was made for, the child
+_ended: set[str] = set()  # runs that are over; written down before their children are ended, see `_do`
+_pools: dict[int, tuple[Any, Pool]] = {}  # thread of the worker -> what its child was made for (its run first), the child
 
 
 def _do(run: str, make: Callable[..., Any], options: RunOptions, task: Task) -> tuple[str, Outcome | End]:
@@ -166,10 +166,13 @@ def _do(run: str, make: Callable[..., Any], options: RunOptions, task: Task) -> 
     # It may also be at work on it still.
     task = replace(task, temporary=task.temporary.with_name(f"{task.temporary.name}-{uuid.uuid4().hex[:6]}"))
     threads = max(1, cores() // get_worker().state.nthreads)
-    pool = _pool(make, options, threads)
-    if run in _ended:  # while the child was made, or before: whoever ends a run writes this down before ending children
+    ended = "died", End("crash", "was ended with the run")
+    if run in _ended:
+        return ended
+    pool = _pool(run, make, options, threads)
+    if run in _ended:  # while its child was made, which nobody else may have seen
         _end_children(run)
-        return "died", End("crash", "was ended with the run")
+        return ended
     pool.give(0, task)
     try:
         while True:
@@ -179,15 +182,15 @@ def _do(run: str, make: Callable[..., Any], options: RunOptions, task: Task) -> 
                 if event.kind in ("done", "died"):
                     return event.kind, event.value
             if not pool.busy:  # closed by the end of the run
-                return "died", End("crash", "was ended with the run")
+                return ended
     finally:
         shutil.rmtree(task.temporary, ignore_errors=True)
 
 
-def _pool(make: Callable[..., Any], options: RunOptions, threads: int) -> Pool:
+def _pool(run: str, make: Callable[..., Any], options: RunOptions, threads: int) -> Pool:
     # Dask's workers are daemonic processes, which may not have children; ours end by themselves when their parent does.
     multiprocessing.current_process().daemon = False
-    thread, purpose = threading.get_ident(), (make, options)
+    thread, purpose = threading.get_ident(), (run, make, options)
     made, pool = _pools.get(thread, (None, None))
     if made != purpose:
         if pool is not None:
@@ -200,6 +203,7 @@ def _pool(make: Callable[..., Any], options: RunOptions, threads: int) -> Pool:
 def _end_children(run: str) -> None:
     _ended.add(run)
     # The worker's own threads wait for these children: see `Pool.end`.
-    for _, pool in list(_pools.values()):
-        pool.end()
-    _pools.clear()
+    for thread, ((of, *_), pool) in list(_pools.items()):
+        if of == run:
+            pool.end()
+            _pools.pop(thread, None)

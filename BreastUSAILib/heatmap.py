@@ -6,9 +6,9 @@ says how far the heat reaches, not the lesion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,10 +17,10 @@ from .detect import DEFAULT_THRESHOLD, box_measurements, check_volume
 from .errors import ImageError, UsageError
 from .findings import Box, Finding
 from .grid import box_region
+from .hot_spots import HotSpot, SpotRule, hot_spots
 
 if TYPE_CHECKING:
     from .gradcam_3d import SpotMap
-    from .hot_spots import HotSpot
     from .models.entry import ModelEntry
     from .models.zoo import LoadedModel
     from .volume_input import VolumeInput
@@ -110,8 +110,8 @@ def heatmap(
     if seen is None:
         return Heat(notes=(*notes, _NOTHING_TO_SEE))
     tell(0.6, "drawing the map")
-    full = full_heat(model.entry)
-    heat = on_grid_of(image, seen.cells, seen.volume, model.network.scale, full)
+    full = seen.rule.full_heat
+    heat = on_grid_of(image, seen.heat(seen.cells), seen.volume, model.network.scale)
     tell(0.9, "looking for hot spots")
     threshold = options.threshold_of(model.entry)
     kept = [spot for spot in seen.spots() if spot.score >= threshold][: options.maximum]
@@ -133,11 +133,6 @@ def heatmap(
     return Heat(tuple(findings), notes, heat)
 
 
-def full_heat(entry: ModelEntry) -> float:
-    """The activation that a model's maps show as heat 1."""
-    return float(entry.postprocessing.get("full_heat", 1.0))
-
-
 @dataclass(frozen=True)
 class Seen:
     """What a network says of a volume, before anything is chosen.
@@ -145,22 +140,24 @@ class Seen:
     Attributes
     ----------
     volume : the image as the network saw it.
-    cells : (z, y, x) float32; see `gradcam_3d.activation`, less the model's `floor`: what ordinary tissue reaches.
+    cells : (z, y, x) float32; see `gradcam_3d.activation`.
     map : the same on a grid of about a millimetre.
-    settings, crop : the model's `postprocessing`, and the (z, y, x) voxels that it learnt from.
+    rule, crop : the model's, and the (z, y, x) voxels that it learnt from.
     """
 
     volume: VolumeInput
     cells: np.ndarray
     map: SpotMap
-    settings: Mapping[str, Any]
+    rule: SpotRule
     crop: Sequence[int]
 
     def spots(self) -> list[HotSpot]:
         """All hot spots, by falling score; in voxels of `map`."""
-        from .hot_spots import SpotRule, hot_spots
+        return hot_spots(self.map.activation, self.map.spacing, self.map.window(self.crop), self.rule)
 
-        return hot_spots(self.map.activation, self.map.spacing, self.map.window(self.crop), SpotRule.of(self.settings))
+    def heat(self, activation: np.ndarray) -> np.ndarray:
+        """Activation on the model's scale of heat: 0 at the floor, 1 at full heat; below 0 where it says less than the floor."""
+        return (activation - np.float32(self.rule.floor)) / np.float32(self.rule.full_heat)
 
     def physical_box(self, image: sitk.Image, spot: HotSpot) -> Box:
         """A hot spot's box, LPS mm."""
@@ -187,15 +184,12 @@ def look(image: sitk.Image, model: LoadedModel) -> Seen | None:
     if volume.constant:
         return None
     cells = activation(model.network, volume.levels, device=model.device.name)
-    cells -= np.float32(model.entry.postprocessing.get("floor", 0.0))
     fine = spot_map(cells, model.network.scale, volume.levels.shape, volume.spacing)
-    return Seen(volume, cells, fine, model.entry.postprocessing, preprocessing["crop"])
+    return Seen(volume, cells, fine, SpotRule.of(model.entry.postprocessing), preprocessing["crop"])
 
 
-def on_grid_of(
-    image: sitk.Image, cells: np.ndarray, volume: VolumeInput, scale: Sequence[int], full: float
-) -> sitk.Image:
-    """An activation of cells as heat on the grid of the image that it is of; float32, see `Heat`."""
+def on_grid_of(image: sitk.Image, cells: np.ndarray, volume: VolumeInput, scale: Sequence[int]) -> sitk.Image:
+    """The heat of cells on the grid of the image that it is of; float32, see `Heat`."""
     import torch
 
     from .gradcam_3d import interpolation
@@ -205,7 +199,7 @@ def on_grid_of(
     along_z, along_y, along_x = (
         torch.from_numpy(interpolation(*args)) for args in zip(cells.shape, scale, places, strict=True)
     )
-    planes = (along_y @ torch.from_numpy(cells / np.float32(full)) @ along_x.T).flatten(1)
+    planes = (along_y @ torch.from_numpy(cells) @ along_x.T).flatten(1)
     heat = np.empty(size, np.float32)
     for first in range(0, size[0], _SLICES_AT_A_TIME):  # in pieces, as volumes may be large
         part = (along_z[first : first + _SLICES_AT_A_TIME] @ planes).clamp_min_(0)

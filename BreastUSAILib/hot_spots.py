@@ -23,13 +23,15 @@ class SpotRule:
 
     Attributes
     ----------
+    floor : the activation where heat begins: what ordinary tissue reaches.
     fraction : a spot is what is connected to its hottest voxel at this share of its heat or more.
     apart_mm : two hottest voxels of different spots are farther apart than this.
     maximum : spots of a volume, the hottest.
     scored_by : "patch": by the network's own head, see `HotSpot.score`; "peak": by the peak's heat h, as h / (1 + h).
-    full_heat : the activation that counts as heat 1.
+    full_heat : the activation above the floor that counts as heat 1.
     """
 
+    floor: float = 0.0
     fraction: float = 0.5
     apart_mm: float = 4.0
     maximum: int = 20
@@ -49,7 +51,7 @@ class HotSpot:
     Attributes
     ----------
     peak : (z, y, x) of the hottest voxel's centre.
-    value : the activation there.
+    value : the activation there, above the rule's floor.
     score : 0 to 1. By "patch" the probability that the network's own head gives a patch about the peak, without what speaks for other spots
         in it; by "peak" 1/2 where it is as hot as heat 1, nearer to 1 the hotter it is.
     box : (z1, y1, x1, z2, y2, x2) of the spot.
@@ -83,7 +85,7 @@ def hot_spots(
     """
     from scipy import ndimage
 
-    heat = np.maximum(activation, 0)
+    heat = np.maximum(activation - np.float32(rule.floor), 0)
     found: list[HotSpot] = []
     if not heat.any():
         return found
@@ -106,7 +108,7 @@ def hot_spots(
                 value=value,
                 score=value / (value + rule.full_heat)
                 if rule.scored_by == "peak"
-                else _score(activation, heat, peak, region, start, window),
+                else _score(activation, peak, region, start, window),
                 box=tuple(float(v) for v in (*(first + start), *(last + start))),
                 centroid=tuple(float(v) for v in weights @ (where + start + 0.5) / weights.sum()),
                 inside=inside,
@@ -146,7 +148,6 @@ def _connected(heat: np.ndarray, peak: tuple[int, ...], least: float, ndimage) -
 
 def _score(
     activation: np.ndarray,
-    heat: np.ndarray,
     peak: tuple[int, ...],
     region: np.ndarray,
     start: np.ndarray,
@@ -160,5 +161,5 @@ def _score(
     low, high = np.maximum(first, start), np.minimum(first + size, start + region.shape)
     common = tuple(slice(a, z) for a, z in zip(low, high, strict=True))
     own = region[tuple(slice(a, z) for a, z in zip(low - start, high - start, strict=True))]
-    total += float(heat[common][own].sum(dtype=np.float64))
+    total += float(np.maximum(activation[common][own], 0).sum(dtype=np.float64))
     return float(1 / (1 + np.exp(-np.clip(total / size.prod(), -50, 50))))

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .models.zoo import LoadedModel
 
 DEFAULT_WEIGHT = 0.5
-_BOXES_AT_A_TIME = 8
 _LEAST_MM = 12.0  # of a crop's side: a lesion of 4 mm is seen with what lies about it
 
 
@@ -84,7 +83,7 @@ def sizes_of(box: Box) -> np.ndarray:
     return np.log(np.maximum(np.array(box.size, np.float32), 0.5) / 10)
 
 
-def probabilities(image: sitk.Image, boxes: Sequence[Box], classifier: LoadedModel) -> list[float]:
+def malignancies(image: sitk.Image, boxes: Sequence[Box], classifier: LoadedModel) -> list[float]:
     """The classification network's probability that each box holds a malignant lesion."""
     import torch
 
@@ -92,17 +91,16 @@ def probabilities(image: sitk.Image, boxes: Sequence[Box], classifier: LoadedMod
 
     preprocessing = classifier.entry.preprocessing
     device = classifier.device.name
-    answers: list[float] = []
-    for first in range(0, len(boxes), _BOXES_AT_A_TIME):
-        some = boxes[first : first + _BOXES_AT_A_TIME]
-        levels = [lesion_crop(image, box, preprocessing["shape"], preprocessing["margin"]) for box in some]
-        crops = classifier_input(torch.from_numpy(np.stack(levels)))
-        # Each lesion and its mirror image, left to right.
-        pairs = torch.cat([crops, crops.flip(-1)]).to(device, memory_format=torch.channels_last_3d)
-        sizes = torch.from_numpy(np.stack([sizes_of(box) for box in some])).repeat(2, 1).to(device)
+    answers = []
+    for box in boxes:
+        levels = lesion_crop(image, box, preprocessing["shape"], preprocessing["margin"])
+        crop = classifier_input(torch.from_numpy(levels)[None])
+        # The lesion and its mirror image, left to right.
+        pair = torch.cat([crop, crop.flip(-1)]).to(device, memory_format=torch.channels_last_3d)
+        sizes = torch.from_numpy(sizes_of(box)).expand(2, 3).to(device)
         with torch.inference_mode(), autocast(device):
-            logits = classifier.network(pairs, sizes)
-        answers += torch.sigmoid(logits.float().reshape(2, -1).mean(0)).tolist()
+            logits = classifier.network(pair, sizes)
+        answers.append(float(torch.sigmoid(logits.float().mean())))
     return answers
 
 
@@ -119,7 +117,7 @@ def classify(image: sitk.Image, findings: Sequence[Finding], classifier: LoadedM
 
     def judged(finding: Finding) -> Finding:
         try:
-            (answer,) = probabilities(image, [finding.box], classifier)
+            (answer,) = malignancies(image, [finding.box], classifier)
         except Exception as error:
             reason = reason_of_failure(error, classifier.device.name)
             return replace(finding, notes=(*finding.notes, f"without a second opinion on malignancy: {reason}"))

@@ -686,6 +686,12 @@ def parts_of(shown: vtkMRMLSegmentationNode | vtkMRMLTableNode) -> ShownParts:
 # --- where a person points -------------------------------------------------------------------------------------------
 
 
+def is_volume(node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a volume node has several slices along each axis; a 2D image has one slice."""
+    data = node.GetImageData()
+    return data is not None and min(data.GetDimensions()) > 1
+
+
 def volume_spacing_known(node: vtkMRMLScalarVolumeNode) -> bool:
     """Whether the millimetres of a volume of several slices may be real. 1 mm along all axes may be, unless the file was known
     to be silent; what would be larger than any breast is refused by the tasks."""

@@ -11,12 +11,12 @@ from slicer.i18n import tr as _
 
 from . import child_detection, child_workup, mrml, mrml_workup
 from .errors import ImageError
-from .slicer_panel import AnalysisLogic
+from .slicer_image_logic import ImageOrVolumeLogic
 from .slicer_report_export import start_export
-from .slicer_workup_rows import is_volume, rows
+from .slicer_workup_rows import rows
 
 
-class WorkupLogic(AnalysisLogic):
+class WorkupLogic(ImageOrVolumeLogic):
     """From nodes to the library and back. No GUI: it runs in a Slicer without window as well.
 
     Parameters
@@ -29,7 +29,7 @@ class WorkupLogic(AnalysisLogic):
     noImage = _("Choose an ultrasound image or volume.")
 
     def __init__(self, runner=None, childWorkup=None):
-        AnalysisLogic.__init__(self)
+        ImageOrVolumeLogic.__init__(self)
         self._runner = runner
         self._childWorkup = childWorkup or child_workup.ChildWorkup
 
@@ -37,14 +37,6 @@ class WorkupLogic(AnalysisLogic):
         """The chosen image, then the further views."""
         chosen = [parameterNode.inputVolume, *mrml_workup.further_images(parameterNode.parameterNode)]
         return [v for i, v in enumerate(chosen) if v is not None and v not in chosen[:i]]
-
-    def isVolume(self, volume):
-        """Whether a volume node has several slices along each axis; an image has one slice."""
-        return is_volume(volume)
-
-    def asksForSpacing(self, volume):
-        """Whether the user may say what a pixel of an image measures: the image does not, or the user said it before."""
-        return not self.isVolume(volume) and (not mrml.spacing_known(volume) or mrml.spacing_by_user(volume) > 0)
 
     def options(self, parameterNode):
         """The workup's options that the parameters mean."""
@@ -66,30 +58,19 @@ class WorkupLogic(AnalysisLogic):
     # --- may it run
 
     def reasonAgainst(self, volume, parameterNode=None):
-        reason = AnalysisLogic.reasonAgainst(self, volume, parameterNode)
+        reason = ImageOrVolumeLogic.reasonAgainst(self, volume, parameterNode)
         if reason or parameterNode is None:
             return reason
         images = self.images(parameterNode)
         for image in images:
-            reason = AnalysisLogic.reasonAgainst(self, image, parameterNode)
+            reason = ImageOrVolumeLogic.reasonAgainst(self, image, parameterNode)
             if not reason and self.isVolume(image):
-                reason = self.reasonAgainstVolumeModel(parameterNode)
+                reason = self.reasonAgainstNoModel(
+                    "detect", parameterNode.detectFolder, _("Advanced, Detection in volumes")
+                )
             if reason:
                 return reason
         return ""
-
-    def reasonAgainstSize(self, size, volume):
-        if min(size, default=0) > 1:
-            return child_detection.reason_against_volume(size, mrml.volume_spacing_known(volume), volume.GetName())
-        return child_workup.reason_against_size(size, volume.GetName())
-
-    def reasonAgainstVolumeModel(self, parameterNode):
-        """Why lesions of volumes cannot be looked for; "" when there is a model or a folder was chosen."""
-        from .models import catalog
-
-        if parameterNode.detectFolder or catalog.ships("detect"):
-            return ""
-        return catalog.no_model("detect", _("Advanced, Detection in volumes"))
 
     # --- the analysis
 

@@ -18,12 +18,6 @@ from .review import REJECTED, Review
 from .slicer_findings import Row, change_words, gone_words
 
 
-def is_volume(volume):
-    """Whether a volume node has several slices along each axis; an image has one slice."""
-    data = volume.GetImageData()
-    return data is not None and min(data.GetDimensions()) > 1
-
-
 def rows(results, parameters):
     """The findings of some results as rows, and a sentence where the positions about the nipple or changes cannot be told, or "".
 
@@ -60,7 +54,7 @@ def rows(results, parameters):
 def with_positions(study, volume, parameters):
     """The study with clock positions where the nipple was placed and it is a volume. UsageError where they cannot be told."""
     points = _nipple_points(volume, parameters)
-    if not points or not is_volume(volume):
+    if not points or not mrml.is_volume(volume):
         return study
     return with_clock_positions(study, points[0], parameters.breast.value)
 
@@ -69,7 +63,7 @@ def positioner(volume, parameters):
     """What adds clock positions to a study without looking at nodes again; studies without come back as they are."""
     points = _nipple_points(volume, parameters)
     side = parameters.breast.value
-    if not points or not is_volume(volume):
+    if not points or not mrml.is_volume(volume):
         return lambda study: study
 
     def place(study):

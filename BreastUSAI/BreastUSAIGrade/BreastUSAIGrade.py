@@ -33,7 +33,8 @@ from BreastUSAILib import (
 from BreastUSAILib.background_child import BackgroundChild
 from BreastUSAILib.errors import DataError, ImageError
 from BreastUSAILib.findings import BIRADS_CATEGORIES
-from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
+from BreastUSAILib.slicer_image_logic import ImageOrVolumeLogic
+from BreastUSAILib.slicer_panel import AnalysisPanel, Device
 
 
 class BreastUSAIGrade(ScriptedLoadableModule):
@@ -231,7 +232,7 @@ class ShownGrade:
         self.chances = {name: chance for name, chance in chances.items() if chance is not None}
 
 
-class BreastUSAIGradeLogic(AnalysisLogic):
+class BreastUSAIGradeLogic(ImageOrVolumeLogic):
     """From nodes to the library and back. No GUI: it runs in a Slicer without window as well.
 
     Parameters
@@ -244,7 +245,7 @@ class BreastUSAIGradeLogic(AnalysisLogic):
     noImage = _("Choose an ultrasound image, or an ABUS volume.")
 
     def __init__(self, runner=None, childGrading=None):
-        AnalysisLogic.__init__(self)
+        ImageOrVolumeLogic.__init__(self)
         self._runner = runner
         self._childGrading = childGrading or child_grading.ChildGrading
 
@@ -271,13 +272,8 @@ class BreastUSAIGradeLogic(AnalysisLogic):
             several=parameterNode.several,
         )
 
-    def isVolume(self, volume):
-        """Whether a volume node has several slices along each axis; an image has one slice."""
-        data = volume.GetImageData()
-        return data is not None and min(data.GetDimensions()) > 1
-
     def reasonAgainst(self, volume, parameterNode=None):
-        reason = AnalysisLogic.reasonAgainst(self, volume, parameterNode)
+        reason = ImageOrVolumeLogic.reasonAgainst(self, volume, parameterNode)
         if parameterNode is None or volume is not None and reason:
             return reason
         return (

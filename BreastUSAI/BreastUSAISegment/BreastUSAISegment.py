@@ -32,7 +32,8 @@ from BreastUSAILib import RESEARCH_USE, child_detection, child_segmentation, chi
 from BreastUSAILib.background_child import BackgroundChild
 from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.sample_data.slicer_registration import register as register_samples
-from BreastUSAILib.slicer_panel import AnalysisLogic, AnalysisPanel, Device
+from BreastUSAILib.slicer_image_logic import ImageOrVolumeLogic
+from BreastUSAILib.slicer_panel import AnalysisPanel, Device
 
 
 class BreastUSAISegment(ScriptedLoadableModule):
@@ -213,7 +214,7 @@ class BreastUSAISegmentWidget(AnalysisPanel):
         self.showTable(nodes.table, study, self.logic.summary(study))
 
 
-class BreastUSAISegmentLogic(AnalysisLogic):
+class BreastUSAISegmentLogic(ImageOrVolumeLogic):
     """From nodes to the library and back. No GUI: it runs in a Slicer without window as well.
 
     Parameters
@@ -228,17 +229,13 @@ class BreastUSAISegmentLogic(AnalysisLogic):
     noImage = _("Choose an ultrasound image.")
 
     def __init__(self, runner=None, childWorkup=None, volumeRunner=None, childSegmentation=None):
-        AnalysisLogic.__init__(self)
+        ImageOrVolumeLogic.__init__(self)
         self._runner, self._volumeRunner = runner, volumeRunner
         self._childWorkup = childWorkup or child_workup.ChildWorkup
         self._childSegmentation = childSegmentation or child_segmentation.ChildSegmentation
 
     def getParameterNode(self):
         return BreastUSAISegmentParameterNode(super().getParameterNode())
-
-    def asksForSpacing(self, volume):
-        """Whether the user may say what a pixel of an image measures: the image does not, or the user said it before."""
-        return not self.isVolume(volume) and (not mrml.spacing_known(volume) or mrml.spacing_by_user(volume) > 0)
 
     def options(self, parameterNode):
         """The workup's options that the parameters mean."""
@@ -252,29 +249,12 @@ class BreastUSAISegmentLogic(AnalysisLogic):
             threshold=parameterNode.threshold or None,
         )
 
-    def isVolume(self, volume):
-        """Whether a volume node has several slices along each axis; an image has one slice."""
-        data = volume.GetImageData()
-        return data is not None and min(data.GetDimensions()) > 1
-
     def reasonAgainst(self, volume, parameterNode=None):
-        reason = AnalysisLogic.reasonAgainst(self, volume, parameterNode)
+        reason = ImageOrVolumeLogic.reasonAgainst(self, volume, parameterNode)
         if reason or parameterNode is None or not self.isVolume(volume):
             return reason
-        return self.reasonAgainstVolumeModel(parameterNode) or self.reasonAgainstPlaces(volume, parameterNode)
-
-    def reasonAgainstSize(self, size, volume):
-        if min(size, default=0) > 1:
-            return child_detection.reason_against_volume(size, mrml.volume_spacing_known(volume), volume.GetName())
-        return child_workup.reason_against_size(size, volume.GetName())
-
-    def reasonAgainstVolumeModel(self, parameterNode):
-        """Why there is no model to outline lesions of volumes with; "" when there is one or a folder was chosen."""
-        from BreastUSAILib.models import catalog
-
-        if parameterNode.volumeModelFolder or catalog.ships("segment-3d"):
-            return ""
-        return catalog.no_model("segment-3d", _("Options, Own model for volumes"))
+        folder, where = parameterNode.volumeModelFolder, _("Options, Own model for volumes")
+        return self.reasonAgainstNoModel("segment-3d", folder, where) or self.reasonAgainstPlaces(volume, parameterNode)
 
     def reasonAgainstPlaces(self, volume, parameterNode):
         """Why nobody knows where the lesions of a volume are, with the cure; "" when somebody does."""

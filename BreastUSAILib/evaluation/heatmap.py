@@ -63,7 +63,7 @@ def measure(case: VolumeCase, model, slabs: int = 0) -> tuple[VolumeHeat, list[P
     import SimpleITK as sitk
 
     from ..gradcam_3d import slab_map, window_logits
-    from ..heatmap import full_heat, look
+    from ..heatmap import look
 
     image, labels, lesions = case.read_labels()
     start = time.perf_counter()
@@ -106,7 +106,7 @@ def measure(case: VolumeCase, model, slabs: int = 0) -> tuple[VolumeHeat, list[P
         spots=tuple(spots),
         points=points,
         spacing=seen.map.spacing,
-        full_heat=full_heat(model.entry),
+        full_heat=seen.rule.full_heat,
         hottest_in_lesion=bool(known[top]) if lesions else None,
         one_mean=float(seen.cells.mean()),
         surest_window=float(window_logits(seen.cells, window).max()),

@@ -34,14 +34,14 @@ def draw(
 
 def draw_map(path: Path, case: VolumeCase, model) -> Path:
     """A volume with lesions, cut through the first one's point in three planes: plain, and with the map over it."""
-    from ..heatmap import full_heat, look
+    from ..heatmap import look
 
     image, _, lesions = case.read_labels()
     seen = look(image, model)
     point = seen.volume.grid_box(image, lesions[0].box).reshape(2, 3).mean(0)
     boxes = [seen.volume.grid_box(image, lesion.box) for lesion in lesions]
     levels = seen.volume.levels
-    heat = _on_levels(seen, levels.shape, model.network.scale) / full_heat(model.entry)
+    heat = _on_levels(seen, levels.shape, model.network.scale)
     return _save(path, (11, 6.2), _cuts, levels, heat, seen.volume.spacing, point, boxes, rows=2, columns=3)
 
 
@@ -49,7 +49,7 @@ def _on_levels(seen, shape: Sequence[int], scale: Sequence[int]) -> np.ndarray:
     from ..gradcam_3d import interpolation, resized
 
     matrices = [interpolation(n, s, np.arange(m)) for n, s, m in zip(seen.cells.shape, scale, shape, strict=True)]
-    return np.maximum(resized(seen.cells, matrices), 0)
+    return np.maximum(resized(seen.heat(seen.cells), matrices), 0)
 
 
 def _save(path: Path, size: tuple[float, float], paint, *arguments, rows: int = 1, columns: int = 1) -> Path:

@@ -41,8 +41,10 @@ def publish(folder: Path, about: dict[str, Any], figures: dict[str, Any]) -> Mod
     values |= {"file": file, "size_bytes": weights.stat().st_size, "sha256": sha256(weights)}
     values["measured"] = {**source.measured, **figures}
     entry = ModelEntry.from_dict(values, str(folder / CONFIG))
-    others = [e for e in catalog.entries() if e.id != entry.id] if catalog.CATALOG.is_file() else []
-    text = json.dumps({"schema": "breastusai/catalog/1.0", "models": [e.to_dict() for e in [*others, entry]]}, indent=2)
+    known = {e.id: e for e in catalog.entries()} if catalog.CATALOG.is_file() else {}
+    known[entry.id] = entry  # in the place of the one before it
+    models = [e.to_dict() for e in known.values()]
+    text = json.dumps({"schema": "breastusai/catalog/1.0", "models": models}, indent=2)
     write_text(catalog.CATALOG, text + "\n")
     return entry
 

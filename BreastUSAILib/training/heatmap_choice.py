@@ -54,8 +54,8 @@ def choose(
 
     tried, figures = {}, {}
     for scored_by in SCORES:
-        tried[scored_by] = replace(rule, scored_by=scored_by, full_heat=full)
-        spots = [hot_spots(m.activation - floor, m.spacing, m.window(crop), tried[scored_by]) for m in maps]
+        tried[scored_by] = replace(rule, scored_by=scored_by, floor=floor, full_heat=full)
+        spots = [hot_spots(m.activation, m.spacing, m.window(crop), tried[scored_by]) for m in maps]
         curve = froc(point_hits(points, spots))
         figures[scored_by] = {
             "sensitivity_at_1_fp": float(curve.at(1.0)),
@@ -63,7 +63,7 @@ def choose(
             "threshold": _threshold(curve),
         }
     best = max(SCORES, key=lambda name: figures[name]["sensitivity_at_1_fp"] + figures[name]["sensitivity_at_2_fp"])
-    choice = {**asdict(tried[best]), "floor": floor, "threshold": figures[best]["threshold"]}
+    choice = {**asdict(tried[best]), "threshold": figures[best]["threshold"]}
     measured = {
         **{name: figures[best][name] for name in ("sensitivity_at_1_fp", "sensitivity_at_2_fp")},
         **{f"sensitivity_at_1_fp_by_{name}": figures[name]["sensitivity_at_1_fp"] for name in SCORES},

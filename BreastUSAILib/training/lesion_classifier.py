@@ -1,6 +1,6 @@
 """The recipe of the second stage: ``breastusai train lesion-classifier --data DIR --output DIR``.
 
-It learns from crops about the lesions (`box_crops`). With ``--detector`` the weight between the two opinions is
+It learns from crops about the lesions (`lesion_classifier_crops`). With ``--detector`` the weight between the two opinions is
 chosen on what that detector finds in the validation volumes, and recorded.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..evaluation.volume_data import VolumeCase
     from ..models.zoo import LoadedModel
-    from .box_crops import BoxCrops
+    from .lesion_classifier_crops import LesionCrops
 
 _SCHEDULE = ("epochs", "batch", "rate")
 WEIGHTS = tuple(i / 10 for i in range(11))
@@ -68,10 +68,10 @@ def build_network(configuration: str):
     return build("lesion_classifier", "LesionClassifier", configuration)
 
 
-def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe) -> BoxCrops:
-    """Crops about the lesions of some cases; positive: malignant."""
+def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe) -> LesionCrops:
+    """Crops about the lesions of some cases."""
     from ..lesion_classification import lesion_crop
-    from .box_crops import BoxCrops, waiting_shape
+    from .lesion_classifier_crops import LesionCrops, waiting_shape
 
     rows = []
     for case in cases:
@@ -80,7 +80,7 @@ def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe) -> Box
             for lesion in lesions:
                 crop = lesion_crop(image, lesion.box, waiting_shape(recipe), recipe.margin, recipe.spare)
                 rows.append((crop, lesion.box.size, lesion.malignant))
-    return BoxCrops.of(rows, recipe)
+    return LesionCrops.of(rows, recipe)
 
 
 def train(
@@ -113,9 +113,9 @@ def train(
     from ..models.devices import choose_device
     from ..models.folder import CONFIG, save_model
     from ..models.zoo import load
-    from .box_crops import CropRun
     from .detection_data import read_split
     from .learner import run_epochs
+    from .lesion_classifier_crops import CropRun
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("the lesion classifier trains in one process, in minutes; start it without torchrun.")
@@ -160,7 +160,7 @@ def choose_weight(
     from ..detect import detect
     from ..evaluation.detection_metrics import extents, iou_matrix
     from ..evaluation.metrics import roc_auc
-    from ..lesion_classification import DEFAULT_WEIGHT, probabilities
+    from ..lesion_classification import DEFAULT_WEIGHT, malignancies
 
     rows = []
     for case in cases:
@@ -175,7 +175,7 @@ def choose_weight(
         for lesion, overlap in zip(lesions, overlaps, strict=True):
             if overlap.max() > 0:  # findings come by falling score
                 finding = findings[int(np.flatnonzero(overlap > 0)[0])]
-                rows.append((finding.malignancy, probabilities(image, [finding.box], classifier)[0], lesion.malignant))
+                rows.append((finding.malignancy, malignancies(image, [finding.box], classifier)[0], lesion.malignant))
     truth = np.array([row[2] for row in rows], bool)
     if not len(rows) or truth.all() or not truth.any():
         return DEFAULT_WEIGHT, {"lesions": len(rows), "detection_weight": {}}

@@ -378,10 +378,10 @@ def test_the_classifier_learns_resumes_and_weighs_opinions(phantoms, trained, tm
     image, _ = read_volumes(phantoms, ("validation",))[0].read()
     alone, _ = detect(image, model)
     both, _ = detect(image, model, classifier=classifier)
-    from BreastUSAILib.lesion_classification import probabilities
+    from BreastUSAILib.lesion_classification import malignancies
 
     weight = config["postprocessing"]["detection_weight"]
-    second = probabilities(image, [f.box for f in alone], classifier)
+    second = malignancies(image, [f.box for f in alone], classifier)
     for one, two, answer in zip(alone, both, second, strict=True):
         assert two.malignancy == pytest.approx(weight * one.malignancy + (1 - weight) * answer, abs=1e-5)
         assert (two.box, two.score) == (one.box, one.score) and set(two.models) == {"detect", "lesion-classifier"}

@@ -257,15 +257,32 @@ def test_spots_follow_their_rule():
 
 
 def test_heat_begins_above_what_ordinary_tissue_reaches(heat_model, ball_volume):
-    def cells(floor):
+    def seen(floor):
         settings = {**heat_model.entry.postprocessing, "floor": floor}
         return heatmap.look(
             ball_volume, replace(heat_model, entry=replace(heat_model.entry, postprocessing=settings))
-        ).cells
+        )
 
-    np.testing.assert_allclose(cells(0.25), cells(0.0) - 0.25, atol=1e-5)
+    plain, raised = seen(0.0), seen(0.25)
+    np.testing.assert_array_equal(raised.cells, plain.cells)  # what the network says is the same
+    full = plain.rule.full_heat
+    np.testing.assert_allclose(raised.heat(raised.cells), plain.heat(plain.cells) - 0.25 / full, atol=1e-5)
     # The floor that validation chose: most of a volume shows no heat.
-    assert float((heatmap.look(ball_volume, heat_model).cells > 0).mean()) < 0.4
+    chosen = heatmap.look(ball_volume, heat_model)
+    assert float((chosen.heat(chosen.cells) > 0).mean()) < 0.4
+
+
+def test_the_probability_of_a_spot_does_not_depend_on_where_heat_begins(heat_model, ball_volume):
+    seen = heatmap.look(ball_volume, heat_model)
+    activation, spacing, window = seen.map.activation, seen.map.spacing, seen.map.window(seen.crop)
+    shifted = np.where(activation > 1, activation, np.minimum(activation, 0))  # nothing between the floors
+
+    def first(floor):
+        rule = replace(seen.rule, scored_by="patch", floor=floor, fraction=0.01)
+        return hot_spots(shifted, spacing, window, rule)[0]
+
+    assert first(0.5).score == pytest.approx(first(0.0).score)
+    assert first(0.5).value == pytest.approx(first(0.0).value - 0.5)
 
 
 # --- the task --------------------------------------------------------------------------------------------------------

@@ -105,14 +105,19 @@ def _read(file):
     return sitk.ReadImage(file)
 
 
-def test_who_says_no_is_not_asked_again(standin, case, tmp_path):
-    from BreastUSAILib import slicer_resume
-
+def _put_off(standin, case, tmp_path):
+    """A press on Apply that needs a restart, which the person does not want now."""
     node, _path = _saved(standin[1], tmp_path)
     case.choose(node)
     _needs_restart(case, INSTALLED)
     case.answer = False
     case.panel.ui.applyButton.click()
+
+
+def test_who_says_no_is_not_asked_again(standin, case, tmp_path):
+    from BreastUSAILib import slicer_resume
+
+    _put_off(standin, case, tmp_path)
     assert case.restarts == []
     assert case.settings.contains(slicer_resume.KEY)
     assert not slicer_resume.offer("BreastUSAIWorkup", "BreastUSAI Workup")
@@ -168,11 +173,7 @@ def test_a_file_that_is_gone_is_no_error(standin, case, monkeypatch, tmp_path):
 def test_work_that_begins_without_a_restart_is_not_offered_again(standin, case, tmp_path):
     from BreastUSAILib import slicer_resume
 
-    node, _path = _saved(standin[1], tmp_path)
-    case.choose(node)
-    _needs_restart(case, INSTALLED)
-    case.answer = False
-    case.panel.ui.applyButton.click()
+    _put_off(standin, case, tmp_path)
     case.panel.logic.ensureDependencies = lambda confirm: None
     case.apply()
     assert (case.errors, case.settings.contains(slicer_resume.KEY)) == ([], False)

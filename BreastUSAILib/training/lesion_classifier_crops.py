@@ -1,4 +1,4 @@
-"""Crops about boxes with a yes or no each, and a small network that learns to tell them.
+"""Crops about lesions as the second stage learns from them, and its training run.
 
 A crop larger than the network's waits in memory; each time it is seen, another part of it is taken, shifted and stretched as far as a
 detected box is from the true one.
@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,62 +24,51 @@ from .parallel import Team
 if TYPE_CHECKING:
     from torch import nn
 
+    from .lesion_classifier import LesionClassifierRecipe
+
 CHECKPOINT = "checkpoint.pt"
 
 
-class CropRecipe(Protocol):
-    """What is asked of a recipe; see `lesion_classifier.LesionClassifierRecipe`."""
-
-    shape: tuple[int, int, int]
-    margin: float
-    spare: float
-    shift: float
-    stretch: float
-    epochs: int
-    batch: int
-    rate: float
-    weight_decay: float
-    decay: float
-    seed: int
-
-
-def waiting_shape(recipe: CropRecipe) -> tuple[int, ...]:
+def waiting_shape(recipe: LesionClassifierRecipe) -> tuple[int, ...]:
     """(z, y, x) voxels of a crop that waits."""
     return tuple(round(n * recipe.spare) for n in recipe.shape)
 
 
 @dataclass(frozen=True)
-class BoxCrops:
-    """`crops` (n, z, y, x) uint8, larger than the network's; `sizes` (n, 3) of their boxes, mm along x, y, z; `positive` (n,) 0 or 1."""
+class LesionCrops:
+    """`crops` (n, z, y, x) uint8, larger than the network's; `sizes` (n, 3) of their boxes, mm along x, y, z; `malignant` (n,) 0 or 1."""
 
     crops: torch.Tensor
     sizes: torch.Tensor
-    positive: torch.Tensor
+    malignant: torch.Tensor
 
     @classmethod
-    def of(cls, rows: list[tuple[np.ndarray, tuple[float, ...], bool]], recipe: CropRecipe) -> BoxCrops:
-        """From (crop, size, positive) each; there may be none."""
+    def of(cls, rows: list[tuple[np.ndarray, tuple[float, ...], bool]], recipe: LesionClassifierRecipe) -> LesionCrops:
+        """From (crop, size, malignant) each; there may be none."""
         empty = torch.zeros(0, *waiting_shape(recipe), dtype=torch.uint8)
         return cls(
             torch.from_numpy(np.stack([crop for crop, _, _ in rows])) if rows else empty,
             torch.tensor([size for _, size, _ in rows], dtype=torch.float32).reshape(-1, 3),
-            torch.tensor([positive for _, _, positive in rows], dtype=torch.float32),
+            torch.tensor([malignant for _, _, malignant in rows], dtype=torch.float32),
         )
 
     def __len__(self) -> int:
-        return len(self.positive)
+        return len(self.malignant)
 
     @property
     def both_kinds(self) -> bool:
-        return len(self) > 0 and 0 < float(self.positive.mean()) < 1
+        return len(self) > 0 and 0 < float(self.malignant.mean()) < 1
 
     def fingerprint(self) -> str:
-        content = hashlib.sha256(self.crops.numpy().tobytes() + self.positive.numpy().tobytes())
-        return f"{len(self)} crops {content.hexdigest()[:12]}"
+        content = hashlib.sha256(self.crops.numpy().tobytes() + self.malignant.numpy().tobytes())
+        return f"{len(self)} lesions {content.hexdigest()[:12]}"
 
 
 def batch_of(
-    waiting: BoxCrops, indices: torch.Tensor, recipe: CropRecipe, generator: torch.Generator | None = None
+    waiting: LesionCrops,
+    indices: torch.Tensor,
+    recipe: LesionClassifierRecipe,
+    generator: torch.Generator | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Crops (n, 1, z, y, x) and what is told of their sizes (n, 3), as a detected box would give them; `generator` None: the box itself."""
     n, true = len(indices), waiting.sizes[indices]
@@ -113,10 +102,10 @@ class CropRun:
     def __init__(
         self,
         output: Path,
-        recipe: CropRecipe,
+        recipe: LesionClassifierRecipe,
         network: nn.Module,
-        training: BoxCrops,
-        validation: BoxCrops,
+        training: LesionCrops,
+        validation: LesionCrops,
         device: str,
         leave: Callable[[nn.Module, dict[str, float]], None],
         *,
@@ -149,7 +138,7 @@ class CropRun:
             crops, sizes = batch_of(self.training, indices, recipe, generator)
             with autocast(self.device):
                 logits = network(crops.to(self.device), sizes.to(self.device)).float()
-            loss = F.binary_cross_entropy_with_logits(logits, self.training.positive[indices].to(self.device))
+            loss = F.binary_cross_entropy_with_logits(logits, self.training.malignant[indices].to(self.device))
             figures = self.learner.step(loss, loss.detach()[None], epoch + step / len(batches))
             total += float(figures[0]) / len(batches)
         return {"loss": total}
@@ -165,8 +154,8 @@ class CropRun:
                 logits = self.learner.average(crops.to(self.device), sizes.to(self.device))
                 parts.append(logits.float().cpu())
         logits = torch.cat(parts)
-        entropy = F.binary_cross_entropy_with_logits(logits, self.validation.positive)
-        auc = roc_auc(logits.numpy(), self.validation.positive.numpy() > 0)
+        entropy = F.binary_cross_entropy_with_logits(logits, self.validation.malignant)
+        auc = roc_auc(logits.numpy(), self.validation.malignant.numpy() > 0)
         return {"auc": auc, "cross_entropy": float(entropy)}
 
     def save(self) -> None:
