@@ -41,7 +41,7 @@ class Learner:
     data : what is learnt from, in a few words; a checkpoint of another recipe or other data is refused.
     resume : whether a checkpoint counts.
     optimiser : makes another optimiser of the parameters than AdamW, for recipes that follow a paper; `rate` and `weight_decay`
-        are then its maker's business.
+        are then its maker's business. A group of parameters with a "share" is taught at that share of the rate.
     schedule : the rate at `progress` 0..1 of the run, instead of the cosine.
 
     Attributes
@@ -100,7 +100,7 @@ class Learner:
         `progress` : epochs done, with the part of this one.
         """
         for parameters in self.optimiser.param_groups:
-            parameters["lr"] = self._schedule(progress / self.epochs)
+            parameters["lr"] = parameters.get("share", 1.0) * self._schedule(progress / self.epochs)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         figures = self.group.average(self.network, figures.detach().float().cpu())

@@ -40,6 +40,11 @@ ABLATIONS = (
 """The names of `networks.vnet.ABLATIONS`, which stand there beside what they mean."""
 
 
+_BRANCH_RATE = 2e-4
+"""The highest rate of the published classification branch. What it is given hardly differs from lesion to lesion, so that at the rate of the compact
+decoder a common push soon puts all its rectified units below zero, from where nothing learns (docs/segmentation-3d.md)."""
+
+
 @dataclass(frozen=True)
 class Segment3dRecipe:
     """Settings of a training run.
@@ -243,6 +248,7 @@ class _Run:
             fingerprint(sets.training),
             group,
             resume=resume,
+            optimiser=lambda _: _optimiser(both, recipe),
         )
         self.crops = CropSet(sets.training, recipe.rule, Variation(**recipe.vary), recipe.crops, recipe.seed)
         mine = shares(recipe.crops, recipe.batch, group)
@@ -324,6 +330,21 @@ class _Run:
         measured = {**self.validate(), **{k: v for k, v in tried.items() if k == "best_possible_auc"}}
         write_text(self.output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
         save_model(self.output, network, _config(recipe, self.arguments, self.sets.cases, choice, measured))
+
+
+def _optimiser(both, recipe: Segment3dRecipe):
+    """AdamW of all at the recipe's rate, but of the published branch at no more than `_BRANCH_RATE`."""
+    import torch
+
+    from ..networks.vnet import GlobalBranch
+
+    branch = both["network"].branch
+    slow = list(branch.parameters()) if isinstance(branch, GlobalBranch) else []
+    known = set(map(id, slow))
+    groups = [{"params": [p for p in both.parameters() if id(p) not in known]}]
+    if slow:
+        groups.append({"params": slow, "share": min(1.0, _BRANCH_RATE / recipe.rate)})
+    return torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=recipe.weight_decay)
 
 
 def _config(recipe: Segment3dRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:
