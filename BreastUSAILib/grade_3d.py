@@ -16,8 +16,6 @@ from .activation import ActivationImage
 from .errors import ImageError
 from .findings import Finding
 from .grade import (
-    FEATURES,
-    Answers,
     Graded,
     GradeModels,
     GradeOptions,
@@ -27,6 +25,7 @@ from .grade import (
     lesion_mask,
     main_map,
 )
+from .grade_pooling import FEATURES, Answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

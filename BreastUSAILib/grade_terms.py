@@ -12,6 +12,9 @@ from .findings import BIRADS_CATEGORIES
 CATEGORIES = ("2", *BIRADS_CATEGORIES)
 """Of the graded scale, in rising order of suspicion. A network with five outputs knows the last five, as the paper's."""
 
+LIKELIHOODS = {"2": 0.0, "3": 0.01, "4A": 0.06, "4B": 0.3, "4C": 0.725, "5": 0.975}
+"""Category -> the likelihood of malignancy that it states: the middle of the atlas' range (3: up to 0.02, 4A: to 0.1, 4B: to 0.5, 4C: to 0.95)."""
+
 ANSWERS: dict[str, tuple[str, ...]] = {
     "malignancy": ("benign", "malignant"),
     "solid": ("not solid", "solid"),

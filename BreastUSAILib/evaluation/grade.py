@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..grade import Answers, Grade, Pooling, concluded
+from ..grade_pooling import Answers, Grade, Pooling, concluded
 from ..grade_terms import ANSWERS, CATEGORIES, DESCRIPTORS
 from .bootstrap import percentile_intervals, weights_of
 from .grade_answers import add_model_arguments, answers_on, models_of, options_of, outlines_for

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..grade import SYSTEMS, Answers, GradeModels, GradeOptions, answers
+from ..grade import GradeModels, GradeOptions, answers
+from ..grade_pooling import SYSTEMS, Answers
 from .grade_outlines import OUTLINES, FoundOutlines, outline
 from .segmentation_data import Case, load_pixels
 

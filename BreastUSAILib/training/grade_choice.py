@@ -23,7 +23,8 @@ from ..evaluation.grade_data import allowed
 from ..evaluation.grade_metrics import single_class, yes_no_figures
 from ..evaluation.grade_outlines import FoundOutlines
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case
-from ..grade import FEATURES, SYSTEMS, Answers, GradeModels, GradeOptions, Pooling
+from ..grade import GradeModels, GradeOptions
+from ..grade_pooling import FEATURES, SYSTEMS, Answers, Pooling, told_categories
 from ..grade_terms import ANSWERS
 from ..models.folder import CONFIG
 
@@ -31,6 +32,9 @@ SENSITIVITY = 0.97
 """At the operating point, on validation. More than the 0.95 that is wanted of other images: a point that is chosen on a hundred
 malignant images has a standard error of 0.02."""
 _STEP = 0.25
+TOLD = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""What is tried: how much the category is told of malignancy; see `grade_pooling.told_categories`."""
+_COSTS_NOTHING = 0.005  # of the mean logarithm of the labels' probability; a tenth of its standard error on 317 images
 _UNLIKE = 0.99  # the share of validation images that count as like those of the training
 _UNUSUAL = 0.95  # the share of validation images on which systems differ less than what counts as disagreement
 
@@ -80,7 +84,7 @@ def operating_point(probability: np.ndarray, truth: np.ndarray, sensitivity: flo
 
 
 def familiar_images(said: Sequence[Answers]) -> dict[str, Any] | None:
-    """What these images look like to Mt-Net, or else to Sn-Net, as `grade.Familiar` has it; None where neither is there."""
+    """What these images look like to Mt-Net, or else to Sn-Net, as `grade_pooling.Familiar` has it; None where neither is there."""
     system = next((name for name in ("mtnet", "snnet") if FEATURES in said[0].get(name, {})), None)
     if system is None:
         return None
@@ -89,6 +93,25 @@ def familiar_images(said: Sequence[Answers]) -> dict[str, Any] | None:
     distances = np.sqrt((((features - mean) / deviation) ** 2).mean(1))
     rounded = {"mean": np.round(mean, 5).tolist(), "deviation": np.round(deviation, 5).tolist()}
     return {"system": system, **rounded, "limit": float(np.quantile(distances, _UNLIKE))}
+
+
+def told_weight(
+    categories: np.ndarray, malignancy: np.ndarray, labels: np.ndarray, prevalence: float
+) -> tuple[float, dict[str, float]]:
+    """How much the categories are told of malignancy: as much as costs their labels nothing, so that a report contradicts itself the least.
+
+    Parameters
+    ----------
+    categories, labels : (N, K), the pooled probabilities, and bool, what the labels allow.
+    malignancy : (N,), pooled.
+
+    Returns
+    -------
+    float, and the loss with each weight that was tried.
+    """
+    losses = {w: marginal_loss(told_categories(categories, malignancy, w, prevalence), labels) for w in TOLD}
+    enough = min(losses.values()) + _COSTS_NOTHING
+    return max(w for w, loss in losses.items() if loss <= enough), {str(w): loss for w, loss in losses.items()}
 
 
 def choose(
@@ -129,6 +152,12 @@ def choose(
         if len(each[0]) > 1:
             disagreement = float(np.quantile([max(e) - min(e) for e in each], _UNUSUAL))
     chosen = {"weights": weights, "temperatures": temperatures, "threshold": threshold, "disagreement": disagreement}
+    if {"malignancy", "birads"} <= weights.keys():
+        categories = np.stack([pooling.pooled(a, "birads") for a in said])
+        kinds = np.array([allowed(case, "birads")[-categories.shape[1] :] for case in cases], bool)
+        kinds[~kinds.any(1)] = True
+        chosen["prevalence"] = float(np.clip(truth[known].mean(), 0.01, 0.99))
+        chosen["told"], tried["told"] = told_weight(categories, chances, kinds, chosen["prevalence"])
     chosen["familiar"] = familiar_images(said)
     return chosen, tried
 

@@ -17,19 +17,16 @@ from BreastUSAILib.errors import Cancelled, ImageError, UsageError
 from BreastUSAILib.files import read_study, write_study
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grade import (
-    FEATURES,
-    Familiar,
     GradeModels,
     GradeOptions,
-    Pooling,
     answers,
-    concluded,
     grade,
     graded_categories,
     network_inputs,
     ungraded,
 )
 from BreastUSAILib.grade_3d import grade_3d, mean_answers, sections
+from BreastUSAILib.grade_pooling import FEATURES, Familiar, Pooling, concluded, told_categories
 from BreastUSAILib.grid import box_of_mask
 from BreastUSAILib.image import read_image
 from BreastUSAILib.lesion_view import ViewRule, Window, cut, several
@@ -292,6 +289,35 @@ def test_a_box_at_the_image_border_is_graded(models, lesion):
     image, _ = lesion
     corner = Finding("L1", Box((0.0, 0.0, 0.0), (4.0, 4.0, 0.0)), 0.5)
     assert 0 <= grade(image, [corner], models).findings[0].malignancy <= 1
+
+
+def test_the_category_is_told_of_malignancy():
+    even = np.full(5, 0.2)
+    # By hand, at a prevalence of 0.5: 2 [m l + (1 - m) (1 - l)] with m = 0.9 and l = 0.01, 0.06, 0.3, 0.725, 0.975.
+    agreement = np.array([0.216, 0.296, 0.68, 1.36, 1.76])
+    assert told_categories(even, 0.9, 1.0, 0.5) == pytest.approx(agreement / agreement.sum())
+    assert told_categories(even, 0.9, 0.5, 0.5) == pytest.approx(np.sqrt(agreement) / np.sqrt(agreement).sum())
+    assert told_categories(np.full(6, 1 / 6), 1.0, 1.0, 0.5)[0] == 0  # a malignant lesion is no category 2
+    # With a malignancy that is the prevalence nothing is told, whatever the prevalence.
+    assert told_categories(even, 0.3, 1.0, 0.3) == pytest.approx(even)
+    said = {"mtnet": {"malignancy": _log(0.1, 0.9), "birads": _log(*[0.2] * 5)}}
+    assert list(concluded(said, Pooling(told=1.0)).birads.values()) == pytest.approx(agreement / agreement.sum())
+    assert list(concluded(said, Pooling()).birads.values()) == pytest.approx(even)
+
+
+@given(
+    chances=st.lists(st.floats(0.001, 1), min_size=5, max_size=6),
+    malignancies=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    weight=st.floats(0, 1),
+    prevalence=st.floats(0.05, 0.95),
+)
+def test_the_more_malignant_the_higher_the_category(chances, malignancies, weight, prevalence):
+    low, high = sorted(malignancies)
+    chances = np.array(chances) / np.sum(chances)
+    told = told_categories(np.stack([chances, chances]), np.array([low, high]), weight, prevalence)
+    assert told.sum(1) == pytest.approx([1, 1])
+    # What lies at or below any category is no more, the more malignant.
+    assert np.all(np.cumsum(told[1]) <= np.cumsum(told[0]) + 1e-9)
 
 
 def test_images_unlike_the_others_are_told():

@@ -14,7 +14,7 @@ from BreastUSAILib.errors import DataError, UsageError
 from BreastUSAILib.evaluation import grade as protocol
 from BreastUSAILib.evaluation.grade_outlines import FoundOutlines, largest_part, outline, prepare
 from BreastUSAILib.evaluation.segmentation_data import read_cases
-from BreastUSAILib.grade import Pooling
+from BreastUSAILib.grade_pooling import Pooling
 from BreastUSAILib.lesion_view import ViewRule
 from BreastUSAILib.models.cards import card
 from BreastUSAILib.models.publish import stated_figures
@@ -24,7 +24,7 @@ from BreastUSAILib.training import grade as recipe_module
 from BreastUSAILib.training.detection_crops import generator_of
 from BreastUSAILib.training.grade import COMPACT, PAPER, GradeRecipe, train
 from BreastUSAILib.training.grade_batches import Lesions, draw_order, rate_steps, warped_outlines
-from BreastUSAILib.training.grade_choice import best_temperature, choose, marginal_loss, operating_point
+from BreastUSAILib.training.grade_choice import best_temperature, choose, marginal_loss, operating_point, told_weight
 
 OUTPUTS = {"malignancy": 2, "birads": 6}
 
@@ -261,6 +261,18 @@ def test_choice_prefers_the_system_that_knows(data):
     pooled = np.stack([Pooling(chosen["weights"], chosen["temperatures"]).pooled(a, "malignancy") for a in said])
     labels = np.array([[c.label == "benign", c.label == "malignant"] for c in cases])
     assert marginal_loss(pooled, labels) < np.log(2)
+
+
+def test_categories_are_told_of_malignancy_as_far_as_their_labels_allow():
+    random = np.random.default_rng(3)
+    truth = random.integers(0, 5, 300)
+    labels = np.eye(5, dtype=bool)[truth]
+    malignancy = np.clip(np.array([0.01, 0.06, 0.3, 0.725, 0.975])[truth] + random.normal(0, 0.05, 300), 0, 1)
+    vague = np.full((300, 5), 0.2)
+    assert told_weight(vague, malignancy, labels, 0.4)[0] == 1.0  # malignancy alone knows
+    weight, tried = told_weight(0.05 + 0.75 * labels, 1 - malignancy, labels, 0.4)
+    assert weight == 0.0 and tried["0.0"] < tried["0.25"] < tried["1.0"]  # it misleads
+    assert told_weight(vague, np.full(300, 0.4), labels, 0.4)[0] == 1.0  # it says nothing: costs nothing
 
 
 def test_pooling_and_evaluation_by_the_command_line(data, tmp_path, capsys):
