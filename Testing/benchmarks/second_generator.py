@@ -15,11 +15,11 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 
 def main(arguments: list[str] | None = None) -> int:
+    from second_abus.records import read_record, write_tables, write_volume
+    from second_abus.volume import SIZE, make_volume
     from tqdm import tqdm
 
     from BreastUSAILib.errors import BreastUSAIError
-    from second_abus.records import read_record, write_tables, write_volume
-    from second_abus.volume import SIZE, make_volume
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=60, help="volumes (default: 60)")

@@ -264,7 +264,7 @@ def _inside(random, pattern: str, around: float, fat: float, shape, step) -> np.
         return np.float32(around + random.uniform(4.0, 7.0)) + grain
     if pattern == "isoechoic":
         return np.float32(around + random.uniform(-1.5, 1.5)) + grain
-    level = min(around - random.triangular(4.0, 8.0, 20.0), fat - random.uniform(1.0, 3.0))
+    level = min(around - random.triangular(4.5, 9.0, 20.0), fat - random.uniform(1.0, 3.0))
     if pattern == "heterogeneous":
         return np.float32(level) + random.uniform(2.5, 4.5) * smooth_noise(
             random, shape, random.uniform(1.5, 3.0) / step

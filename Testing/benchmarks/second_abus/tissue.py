@@ -84,14 +84,14 @@ def make_tissue(
     del shape_of_gland, zone, inside
 
     # Fat: dark, with lobules of slightly different brightness and bright septa between them.
-    fat_level = random.uniform(-13.0, -6.5)
+    fat_level = random.uniform(-15.0, -8.0)
     lobules = solid(3.2, 7.5, 7.5)
     septa = ridges(lobules, random.uniform(0.1, 0.18))
     septa *= sigmoid(1.5 * solid(6.0, 10.0, 10.0) + 0.5)
     fine = ridges(solid(2.4, 4.5, 4.5), 0.1) * sigmoid(2.5 * solid(5.0, 8.0, 8.0) - 1.0)
     level = np.float32(fat_level) + random.uniform(0.4, 1.2) * solid(2.5, 6.0, 6.0)
-    level += random.uniform(5.0, 10.0) * septa + random.uniform(3.0, 7.0) * fine
-    specular = 0.2 * random.uniform(0.5, 1.5) * septa
+    level += random.uniform(6.0, 13.0) * septa + random.uniform(3.0, 8.0) * fine
+    specular = random.uniform(0.1, 0.35) * septa
 
     # Gland: bright, streaky, with darker ducts and lobules.
     texture = random.uniform(0.6, 1.8) * solid(0.9, 3.0, 3.0) + random.uniform(0.6, 1.5) * solid(2.5, 6.0, 6.0)
@@ -125,7 +125,7 @@ def make_tissue(
     loss += random.uniform(0.3, 1.1) * dense * gland
     del dense, gland, in_muscle
 
-    _ribs(random, level, specular, loss, y, z, x, chest + thickness)
+    _ribs(random, level, specular, loss, y, z, x, chest + thickness, sheet)
     contact = _contact(random, plane, spacing, radius, sheet)
     _nipple(random, level, loss, y, np.hypot(z - nipple[0], x - nipple[1]).astype(np.float32), skin, sheet)
     return Tissue(
@@ -141,15 +141,15 @@ def make_tissue(
     )
 
 
-def _ribs(random, level, specular, loss, y, z, x, depth) -> None:
+def _ribs(random, level, specular, loss, y, z, x, depth, sheet) -> None:
     """Ribs (dark, bright in front, shadow behind) with muscle and the pleura between them; changes the maps."""
     angle = random.uniform(-0.6, 0.6)
     along = np.cos(angle) * z + np.sin(angle) * x
     period, width = random.uniform(20.0, 28.0), random.uniform(9.0, 13.0)
-    phase = (along + random.uniform(0, period) + 1.5 * np.sin(x / 30)) % period - period / 2
-    half = width / 2
+    phase = (along + random.uniform(0, period) + 3.0 * sheet(30.0)) % period - period / 2
+    half = width / 2 * np.clip(1 + 0.15 * sheet(25.0), 0.6, 1.4)
     bulge = np.sqrt(np.clip(1 - np.square(phase / half), 0, None))  # 0 between the ribs
-    front = depth + 4.5 * (1 - bulge) - 1.0
+    front = depth + random.uniform(3.0, 5.5) * (1 - bulge) - 1.0 + 0.3 * sheet(6.0)
     rib = (bulge > 0) & (y > front)
     level += np.where(rib, np.float32(random.uniform(-6.0, -2.0)), np.float32(0))
     loss += np.where(rib, np.float32(random.uniform(1.0, 3.0)), np.float32(0))
@@ -163,22 +163,22 @@ def _ribs(random, level, specular, loss, y, z, x, depth) -> None:
 
 def _contact(random, plane, spacing, radius, sheet) -> np.ndarray:
     """Where the membrane touches skin: the breast is round and the frame square; now and then a bubble."""
-    reach = random.uniform(0.95, 1.45) + 0.08 * sheet(20.0)
-    contact = sigmoid((reach - radius) / 0.012)
+    reach = random.uniform(0.95, 1.45) + 0.06 * sheet(28.0) + 0.01 * sheet(4.0)
+    contact = sigmoid((reach - radius) / 0.02)
     z = np.arange(plane[0])[:, None] * spacing[1]
     x = np.arange(plane[1])[None, :] * spacing[2]
     for _ in range(random.poisson(0.8)):
         centre = random.uniform(0, 1, 2) * (plane[0] * spacing[1], plane[1] * spacing[2])
-        size = random.uniform(2.0, 6.0, 2)
+        size = random.uniform(3.0, 8.0, 2)
         spot = np.hypot((z - centre[0]) / size[0], (x - centre[1]) / size[1])
-        contact *= 1 - random.uniform(0.2, 0.8) * np.exp(-np.square(spot))
+        contact *= 1 - random.uniform(0.1, 0.45) * np.exp(-np.square(spot))
     return contact.astype(np.float32)
 
 
 def _nipple(random, level, loss, y, distance, skin, sheet) -> None:
     """The nipple is dark and uneven and takes the sound away below it; changes the maps."""
     size = random.uniform(4.0, 7.5)
-    within = sigmoid((size * (1 + 0.15 * sheet(3.0)) - distance) / 0.8)
+    within = sigmoid((size * (1 + 0.1 * sheet(4.0)) - distance) / 0.8)
     deep = random.uniform(5.0, 10.0)
     part = within * sigmoid((skin + deep - y) / 1.5)
     level += part * (random.uniform(-9.0, -3.0) - level)

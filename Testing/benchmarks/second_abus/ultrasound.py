@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from .noise import smooth_noise
 from .tissue import Tissue
 
 _FWHM = 2.3548
@@ -32,6 +33,7 @@ class Scanner:
     gamma : of the grey map.
     smoothing : standard deviation of the filter behind the display, mm along lateral and depth.
     slice_gain : random changes of gain from slice to slice, dB.
+    patches : slow changes of gain over the field, dB (pressure, coupling).
     """
 
     axial: float
@@ -51,6 +53,7 @@ class Scanner:
     gamma: float
     smoothing: float
     slice_gain: float
+    patches: float
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -71,10 +74,11 @@ def draw_scanner(random: np.random.Generator, depth_mm: float) -> Scanner:
         tgc=random.normal(0, 4.0),
         tgc_bow=random.normal(0, 2.0),
         dynamic_range=random.uniform(50.0, 65.0),
-        white=random.uniform(12.0, 22.0),
+        white=random.uniform(15.0, 27.0),
         gamma=random.uniform(0.85, 1.2),
         smoothing=max(random.uniform(-0.2, 0.45), 0.0),
         slice_gain=random.uniform(0.0, 0.4),
+        patches=random.uniform(0.2, 1.6),
     )
 
 
@@ -89,14 +93,14 @@ def transmission(random: np.random.Generator, tissue: Tissue, spacing: tuple[flo
     total = np.zeros(tissue.level.shape[1:], np.float32)
     through = np.empty_like(tissue.level)
     step = spacing[0]
-    aperture = random.uniform(0.25, 0.7)
+    aperture = random.uniform(0.8, 2.0)  # mm of blur after 40 mm
     lost = 60 * (1 - tissue.contact)
     for row, loss in enumerate(tissue.loss):
         total += loss * np.float32(0.5 * step)
-        # Each row adds a little blur, which adds up as for a random walk.
-        if row % 4 == 3:
-            sigma = aperture * np.sqrt(4 * step / 40)
-            gaussian_filter(total, [sigma / s for s in spacing[1:]], mode="nearest", truncate=3.0, output=total)
+        # Blur adds up as a random walk does; steps of eight rows are wide enough for a sampled Gaussian.
+        if row % 8 == 7:
+            sigma = aperture * np.sqrt(8 * step / 40)
+            total = gaussian_filter(total, [sigma / s for s in spacing[1:]], mode="nearest", truncate=3.0)
         deep = min((row + 0.5) * step / 2.5, 1.0)
         through[row] = -total - np.float32(deep) * lost
         total += loss * np.float32(0.5 * step)
@@ -137,6 +141,7 @@ def scan(
     t = column / depth[-1]
     level += np.float32(scanner.tgc) * (t - 0.35) + np.float32(4 * scanner.tgc_bow) * t * (1 - t)
     level += np.float32(scanner.slice_gain) * random.standard_normal((1, shape[1], 1), dtype=np.float32)
+    level += np.float32(scanner.patches) * smooth_noise(random, shape[1:], [30.0 / s for s in spacing[1:]])
     shown = np.clip(1 + (level - np.float32(scanner.white)) / np.float32(scanner.dynamic_range), 0, 1)
     if scanner.smoothing > 0:
         for axis in (0, 2):
@@ -166,6 +171,6 @@ def _response(
 
 def _reverberation(random: np.random.Generator, tissue: Tissue, column: np.ndarray) -> np.ndarray:
     """Amplitude of the bright bands that the membrane makes where no skin takes the sound."""
-    period, decay = random.uniform(1.2, 2.6), random.uniform(2.0, 5.0)
+    period, decay = random.uniform(1.2, 2.6), random.uniform(1.2, 3.0)
     bands = np.square(np.cos(np.float32(np.pi / period) * column)) * np.exp(-column / np.float32(decay))
     return np.float32(random.uniform(0.8, 2.0)) * bands * (1 - tissue.contact)
