@@ -179,7 +179,6 @@ def answers(
                 continue
             look = first[name]
             other = first.get(_PARTNER[name])
-            # How unlike the training images an image is, is asked before anything is added to it.
             vector = look.vector.double().mean(0).cpu().numpy()
             if options.enhance and other is not None:
                 look = model.network.look(inputs[name], _resized(other.map, look.map))

@@ -78,7 +78,8 @@ class MapPathway(nn.Module):
 
 
 class Look(NamedTuple):
-    """`answers` as `grade_heads.Heads`; the class activation map (N, 1, H, W), 0 to 1; the features' means `vector` (N, channels)."""
+    """`answers` as `grade_heads.Heads`; the class activation map (N, 1, H, W), 0 to 1; and `vector` (N, channels), the means of the features
+    half way, of the image alone: what it looks like, where the last features only hold what it is taken for."""
 
     answers: dict[str, torch.Tensor]
     map: torch.Tensor
@@ -120,10 +121,10 @@ class TwoPathway(nn.Module):
 
     def features(self, image: torch.Tensor, maps: torch.Tensor | None = None) -> torch.Tensor:
         """The last features, (N, channels, h, w)."""
-        middle = self.halves.start(image)
-        if maps is not None:
-            middle = middle + self.map_weight * self.map_pathway(maps)
-        return self.halves.end(middle)
+        return self._end(self.halves.start(image), maps)
+
+    def _end(self, middle: torch.Tensor, maps: torch.Tensor | None) -> torch.Tensor:
+        return self.halves.end(middle if maps is None else middle + self.map_weight * self.map_pathway(maps))
 
     def forward(self, image: torch.Tensor, maps: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         return self.heads(self.dropout(self.features(image, maps).mean((2, 3))))
@@ -134,9 +135,10 @@ class TwoPathway(nn.Module):
         M(x, y) = sum_k w_k f_k(x, y), with the weights of that class's last layer; brought to 0..1 for each image and
         resized to the input. A map without contrast is 0.
         """
-        features = self.features(image, maps)
-        vector = features.mean((2, 3))
-        answers = self.heads(self.dropout(vector))
+        middle = self.halves.start(image)
+        vector = middle.mean((2, 3))
+        features = self._end(middle, maps)
+        answers = self.heads(self.dropout(features.mean((2, 3))))
         weights = self.heads.layers[self.main].weight[answers[self.main].argmax(1)]
         activation = torch.einsum("nchw,nc->nhw", features, weights)[:, None]
         low, high = activation.amin((2, 3), keepdim=True), activation.amax((2, 3), keepdim=True)
