@@ -43,7 +43,7 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE, lesion
     Parameters
     ----------
     size : voxels, lateral x depth x slice, for a field of view of about 150 x 48 x 165 mm: a smaller size shows a smaller part, not coarser voxels.
-    lesions : so many are tried; None: drawn. A lesion for which there is no room is made smaller, at last left out.
+    lesions : so many are tried; None: drawn. A lesion for which there is no room is drawn anew, thirty times at most, then left out.
     """
     random = np.random.default_rng([seed, index, 0x5EC0])
     lateral = random.uniform(0.36, 0.42)
