@@ -48,6 +48,7 @@ class HeatmapRecipe:
     spacing : mm along x, y, z of the network's grid.
     patch, crop : (z, y, x) voxels that are kept about a point, and that the network sees of them.
     healthy : patches of a volume without lesions that are kept (`patch_store.PatchStore`).
+    far : healthy patches of a volume with lesions, far from them all; 0: what is healthy is learnt from healthy volumes alone (paper).
     epochs, crops : how many epochs, of how many crops each, half of them healthy; None: twice as many as there are lesions.
     batch : crops a step, over all processes.
     rate, weight_decay : the highest learning rate of a cosine, with AdamW. With `published`, the rate of Adam throughout.
@@ -63,6 +64,7 @@ class HeatmapRecipe:
     patch: tuple[int, int, int] = (56, 48, 56)
     crop: tuple[int, int, int] = (32, 32, 32)
     healthy: int = 16
+    far: int = 6
     epochs: int = 40
     crops: int | None = 1280
     batch: int = 16
@@ -83,6 +85,7 @@ PAPER = HeatmapRecipe(
     spacing=(0.2, 0.2, 0.5),
     patch=(28, 280, 280),
     crop=(16, 160, 160),
+    far=0,
     epochs=250,
     crops=None,
     batch=14,
@@ -188,14 +191,18 @@ def open_patches(
         cases = split_into_folds([*cases[0], *cases[1]], *fold)
     for name, part in zip(("train", "validation"), cases, strict=True):
         _check_kinds(name if fold is None else f"{name} of fold {fold[0]}", part, data)
-    store = PatchStore(cache, recipe.spacing, recipe.patch, recipe.healthy)
+    # What is judged on validation volumes is the paper's question: healthy is what healthy volumes show.
+    judged = PatchStore(cache, recipe.spacing, recipe.patch, recipe.healthy)
+    most = np.minimum(recipe.patch, np.ceil(np.multiply(recipe.crop, recipe.zoom * recipe.stretch)).astype(int))
+    learnt = replace(judged, far=recipe.far, far_shape=tuple(most.tolist()))
     mine = [split[group.rank :: group.size] for split in cases]
     tell = tell_of(group.first)
-    store.prepare([*mine[0], *mine[1]], tell)
+    learnt.prepare(mine[0], tell)
+    judged.prepare(mine[1], tell)
     detection_data.prepare(mine[1], cache, recipe.spacing, tell)
     group.wait()
     volumes = detection_data.load(cases[1], cache, recipe.spacing)
-    return PatchSets(cases[0], store.load(cases[0]), store.load(cases[1]), volumes)
+    return PatchSets(cases[0], learnt.load(cases[0]), judged.load(cases[1]), volumes)
 
 
 def _check_kinds(name: str, cases: Sequence[VolumeCase], data: Sequence[Path | str]) -> None:

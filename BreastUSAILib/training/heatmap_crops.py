@@ -1,4 +1,4 @@
-"""The crops that the patch classifier learns from: half of them about points, half from healthy volumes.
+"""The crops that the patch classifier learns from: half of them about points, half from healthy volumes and what else is healthy.
 
 A crop is drawn from a number alone (seed, epoch, place in the epoch), as those of `detection_crops`.
 """
@@ -48,7 +48,11 @@ class CropSet(Dataset):
 
     def __init__(self, patches: Sequence[Patch], rule: CropRule, length: int, seed: int) -> None:
         self.shown = [p for p in patches if p.point is not None]
-        self.healthy = [p for p in patches if p.point is None]
+        volumes: dict[str, list[Patch]] = {}
+        for patch in patches:
+            if patch.point is None:
+                volumes.setdefault(patch.name, []).append(patch)
+        self.healthy = list(volumes.values())  # each volume as often as the others, of however many patches
         self.rule, self.length, self.seed, self.epoch = rule, length, seed, 0
 
     def __len__(self) -> int:
@@ -69,7 +73,8 @@ class CropSet(Dataset):
         else:
             likened = patch.start + start if random.random() < self.rule.same_places else None
             volume = np.asarray(patch.volume) - within
-            patch = self.healthy[random.integers(len(self.healthy))]
+            some = self.healthy[random.integers(len(self.healthy))]
+            patch = some[random.integers(len(some))]
             within = np.minimum(size, patch.levels.shape)
             last = np.asarray(patch.levels.shape) - within
             start = random.integers(0, last + 1)

@@ -2,7 +2,8 @@
 
 Of a lesion nothing is read but its centre, and nothing is kept but the patch about it (paper: 28 x 280 x 280 voxels). Of a
 volume without lesions as many patches are kept as the store is asked for, at random places; or the whole volume, where
-that takes less room than the patches would.
+that takes less room than the patches would. Beyond the paper, what lies far from every point of a volume with lesions may serve as
+healthy, too: healthy volumes are few, and each has one nipple and four corners.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ from ..volume_input import network_input
 _VERSION = 1  # of what is kept; another one is made anew
 
 
+FAR_MM = 25.0
+"""From the centre of a lesion to where no part of it is expected any more: half of 5 cm, beyond which a tumour is T3."""
+_TRIES = 20  # random places for each far patch that is wanted
+
+
 @dataclass(frozen=True)
 class PatchStore:
     """What is kept, and where.
@@ -36,12 +42,16 @@ class PatchStore:
     spacing : mm along x, y, z of the network's grid.
     patch : (z, y, x) voxels.
     healthy : patches of a volume without lesions.
+    far : patches of a volume with lesions that lie `FAR_MM` or more from all of their centres; fewer where there is no room. 0: none (paper).
+    far_shape : (z, y, x) voxels of these.
     """
 
     folder: Path
     spacing: tuple[float, float, float]
     patch: tuple[int, int, int]
     healthy: int
+    far: int = 0
+    far_shape: tuple[int, int, int] | None = None
 
     def name_of(self, case: VolumeCase) -> str:
         """The name under which a case's patches are kept: another one when the file, its points or the store change."""
@@ -51,6 +61,8 @@ class PatchStore:
         file = (str(case.image.resolve()), status.st_size, status.st_mtime_ns)
         spacing = tuple(float(s) for s in self.spacing)
         facts = (_VERSION, *file, spacing, tuple(self.patch), self.healthy, points, given)
+        if self.far:
+            facts = (*facts, self.far, tuple(self.far_shape or self.patch), FAR_MM)
         return f"{case.source}-{case.id}-patches-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
 
     def prepare(self, cases: Sequence[VolumeCase], progress: Callable[[float, str], None] | None = None) -> None:
@@ -74,7 +86,8 @@ class PatchStore:
         centres = [volume.grid_box(image, Box(lesion.box.center, (0.0, 0.0, 0.0)))[:3] for lesion in lesions]
         if any(np.any(c < 0) or np.any(c > shape) for c in centres):
             raise DataError(f"{case.image}: a lesion's centre lies outside of the volume; correct its annotation.")
-        regions = [(*region_about(c, self.patch, shape), c) for c in centres] or self._healthy_regions(case.id, shape)
+        regions = [(*region_about(c, self.patch, shape), c) for c in centres]
+        regions += self._far_regions(case.id, shape, centres) if centres else self._healthy_regions(case.id, shape)
         kept = []
         for number, (start, size, point) in enumerate(regions):
             content = io.BytesIO()
@@ -90,9 +103,17 @@ class PatchStore:
         size = tuple(int(n) for n in np.minimum(self.patch, shape))
         if np.prod(shape) <= self.healthy * np.prod(size):
             return [((0, 0, 0), tuple(shape), None)]
-        random = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()[:8]))
-        starts = random.integers(0, np.subtract(shape, size) + 1, (self.healthy, 3))
+        starts = _random_of(name).integers(0, np.subtract(shape, size) + 1, (self.healthy, 3))
         return [(tuple(start), size, None) for start in starts.tolist()]
+
+    def _far_regions(self, name: str, shape: Sequence[int], centres: Sequence[np.ndarray]) -> list[tuple]:
+        size = np.minimum(self.far_shape or self.patch, shape)
+        starts = _random_of(name).integers(0, np.subtract(shape, size) + 1, (_TRIES * self.far, 3))
+        # From each centre to the nearest voxel of each region, in mm.
+        gaps = [np.maximum(0, np.maximum(starts - centre, centre - starts - size)) for centre in centres]
+        nearest = np.min([np.linalg.norm(gap * self.spacing[::-1], axis=1) for gap in gaps], axis=0)
+        far = starts[nearest >= FAR_MM][: self.far]
+        return [(tuple(start), tuple(int(n) for n in size), None) for start in far.tolist()]
 
     def load(self, cases: Sequence[VolumeCase]) -> list[Patch]:
         """The patches of these cases, mapped from disk, in their order. Raises `DataError` where the store was damaged."""
@@ -113,6 +134,10 @@ class PatchStore:
             raise DataError(
                 f"the patches {target} are missing or damaged ({error}); delete the cache folder, it is made again."
             ) from error
+
+
+def _random_of(name: str) -> np.random.Generator:
+    return np.random.default_rng(list(hashlib.sha256(name.encode()).digest()[:8]))
 
 
 def fingerprint(patches: Sequence[Patch]) -> str:

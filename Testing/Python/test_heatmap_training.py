@@ -123,6 +123,36 @@ def test_of_large_healthy_volumes_patches_are_kept(phantoms, tmp_path):
     assert patch_store.fingerprint(again.load(cases)) == patch_store.fingerprint(store.load(cases))
 
 
+def test_what_lies_far_from_all_lesions_serves_as_healthy(phantoms, tmp_path, monkeypatch):
+    monkeypatch.setattr(patch_store, "FAR_MM", 6.0)
+    cases = [c for c in detection_data.read_split([phantoms], "train") if c.lesions]
+    store = store_of(tmp_path, far=5, far_shape=(8, 8, 8))
+    store.prepare(cases)
+    patches = store.load(cases)
+    far = [p for p in patches if p.point is None]
+    assert len(far) > 3 and all(p.levels.shape == (8, 8, 8) for p in far)
+    for patch in far:
+        points = [np.add(p.point, p.start) for p in patches if p.name == patch.name and p.point is not None]
+        gaps = [np.maximum(0, np.maximum(patch.start - c, c - patch.start - 8)) for c in points]
+        assert points and min(np.linalg.norm(gap * RECIPE.spacing[::-1]) for gap in gaps) >= 6
+    before = store.name_of(cases[0])
+    monkeypatch.setattr(patch_store, "FAR_MM", 1e3)
+    assert store.name_of(cases[0]) != before
+    store.prepare(cases)
+    assert all(p.point is not None for p in store.load(cases))
+
+
+def test_healthy_volumes_are_drawn_as_often_as_each_other():
+    def patch(name, level, point=None):
+        return Patch(name, np.full((8, 8, 8), level, np.uint8), (0, 0, 0), (8, 8, 8), point)
+
+    many = [patch("many", 10) for _ in range(30)]
+    crops = CropSet([patch("shown", 200, (4.0, 4.0, 4.0)), *many, patch("one", 90)], CropRule((4, 4, 4)), 400, 1)
+    drawn = [float(crop.mean()) for crop, lesion, _ in (crops[i] for i in range(400)) if not lesion]
+    low, high = min(drawn), max(drawn)
+    assert 0.4 < np.mean(np.isclose(drawn, low)) < 0.6 and high > low
+
+
 def test_the_store_is_used_again_and_made_anew_when_it_must(phantoms, cache, patches, monkeypatch):
     cases = detection_data.read_split([phantoms], "train")
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
