@@ -134,8 +134,10 @@ def choose(
         for choice in _weight_choices(systems):
             temperature, loss = best_temperature(said, output, choice, labels)
             rows.append((loss, choice, temperature))
-        # Of equal losses the choice that leans on no system in particular.
-        loss, weights[output], temperatures[output] = min(rows, key=lambda r: (round(r[0], 4), max(r[1].values())))
+        # Of choices that are as good the one that leans the least on one system: it owes the least to these images.
+        enough = min(r[0] for r in rows) + _COSTS_NOTHING
+        good = [r for r in rows if r[0] <= enough]
+        loss, weights[output], temperatures[output] = min(good, key=lambda r: (max(r[1].values()), r[0]))
         tried[output] = [
             {"loss": r[0], "weights": r[1], "temperature": r[2]} for r in sorted(rows, key=lambda r: r[0])[:5]
         ]
