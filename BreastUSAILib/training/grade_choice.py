@@ -137,7 +137,7 @@ def choose(
         # Of choices that are as good the one that leans the least on one system: it owes the least to these images.
         enough = min(r[0] for r in rows) + _COSTS_NOTHING
         good = [r for r in rows if r[0] <= enough]
-        loss, weights[output], temperatures[output] = min(good, key=lambda r: (max(r[1].values()), r[0]))
+        loss, weights[output], temperatures[output] = min(good, key=lambda r: (sum(w * w for w in r[1].values()), r[0]))
         tried[output] = [
             {"loss": r[0], "weights": r[1], "temperature": r[2]} for r in sorted(rows, key=lambda r: r[0])[:5]
         ]
