@@ -8,7 +8,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from . import catalog
@@ -130,20 +130,30 @@ def load(name: str | Path = "", task: str = "segment", device: str = "auto", eng
     return LoadedModel(entry, network, chosen, used)
 
 
+def read_state(entry: ModelEntry, weights: Path) -> dict[str, Any]:
+    """A model's weights by name, float32, as its network was trained. ModelError: see `read_verified`; or no safetensors."""
+    data = read_verified(entry, weights)
+    import safetensors.torch
+
+    try:
+        state = safetensors.torch.load(data)
+    except Exception as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(f"The weights {weights} do not fit model {entry.id!r}: they are no safetensors ({first_line}).") from error
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
 def read_network(entry: ModelEntry, weights: Path) -> nn.Module:
     """The network with its weights, in evaluation mode, on the CPU, in float32, batch normalisation folded in. ModelError: see `load`."""
     if entry.network not in NETWORKS:
         raise ModelError(f"Model {entry.id!r} names the network {entry.network!r}; this version knows {', '.join(sorted(NETWORKS))}.")
-    data = read_verified(entry, weights)
-    import safetensors.torch
-
+    state = read_state(entry, weights)
     from .inference import fold_normalisation
 
     module, _, cls = entry.network.partition(".")
     try:
         network = getattr(importlib.import_module(f"..networks.{module}", __package__), cls)(**entry.arguments)
-        state = safetensors.torch.load(data)
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        network.load_state_dict(state)
     except Exception as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"The weights {weights} do not fit the network {entry.network} of model {entry.id!r} ({first_line}).") from error

@@ -51,6 +51,7 @@ class DetectRecipe:
     lesion_share, small_weight, isoechoic_weight, zoom, vary : see `detection_crops.CropRecipe`.
     search : fields of `candidates.Search` that the model shall have; None: the paper's.
     decay : of the averaged weights.
+    start : a model that ships, or a folder, whose weights are gone on from; "": fresh ones.
     seed : fixes initial weights and crops; other thread counts, CPUs or numbers of processes still round otherwise.
     """
 
@@ -72,6 +73,7 @@ class DetectRecipe:
     vary: bool = True
     search: dict[str, Any] | None = field(default_factory=dict)
     decay: float = 0.998
+    start: str = ""
     seed: int = 1
 
 
@@ -234,6 +236,8 @@ class _Run:
 
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
+        if recipe.start:
+            _go_on_from(recipe.start, network)
         self.learner = Learner(
             network.to(group.device).to(memory_format=torch.channels_last_3d),
             output / CHECKPOINT,
@@ -299,6 +303,18 @@ class _Run:
         save_model(self.output, network, config)
 
 
+def _go_on_from(name: str, network) -> None:
+    """Give a network the weights of a model. Raises ModelError where there is none, UsageError where it is another network."""
+    from ..models.zoo import read_state, resolve
+
+    entry, weights = resolve(name, "detect")
+    state = read_state(entry, weights)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UsageError(f"{entry.id} is another network than this configuration's; choose another --start.") from error
+
+
 def tell_of(first: bool) -> Callable[[float, str], None] | None:
     """Words on the screen, twenty lines in all, of the first process only."""
     if not first:
@@ -343,6 +359,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant", choices=VARIANTS, default=DetectRecipe.variant, help="the paper's ablations (default: the whole)"
     )
+    parser.add_argument("--start", default="", metavar="ID|DIR", help="go on from the weights of this model")
     parser.add_argument(
         "--negatives",
         choices=("all", "hardest", "focal"),
@@ -356,7 +373,7 @@ def recipe_of(args: argparse.Namespace) -> DetectRecipe:
     changes = schedule_of(args)
     if args.negatives:
         changes["loss"] = {**recipe.loss, "negatives": args.negatives}
-    return replace(recipe, variant=args.variant, seed=args.seed, **changes)
+    return replace(recipe, variant=args.variant, start=args.start, seed=args.seed, **changes)
 
 
 def main(args: argparse.Namespace) -> int:

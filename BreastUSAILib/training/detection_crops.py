@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from .. import boxes as b
 from ..anchors import AnchorLabels, AnchorRule, anchor_grid, label_anchors
-from ..volume_input import MEAN_LEVEL, to_tensor
+from ..volume_input import to_tensor
 from .detection_data import TrainingVolume
 
 _SMALL_ML = 0.3  # cm3; the issue's limit of a small lesion
@@ -36,6 +36,9 @@ class CropRecipe:
     shown : share of a lesion's box that must lie in the crop for it to be learnt; less is neither lesion nor background.
     zoom, stretch : the crop is magnified by a factor of up to `zoom` (or its inverse), each axis by itself by up to `stretch` more.
     vary : whether intensities are varied (`vary_intensities`), and the crop mirrored and magnified.
+    shallow : share of the crops, with `vary`, whose volume ends at a lesser depth, below the lesions in it: scanners differ in how deep they look, and
+        where each volume ends in the dark, what is bright at its end would be unknown.
+    levelled : share of the crops, with `vary`, whose depths are brought towards one brightness and contrast: another time gain compensation.
     """
 
     shape: tuple[int, int, int] = (96, 48, 96)
@@ -46,6 +49,8 @@ class CropRecipe:
     zoom: float = 1.25
     stretch: float = 1.1
     vary: bool = True
+    shallow: float = 0.35
+    levelled: float = 0.35
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,10 @@ def crop_at(volume: TrainingVolume, place: Place, recipe: CropRecipe, generator:
     for axis in place.flipped:
         boxes[:, [axis, axis + 3]] = recipe.shape[axis] - boxes[:, [axis + 3, axis]]
     if recipe.vary:
+        if float(torch.rand((), generator=generator)) < recipe.shallow:
+            levels = ended_early(levels, boxes, generator)
+        if float(torch.rand((), generator=generator)) < recipe.levelled:
+            levels = levelled(levels, float(torch.rand((), generator=generator)))
         levels = vary_intensities(levels, generator)
 
     inside = b.clip(boxes, recipe.shape)
@@ -218,15 +227,37 @@ def _start(
 
 
 def _cut(levels: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
-    """A region of a volume; the mean where it leaves the volume."""
-    result = np.full(tuple(size), MEAN_LEVEL, np.uint8)
-    first = [max(0, s) for s in start]
-    last = [min(n, s + k) for n, s, k in zip(levels.shape, start, size, strict=True)]
-    if all(z > a for a, z in zip(first, last, strict=True)):
-        source = tuple(slice(a, z) for a, z in zip(first, last, strict=True))
-        target = tuple(slice(a - s, z - s) for a, z, s in zip(first, last, start, strict=True))
-        result[target] = levels[source]
-    return result
+    """A region of a volume; its edge, repeated as the network's padding does, where it leaves the volume."""
+    first = [min(max(0, s), n - 1) for n, s in zip(levels.shape, start, strict=True)]
+    last = [max(min(n, s + k), a + 1) for n, s, k, a in zip(levels.shape, start, size, first, strict=True)]
+    part = levels[tuple(slice(a, z) for a, z in zip(first, last, strict=True))]
+    before = [a - s for a, s in zip(first, start, strict=True)]
+    after = [k - b - n for k, b, n in zip(size, before, part.shape, strict=True)]
+    if not any(before) and not any(after):
+        return np.array(part)
+    return np.pad(part, list(zip(before, after, strict=True)), mode="edge")
+
+
+def ended_early(levels: torch.Tensor, boxes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A crop whose volume ends at a random depth, in the lower two fifths and below all lesions; its last depth is repeated from there on,
+    as the network's padding does.
+
+    levels : (z, y, x). boxes : (m, 6) voxels, `z1, y1, x1, z2, y2, x2`.
+    """
+    depth = levels.shape[1]
+    lowest = max([0.6 * depth, *(min(float(box[4]) + 1, depth) for box in boxes)])
+    end = int(lowest + float(torch.rand((), generator=generator)) * (depth - lowest))
+    if end >= depth:
+        return levels
+    return torch.cat([levels[:, :end], levels[:, end - 1 : end].expand(-1, depth - end, -1)], 1)
+
+
+def levelled(levels: torch.Tensor, strength: float) -> torch.Tensor:
+    """(z, y, x) whose depths come nearer to the mean and the deviation of the whole, by `strength` from 0 to 1."""
+    mean, deviation = levels.mean((0, 2), keepdim=True), levels.std((0, 2), keepdim=True)
+    # No more than three times: where nothing is heard there is nothing but noise.
+    gain = (levels.std() / deviation.clamp_min(1e-3)).clamp(max=3.0)
+    return levels.lerp((levels - mean) * gain + levels.mean(), strength)
 
 
 def vary_intensities(levels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -168,12 +168,41 @@ def test_volumes_smaller_than_a_crop_are_padded(volumes):
     starts = set()
     for seed in range(10):
         crop = _crop(volumes, recipe, seed)
-        inside = torch.nonzero(crop.volume[0])
-        extent = inside.max(0).values - inside.min(0).values + 1
-        assert extent[0] <= 32 and extent[1] <= 20 and extent[2] <= 32
+        # Where the volume ends its edge is repeated: as many planes as it lacks are like their neighbours.
+        for axis, (size, whole) in enumerate(zip((48, 32, 48), (32, 20, 32), strict=True)):
+            steps = crop.volume[0].diff(dim=axis).abs().amax([a for a in range(3) if a != axis])
+            assert int((steps == 0).sum()) == size - whole
         assert not len(crop.unsure)
-        starts.add(tuple(inside.min(0).values.tolist()))
+        starts.add(tuple(crop.lesions[0, :3].tolist()))
     assert len(starts) > 5
+
+
+def test_a_volume_may_end_early_but_not_above_a_lesion():
+    levels = torch.arange(50.0)[None, :, None].expand(4, 50, 5)
+    ends = set()
+    for seed in range(40):
+        early = crops.ended_early(levels, torch.tensor([[0, 30.0, 0, 4, 38.4, 5]]), torch.Generator().manual_seed(seed))
+        assert early.shape == levels.shape
+        last = int(early.max())
+        assert 38 <= last < 50 and torch.equal(early[:, : last + 1], levels[:, : last + 1])
+        assert bool((early[:, last:] == last).all())
+        ends.add(last)
+    assert len(ends) > 6
+    cut = torch.tensor([[0, 40.0, 0, 4, 55.0, 5]])  # a lesion that leaves the crop
+    assert torch.equal(crops.ended_early(levels, cut, torch.Generator().manual_seed(1)), levels)
+
+
+def test_levelling_brings_depths_to_one_brightness():
+    random = torch.Generator().manual_seed(1)
+    levels = torch.randn((8, 6, 9), generator=random) * torch.linspace(1.2, 0.6, 6)[None, :, None]
+    levels = levels - torch.linspace(0, 3, 6)[None, :, None]
+    full = crops.levelled(levels, 1.0)
+    assert torch.allclose(full.mean((0, 2)), levels.mean().expand(6), atol=1e-5)
+    assert torch.equal(crops.levelled(levels, 0.0), levels)
+    half = crops.levelled(levels, 0.5).mean((0, 2))
+    assert torch.allclose(half, (levels.mean((0, 2)) + levels.mean()) / 2, atol=1e-5)
+    silent = torch.cat([levels, torch.full((8, 1, 9), -5.0)], 1)  # nothing heard at one depth
+    assert bool(torch.isfinite(crops.levelled(silent, 1.0)).all())
 
 
 def test_what_a_crop_cuts_through_is_neither_lesion_nor_background(volumes):
