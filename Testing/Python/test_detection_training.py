@@ -15,7 +15,7 @@ from hand_made_phantom import generate
 from BreastUSAILib import boxes as b
 from BreastUSAILib.anchors import AnchorRule
 from BreastUSAILib.detect import DetectOptions, detect
-from BreastUSAILib.errors import DataError, UsageError
+from BreastUSAILib.errors import DataError, ModelError, UsageError
 from BreastUSAILib.evaluation.volume_data import read_volumes
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks import detection as networks
@@ -36,7 +36,13 @@ SMALL = {
     "head_channels": 8, "head_convolutions": 1, "anchors": ((6.0, 6.0, 6.0),), "embedding": 4,
 }  # fmt: skip
 RECIPE = DetectRecipe(crop=(24, 16, 24), epochs=4, crops=48, batch=4, rate=1e-2, best=2, decay=0.9)
-CLASSIFIER = {"stem_channels": 4, "stem_stride": 2, "channels": (4, 8, 8, 8, 8), "strides": (2, 1, 1, 1, 1), "dropout": 0.1}
+CLASSIFIER = {
+    "stem_channels": 4,
+    "stem_stride": 2,
+    "channels": (4, 8, 8, 8, 8),
+    "strides": (2, 1, 1, 1, 1),
+    "dropout": 0.1,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +55,14 @@ def small_networks(monkeypatch):
 def make(folder, numbers, split):
     for index, number in enumerate(numbers):
         spec = PhantomSpec(grid=GRID, lesions=number)
-        write_phantom("native", folder, f"phantom-{split}-{index:010d}", split, spec, generate(volume_seed(split, index=index), spec))
+        write_phantom(
+            "native",
+            folder,
+            f"phantom-{split}-{index:010d}",
+            split,
+            spec,
+            generate(volume_seed(split, index=index), spec),
+        )
     write_tables("native", folder)
     return folder
 
@@ -96,7 +109,11 @@ def test_the_cache_is_used_and_made_anew_when_a_file_changes(phantoms, cache, mo
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
     data.prepare(cases, cache, RECIPE.spacing)
     assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
-    assert data.cache_name(cases[0], RECIPE.spacing) == data.cache_name(cases[0], [1, 1, 1]) != data.cache_name(cases[0], (2, 1, 1))
+    assert (
+        data.cache_name(cases[0], RECIPE.spacing)
+        == data.cache_name(cases[0], [1, 1, 1])
+        != data.cache_name(cases[0], (2, 1, 1))
+    )
     assert data.cache_name(cases[0], RECIPE.spacing) != data.cache_name(replace(cases[0], lesions=()), RECIPE.spacing)
 
 
@@ -222,7 +239,10 @@ def test_what_a_crop_cuts_through_is_neither_lesion_nor_background(volumes):
 
 
 def test_small_and_isoechoic_lesions_come_more_often(volumes):
-    changed = [replace(v, volume_ml=np.where(np.arange(len(v.boxes)) == 0, 0.1, 1.0), isoechoic=np.arange(len(v.boxes)) == 0) for v in volumes]
+    changed = [
+        replace(v, volume_ml=np.where(np.arange(len(v.boxes)) == 0, 0.1, 1.0), isoechoic=np.arange(len(v.boxes)) == 0)
+        for v in volumes
+    ]
     weights, places = crops.lesion_weights(changed, crops.CropRecipe(small_weight=2.0, isoechoic_weight=1.5))
     assert weights.tolist() == [3.0, 3.0, 1.0, 3.0, 1.0]
     assert places.tolist() == [[0, 0], [1, 0], [1, 1], [3, 0], [3, 1]]
@@ -232,7 +252,9 @@ def test_an_epochs_crops_are_labelled(volumes):
     network = networks.DetectionNetwork(**SMALL)
     anchors = crops.crop_anchors(network, RECIPE.crop)
     assert len(anchors) == 6 * 4 * 6
-    epoch = crops.CropSet(volumes, crops.CropRecipe(shape=RECIPE.crop, lesion_share=1.0), anchors, AnchorRule(best=2), 3, 7)
+    epoch = crops.CropSet(
+        volumes, crops.CropRecipe(shape=RECIPE.crop, lesion_share=1.0), anchors, AnchorRule(best=2), 3, 7
+    )
     volumes_, lesions, labels = crops.collate([epoch[i] for i in range(len(epoch))])
     assert volumes_.shape == (3, 1, 24, 16, 24)
     assert all(int((each.state > 0).sum()) >= 1 and len(boxes) for each, boxes in zip(labels, lesions, strict=True))
@@ -272,6 +294,26 @@ def test_dark_balls_are_learnt_in_seconds(trained, phantoms):
         for lesion in lesions:
             offs = [np.abs(np.subtract(f.box.center, lesion.box.center)).max() for f in findings]
             assert min(offs) < 2.5
+
+
+def test_training_goes_on_from_a_models_weights(trained, phantoms, cache, tmp_path):
+    recipe = replace(RECIPE, start=str(trained), epochs=1, crops=4, rate=1e-7)
+    further = _weights(recipe_module.train([phantoms], tmp_path / "further", recipe, cache=cache, device="cpu"))
+    before = _weights(trained)
+    learnt = [name for name in before if name.endswith("weight") and before[name].dim() > 1]
+    assert learnt and all(torch.allclose(further[name].float(), before[name].float(), atol=1e-3) for name in learnt)
+    fresh = _weights(
+        recipe_module.train([phantoms], tmp_path / "fresh", replace(recipe, start=""), cache=cache, device="cpu")
+    )
+    assert not all(torch.allclose(fresh[name].float(), before[name].float(), atol=1e-3) for name in learnt)
+
+
+def test_a_start_of_another_kind_is_told(trained, phantoms, cache, tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match="nowhere"):
+        recipe_module.train([phantoms], tmp_path, replace(RECIPE, start="nowhere"), cache=cache, device="cpu")
+    monkeypatch.setattr(networks, "COMPACT", {**SMALL, "embedding": 5})
+    with pytest.raises(UsageError, match="another network"):
+        recipe_module.train([phantoms], tmp_path, replace(RECIPE, start=str(trained)), cache=cache, device="cpu")
 
 
 @pytest.mark.parametrize("variant", ["rpn", "rpn-iou"])
@@ -326,7 +368,18 @@ def test_two_processes_train_in_step(phantoms, tmp_path):
     script.write_text(SCRIPT)
     here = Path(__file__).parent
     output, cache = tmp_path / "model", tmp_path / "cache"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(phantoms), str(cache), str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+        str(phantoms),
+        str(cache),
+        str(output),
+    ]
     environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -358,7 +411,9 @@ def test_the_command_line_says_what_the_recipe_is(phantoms, tmp_path, capsys):
     common = ["train", "detect", "--data", str(phantoms), "--output", str(tmp_path / "model")]
     parse = cli.build_parser(common).parse_args
     assert recipe_module.recipe_of(parse(common)) == DetectRecipe()
-    changed = recipe_module.recipe_of(parse([*common, "--variant", "rpn", "--epochs", "3", "--negatives", "focal", "--seed", "5"]))
+    changed = recipe_module.recipe_of(
+        parse([*common, "--variant", "rpn", "--epochs", "3", "--negatives", "focal", "--seed", "5"])
+    )
     assert (changed.variant, changed.epochs, changed.seed, changed.loss["negatives"]) == ("rpn", 3, 5, "focal")
     assert recipe_module.recipe_of(parse([*common, "--configuration", "paper"])) == recipe_module.PAPER
     with pytest.raises(UsageError, match="above 0"):
@@ -366,8 +421,19 @@ def test_the_command_line_says_what_the_recipe_is(phantoms, tmp_path, capsys):
     assert cli.main([*common, "--prepare-only", "--cache", str(tmp_path / "cache")]) == 0
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 6 and "The volumes are in" in capsys.readouterr().out
     assert not (tmp_path / "model").exists()
-    second = ["train", "lesion-classifier", "--data", str(phantoms), "--output", str(tmp_path / "model"), "--epochs", "7"]
-    assert lesion_classifier.recipe_of(cli.build_parser(second).parse_args(second)) == lesion_classifier.LesionClassifierRecipe(epochs=7)
+    second = [
+        "train",
+        "lesion-classifier",
+        "--data",
+        str(phantoms),
+        "--output",
+        str(tmp_path / "model"),
+        "--epochs",
+        "7",
+    ]
+    assert lesion_classifier.recipe_of(
+        cli.build_parser(second).parse_args(second)
+    ) == lesion_classifier.LesionClassifierRecipe(epochs=7)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(phantoms, cache, tmp_path):
