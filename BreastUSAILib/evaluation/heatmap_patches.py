@@ -27,7 +27,8 @@ class Patch:
     levels : (z, y, x) uint8; see `volume_input`.
     start : (z, y, x) voxel of the volume at which it begins.
     volume : (z, y, x) voxels of the whole volume.
-    point : (z, y, x) voxels within the patch, from its edge: the centre of a lesion. None in a healthy volume.
+    point : (z, y, x) voxels within the patch, from its edge: the centre of a lesion. None where nothing is asked of one.
+    lesions : of a whole volume that is kept for what is healthy in it, the centres of its lesions, (z, y, x) voxels.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Patch:
     start: tuple[int, int, int]
     volume: tuple[int, int, int]
     point: tuple[float, float, float] | None = None
+    lesions: tuple[tuple[float, float, float], ...] = ()
 
 
 def region_about(

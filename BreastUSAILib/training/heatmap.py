@@ -48,7 +48,7 @@ class HeatmapRecipe:
     spacing : mm along x, y, z of the network's grid.
     patch, crop : (z, y, x) voxels that are kept about a point, and that the network sees of them.
     healthy : patches of a volume without lesions that are kept (`patch_store.PatchStore`).
-    far : healthy patches of a volume with lesions, far from them all; 0: what is healthy is learnt from healthy volumes alone (paper).
+    far : whether what lies far from all lesions of a volume is learnt as healthy, too; otherwise healthy volumes alone are (paper).
     epochs, crops : how many epochs, of how many crops each, half of them healthy; None: twice as many as there are lesions.
     batch : crops a step, over all processes.
     rate, weight_decay : the highest learning rate of a cosine, with AdamW. With `published`, the rate of Adam throughout.
@@ -64,7 +64,7 @@ class HeatmapRecipe:
     patch: tuple[int, int, int] = (56, 48, 56)
     crop: tuple[int, int, int] = (32, 32, 32)
     healthy: int = 16
-    far: int = 6
+    far: bool = False
     epochs: int = 40
     crops: int | None = 1280
     batch: int = 16
@@ -85,7 +85,6 @@ PAPER = HeatmapRecipe(
     spacing=(0.2, 0.2, 0.5),
     patch=(28, 280, 280),
     crop=(16, 160, 160),
-    far=0,
     epochs=250,
     crops=None,
     batch=14,
@@ -193,8 +192,7 @@ def open_patches(
         _check_kinds(name if fold is None else f"{name} of fold {fold[0]}", part, data)
     # What is judged on validation volumes is the paper's question: healthy is what healthy volumes show.
     judged = PatchStore(cache, recipe.spacing, recipe.patch, recipe.healthy)
-    most = np.minimum(recipe.patch, np.ceil(np.multiply(recipe.crop, recipe.zoom * recipe.stretch)).astype(int))
-    learnt = replace(judged, far=recipe.far, far_shape=tuple(most.tolist()))
+    learnt = replace(judged, whole=recipe.far)
     mine = [split[group.rank :: group.size] for split in cases]
     tell = tell_of(group.first)
     learnt.prepare(mine[0], tell)
@@ -265,7 +263,8 @@ class _Run:
             **(published if recipe.published else {}),
         )
         names = ("zoom", "stretch", "vary", "same_places")
-        rule = CropRule(shape=tuple(recipe.crop), **{name: getattr(recipe, name) for name in names})
+        fields = {name: getattr(recipe, name) for name in names}
+        rule = CropRule(shape=tuple(recipe.crop), spacing=tuple(recipe.spacing[::-1]), **fields)
         self.crops = CropSet(sets.training, rule, recipe.crops, recipe.seed)
         mine = shares(recipe.crops, recipe.batch, group)
         self.loader = DataLoader(self.crops, batch_sampler=mine, num_workers=workers)
@@ -374,6 +373,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_configuration_argument(parser)
     parser.add_argument("--prepare-only", action="store_true", help="cut the patches and stop")
     parser.add_argument(
+        "--far", action="store_true", help="learn as healthy what lies far from all lesions of a volume, too"
+    )
+    parser.add_argument(
         "--folds", type=int, metavar="N", help="cross-validation: a model for each of N folds of both splits (paper: 5)"
     )
 
@@ -381,7 +383,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def recipe_of(args: argparse.Namespace) -> HeatmapRecipe:
     """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
     recipe = PAPER if args.configuration == "paper" else HeatmapRecipe()
-    return replace(recipe, seed=args.seed, **schedule_of(args))
+    return replace(recipe, seed=args.seed, far=args.far, **schedule_of(args))
 
 
 def main(args: argparse.Namespace) -> int:

@@ -13,9 +13,14 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from ..errors import DataError
 from ..evaluation.heatmap_patches import Patch, cut, limits_of_start
 from ..volume_input import to_tensor
 from .detection_crops import generator_of, vary_intensities
+
+FAR_MM = 25.0
+"""From the centre of a lesion to where no part of it is expected any more: half of 5 cm, beyond which a tumour is T3."""
+_TRIES = 50
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class CropRule:
     same_places : the share of healthy crops that lie where in their volume crops about points lie in theirs; the others lie anywhere
         (paper: all). Skin and muscle, of which random places show more, would otherwise speak for health; but what is never seen in a healthy
         crop may speak for a lesion.
+    spacing : (z, y, x) mm of a voxel, by which it is judged how far a crop lies from lesions; see `FAR_MM`.
     """
 
     shape: tuple[int, int, int]
@@ -37,6 +43,7 @@ class CropRule:
     stretch: float = 1.0
     vary: bool = False
     same_places: float = 0.0
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 class CropSet(Dataset):
@@ -71,16 +78,10 @@ class CropSet(Dataset):
         if lesion:
             point = (np.asarray(patch.point) - start) * np.divide(self.rule.shape, within)
         else:
-            likened = patch.start + start if random.random() < self.rule.same_places else None
-            volume = np.asarray(patch.volume) - within
-            some = self.healthy[random.integers(len(self.healthy))]
-            patch = some[random.integers(len(some))]
-            within = np.minimum(size, patch.levels.shape)
-            last = np.asarray(patch.levels.shape) - within
-            start = random.integers(0, last + 1)
-            if likened is not None:
-                there = likened / np.maximum(volume, 1) * (np.asarray(patch.volume) - within)
-                start = np.clip(np.rint(there).astype(int) - patch.start, 0, last)
+            place = None
+            if random.random() < self.rule.same_places:
+                place = (patch.start + start) / np.maximum(np.asarray(patch.volume) - within, 1)
+            patch, start, within = self._healthy(size, place, random)
         crop = to_tensor(cut(patch.levels, start, within))
         if crop.shape != self.rule.shape:
             crop = F.interpolate(crop[None, None], size=self.rule.shape, mode="trilinear", align_corners=False)[0, 0]
@@ -90,6 +91,29 @@ class CropSet(Dataset):
         if self.rule.vary:
             crop = vary_intensities(crop, generator)
         return crop[None], torch.tensor(float(lesion)), torch.from_numpy(point).float()
+
+    def _healthy(self, size: np.ndarray, place: np.ndarray | None, random: np.random.Generator):
+        """A patch, and where in it a healthy crop begins and how large it is; `place` (3,) in its volume, from 0 to 1, or anywhere."""
+        for _ in range(_TRIES):
+            some = self.healthy[random.integers(len(self.healthy))]
+            patch = some[random.integers(len(some))]
+            within = np.minimum(size, patch.levels.shape)
+            last = np.asarray(patch.levels.shape) - within
+            start = random.integers(0, last + 1)
+            if place is not None:
+                there = place * (np.asarray(patch.volume) - within)
+                start = np.clip(np.rint(there).astype(int) - patch.start, 0, last)
+            if self._far(patch, start, within):
+                return patch, start, within
+        raise DataError("no place of the volumes is far enough from their lesions; add volumes without lesions.")
+
+    def _far(self, patch: Patch, start: np.ndarray, size: np.ndarray) -> bool:
+        """Whether a crop lies far from all lesions of its volume."""
+        for centre in np.asarray(patch.lesions).reshape(-1, 3):
+            gap = np.maximum(0, np.maximum(start - centre, centre - start - size))
+            if np.linalg.norm(gap * self.rule.spacing) < FAR_MM:
+                return False
+        return True
 
     def _size(self, random: np.random.Generator) -> np.ndarray:
         """(3,) voxels of the volume that a crop shows."""

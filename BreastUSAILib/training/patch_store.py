@@ -2,8 +2,8 @@
 
 Of a lesion nothing is read but its centre, and nothing is kept but the patch about it (paper: 28 x 280 x 280 voxels). Of a
 volume without lesions as many patches are kept as the store is asked for, at random places; or the whole volume, where
-that takes less room than the patches would. Beyond the paper, what lies far from every point of a volume with lesions may serve as
-healthy, too: healthy volumes are few, and each has one nipple and four corners.
+that takes less room than the patches would. Beyond the paper, volumes with lesions may be kept whole as well: what lies far from
+all centres is healthy, too, healthy volumes are few, and each has one nipple and four corners.
 """
 
 from __future__ import annotations
@@ -27,11 +27,6 @@ from ..volume_input import network_input
 _VERSION = 1  # of what is kept; another one is made anew
 
 
-FAR_MM = 25.0
-"""From the centre of a lesion to where no part of it is expected any more: half of 5 cm, beyond which a tumour is T3."""
-_TRIES = 20  # random places for each far patch that is wanted
-
-
 @dataclass(frozen=True)
 class PatchStore:
     """What is kept, and where.
@@ -42,16 +37,14 @@ class PatchStore:
     spacing : mm along x, y, z of the network's grid.
     patch : (z, y, x) voxels.
     healthy : patches of a volume without lesions.
-    far : patches of a volume with lesions that lie `FAR_MM` or more from all of their centres; fewer where there is no room. 0: none (paper).
-    far_shape : (z, y, x) voxels of these.
+    whole : whether volumes with lesions are kept whole, too, with the centres of their lesions.
     """
 
     folder: Path
     spacing: tuple[float, float, float]
     patch: tuple[int, int, int]
     healthy: int
-    far: int = 0
-    far_shape: tuple[int, int, int] | None = None
+    whole: bool = False
 
     def name_of(self, case: VolumeCase) -> str:
         """The name under which a case's patches are kept: another one when the file, its points or the store change."""
@@ -61,8 +54,8 @@ class PatchStore:
         file = (str(case.image.resolve()), status.st_size, status.st_mtime_ns)
         spacing = tuple(float(s) for s in self.spacing)
         facts = (_VERSION, *file, spacing, tuple(self.patch), self.healthy, points, given)
-        if self.far:
-            facts = (*facts, self.far, tuple(self.far_shape or self.patch), FAR_MM)
+        if self.whole and points:
+            facts = (*facts, "whole")
         return f"{case.source}-{case.id}-patches-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
 
     def prepare(self, cases: Sequence[VolumeCase], progress: Callable[[float, str], None] | None = None) -> None:
@@ -87,7 +80,10 @@ class PatchStore:
         if any(np.any(c < 0) or np.any(c > shape) for c in centres):
             raise DataError(f"{case.image}: a lesion's centre lies outside of the volume; correct its annotation.")
         regions = [(*region_about(c, self.patch, shape), c) for c in centres]
-        regions += self._far_regions(case.id, shape, centres) if centres else self._healthy_regions(case.id, shape)
+        if not centres:
+            regions = self._healthy_regions(case.id, shape)
+        elif self.whole:
+            regions.append(((0, 0, 0), tuple(shape), None))
         kept = []
         for number, (start, size, point) in enumerate(regions):
             content = io.BytesIO()
@@ -95,6 +91,8 @@ class PatchStore:
             write_bytes(target.with_name(f"{target.name}-{number}.npy"), content.getvalue())
             within = None if point is None else np.subtract(point, start).round(4).tolist()
             kept.append({"start": list(start), "point": within})
+            if point is None and centres:
+                kept[-1]["lesions"] = np.round(centres, 4).tolist()
         # Last, as it says that the patches are there.
         record = {"name": f"{case.source}/{case.id}", "volume": list(shape), "patches": kept}
         write_text(target.with_name(f"{target.name}.json"), json.dumps(record) + "\n")
@@ -103,17 +101,9 @@ class PatchStore:
         size = tuple(int(n) for n in np.minimum(self.patch, shape))
         if np.prod(shape) <= self.healthy * np.prod(size):
             return [((0, 0, 0), tuple(shape), None)]
-        starts = _random_of(name).integers(0, np.subtract(shape, size) + 1, (self.healthy, 3))
+        random = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()[:8]))
+        starts = random.integers(0, np.subtract(shape, size) + 1, (self.healthy, 3))
         return [(tuple(start), size, None) for start in starts.tolist()]
-
-    def _far_regions(self, name: str, shape: Sequence[int], centres: Sequence[np.ndarray]) -> list[tuple]:
-        size = np.minimum(self.far_shape or self.patch, shape)
-        starts = _random_of(name).integers(0, np.subtract(shape, size) + 1, (_TRIES * self.far, 3))
-        # From each centre to the nearest voxel of each region, in mm.
-        gaps = [np.maximum(0, np.maximum(starts - centre, centre - starts - size)) for centre in centres]
-        nearest = np.min([np.linalg.norm(gap * self.spacing[::-1], axis=1) for gap in gaps], axis=0)
-        far = starts[nearest >= FAR_MM][: self.far]
-        return [(tuple(start), tuple(int(n) for n in size), None) for start in far.tolist()]
 
     def load(self, cases: Sequence[VolumeCase]) -> list[Patch]:
         """The patches of these cases, mapped from disk, in their order. Raises `DataError` where the store was damaged."""
@@ -128,7 +118,9 @@ class PatchStore:
                 if levels.dtype != np.uint8 or levels.ndim != 3:
                     raise ValueError(f"{levels.dtype} in {levels.ndim} dimensions")
                 point = None if kept["point"] is None else tuple(kept["point"])
-                patches.append(Patch(record["name"], levels, tuple(kept["start"]), tuple(record["volume"]), point))
+                lesions = tuple(map(tuple, kept.get("lesions", ())))
+                where = tuple(kept["start"]), tuple(record["volume"])
+                patches.append(Patch(record["name"], levels, *where, point, lesions))
             return patches
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
@@ -136,11 +128,7 @@ class PatchStore:
             ) from error
 
 
-def _random_of(name: str) -> np.random.Generator:
-    return np.random.default_rng(list(hashlib.sha256(name.encode()).digest()[:8]))
-
-
 def fingerprint(patches: Sequence[Patch]) -> str:
     """A short name for a set of patches: the same wherever the folders lie."""
-    text = "\n".join(f"{p.name} {p.levels.shape} {p.start} {p.point}" for p in patches)
+    text = "\n".join(f"{p.name} {p.levels.shape} {p.start} {p.point}{p.lesions or ''}" for p in patches)
     return f"{len(patches)} patches {hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -19,6 +19,7 @@ from BreastUSAILib.models import zoo
 from BreastUSAILib.networks import resnet_3d as networks
 from BreastUSAILib.training import detection_data, patch_store
 from BreastUSAILib.training import heatmap as recipe_module
+from BreastUSAILib.training import heatmap_crops as crops_module
 from BreastUSAILib.training.heatmap_crops import CropRule, CropSet
 from BreastUSAILib.training.heatmap_losses import cell_at, point_loss
 from BreastUSAILib.training.patch_store import PatchStore
@@ -124,22 +125,26 @@ def test_of_large_healthy_volumes_patches_are_kept(phantoms, tmp_path):
 
 
 def test_what_lies_far_from_all_lesions_serves_as_healthy(phantoms, tmp_path, monkeypatch):
-    monkeypatch.setattr(patch_store, "FAR_MM", 6.0)
+    monkeypatch.setattr(crops_module, "FAR_MM", 5.0)
     cases = [c for c in detection_data.read_split([phantoms], "train") if c.lesions]
-    store = store_of(tmp_path, far=5, far_shape=(8, 8, 8))
+    store = store_of(tmp_path, whole=True)
+    assert store.name_of(cases[0]) != store_of(tmp_path).name_of(cases[0])
     store.prepare(cases)
     patches = store.load(cases)
-    far = [p for p in patches if p.point is None]
-    assert len(far) > 3 and all(p.levels.shape == (8, 8, 8) for p in far)
-    for patch in far:
-        points = [np.add(p.point, p.start) for p in patches if p.name == patch.name and p.point is not None]
-        gaps = [np.maximum(0, np.maximum(patch.start - c, c - patch.start - 8)) for c in points]
-        assert points and min(np.linalg.norm(gap * RECIPE.spacing[::-1]) for gap in gaps) >= 6
-    before = store.name_of(cases[0])
-    monkeypatch.setattr(patch_store, "FAR_MM", 1e3)
-    assert store.name_of(cases[0]) != before
-    store.prepare(cases)
-    assert all(p.point is not None for p in store.load(cases))
+    whole = [p for p in patches if p.point is None]
+    assert len(whole) == len(cases) and all(p.levels.shape == p.volume for p in whole)
+    for patch in whole:
+        shown = [np.add(p.point, p.start) for p in patches if p.name == patch.name and p.point is not None]
+        np.testing.assert_allclose(sorted(patch.lesions), sorted(map(tuple, shown)), atol=1e-3)
+    # The lesions are dark balls: no healthy crop shows one.
+    crops = CropSet(patches, CropRule((8, 8, 8)), 60, 1)
+    darkest = {True: [], False: []}
+    for crop, lesion, _ in (crops[i] for i in range(60)):
+        darkest[bool(lesion)].append(float(torch.nn.functional.avg_pool3d(crop, 3, 1).min()))
+    assert len(darkest[False]) > 20 and min(darkest[False]) > max(darkest[True]) + 0.5
+    monkeypatch.setattr(crops_module, "FAR_MM", 1e3)
+    with pytest.raises(DataError, match="far enough"):
+        [crops[i] for i in range(60)]
 
 
 def test_healthy_volumes_are_drawn_as_often_as_each_other():
@@ -318,6 +323,10 @@ def test_healthy_crops_lie_where_the_others_do():
     assert healthy == pytest.approx(lesion, abs=0.15)
     healthy, lesion = depths()
     assert healthy > lesion + 1
+    # The same where a volume with lesions gives what is far from them.
+    patches.append(Patch("shown", np.ascontiguousarray(deep), (0, 0, 0), (40, 40, 40), lesions=((-60.0, 20.0, 20.0),)))
+    healthy, lesion = depths(same_places=1.0)
+    assert healthy == pytest.approx(lesion, abs=0.15)
 
 
 # --- learning --------------------------------------------------------------------------------------------------------
