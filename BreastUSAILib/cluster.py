@@ -204,6 +204,9 @@ def _end_children(run: str) -> None:
     _ended.add(run)
     # The worker's own threads wait for these children: see `Pool.end`.
     for thread, ((of, *_), pool) in list(_pools.items()):
-        if of == run:
-            pool.end()
+        if of != run:
+            continue
+        # Before its child is ended: the thread that waits for it may take another run's task at once, and make its own.
+        if _pools.get(thread, (None, None))[1] is pool:
             _pools.pop(thread, None)
+        pool.end()

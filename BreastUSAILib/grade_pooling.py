@@ -36,9 +36,10 @@ class Familiar:
         return cls(data["system"], np.array(data["mean"]), np.array(data["deviation"]), float(data["limit"]))
 
     def distance(self, said: Answers) -> float | None:
-        """Root mean square of the features' deviations from the mean, in their standard deviations; None without features."""
+        """Root mean square of the features' deviations from the mean, in their standard deviations; None without features, or where
+        other features were looked at when this was recorded."""
         features = said.get(self.system, {}).get(FEATURES)
-        if features is None:
+        if features is None or features.shape != self.mean.shape:
             return None
         return float(np.sqrt(np.mean(((features - self.mean) / self.deviation) ** 2)))
 

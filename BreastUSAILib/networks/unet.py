@@ -64,7 +64,7 @@ class SegmentationUNet(nn.Module):
         if self.dimension == 2:
             pad[0] = 0
         if any(pad):
-            volume = F.pad(volume, (0, pad[2], 0, pad[1], 0, pad[0]))
+            volume = F.pad(volume, (0, pad[2], 0, pad[1], 0, pad[0]), mode="replicate")  # as in training crops
         if self.dimension == 3:
             scores = self.unet(volume)
         else:

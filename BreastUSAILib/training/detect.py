@@ -48,7 +48,7 @@ class DetectRecipe:
     rate, weight_decay : of AdamW; the rate is the highest of a cosine.
     loss : fields of `detection_losses.DetectionLoss` that differ from the published loss, besides those of the variant.
     best : see `anchors.AnchorRule`.
-    lesion_share, small_weight, isoechoic_weight, zoom, vary : see `detection_crops.CropRecipe`.
+    lesion_share, small_weight, isoechoic_weight, zoom, vary, shallow, levelled : see `detection_crops.CropRecipe`.
     search : fields of `candidates.Search` that the model shall have; None: the paper's.
     decay : of the averaged weights.
     start : a model that ships, or a folder, whose weights are gone on from; "": fresh ones.
@@ -71,6 +71,8 @@ class DetectRecipe:
     isoechoic_weight: float = 1.5
     zoom: float = 1.25
     vary: bool = True
+    shallow: float = 0.35
+    levelled: float = 0.35
     search: dict[str, Any] | None = field(default_factory=dict)
     decay: float = 0.998
     start: str = ""
@@ -91,6 +93,8 @@ PAPER = DetectRecipe(
     small_weight=1.0,
     isoechoic_weight=1.0,
     zoom=1.0,
+    shallow=0.0,
+    levelled=0.0,
     search=None,
 )
 """The published system as far as the paper says: its network, anchors, loss with every negative, and crops about a lesion. The spacing makes
@@ -236,7 +240,7 @@ class _Run:
 
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
-        if recipe.start:
+        if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
             _go_on_from(recipe.start, network)
         self.learner = Learner(
             network.to(group.device).to(memory_format=torch.channels_last_3d),
@@ -249,7 +253,7 @@ class _Run:
 
         self.anchors = crop_anchors(network, recipe.crop)
         stretch = {"stretch": 1.0} if recipe.zoom == 1 else {}
-        names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary")
+        names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary", "shallow", "levelled")
         crops = CropRecipe(shape=recipe.crop, **{name: getattr(recipe, name) for name in names}, **stretch)
         self.crops = CropSet(
             sets.training, crops, self.anchors, AnchorRule(best=recipe.best), recipe.crops, recipe.seed
@@ -329,6 +333,16 @@ def tell_of(first: bool) -> Callable[[float, str], None] | None:
     return tell
 
 
+def _before(start: str) -> str:
+    """What the model that a run went on from had learnt from, as words; "" for a run from fresh weights."""
+    from ..models.zoo import resolve
+
+    if not start:
+        return ""
+    entry, _ = resolve(start, "detect")
+    return f"; went on from {entry.id} {entry.version}, which had learnt from: {entry.trained_on}"
+
+
 def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:
     from ..evaluation.volume_data import described
 
@@ -344,7 +358,7 @@ def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict
             "intensity": "standardised above the lowest value, 8-bit levels",
         },
         "postprocessing": choice,
-        "trained_on": f"{described(cases)} (split train)",
+        "trained_on": f"{described(cases)} (split train){_before(recipe.start)}",
         "licence": "unspecified",
         "measured": {"validation": measured},
         "recipe": asdict(recipe),
@@ -360,6 +374,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant", choices=VARIANTS, default=DetectRecipe.variant, help="the paper's ablations (default: the whole)"
     )
     parser.add_argument("--start", default="", metavar="ID|DIR", help="go on from the weights of this model")
+    for name, what in (("shallow", "end early"), ("levelled", "are levelled in depth")):
+        default = f"default: {getattr(DetectRecipe, name)}; paper: {getattr(PAPER, name)}"
+        parser.add_argument(f"--{name}", type=float, metavar="P", help=f"share of crops that {what} ({default})")
     parser.add_argument(
         "--negatives",
         choices=("all", "hardest", "focal"),
@@ -373,6 +390,11 @@ def recipe_of(args: argparse.Namespace) -> DetectRecipe:
     changes = schedule_of(args)
     if args.negatives:
         changes["loss"] = {**recipe.loss, "negatives": args.negatives}
+    for name in ("shallow", "levelled"):
+        if (share := getattr(args, name)) is not None:
+            if not 0 <= share <= 1:
+                raise UsageError(f"--{name} is a share of the crops, from 0 to 1.")
+            changes[name] = share
     return replace(recipe, variant=args.variant, start=args.start, seed=args.seed, **changes)
 
 

@@ -61,6 +61,8 @@ class BaselineRecipe:
     isoechoic_weight: float = DetectRecipe.isoechoic_weight
     zoom: float = DetectRecipe.zoom
     vary: bool = DetectRecipe.vary
+    shallow: float = DetectRecipe.shallow
+    levelled: float = DetectRecipe.levelled
     decay: float = DetectRecipe.decay
     seed: int = DetectRecipe.seed
 
@@ -158,7 +160,7 @@ class _Run:
         # Dice of the whole batch: in most crops one of the classes has no voxel (Isensee et al. 2021, nnU-Net).
         self.loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
         stretch = {"stretch": 1.0} if recipe.zoom == 1 else {}
-        names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary")
+        names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary", "shallow", "levelled")
         crops = CropRecipe(shape=recipe.crop, **{name: getattr(recipe, name) for name in names}, **stretch)
         self.crops = VoxelCropSet(sets.training, masks, crops, recipe.crops, recipe.seed, recipe.every)
         self.loader = DataLoader(

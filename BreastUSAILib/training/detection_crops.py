@@ -187,15 +187,15 @@ def crop_at(volume: TrainingVolume, place: Place, recipe: CropRecipe, generator:
     boxes = boxes * (torch.tensor(recipe.shape) / place.size).repeat(2)
     for axis in place.flipped:
         boxes[:, [axis, axis + 3]] = recipe.shape[axis] - boxes[:, [axis + 3, axis]]
+    inside = b.clip(boxes, recipe.shape)
+    share = b.volumes(inside) / b.volumes(boxes).clamp_min(1e-6)
     if recipe.vary:
         if float(torch.rand((), generator=generator)) < recipe.shallow:
-            levels = ended_early(levels, boxes, generator)
+            levels = ended_early(levels, inside[share > 0], generator)
         if float(torch.rand((), generator=generator)) < recipe.levelled:
             levels = levelled(levels, float(torch.rand((), generator=generator)))
         levels = vary_intensities(levels, generator)
 
-    inside = b.clip(boxes, recipe.shape)
-    share = b.volumes(inside) / b.volumes(boxes).clamp_min(1e-6)
     learnt = share >= recipe.shown
     classes = torch.from_numpy(volume.malignant.astype(np.int64)) + 1
     return Crop(levels[None], inside[learnt].float(), classes[learnt], boxes[~learnt & (share > 0)].float())
@@ -228,14 +228,7 @@ def _start(
 
 def _cut(levels: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
     """A region of a volume; its edge, repeated as the network's padding does, where it leaves the volume."""
-    first = [min(max(0, s), n - 1) for n, s in zip(levels.shape, start, strict=True)]
-    last = [max(min(n, s + k), a + 1) for n, s, k, a in zip(levels.shape, start, size, first, strict=True)]
-    part = levels[tuple(slice(a, z) for a, z in zip(first, last, strict=True))]
-    before = [a - s for a, s in zip(first, start, strict=True)]
-    after = [k - b - n for k, b, n in zip(size, before, part.shape, strict=True)]
-    if not any(before) and not any(after):
-        return np.array(part)
-    return np.pad(part, list(zip(before, after, strict=True)), mode="edge")
+    return levels[np.ix_(*(np.clip(np.arange(s, s + k), 0, n - 1) for n, s, k in zip(levels.shape, start, size, strict=True)))]
 
 
 def ended_early(levels: torch.Tensor, boxes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -40,11 +40,6 @@ ABLATIONS = (
 """The names of `networks.vnet.ABLATIONS`, which stand there beside what they mean."""
 
 
-_BRANCH_RATE = 2e-4
-"""The highest rate of the published classification branch. What it is given hardly differs from lesion to lesion, so that at the rate of the compact
-decoder a common push soon puts all its rectified units below zero, from where nothing learns (docs/segmentation-3d.md)."""
-
-
 @dataclass(frozen=True)
 class Segment3dRecipe:
     """Settings of a training run.
@@ -58,6 +53,8 @@ class Segment3dRecipe:
     epochs, crops : how many epochs, of how many crops each; a checkpoint is written after each.
     batch : crops a step, over all processes.
     rate, weight_decay : of AdamW (paper: Adam); the rate is the highest of a cosine.
+    branch_rate : the highest rate of the published classification branch. What it is given hardly differs from lesion to lesion, so that at the rate
+        of the compact decoder a common push soon puts all its rectified units below zero, from where nothing learns (docs/segmentation-3d.md).
     weight, uncertainty, cross_entropy : see `segment_3d_losses.Balance` and `outline_loss`.
     vary : fields of `segment_3d_crops.Variation` that differ.
     decay : of the averaged weights.
@@ -73,6 +70,7 @@ class Segment3dRecipe:
     crops: int = 400
     batch: int = 4
     rate: float = 2e-3
+    branch_rate: float = 2e-4
     weight_decay: float = 0.02
     weight: float = 0.3
     uncertainty: bool = False
@@ -333,7 +331,7 @@ class _Run:
 
 
 def _optimiser(both, recipe: Segment3dRecipe):
-    """AdamW of all at the recipe's rate, but of the published branch at no more than `_BRANCH_RATE`."""
+    """AdamW of all at the recipe's rate, but of the published branch at no more than `branch_rate`."""
     import torch
 
     from ..networks.vnet import GlobalBranch
@@ -343,7 +341,7 @@ def _optimiser(both, recipe: Segment3dRecipe):
     known = set(map(id, slow))
     groups = [{"params": [p for p in both.parameters() if id(p) not in known]}]
     if slow:
-        groups.append({"params": slow, "share": min(1.0, _BRANCH_RATE / recipe.rate)})
+        groups.append({"params": slow, "share": min(1.0, recipe.branch_rate / recipe.rate)})
     return torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=recipe.weight_decay)
 
 

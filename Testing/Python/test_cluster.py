@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_worker import FakeWorker
@@ -209,6 +210,18 @@ def test_cancel_ends_the_work_of_the_workers(cluster, tmp_path):
     assert result.cancelled and not len(result.results)
     with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
         assert all(not pools for pools in client.run(_children).values())
+
+
+def test_the_end_of_a_run_leaves_other_runs_children(monkeypatch):
+    from BreastUSAILib import cluster as module
+
+    ended = []
+    child = {name: SimpleNamespace(end=lambda name=name: ended.append(name)) for name in ("a", "b")}
+    pools = {number: ((run, None, None), child[run]) for number, run in enumerate("aba")}
+    monkeypatch.setattr(module, "_pools", pools)
+    monkeypatch.setattr(module, "_ended", set())
+    module._end_children("a")
+    assert ended == ["a", "a"] and list(pools) == [1] and module._ended == {"a"}
 
 
 def _children():

@@ -334,6 +334,8 @@ def test_images_unlike_the_others_are_told():
     (doubt,) = concluded(strange, pooling).doubts
     assert "unlike" in doubt and "2.83" in doubt
     assert not concluded({"gcnn": chances}, pooling).doubts
+    other = {"mtnet": {**chances, FEATURES: np.zeros(3)}}  # of a network that is larger there
+    assert pooling.familiar.distance(other) is None and not concluded(other, pooling).doubts
 
 
 @pytest.fixture(scope="module")

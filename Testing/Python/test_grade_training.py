@@ -263,6 +263,25 @@ def test_choice_prefers_the_system_that_knows(data):
     assert marginal_loss(pooled, labels) < np.log(2)
 
 
+def test_of_choices_that_are_as_good_the_most_even_one_is_taken(data):
+    random = np.random.default_rng(5)
+    cases = [c for c in read_cases(data) if c.label != "normal"]
+    said = []
+    for case in cases:
+        knows = (1.0 if case.label == "malignant" else -1.0) + random.normal(0, 1)
+        answer = -np.logaddexp(0, np.array([knows, -knows]))
+        grades = np.log([0.3, 0.1, 0.1, 0.2, 0.3][:: 1 if case.label == "benign" else -1])
+        said.append({name: {"malignancy": answer, "birads": grades} for name in ("gcnn", "mtnet", "snnet")})
+    chosen, tried = choose(said, cases)
+    # All three say the same: nothing speaks for one of them, and in steps of a quarter one has half.
+    assert sorted(chosen["weights"]["malignancy"].values()) == [0.25, 0.25, 0.5]
+    malignant = np.mean([case.label == "malignant" for case in cases])
+    if "birads" in chosen["weights"]:
+        assert chosen["prevalence"] == pytest.approx(malignant) and str(chosen["told"]) in tried["told"]
+        again = Pooling.of({**chosen, "models": {}})
+        assert again.told == chosen["told"] and again.prevalence == pytest.approx(malignant)
+
+
 def test_categories_are_told_of_malignancy_as_far_as_their_labels_allow():
     random = np.random.default_rng(3)
     truth = random.integers(0, 5, 300)

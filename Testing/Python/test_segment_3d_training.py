@@ -67,6 +67,17 @@ def test_the_published_branch_normalises_each_stage_over_its_channels():
     assert torch.allclose(torch.softmax(two, 1)[:, 1], torch.sigmoid(branch(maps)), atol=1e-6)
 
 
+def test_the_published_branch_learns_at_its_own_rate():
+    for rate, share in ((2e-3, 0.1), (1e-4, 1.0)):
+        network = nn.ModuleDict({"network": small("compact", **vnet.ABLATIONS["CVNet"])})
+        optimiser = recipe_module._optimiser(network, Segment3dRecipe(rate=rate))
+        rest, branch = optimiser.param_groups
+        assert branch["share"] == pytest.approx(share) and "share" not in rest
+        known = {id(p) for p in network["network"].branch.parameters()}
+        assert {id(p) for p in branch["params"]} == known
+        assert len(rest["params"]) + len(known) == len(list(network.parameters()))
+
+
 def test_every_ablation_is_a_network_of_either_configuration():
     assert tuple(vnet.ABLATIONS) == recipe_module.ABLATIONS
     volume = torch.randn(1, 1, 16, 16, 16)
