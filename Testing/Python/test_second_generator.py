@@ -59,6 +59,13 @@ def test_evaluations_read_the_data_set_with_its_exact_truth(data_set):
     assert any(case.lesions for case in cases)
 
 
+def test_series_are_not_mixed(data_set, capsys):
+    for other in (["--n", "4", "--seed", "4"], ["--n", "2", "--seed", "3"]):
+        with pytest.raises(SystemExit):
+            second_generator.main([*other, "--size", *map(str, SIZE), "--output", str(data_set)])
+        assert "of another series" in capsys.readouterr().err
+
+
 def test_a_run_that_was_stopped_makes_only_what_is_missing(data_set):
     kept, lost = sorted((data_set / "volumes").glob("*.nrrd"))[:2]
     before, bits = kept.stat().st_mtime_ns, lost.read_bytes()

@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from second_abus.records import read_record, write_tables, write_volume
+    from second_abus.records import SOFTWARE, others, read_record, write_tables, write_volume
     from second_abus.volume import SIZE, make_volume
     from tqdm import tqdm
 
@@ -36,12 +36,16 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.n < 1 or args.seed < 0 or min(args.size) < 32:
         parser.error("--n must be 1 or more, --seed 0 or more, and --size 32 or more on each axis")
+    if strangers := others(args.output, args.seed, args.n):
+        parser.error(
+            f"{args.output} holds {strangers[0]} and {len(strangers) - 1} more of another series; choose another --output"
+        )
     settings = {"seed": args.seed, "size": list(args.size)}
     records = []
     try:
         for index in tqdm(range(args.n), unit="volume"):
             record = read_record(args.output, args.seed, index)
-            if record is None or record["settings"] != settings:
+            if record is None or record["settings"] != settings or record["software"] != SOFTWARE:
                 volume = make_volume(args.seed, index, tuple(args.size))
                 record = write_volume(args.output, args.seed, index, volume, settings)
             records.append(record)

@@ -91,6 +91,12 @@ def read_record(folder: Path, seed: int, index: int) -> dict[str, Any] | None:
     return record if whole else None
 
 
+def others(folder: Path, seed: int, number: int) -> list[str]:
+    """The names of volumes in a folder that are not of this series: the evaluations would read them, too."""
+    mine = {name_of(seed, index) for index in range(number)}
+    return sorted(path.stem for path in (folder / "records").glob("*.json") if path.stem not in mine)
+
+
 def write_tables(folder: Path, records: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     """labels.csv, lesions.csv and phantom.json, for people and spreadsheets. Raises `OutputError`."""
     volumes = [
