@@ -139,7 +139,7 @@ def read_state(entry: ModelEntry, weights: Path) -> dict[str, Any]:
         state = safetensors.torch.load(data)
     except Exception as error:
         first_line = str(error).splitlines()[0]
-        raise ModelError(f"The weights {weights} do not fit model {entry.id!r}: they are no safetensors ({first_line}).") from error
+        raise ModelError(f"The weights {weights} do not fit model {entry.id!r}: they are no safetensors ({first_line}); give a folder as training left it.") from error
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 

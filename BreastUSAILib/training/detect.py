@@ -316,7 +316,9 @@ def _go_on_from(name: str, network) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise UsageError(f"{entry.id} is another network than this configuration's; choose another --start.") from error
+        raise UsageError(
+            f"--start {name}: {entry.id} is another network than this configuration's; choose another model or --configuration."
+        ) from error
 
 
 def tell_of(first: bool) -> Callable[[float, str], None] | None:
@@ -335,11 +337,15 @@ def tell_of(first: bool) -> Callable[[float, str], None] | None:
 
 def _before(start: str) -> str:
     """What the model that a run went on from had learnt from, as words; "" for a run from fresh weights."""
+    from ..errors import ModelError
     from ..models.zoo import resolve
 
     if not start:
         return ""
-    entry, _ = resolve(start, "detect")
+    try:
+        entry, _ = resolve(start, "detect")
+    except ModelError:  # was removed while this trained, which is no reason to lose the run
+        return f"; went on from {start}, which is no longer there"
     return f"; went on from {entry.id} {entry.version}, which had learnt from: {entry.trained_on}"
 
 
@@ -393,7 +399,7 @@ def recipe_of(args: argparse.Namespace) -> DetectRecipe:
     for name in ("shallow", "levelled"):
         if (share := getattr(args, name)) is not None:
             if not 0 <= share <= 1:
-                raise UsageError(f"--{name} is a share of the crops, from 0 to 1.")
+                raise UsageError(f"--{name} is {share}; it must be from 0 to 1, a share of the crops.")
             changes[name] = share
     return replace(recipe, variant=args.variant, start=args.start, seed=args.seed, **changes)
 

@@ -34,7 +34,7 @@ malignant images has a standard error of 0.02."""
 _STEP = 0.25
 TOLD = (0.0, 0.25, 0.5, 0.75, 1.0)
 """What is tried: how much the category is told of malignancy; see `grade_pooling.told_categories`."""
-_COSTS_NOTHING = 0.005  # of the mean logarithm of the labels' probability; a tenth of its standard error on 317 images
+_COSTS_NOTHING = 0.005  # of the mean logarithm of the labels' probability; a sixth of its standard error on 317 images
 _UNLIKE = 0.99  # the share of validation images that count as like those of the training
 _UNUSUAL = 0.95  # the share of validation images on which systems differ less than what counts as disagreement
 

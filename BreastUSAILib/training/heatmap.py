@@ -209,7 +209,7 @@ def _check_kinds(name: str, cases: Sequence[VolumeCase], data: Sequence[Path | s
         raise DataError(f"{where} has no lesion; make more volumes.")
     if all(case.lesions for case in cases):
         raise DataError(
-            f"{where} has no volume without lesions, and what is healthy is learnt from such alone; add a data set that has some."
+            f"{where} has no volume without lesions, from which healthy patches are taken; add a data set that has some."
         )
 
 

@@ -105,7 +105,7 @@ class CropSet(Dataset):
                 start = np.clip(np.rint(there).astype(int) - patch.start, 0, last)
             if self._far(patch, start, within):
                 return patch, start, within
-        raise DataError("no place of the volumes is far enough from their lesions; add volumes without lesions.")
+        raise DataError("no place of the volumes is far enough from their lesions; add volumes without lesions, or leave out --far.")
 
     def _far(self, patch: Patch, start: np.ndarray, size: np.ndarray) -> bool:
         """Whether a crop lies far from all lesions of its volume."""

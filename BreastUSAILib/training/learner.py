@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,7 +41,8 @@ class Learner:
     data : what is learnt from, in a few words; a checkpoint of another recipe or other data is refused.
     resume : whether a checkpoint counts.
     optimiser : makes another optimiser of the parameters than AdamW, for recipes that follow a paper; `rate` and `weight_decay`
-        are then its maker's business. A group of parameters with a "share" is taught at that share of the rate.
+        are then its maker's business.
+    groups : the network's parameters for AdamW in groups, each {"params": ..., and maybe "share": ...}: taught at that share of the rate.
     schedule : the rate at `progress` 0..1 of the run, instead of the cosine.
 
     Attributes
@@ -65,6 +66,7 @@ class Learner:
         resume: bool,
         optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
         schedule: Callable[[float], float] | None = None,
+        groups: Sequence[dict[str, Any]] | None = None,
     ) -> None:
         settings = f"{recipe!r} on {data}"
         self.network, self.path, self.settings, self.group = network, checkpoint, settings, group
@@ -76,7 +78,8 @@ class Learner:
             )
         self._average = ExponentialAverage(network, recipe.decay)
         if optimiser is None:
-            self.optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+            learnt = groups or network.parameters()
+            self.optimiser = torch.optim.AdamW(learnt, lr=recipe.rate, weight_decay=recipe.weight_decay)
         else:
             self.optimiser = optimiser(network.parameters())
         self._schedule = schedule or (lambda progress: cosine_rate(progress, recipe.rate))

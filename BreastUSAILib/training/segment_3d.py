@@ -246,7 +246,7 @@ class _Run:
             fingerprint(sets.training),
             group,
             resume=resume,
-            optimiser=lambda _: _optimiser(both, recipe),
+            groups=_groups(both, recipe),
         )
         self.crops = CropSet(sets.training, recipe.rule, Variation(**recipe.vary), recipe.crops, recipe.seed)
         mine = shares(recipe.crops, recipe.batch, group)
@@ -330,10 +330,8 @@ class _Run:
         save_model(self.output, network, _config(recipe, self.arguments, self.sets.cases, choice, measured))
 
 
-def _optimiser(both, recipe: Segment3dRecipe):
-    """AdamW of all at the recipe's rate, but of the published branch at no more than `branch_rate`."""
-    import torch
-
+def _groups(both, recipe: Segment3dRecipe) -> list[dict[str, Any]]:
+    """For `learner.Learner`: all at the recipe's rate, but the published branch at no more than `branch_rate`."""
     from ..networks.vnet import GlobalBranch
 
     branch = both["network"].branch
@@ -342,7 +340,7 @@ def _optimiser(both, recipe: Segment3dRecipe):
     groups = [{"params": [p for p in both.parameters() if id(p) not in known]}]
     if slow:
         groups.append({"params": slow, "share": min(1.0, recipe.branch_rate / recipe.rate)})
-    return torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=recipe.weight_decay)
+    return groups
 
 
 def _config(recipe: Segment3dRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -298,7 +299,10 @@ def test_dark_balls_are_learnt_in_seconds(trained, phantoms):
 
 def test_training_goes_on_from_a_models_weights(trained, phantoms, cache, tmp_path):
     recipe = replace(RECIPE, start=str(trained), epochs=1, crops=4, rate=1e-7)
-    further = _weights(recipe_module.train([phantoms], tmp_path / "further", recipe, cache=cache, device="cpu"))
+    folder = recipe_module.train([phantoms], tmp_path / "further", recipe, cache=cache, device="cpu")
+    further = _weights(folder)
+    told = json.loads((folder / "config.json").read_text())["trained_on"]
+    assert "went on from detection-compact 1.0.0, which had learnt from" in told
     before = _weights(trained)
     learnt = [name for name in before if name.endswith("weight") and before[name].dim() > 1]
     assert learnt and all(torch.allclose(further[name].float(), before[name].float(), atol=1e-3) for name in learnt)
@@ -306,6 +310,17 @@ def test_training_goes_on_from_a_models_weights(trained, phantoms, cache, tmp_pa
         recipe_module.train([phantoms], tmp_path / "fresh", replace(recipe, start=""), cache=cache, device="cpu")
     )
     assert not all(torch.allclose(fresh[name].float(), before[name].float(), atol=1e-3) for name in learnt)
+
+
+def test_a_run_whose_start_is_gone_ends_well(trained, phantoms, cache, tmp_path):
+    start = shutil.copytree(trained, tmp_path / "start")
+    recipe = replace(RECIPE, start=str(start), epochs=2, crops=4)
+
+    def lost(epoch, network):
+        shutil.rmtree(start, ignore_errors=True)
+
+    folder = recipe_module.train([phantoms], tmp_path / "run", recipe, cache=cache, device="cpu", watch=lost)
+    assert "no longer there" in json.loads((folder / "config.json").read_text())["trained_on"]
 
 
 def test_a_start_of_another_kind_is_told(trained, phantoms, cache, tmp_path, monkeypatch):

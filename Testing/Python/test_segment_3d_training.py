@@ -70,8 +70,7 @@ def test_the_published_branch_normalises_each_stage_over_its_channels():
 def test_the_published_branch_learns_at_its_own_rate():
     for rate, share in ((2e-3, 0.1), (1e-4, 1.0)):
         network = nn.ModuleDict({"network": small("compact", **vnet.ABLATIONS["CVNet"])})
-        optimiser = recipe_module._optimiser(network, Segment3dRecipe(rate=rate))
-        rest, branch = optimiser.param_groups
+        rest, branch = recipe_module._groups(network, Segment3dRecipe(rate=rate))
         assert branch["share"] == pytest.approx(share) and "share" not in rest
         known = {id(p) for p in network["network"].branch.parameters()}
         assert {id(p) for p in branch["params"]} == known
