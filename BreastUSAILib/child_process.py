@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .errors import BreastUSAIError, Cancelled
+from .openmp import wait_briefly
 
 PROGRESS_START = '{"progress":'
 ERROR_START = "error: "  # of the sentence with which the command line reports a failure
@@ -63,6 +64,7 @@ def library_environment(base: Mapping[str, str] | None = None) -> dict[str, str]
     environment["PYTHONPATH"] = os.pathsep.join([root, *known])
     environment["PYTHONUNBUFFERED"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"
+    wait_briefly(environment)
     return environment
 
 

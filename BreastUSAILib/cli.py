@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from . import RESEARCH_USE, __version__
 from .errors import BreastUSAIError, Cancelled, DependencyError, UsageError
+from .openmp import wait_briefly
 
 if TYPE_CHECKING:
     from .models.entry import ModelEntry
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file name that the terminal cannot show is no reason to stop.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    wait_briefly(os.environ)
     debug = "--debug" in argv
     try:
         args = build_parser(argv).parse_args(argv)

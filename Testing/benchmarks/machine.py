@@ -21,6 +21,9 @@ class Machine:
     peak: float
     bandwidth: float
 
+    def words(self) -> str:
+        return f"{self.name}, {self.threads} thread{'s' * (self.threads > 1)}."
+
     def fraction(self, flops: float, bytes: float, seconds: float) -> float:
         """The least time that this machine could take (roofline: Williams et al. 2009) over the time taken."""
         return max(flops / self.peak, bytes / self.bandwidth) / seconds

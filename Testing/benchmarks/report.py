@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from machine import Machine
+from records import Record
 from runner import Figures, Outcome
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -23,16 +24,33 @@ def _quality(figures: Figures) -> str:
     return "" if figures.quality is None else f"{figures.quality:.4g}"
 
 
+def compared(outcome: Outcome) -> list[tuple[str, Figures, Figures, tuple[float, float]]]:
+    """(the name of the goal, our figures, the peer's, the ratios): ours beside each peer, then each variant beside the last peer."""
+    pairs = [(p.name, outcome.ours, p) for p in outcome.peers]
+    if outcome.peers:
+        pairs += [(v.name, v, outcome.peers[-1]) for v in outcome.variants]
+    return [(*pair, ratio) for pair, ratio in zip(pairs, outcome.ratios, strict=False)]
+
+
+def _times(ratio: float) -> str:
+    """
+    >>> _times(243.31), _times(8.449)
+    ('243x', '8.4x')
+    """
+    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.1f}x"
+
+
 def lines(outcome: Outcome, machine: Machine) -> list[str]:
     """Rows of a Markdown table, a peer a row."""
     case, ours = outcome.case, outcome.ours
     used = f"{machine.fraction(case.flops, case.bytes, ours.seconds):.0%}" if case.flops or case.bytes else ""
     rows = []
-    for peer, (clock, processor) in zip(outcome.peers, outcome.ratios, strict=True):
-        goal = (case.goals or {}).get(peer.name)
+    for name, mine, peer, (clock, processor) in compared(outcome):
+        goal = (case.goals or {}).get(name)
         rows.append(
-            f"| {case.name} | {peer.name} | {clock:.1f}x ({processor:.1f}x) | {f'{goal:g}x' if goal else ''} | {seconds(ours.seconds)} | "
-            f"{seconds(peer.seconds)} | {ours.memory:.0f} | {peer.memory:.0f} | {case.quality_name} | {_quality(ours)} | {_quality(peer)} | {used} |"
+            f"| {case.name}{'' if mine is ours else f', {name}'} | {peer.name} | {_times(clock)} ({_times(processor)}) | {f'{goal:g}x' if goal else ''} | "
+            f"{seconds(mine.seconds)} | {seconds(peer.seconds)} | {mine.memory:.0f} | {peer.memory:.0f} | {case.quality_name} | {_quality(mine)} | "
+            f"{_quality(peer)} | {used if mine is ours else ''} |"
         )
     if not rows:
         rows = [
@@ -47,26 +65,33 @@ HEADER = (
 )
 
 
-def markdown(outcomes: Sequence[Outcome], machine: Machine, how: str) -> str:
-    rows = [row for outcome in outcomes for row in lines(outcome, machine)]
-    notes = [f"- {o.case.name}: {o.case.note}" for o in outcomes if o.case.note]
-    roof = [
-        f"| {o.case.name} | {o.case.flops / 1e9:.3g} | {o.case.bytes / 1e6:.3g} | {o.case.flops / o.ours.seconds / 1e9:.3g} | "
-        f"{machine.fraction(o.case.flops, o.case.bytes, o.ours.seconds):.0%} |"
-        for o in outcomes
-        if o.case.flops or o.case.bytes
-    ]
-    parts = [
-        f"Machine: {machine.name}, {machine.threads} thread(s); matrix product {machine.peak / 1e9:.0f} GFLOP/s ({machine.kind}), memory "
-        f"{machine.bandwidth / 1e9:.1f} GB/s (copied, read + written), both measured in the same run. {how}",
-        HEADER + "\n" + "\n".join(rows),
-        "\n".join(notes),
-        "Roofline (least possible time over time taken):\n\n| case | GFLOP | MB | GFLOP/s reached | fraction |\n|---|---|---|---|---|\n"
-        + "\n".join(roof)
-        if roof
-        else "",
-    ]
-    return "\n\n".join(part for part in parts if part)
+def markdown(records: Sequence[Record]) -> str:
+    """The table, notes and roofline of what was measured, machine by machine."""
+    sections = []
+    for machine in dict.fromkeys(r.machine.words() for r in records):
+        own = [r for r in records if r.machine.words() == machine]
+        notes = dict.fromkeys(f"- {r.outcome.case.name}: {r.outcome.case.note}" for r in own if r.outcome.case.note)
+        roof = [_roof(r) for r in own if r.outcome.case.flops or r.outcome.case.bytes]
+        how = "; ".join(dict.fromkeys(r.how for r in own))
+        sections += [
+            f"{machine} {how}.",
+            "\n".join([HEADER, *(row for r in own for row in lines(r.outcome, r.machine))]),
+            "\n".join(notes),
+            "Roofline (least possible time over time taken; the machine's peaks are measured in the run of the case):\n\n"
+            "| case | GFLOP | MB | GFLOP/s reached | of the machine's | GB/s of it | fraction |\n|---|---|---|---|---|---|---|\n"
+            + "\n".join(roof)
+            if roof
+            else "",
+        ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def _roof(record: Record) -> str:
+    case, taken, machine = record.outcome.case, record.outcome.ours.seconds, record.machine
+    return (
+        f"| {case.name} | {case.flops / 1e9:.3g} | {case.bytes / 1e6:.3g} | {case.flops / taken / 1e9:.3g} | {machine.peak / 1e9:.0f} ({machine.kind}) | "
+        f"{machine.bandwidth / 1e9:.1f} | {machine.fraction(case.flops, case.bytes, taken):.0%} |"
+    )
 
 
 def write(path: Path, text: str) -> None:
@@ -85,9 +110,13 @@ def draw(path: Path, outcomes: Sequence[Outcome]) -> None:
     from matplotlib import pyplot as plt
 
     bars = [
-        (f"{o.case.name}\nbeside {p.name}", clock, (o.case.goals or {}).get(p.name))
+        (
+            f"{o.case.name}{'' if mine is o.ours else f', {name}'}\nbeside {peer.name}",
+            clock,
+            (o.case.goals or {}).get(name),
+        )
         for o in outcomes
-        for p, (clock, _) in zip(o.peers, o.ratios, strict=True)
+        for name, mine, peer, (clock, _) in compared(o)
     ]
     figure, axes = plt.subplots(figsize=(9, 0.8 + 0.5 * len(bars)), layout="constrained")
     for place, (_, ratio, goal) in enumerate(bars):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 
 _MIB = 2**20
+LONG = 20.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Case:
     ----------
     name : with its size.
     ours, peers : who does it. The ratio is a peer's time over ours.
+    variants : ours by other means (another engine). Their ratio is the last peer's time over theirs.
     quality : of a result, a number; `quality_name` says which.
-    goals : the ratio to reach, by the peer's name.
+    goals : the ratio to reach, by the peer's or variant's name.
     flops, bytes : of ours at least: operations, and what must come from and go to memory; 0: not known.
     note : a sentence for the reader.
     """
@@ -47,6 +50,7 @@ class Case:
     flops: float = 0.0
     bytes: float = 0.0
     note: str = ""
+    variants: Sequence[Contender] = ()
 
 
 @dataclass(frozen=True)
@@ -62,46 +66,73 @@ class Figures:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a case: `ours`, the peers' figures, and for each peer the median ratio by the clock and by the processor's time."""
+    """Of a case: `ours`, the peers' figures, then the variants', and for each of both the median ratio by the clock and by the processor's time."""
 
     case: Case
     ours: Figures
     peers: tuple[Figures, ...]
     ratios: tuple[tuple[float, float], ...]
+    variants: tuple[Figures, ...] = ()
 
 
 def measure(case: Case, repeats: int = 5, budget: float = 60.0) -> Outcome:
     """Run a case.
 
     Each contender runs once unmeasured (caches, compiled kernels), which says its memory and quality, then in turns with the
-    others. A contender that has used up `budget` seconds runs no more, and keeps what it has: at least one measured run.
+    others. Where that first run took longer than `LONG` seconds it counts: what it warmed is little beside it. A contender that has
+    used up `budget` seconds runs no more, and keeps what it has: at least one measured run.
     """
-    everyone = [case.ours, *case.peers]
+    everyone = [case.ours, *case.peers, *case.variants]
+    times: list[list[tuple[float, float]]] = [[] for _ in everyone]
     memory, quality = [], []
-    for contender in everyone:
+    for number, contender in enumerate(everyone):
+        clock = _Clock()
         result, peak = with_peak(contender.run)
+        took = clock.read()
+        if took[0] > LONG:
+            times[number].append(took)
         memory.append(peak)
         quality.append(None if case.quality is None or result is None else float(case.quality(result)))
         del result
-    times: list[list[tuple[float, float]]] = [[] for _ in everyone]
-    for turn in range(repeats):
+    for _ in range(repeats):
         for number, contender in enumerate(everyone):
-            if turn and sum(wall for wall, _ in times[number]) > budget:
+            if times[number] and sum(wall for wall, _ in times[number]) > budget:
                 continue
             gc.collect()
-            wall, processor = time.perf_counter(), time.process_time()
+            clock = _Clock()
             contender.run()
-            times[number].append((time.perf_counter() - wall, time.process_time() - processor))
+            times[number].append(clock.read())
     figures = [
         Figures(c.name, *(statistics.median(column) for column in zip(*t, strict=True)), m, q)
         for c, t, m, q in zip(everyone, times, memory, quality, strict=True)
     ]
-    ratios = []
-    for theirs in times[1:]:
-        # Neighbours in time met the same neighbours on the machine.
-        pairs = list(zip(theirs, times[0], strict=False))
-        ratios.append(tuple(statistics.median(a[i] / max(b[i], 1e-9) for a, b in pairs) for i in (0, 1)))
-    return Outcome(case, figures[0], tuple(figures[1:]), tuple(ratios))
+    last = len(case.peers)
+    ratios = [_ratio(theirs, times[0]) for theirs in times[1 : 1 + last]] + [
+        _ratio(times[last], other) for other in times[1 + last :]
+    ]
+    return Outcome(case, figures[0], tuple(figures[1 : 1 + last]), tuple(ratios), tuple(figures[1 + last :]))
+
+
+def _ratio(theirs: Sequence[tuple[float, float]], ours: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    # Neighbours in time met the same neighbours on the machine.
+    pairs = list(zip(theirs, ours, strict=False))
+    by_clock, by_processor = (statistics.median(a[i] / max(b[i], 1e-9) for a, b in pairs) for i in (0, 1))
+    return by_clock, by_processor
+
+
+class _Clock:
+    """Seconds since it was made: by the clock, and of the processor, that of processes which were started and have ended included."""
+
+    def __init__(self) -> None:
+        self.since = time.perf_counter(), self._processor()
+
+    def read(self) -> tuple[float, float]:
+        return time.perf_counter() - self.since[0], self._processor() - self.since[1]
+
+    @staticmethod
+    def _processor() -> float:
+        used = os.times()
+        return time.process_time() + used.children_user + used.children_system
 
 
 def with_peak(run: Callable[[], Any]) -> tuple[Any, float]:

@@ -29,9 +29,10 @@ def cases(size: tuple[int, ...], seed: int) -> Iterator[Case]:
 
         with torch.inference_mode():
             expected = network(volume).logits.softmax(-1)[..., 1:].sum(-1)
-        ours, peers = contenders(network, run, True)
+        ours, plain, variants = contenders(network, run, True)
+        peers = [plain]
         if name == "shipped, compact" and importlib.util.find_spec("torchvision") is not None:
-            peers.append(Contender("MONAI RetinaNet (ResNet-50 FPN)", _retina_net(volume)))
+            peers.insert(0, Contender("MONAI RetinaNet (ResNet-50 FPN)", _retina_net(volume)))
 
         def off(logits, expected=expected):
             if not torch.is_tensor(logits):
@@ -47,7 +48,9 @@ def cases(size: tuple[int, ...], seed: int) -> Iterator[Case]:
             {"same network, plain fp32": 6.0},
             flops=flops_of(network, run),
             bytes=4.0 * volume.numel() + weights_of(network),
-            note="the goal is that of processors with bfloat16 in hardware (AMX, AVX512-BF16); random weights.",
+            note="the goal is that of processors with bfloat16 in hardware (AMX, AVX512-BF16); 400x104x400: 4 s and 3 GiB for the published network, "
+            "1.5 s for the compact one; random weights.",
+            variants=variants,
         )
 
 

@@ -24,10 +24,13 @@ def lived(network: Any, seed: int) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def contenders(network: Any, run: Callable[[Any], Any], volumes: bool) -> tuple[Contender, list[Contender]]:
-    """Ours as shipped (`models.inference.prepared`, under autocast), and the same network plain, in float32; `run` takes a network.
+OPENVINO = "on OpenVINO"
 
-    OpenVINO, where it is installed, is ours too: its time stands beside as a peer's.
+
+def contenders(network: Any, run: Callable[[Any], Any], volumes: bool) -> tuple[Contender, Contender, list[Contender]]:
+    """Ours as shipped (`models.inference.prepared`, under autocast); the same network plain, in float32; ours on OpenVINO, where it is installed.
+
+    `run` takes a network.
     """
     import torch
 
@@ -44,7 +47,7 @@ def contenders(network: Any, run: Callable[[Any], Any], volumes: bool) -> tuple[
         with torch.inference_mode():
             return run(network)
 
-    peers = [Contender("same network, plain fp32", plain)]
+    variants = []
     if importlib.util.find_spec("openvino") is not None:
         from BreastUSAILib.models.openvino_engine import OpenVinoNetwork
 
@@ -54,8 +57,8 @@ def contenders(network: Any, run: Callable[[Any], Any], volumes: bool) -> tuple[
             with torch.inference_mode():
                 return run(compiled)
 
-        peers.append(Contender("ours on OpenVINO", openvino))
-    return Contender("ours", ours), peers
+        variants.append(Contender(OPENVINO, openvino))
+    return Contender("ours", ours), Contender("same network, plain fp32", plain), variants
 
 
 def flops_of(network: Any, run: Callable[[Any], Any]) -> float:
