@@ -158,13 +158,16 @@ def answers(
     """
     import torch
 
+    from .models.devices import autocast
+
     said: Answers = {}
     maps: dict[str, Activation] = {}
     inputs, first = {}, {}
     present = models.present
     if options.enhance:
         models.check_same_view()
-    with torch.inference_mode():
+    device = next((model.device.name for model in present.values()), "cpu")
+    with torch.inference_mode(), autocast(device):
         for name, model in present.items():
             rule = ViewRule.of(model.entry.preprocessing)
             # Several crops are Mt-Net's and Sn-Net's; G-CNN's paper has one.

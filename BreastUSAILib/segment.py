@@ -78,6 +78,8 @@ def probability_map(
     """
     import torch
 
+    from .models.devices import autocast
+
     unit = to_unit_range(pixels)
     total = np.zeros(pixels.shape, np.float32)
     sizes = list(sizes) if sizes is not None else input_sizes(model)
@@ -86,7 +88,7 @@ def probability_map(
         image = standardise(box.place(unit), box.valid())
         # The mirror image of the square, not of the placed image: padding may be one pixel wider on one side.
         pair = torch.cat([image, image.flip(-1)]).to(model.device.name, memory_format=torch.channels_last)
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(model.device.name):
             maps = torch.sigmoid(model.network(pair).float().cpu())
             total += box.restore((maps[:1] + maps[1:].flip(-1)) / 2)[0, 0].numpy()
     return total / len(sizes)

@@ -44,10 +44,10 @@ def prepared(network: nn.Module, device: str, volumes: bool) -> nn.Module:
     ----------
     network : is changed in place where it can be.
     device : "cpu", "cuda" or "mps".
-    volumes : whether it takes volumes, which every task runs under `devices.autocast`; networks for 2D images run in float32.
+    volumes : whether it takes volumes; otherwise 2D images. Every task runs either under `devices.autocast`.
     """
     network = fold_normalisation(network.eval())
-    if volumes and fast_bf16(device):
+    if fast_bf16(device):
         network = guard(half_weights(network))
     memory_format = torch.channels_last_3d if volumes else torch.channels_last
     return network.to(device).to(memory_format=memory_format).requires_grad_(False)

@@ -79,11 +79,12 @@ def test_what_pytorch_computes_wrongly_is_left_to_float32(monkeypatch):
     assert kinds == [torch.float32, torch.bfloat16]
 
 
-def test_bfloat16_is_for_volumes_on_devices_that_are_fast_at_it(monkeypatch):
+def test_bfloat16_is_for_devices_that_are_fast_at_it(monkeypatch):
     def kind(fast, volumes):
         monkeypatch.setattr(inference, "fast_bf16", lambda device: fast)
         return prepared(detector() if volumes else nn.Sequential(nn.Conv2d(1, 1, 3)), "cpu", volumes)
 
     assert kind(True, True).trunk.stem[0].weight.dtype == torch.bfloat16
-    assert kind(False, True).trunk.stem[0].weight.dtype == kind(True, False)[0].weight.dtype == torch.float32
+    assert kind(True, False)[0].weight.dtype == torch.bfloat16
+    assert kind(False, True).trunk.stem[0].weight.dtype == kind(False, False)[0].weight.dtype == torch.float32
     assert not any(p.requires_grad for p in kind(True, True).parameters())

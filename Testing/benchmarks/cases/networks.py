@@ -40,7 +40,7 @@ def contenders(network: Any, run: Callable[[Any], Any], volumes: bool) -> tuple[
     fast = prepared(copy.deepcopy(network), "cpu", volumes)
 
     def ours() -> Any:
-        with torch.inference_mode(), autocast("cpu" if volumes else "none"):
+        with torch.inference_mode(), autocast("cpu"):
             return run(fast)
 
     def plain() -> Any:
