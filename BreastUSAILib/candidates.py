@@ -14,6 +14,7 @@ from torch import nn
 
 from . import boxes as b
 from .anchors import anchor_grid
+from .mirrors import MIRRORS
 from .models.devices import autocast, is_out_of_memory
 from .postprocessing import settings_of
 from .volume_input import to_tensor
@@ -21,8 +22,6 @@ from .volume_input import to_tensor
 _LEAST_SCORE = 1e-4  # below it there are only anchors that never heard of a lesion
 _LEAST_WINDOW = 64
 _AXIS_SLACK = 1.1
-MIRRORS = ((), (4,), (2,), (2, 4))
-"""Axes of (1, 1, z, y, x) that each look is mirrored along."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class Search:
     vote_iou : see `boxes.vote`; None: no voting (paper).
     least_mm, most_mm : boxes with a side below or above are no lesions.
     maximum : boxes of a volume, the surest.
-    mirrors : looks at each window, of which the mean counts: 1; 2, mirrored along x (lateral) too; 4, also along z (slices), and both.
-        Never along the depth: sound goes one way.
+    mirrors : looks at each window, of which the mean counts: 1, 2 or 4, see `mirrors.MIRRORS`.
     """
 
     window: tuple[int, int, int] = (160, 96, 160)

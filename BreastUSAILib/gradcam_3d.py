@@ -13,7 +13,7 @@ part in n of the evidence but of what its own window is judged by (`window_logit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .mirrors import MIRRORS
 from .models.devices import autocast, is_out_of_memory
 from .networks.resnet_3d import ResNet3d
 from .volume_input import to_tensor
@@ -29,7 +30,7 @@ WHOLE_VOXELS = 16_000_000
 _LEAST_SLAB = 16
 
 
-def activation(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu", slab: int | None = None) -> np.ndarray:
+def activation(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu", slab: int | None = None, mirrors: int = 1) -> np.ndarray:
     """What each cell of the last map says for a lesion (or against, below 0): the head's unit applied to that cell alone.
 
     Parameters
@@ -38,6 +39,7 @@ def activation(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu", sl
     device : on which `network` is.
     slab : slices that pass at a time, with as many more on either side as a cell sees, so that the map is that of the whole volume;
         None: all where there are no more than `WHOLE_VOXELS` voxels, else as many as make that. Halved where memory does not suffice.
+    mirrors : looks, of which the mean counts: 1, 2 or 4, see `mirrors.MIRRORS`.
 
     Returns
     -------
@@ -45,13 +47,34 @@ def activation(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu", sl
     """
     if slab is None:
         slab = max(_LEAST_SLAB, min(len(levels), WHOLE_VOXELS // max(1, int(np.prod(levels.shape[1:])))))
-    while True:
-        try:
-            return _in_slabs(network, levels, device, slab)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or slab <= _LEAST_SLAB:
-                raise
-            slab = max(_LEAST_SLAB, slab // 2)
+    total = None
+    for mirrored, back in _looks(network, levels, mirrors):
+        while True:
+            try:
+                cells = back(_in_slabs(network, mirrored, device, slab))
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or slab <= _LEAST_SLAB:
+                    raise
+                slab = max(_LEAST_SLAB, slab // 2)
+        total = cells if total is None else total + cells
+    return total if mirrors == 1 else total / np.float32(mirrors)
+
+
+def _looks(network: ResNet3d, levels: np.ndarray, mirrors: int) -> Iterator[tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]]:
+    """Mirror images of a volume, each with what takes its cells back to the volume's.
+
+    Cells lie at every s-th voxel from the first on. So that they lie on the same voxels in a mirror image, its last voxel must be one of them:
+    edges are repeated for up to s - 1 voxels.
+    """
+    if mirrors == 1:
+        yield levels, lambda cells: cells
+        return
+    cut = tuple(slice(-(-n // s)) for n, s in zip(levels.shape, network.scale, strict=True))
+    wide = np.pad(levels, [(0, (1 - n) % s) for n, s in zip(levels.shape, network.scale, strict=True)], mode="edge")
+    for axes in MIRRORS[:mirrors]:
+        there = tuple(axis - 2 for axis in axes)
+        yield np.ascontiguousarray(np.flip(wide, there)), lambda cells, there=there: np.flip(cells, there)[cut]
 
 
 @torch.inference_mode()
@@ -73,12 +96,15 @@ def _in_slabs(network: ResNet3d, levels: np.ndarray, device: str, slab: int) -> 
 
 
 @torch.inference_mode()
-def patch_probability(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu") -> float:
-    """The network's answer for a patch (z, y, x) uint8: the probability that it shows a lesion."""
+def patch_probability(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu", mirrors: int = 1) -> float:
+    """The network's answer for a patch (z, y, x) uint8: the probability that it shows a lesion, by the mean logit of 1, 2 or 4 looks (`mirrors.MIRRORS`)."""
     volume = to_tensor(levels)[None, None].to(device, memory_format=torch.channels_last_3d)
-    with autocast(device):
-        logit = network(volume).float()
-    return float(torch.sigmoid(logit))
+    logits = []
+    for axes in MIRRORS[:mirrors]:
+        seen = volume.flip(axes).contiguous(memory_format=torch.channels_last_3d) if axes else volume
+        with autocast(device):
+            logits.append(network(seen).float())
+    return float(torch.sigmoid(torch.cat(logits).mean()))
 
 
 def window_logits(activation: np.ndarray, window: Sequence[int]) -> np.ndarray:

@@ -174,6 +174,11 @@ class Seen:
         return self.volume.grid_box(image, box)[:3] / self.map.step
 
 
+def looks_of(entry: ModelEntry) -> int:
+    """How many looks at a volume and its mirror images validation chose (`mirrors.MIRRORS`); 1 where a model does not say."""
+    return int(entry.postprocessing.get("mirrors", 1))
+
+
 def look(image: sitk.Image, model: LoadedModel) -> Seen | None:
     """What the network says of a volume; None where the volume has one value everywhere."""
     from .gradcam_3d import activation, spot_map
@@ -183,7 +188,8 @@ def look(image: sitk.Image, model: LoadedModel) -> Seen | None:
     volume = network_input(image, preprocessing["spacing"])
     if volume.constant:
         return None
-    cells = activation(model.network, volume.levels, device=model.device.name)
+    mirrors = looks_of(model.entry)
+    cells = activation(model.network, volume.levels, device=model.device.name, mirrors=mirrors)
     fine = spot_map(cells, model.network.scale, volume.levels.shape, volume.spacing)
     return Seen(volume, cells, fine, SpotRule.of(model.entry.postprocessing), preprocessing["crop"])
 

@@ -159,6 +159,7 @@ def evaluate(
     DataError : there are no volumes, or none has a lesion; see `measure`.
     """
     from ..gradcam_3d import patch_probability
+    from ..heatmap import looks_of
 
     lesions = sum(len(case.lesions) for case in cases)
     healthy = sum(not case.lesions for case in cases)
@@ -176,7 +177,7 @@ def evaluate(
         return results, {}
 
     def judge(levels: np.ndarray) -> float:
-        return patch_probability(model.network, levels, device=model.device.name)
+        return patch_probability(model.network, levels, device=model.device.name, mirrors=looks_of(model.entry))
 
     return results, ask(judge, patches, preprocessing["patch"], preprocessing["crop"])
 

@@ -20,12 +20,11 @@ from ..evaluation.detection_metrics import (
     match,
     mean_iou,
 )
+from ..mirrors import CHOICES, HELPS
 from .detection_data import TrainingVolume
 
 SUPPRESSION = (0.02, 0.1, 0.2)
 VOTES = (None, 0.4, 0.6)
-MIRRORS = (1, 4)
-_HELPS = 0.01  # merit that three more looks must add
 FALSE_POSITIVES = 1.0
 """A volume, at the threshold: a little below the paper's 1.24."""
 
@@ -84,11 +83,11 @@ def choose(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices for the model's `postprocessing`, and the table of what was tried.
 
-    Suppression, voting and looks by `merit`, of which more looks must add 0.01; the threshold by `threshold_at`. With `published` the
+    Suppression, voting and looks by `merit`, of which more looks must add `mirrors.HELPS`; the threshold by `threshold_at`. With `published` the
     search stays as the paper has it, and only the threshold is chosen.
     """
     rows, best = [], None
-    for mirrors in (search.mirrors,) if published else MIRRORS:
+    for mirrors in (search.mirrors,) if published else CHOICES:
         seen = see(volumes, network, replace(search, mirrors=mirrors), device)
         tries = [replace(search, mirrors=mirrors)]
         if not published:
@@ -99,7 +98,7 @@ def choose(
             for t, row in zip(tries, table, strict=True)
         ]
         first = int(np.argmax([merit(row) for row in table]))
-        if best is None or merit(table[first]) >= merit(best[1]) + _HELPS:
+        if best is None or merit(table[first]) >= merit(best[1]) + HELPS:
             best = tries[first], table[first], candidates_of(volumes, seen, tries[first])
     chosen, measured, found = best
     record = {"volumes": len(volumes), "lesions": sum(len(v.boxes) for v in volumes), "tried": rows}

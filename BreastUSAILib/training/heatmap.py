@@ -316,11 +316,13 @@ class _Run:
     def save(self) -> None:
         """Choose what follows the network, and leave the model: the averaged network of the last epoch."""
         from ..hot_spots import SpotRule
+        from ..mirrors import CHOICES
         from ..models.folder import save_model
         from .heatmap_choice import choose
 
         network = self.learner.average
-        choice, figures = choose(self.sets.volumes, network, self.recipe.crop, SpotRule(), self.group.device)
+        looks = (1,) if self.recipe.published else CHOICES
+        choice, figures = choose(self.sets.volumes, network, self.recipe.crop, SpotRule(), self.group.device, looks)
         config = _config(self.recipe, self.arguments, self.sets.training_cases, choice, {**self.validate(), **figures})
         save_model(self.output, network, config)
 

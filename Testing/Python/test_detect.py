@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from BreastUSAILib import candidates
-from BreastUSAILib.candidates import MIRRORS, Candidates, Search, axis_windows, find_candidates, look
+from BreastUSAILib.candidates import Candidates, Search, axis_windows, find_candidates, look
 from BreastUSAILib.detect import DetectOptions, detect
 from BreastUSAILib.errors import Cancelled, ImageError, UsageError
 from BreastUSAILib.findings import Box
 from BreastUSAILib.grid import physical_to_index
 from BreastUSAILib.lesion_classification import combined, lesion_crop
+from BreastUSAILib.mirrors import MIRRORS
 from BreastUSAILib.models import zoo
 from BreastUSAILib.models.devices import Device
 from BreastUSAILib.models.entry import ModelEntry

@@ -211,6 +211,30 @@ def test_the_map_of_a_mirror_image_is_the_mirrored_map(heat_model, ball_volume):
         assert np.abs(np.subtract(*peaks)).max() <= 1
 
 
+@pytest.mark.parametrize("shape", [(31, 19, 29), (30, 18, 31), (32, 20, 28)])
+def test_looks_at_mirror_images_are_symmetric_and_lie_where_one_look_lies(heat_model, ball_volume, shape):
+    levels = levels_of(sitk.GetArrayViewFromImage(ball_volume))[tuple(slice(n) for n in shape)]
+    network, step = heat_model.network, heat_model.network.scale[0]
+    one, four = (gradcam_3d.activation(network, levels, mirrors=n) for n in (1, 4))
+    assert one.shape == four.shape == tuple(-(-n // step) for n in shape)
+    assert np.corrcoef(one.ravel(), four.ravel())[0, 1] > 0.8
+    if all(n % step == 1 for n in shape):  # nothing is padded: the mean over the mirror images of a mirror image is its mirror image
+        for axis in (0, 2):
+            turned = gradcam_3d.activation(network, np.ascontiguousarray(np.flip(levels, axis)), mirrors=4)
+            np.testing.assert_allclose(np.flip(turned, axis), four, rtol=1e-3, atol=1e-4)
+    else:  # what is padded lies at the end; what is told of the beginning is told by the same voxels
+        alone = gradcam_3d.activation(network, np.pad(levels, [(0, (1 - n) % step) for n in shape], mode="edge"), mirrors=4)
+        np.testing.assert_allclose(alone[tuple(slice(n) for n in four.shape)], four, rtol=1e-3, atol=1e-4)
+
+
+def test_a_patchs_answer_by_four_looks_is_that_of_its_mirror_image(heat_model, ball_volume):
+    levels = levels_of(sitk.GetArrayViewFromImage(ball_volume))[:32, :20, :32]
+    turned = np.ascontiguousarray(levels[::-1])
+    one, other = (gradcam_3d.patch_probability(heat_model.network, part, mirrors=4) for part in (levels, turned))
+    assert one == pytest.approx(other, abs=1e-4)
+    assert gradcam_3d.patch_probability(heat_model.network, levels) != pytest.approx(one, abs=1e-6)
+
+
 # --- hot spots -------------------------------------------------------------------------------------------------------
 
 

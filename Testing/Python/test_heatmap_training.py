@@ -481,3 +481,19 @@ def test_two_processes_train_in_step(phantoms, cache, tmp_path):
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert (tmp_path / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("gain", "mirrors"), [(0.005, 1), (0.015, 4)])
+def test_more_looks_are_chosen_where_they_help(gain, mirrors, monkeypatch):
+    from BreastUSAILib.training import heatmap_choice
+
+    def chosen(volumes, network, crop, rule, device, looks):
+        at = 0.5 + (gain if looks == 4 else 0)
+        return {"mirrors": looks}, {"sensitivity_at_1_fp": at, "sensitivity_at_2_fp": at}
+
+    monkeypatch.setattr(heatmap_choice, "_choose", chosen)
+    choice, figures = heatmap_choice.choose([], None, (1, 1, 1), None, "cpu")
+    assert choice == {"mirrors": mirrors}
+    assert figures["sensitivity_at_1_fp_by_4_looks"] == 0.5 + gain
+    choice, figures = heatmap_choice.choose([], None, (1, 1, 1), None, "cpu", looks=(1,))
+    assert choice == {"mirrors": 1} and "sensitivity_at_1_fp_by_1_looks" not in figures
