@@ -19,8 +19,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import BreastUSAIError, DependencyError, OutputError, UsageError
+from .processor import cores
 from .slurm import SlurmJobs
-from .workers import End, Event, Pool, cores
+from .workers import End, Event, Pool
 
 if TYPE_CHECKING:
     from .run_input import Outcome, RunOptions, Task

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
 
 def fast_bf16(name: str) -> bool:
     """Whether a device computes in bfloat16 faster than in float32, rather than merely at all."""

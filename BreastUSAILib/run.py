@@ -25,11 +25,12 @@ from . import run_copies, run_manifest
 from .atomic import write_text
 from .errors import Cancelled, ModelError, OutputError, UsageError
 from .inputs import RUN, RUN_SCHEMA, FolderNames, Found, Source, discover, read_run
+from .processor import cores
 from .progress import Estimate
 from .run_input import InputWorker, Outcome, RunOptions, Task, is_text, read_finished
 from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal
 from .run_lock import run_lock
-from .workers import End, Event, Pool, cores
+from .workers import End, Event, Pool
 
 if TYPE_CHECKING:
     from .run_overview import Counts, Result

@@ -15,8 +15,8 @@ from typing import Any
 from . import __version__
 from .errors import DataError, ModelError, UsageError
 from .inputs import RUN_SCHEMA
+from .processor import cores
 from .run_input import RunOptions
-from .workers import cores
 
 # What has a part in the figures.
 _SOFTWARE = ("torch", "SimpleITK", "numpy", "scipy", "scikit-image", "Pillow", "pydicom", "safetensors", "slicer-core")

@@ -3,11 +3,14 @@
 The rule is the usual greedy one (the surest box stays, what overlaps it goes, and so on). Its usual form looks at all boxes left once
 for each box that stays. Here the boxes lie as six arrays, one a coordinate, and are taken by falling score in chunks: a chunk is held against the
 boxes that stay already, tile by tile, so that what goes is looked at no further, then settled within itself. No more than
-the chunks up to the last box wanted are looked at. The arithmetic, in float32, is that of `boxes.paired_iou`.
+the chunks up to the last box wanted are looked at. Where many boxes meet many, neighbours are packed into groups as the leaves of an R-tree are
+(sorted and cut along one axis after the other: Leutenegger et al., ICDE 1997), and a group meets those alone that reach into the box about it:
+no other has anything in common with any of its boxes. The arithmetic, in float32, is that of `boxes.paired_iou`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +18,8 @@ import numpy as np
 _FIRST_CHUNK, _LARGEST_CHUNK = 128, 4096  # the surest boxes are mostly enough where few are wanted
 _HEAD = 128  # boxes that are settled among themselves at a time: the square of it is looked at
 _TILE = 1 << 15  # pairs that are looked at together: their arrays stay in a core's cache
+_GROUP = 64  # neighbours that are looked at together where many boxes meet many
+_MANY = 1 << 20  # pairs
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float, most: int | None = None) -> np.ndarray:
@@ -31,22 +36,28 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float, most: int | 
     (k,) int64 : indices of those that stay, by falling score.
     """
     wanted = len(scores) if most is None else most
-    tiles: list[np.ndarray] = []  # of boxes that stay: (7, k), the coordinates and the volume
+    staying = np.empty((7, 0), np.float32)
     kept: list[np.ndarray] = []
     number = 0
     for chunk in _by_falling_score(scores, most):
         rows = _with_volumes(boxes[chunk])
-        for tile in tiles:
-            chunk, rows = _drop(chunk, rows, tile, overlap)
+        chunk, rows = _only(_clear(rows, staying, overlap), chunk, rows)
+        new = [staying]
         while len(chunk):
             stay = _settle(rows[:, :_HEAD], overlap)[: wanted - number]
             kept.append(chunk[stay])
-            tiles.append(rows[:, stay])
+            new.append(rows[:, stay])
             number += len(stay)
             if number >= wanted:
                 return np.concatenate(kept)
-            chunk, rows = _drop(chunk[_HEAD:], rows[:, _HEAD:], tiles[-1], overlap)
+            chunk, rows = chunk[_HEAD:], rows[:, _HEAD:]
+            chunk, rows = _only(_clear(rows, new[-1], overlap), chunk, rows)
+        staying = np.concatenate(new, axis=1)
     return np.concatenate(kept) if kept else np.zeros(0, np.int64)
+
+
+def _only(alive: np.ndarray, chunk: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (chunk, rows) if alive.all() else (chunk[alive], rows[:, alive])
 
 
 def _by_falling_score(scores: np.ndarray, most: int | None) -> Iterator[np.ndarray]:
@@ -95,16 +106,44 @@ def _overlapping(first: np.ndarray, second: np.ndarray, overlap: float) -> np.nd
     return common > np.float32(overlap)
 
 
-def _drop(chunk: np.ndarray, rows: np.ndarray, tile: np.ndarray, overlap: float) -> tuple[np.ndarray, np.ndarray]:
-    """What is left of a chunk, and of its boxes, when those go that overlap one of a tile's."""
-    first = 0
-    while first < tile.shape[1] and len(chunk):
-        number = max(1, _TILE // len(chunk))
-        alive = ~_overlapping(tile[:, first : first + number], rows, overlap).any(axis=0)
-        if not alive.all():
-            chunk, rows = chunk[alive], rows[:, alive]
+def _clear(rows: np.ndarray, others: np.ndarray, overlap: float) -> np.ndarray:
+    """(n,) bool: which boxes (7, n) overlap none of the others (7, m)."""
+    if rows.shape[1] * others.shape[1] < _MANY or overlap < 0:
+        return _clear_of_all(rows, others, overlap)
+    alive = np.empty(rows.shape[1], bool)
+    for group in _neighbours(rows):
+        part = rows[:, group]
+        low, high = part[:3].min(axis=1), part[3:6].max(axis=1)
+        near = np.ones(others.shape[1], bool)
+        for axis in range(3):
+            near &= others[axis + 3] > low[axis]
+            near &= others[axis] < high[axis]
+        alive[group] = _clear_of_all(part, others[:, near], overlap)
+    return alive
+
+
+def _clear_of_all(rows: np.ndarray, others: np.ndarray, overlap: float) -> np.ndarray:
+    """As `_clear`, looking at every pair, but at no box further that one of the others has struck out."""
+    clear = np.zeros(rows.shape[1], bool)
+    left, first = np.arange(len(clear)), 0
+    while first < others.shape[1] and len(left):
+        number = max(1, _TILE // len(left))
+        alive = ~_overlapping(others[:, first : first + number], rows, overlap).any(axis=0)
+        left, rows = _only(alive, left, rows)
         first += number
-    return chunk, rows
+    clear[left] = True
+    return clear
+
+
+def _neighbours(rows: np.ndarray) -> list[np.ndarray]:
+    """The places (7, n) of boxes in groups of about `_GROUP` that lie together: sorted by their middles along each axis, and cut."""
+    cuts = max(1, math.ceil((rows.shape[1] / _GROUP) ** (1 / 3)))
+    groups = [np.arange(rows.shape[1])]
+    for axis in range(3):
+        middle = rows[axis] + rows[axis + 3]
+        sorted_groups = (group[np.argsort(middle[group])] for group in groups)
+        groups = [part for group in sorted_groups for part in np.array_split(group, cuts) if len(part)]
+    return groups
 
 
 def _settle(rows: np.ndarray, overlap: float) -> np.ndarray:

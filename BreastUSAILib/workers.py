@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from .processor import cores
+
 # What numerical libraries read when they are first imported.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -88,13 +90,6 @@ class _Process:
     task: Any = None
     begun: float | None = None  # time.monotonic() when it began the task
     ended: End | None = None  # we ended it
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Pool:

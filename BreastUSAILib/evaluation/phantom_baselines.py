@@ -25,8 +25,9 @@ from ..phantom.grids import GRIDS
 from ..phantom.ideal import lexicon_auc
 from ..phantom.seeds import volume_seed
 from ..phantom.spec import PhantomSpec
+from ..processor import cores
 from ..progress import add_progress_arguments, show_progress
-from ..workers import cores, run_tasks
+from ..workers import run_tasks
 from .blob_detector import IOU, BlobSettings, SmallVolume, judged, sensitivity, shrink, tune
 from .metrics import bootstrap_interval, roc_auc
 

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import BreastUSAIError, OutputError, PhantomError
-from ..workers import cores, run_tasks
+from ..processor import cores
+from ..workers import run_tasks
 from .layouts import TEMPORARY, finished, for_layout, layout_of, volume_names, write_phantom, write_tables
 from .records import VolumeRecord
 from .spec import PhantomSpec

@@ -134,5 +134,5 @@ def test_a_case_measured_again_takes_the_place_of_its_old_figures(modules, recor
     # What was read back makes the page that was written.
     assert report.markdown(records.read(path)) == report.markdown(kept)
     assert [p.name for p in path.parent.iterdir()] == ["measured.json"]
-    report.draw(tmp_path / "ratios.png", [r.outcome for r in again])
+    report.draw(tmp_path / "ratios.png", again)
     assert (tmp_path / "ratios.png").stat().st_size > 1000

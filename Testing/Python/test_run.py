@@ -22,8 +22,9 @@ from BreastUSAILib import run as runs
 from BreastUSAILib import run_input, run_overview, workers
 from BreastUSAILib.errors import ModelError, OutputError, UsageError
 from BreastUSAILib.inputs import Found, Source, discover, name_folders, read_run
+from BreastUSAILib.processor import cores
 from BreastUSAILib.run import RunOptions, run
-from BreastUSAILib.workers import cores, run_tasks
+from BreastUSAILib.workers import run_tasks
 from BreastUSAILib.workup import WorkupOptions
 
 

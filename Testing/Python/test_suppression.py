@@ -61,6 +61,17 @@ def test_chunks_and_tiles_of_any_size_say_the_same(monkeypatch, most):
     assert suppress(boxes, scores, 0.1, most).tolist() == expected
 
 
+@pytest.mark.parametrize("overlap", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("group", [1, 7, 500])
+def test_boxes_in_groups_of_any_size_say_the_same(monkeypatch, overlap, group):
+    boxes, scores = scene(900, 5, True)
+    boxes[::50, 3:] = boxes[::50, :3] - 1  # ends before it begins
+    expected = plain(boxes, scores, overlap, None)
+    for name, value in (("_MANY", 0), ("_LARGEST_CHUNK", 200), ("_GROUP", group)):
+        monkeypatch.setattr(suppression, name, value)
+    assert suppress(boxes, scores, overlap).tolist() == expected
+
+
 def test_few_of_many_equal_scores_are_the_first():
     boxes, _ = scene(3000, 1, False)
     scores = np.full(3000, 0.5, np.float32)

@@ -101,7 +101,7 @@ def main() -> int:
     for name in left_out:
         print(f"left out: {name}")
     if args.write:
-        draw(RECORDS.with_name("ratios.png"), [r.outcome for r in kept])
+        draw(RECORDS.with_name("ratios.png"), kept)
     return 0
 
 

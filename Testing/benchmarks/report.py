@@ -15,7 +15,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 def seconds(value: float) -> str:
     """
     >>> seconds(0.00123), seconds(0.25), seconds(12.34)
-    ('1.2 ms', '250 ms', '12 s')
+    ('1.2 ms', '250 ms', '12.3 s')
     """
     return f"{value * 1e3:.2g} ms" if value < 0.0995 else f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.3g} s"
 
@@ -34,10 +34,10 @@ def compared(outcome: Outcome) -> list[tuple[str, Figures, Figures, tuple[float,
 
 def _times(ratio: float) -> str:
     """
-    >>> _times(243.31), _times(8.449)
-    ('243x', '8.4x')
+    >>> _times(243.31), _times(8.449), _times(0.0312)
+    ('243x', '8.4x', '0.031x')
     """
-    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.1f}x"
+    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.1f}x" if ratio >= 1 else f"{ratio:.2g}x"
 
 
 def lines(outcome: Outcome, machine: Machine) -> list[str]:
@@ -70,7 +70,11 @@ def markdown(records: Sequence[Record]) -> str:
     sections = []
     for machine in dict.fromkeys(r.machine.words() for r in records):
         own = [r for r in records if r.machine.words() == machine]
-        notes = dict.fromkeys(f"- {r.outcome.case.name}: {r.outcome.case.note}" for r in own if r.outcome.case.note)
+        named: dict[str, list[str]] = {}
+        for r in own:
+            if r.outcome.case.note:
+                named.setdefault(r.outcome.case.note, []).append(r.outcome.case.name)
+        notes = [f"- {'; '.join(names)}: {note}" for note, names in named.items()]
         roof = [_roof(r) for r in own if r.outcome.case.flops or r.outcome.case.bytes]
         how = "; ".join(dict.fromkeys(r.how for r in own))
         sections += [
@@ -102,7 +106,10 @@ def write(path: Path, text: str) -> None:
     path.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
 
 
-def draw(path: Path, outcomes: Sequence[Outcome]) -> None:
+BLUE, ORANGE, PALE, GREY = "#3465a4", "#c17d11", "#e9c891", "#999999"
+
+
+def draw(path: Path, records: Sequence[Record]) -> None:
     """A bar for each peer: how many times our time it takes; a mark at the goal."""
     import matplotlib
 
@@ -111,24 +118,35 @@ def draw(path: Path, outcomes: Sequence[Outcome]) -> None:
 
     bars = [
         (
-            f"{o.case.name}{'' if mine is o.ours else f', {name}'}\nbeside {peer.name}",
+            f"{r.outcome.case.name}{'' if mine is r.outcome.ours else f', {name}'}, beside {peer.name}",
             clock,
-            (o.case.goals or {}).get(name),
+            (r.outcome.case.goals or {}).get(name),
+            r.outcome.case.wants not in ("", r.machine.kind),
         )
-        for o in outcomes
-        for name, mine, peer, (clock, _) in compared(o)
+        for r in records
+        for name, mine, peer, (clock, _) in compared(r.outcome)
     ]
-    figure, axes = plt.subplots(figsize=(9, 0.8 + 0.5 * len(bars)), layout="constrained")
-    for place, (_, ratio, goal) in enumerate(bars):
-        axes.barh(place, ratio, color="#3465a4" if not goal or ratio >= goal else "#c17d11")
-        axes.text(ratio, place, f" {ratio:.1f}", va="center", fontsize=7)
+    figure, axes = plt.subplots(figsize=(11, 1 + 0.24 * len(bars)), layout="constrained")
+    for place, (_, ratio, goal, lacking) in enumerate(bars):
+        colour = GREY if not goal else BLUE if ratio >= goal else PALE if lacking else ORANGE
+        axes.barh(place, ratio - 1, left=1, color=colour)
+        text = {
+            "va": "center",
+            "fontsize": 7,
+            "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+        }
+        axes.annotate(_times(ratio), (max(ratio, 1), place), (3, 0), textcoords="offset points", **text)
         if goal:
             axes.plot([goal, goal], [place - 0.4, place + 0.4], color="black")
-    axes.set_yticks(range(len(bars)), [name for name, _, _ in bars], fontsize=6)
-    axes.invert_yaxis()
+    axes.set_yticks(range(len(bars)), [bar[0] for bar in bars], fontsize=7)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.axvline(1, color="grey", linewidth=0.8)
-    axes.set_xlabel("peer's time / ours (black: goal; orange: goal missed)")
+    axes.set_xlabel(
+        "peer's time / ours, logarithmic; black: goal; blue: reached; orange: missed; grey: no goal\n"
+        "pale: missed, and the goal counts on bfloat16, which this processor does not have",
+        fontsize=7,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -39,6 +39,7 @@ class Case:
     goals : the ratio to reach, by the peer's or variant's name.
     flops, bytes : of ours at least: operations, and what must come from and go to memory; 0: not known.
     note : a sentence for the reader.
+    wants : the kind of numbers ("bfloat16") that the goals count on the processor to be fast at.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Case:
     flops: float = 0.0
     bytes: float = 0.0
     note: str = ""
+    wants: str = ""
     variants: Sequence[Contender] = ()
 
 

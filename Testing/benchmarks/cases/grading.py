@@ -40,6 +40,7 @@ def cases(size: tuple[int, ...], seed: int) -> Iterator[Case]:
             {"same network, plain fp32": 3.5, OPENVINO: 9.0},
             flops=flops_of(network, run),
             bytes=4.0 * crops.numel() + weights_of(network),
+            wants="bfloat16",
             note="the goals are those of processors with bfloat16 in hardware; random weights.",
             variants=variants,
         )

@@ -64,5 +64,6 @@ def cases(size: tuple[int, ...], seed: int) -> Iterator[Case]:
         {"MONAI GradCAM": GOALS.get(size[0], 8.0)},
         flops=flops_of(network, run),
         bytes=float(levels.nbytes) + weights_of(network),
+        wants="bfloat16",
         note="the goal is that of processors with bfloat16 in hardware; random weights.",
     )

@@ -52,6 +52,7 @@ def cases(size: tuple[int, ...], seed: int) -> Iterator[Case]:
         {"MONAI VNet fp32": 5.0, OPENVINO: 7.5},
         flops=flops_of(network, run),
         bytes=4.0 * volume.numel() + weights_of(network),
+        wants="bfloat16",
         note="the goals are those of processors with bfloat16 in hardware; random weights.",
         variants=variants,
     )
