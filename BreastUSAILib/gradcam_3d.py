@@ -45,10 +45,10 @@ def activation(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu", sl
     -------
     (z / s, y / s, x / s, rounded up) float32, `s` being the network's scale. Cell i lies at voxel i s.
     """
-    if slab is None:
-        slab = max(_LEAST_SLAB, min(len(levels), WHOLE_VOXELS // max(1, int(np.prod(levels.shape[1:])))))
     total = None
     for mirrored, back in _looks(network, levels, mirrors):
+        if slab is None:
+            slab = max(_LEAST_SLAB, min(len(mirrored), WHOLE_VOXELS // max(1, int(np.prod(mirrored.shape[1:])))))
         while True:
             try:
                 cells = back(_in_slabs(network, mirrored, device, slab))

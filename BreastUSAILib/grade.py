@@ -166,8 +166,7 @@ def answers(
     present = models.present
     if options.enhance:
         models.check_same_view()
-    device = next((model.device.name for model in present.values()), "cpu")
-    with torch.inference_mode(), autocast(device):
+    with torch.inference_mode():
         for name, model in present.items():
             rule = ViewRule.of(model.entry.preprocessing)
             # Several crops are Mt-Net's and Sn-Net's; G-CNN's paper has one.
@@ -175,16 +174,20 @@ def answers(
             inputs[name] = network_inputs(pixels, mask, rule, looks, pixel_aspect).to(model.device.name)
         for name in ("mtnet", "snnet"):
             if name in present:
-                first[name] = present[name].network.look(inputs[name])
+                with autocast(present[name].device.name):
+                    first[name] = present[name].network.look(inputs[name])
         for name, model in present.items():
             if name == "gcnn":
-                said[name] = {output: _mean_log(values) for output, values in model.network(inputs[name]).items()}
+                with autocast(model.device.name):
+                    answered = model.network(inputs[name])
+                said[name] = {output: _mean_log(values) for output, values in answered.items()}
                 continue
             look = first[name]
             other = first.get(_PARTNER[name])
             vector = look.vector.double().mean(0).cpu().numpy()
             if options.enhance and other is not None:
-                look = model.network.look(inputs[name], _resized(other.map, look.map))
+                with autocast(model.device.name):
+                    look = model.network.look(inputs[name], _resized(other.map, look.map))
             rule = ViewRule.of(model.entry.preprocessing)
             maps[name] = _activation(look.map, mask, rule, options, pixel_aspect)
             said[name] = {output: _mean_log(values) for output, values in look.answers.items()} | {FEATURES: vector}

@@ -113,7 +113,7 @@ def _clear(rows: np.ndarray, others: np.ndarray, overlap: float) -> np.ndarray:
     alive = np.empty(rows.shape[1], bool)
     for group in _neighbours(rows):
         part = rows[:, group]
-        low, high = part[:3].min(axis=1), part[3:6].max(axis=1)
+        low, high = np.fmin.reduce(part[:3], axis=1), np.fmax.reduce(part[3:6], axis=1)  # a box of NaN overlaps nothing
         near = np.ones(others.shape[1], bool)
         for axis in range(3):
             near &= others[axis + 3] > low[axis]

@@ -84,7 +84,9 @@ class OpenVinoNetwork(nn.Module):
         openvino = import_openvino()
         call = Call(self.network, arguments, named)
         tensors = [a.float().contiguous() for a in arguments if isinstance(a, torch.Tensor)]
-        model = _converted(call, tensors)
+        # Tasks call under autocast, whose casts the front end does not know; OpenVINO chooses its own numbers.
+        with torch.autocast("cpu", enabled=False):
+            model = _converted(call, tensors)
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         compiled = openvino.Core().compile_model(model, "CPU", settings)
         request = compiled.create_infer_request()

@@ -36,7 +36,10 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network ready to use (evaluation mode, on its device), what is known of it, and the engine that runs it."""
+    """A network ready to use (evaluation mode, on its device), what is known of it, and the engine that runs it.
+
+    Where the device is fast at bfloat16 the convolutions' weights are in it: call the network under `devices.autocast(device.name)`.
+    """
 
     entry: ModelEntry
     network: nn.Module

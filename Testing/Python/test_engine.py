@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from small_models import classifier_folder, detector_folder
+from torch import nn
 
 from BreastUSAILib.cli import main
 from BreastUSAILib.errors import DependencyError, ModelError, UsageError
@@ -54,6 +55,17 @@ def test_arguments_that_are_no_tensors_and_answers_that_are_none(openvino):
             expected, found = network(*call, opinion=True), fast(*call, opinion=True)
             torch.testing.assert_close(found.outline, expected.outline, rtol=1e-3, atol=1e-4)
             torch.testing.assert_close(found.malignancy, expected.malignancy, rtol=1e-3, atol=1e-4)
+
+
+def test_it_is_compiled_where_tasks_call_it_which_is_under_autocast(openvino):
+    from BreastUSAILib.models.openvino_engine import OpenVinoNetwork
+
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)).eval()
+    image = torch.randn(1, 1, 16, 16)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = OpenVinoNetwork(network)(image)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.float(), network(image), rtol=3e-2, atol=3e-2)
 
 
 def test_another_answer_is_found_and_the_network_left_to_pytorch(openvino, tmp_path, monkeypatch):

@@ -211,20 +211,46 @@ def test_the_map_of_a_mirror_image_is_the_mirrored_map(heat_model, ball_volume):
         assert np.abs(np.subtract(*peaks)).max() <= 1
 
 
+def looks_by_hand(network, levels):
+    """The mean of the maps of four volumes, each mirrored and taken back: where a cell lies is counted, not taken for granted."""
+    step = network.scale[0]
+    wide = np.pad(levels, [(0, -(n - 1) % step) for n in levels.shape], mode="edge")
+    maps = []
+    for z, x in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        cells = gradcam_3d.activation(network, np.ascontiguousarray(wide[::z, :, ::x]))
+        places = [np.arange(0, n, step) for n in wide.shape]  # of the cells in the mirrored volume
+        own = [len(wide) - 1 - places[0] if z < 0 else places[0], places[1], wide.shape[2] - 1 - places[2] if x < 0 else places[2]]
+        back = np.empty_like(cells)
+        back[np.ix_(*(at // step for at in own))] = cells
+        maps.append(back)
+    return np.mean(maps, 0)[tuple(slice(-(-n // step)) for n in levels.shape)]
+
+
 @pytest.mark.parametrize("shape", [(31, 19, 29), (30, 18, 31), (32, 20, 28)])
-def test_looks_at_mirror_images_are_symmetric_and_lie_where_one_look_lies(heat_model, ball_volume, shape):
-    levels = levels_of(sitk.GetArrayViewFromImage(ball_volume))[tuple(slice(n) for n in shape)]
-    network, step = heat_model.network, heat_model.network.scale[0]
-    one, four = (gradcam_3d.activation(network, levels, mirrors=n) for n in (1, 4))
-    assert one.shape == four.shape == tuple(-(-n // step) for n in shape)
-    assert np.corrcoef(one.ravel(), four.ravel())[0, 1] > 0.8
-    if all(n % step == 1 for n in shape):  # nothing is padded: the mean over the mirror images of a mirror image is its mirror image
-        for axis in (0, 2):
-            turned = gradcam_3d.activation(network, np.ascontiguousarray(np.flip(levels, axis)), mirrors=4)
-            np.testing.assert_allclose(np.flip(turned, axis), four, rtol=1e-3, atol=1e-4)
-    else:  # what is padded lies at the end; what is told of the beginning is told by the same voxels
-        alone = gradcam_3d.activation(network, np.pad(levels, [(0, (1 - n) % step) for n in shape], mode="edge"), mirrors=4)
-        np.testing.assert_allclose(alone[tuple(slice(n) for n in four.shape)], four, rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize("slab", [None, 16])
+@pytest.mark.parametrize(("strides", "scale"), [((1, 1), 2), ((1, 2), 4)])
+def test_looks_are_the_mean_of_the_mirror_images_maps(shape, slab, strides, scale):
+    network, levels = network_of(strides=strides), levels_like(shape)
+    assert network.scale[0] == scale
+    four = gradcam_3d.activation(network, levels, slab=slab, mirrors=4)
+    np.testing.assert_allclose(four, looks_by_hand(network, levels), rtol=1e-4, atol=1e-5)
+
+
+def test_memory_that_ends_in_the_third_look_costs_slabs_only(monkeypatch):
+    network, levels = network_of(), levels_like((61, 10, 12))
+    whole, real, asked = gradcam_3d.activation(network, levels, mirrors=4), gradcam_3d._in_slabs, []
+
+    def small(network, levels, device, slab):
+        asked.append(slab)
+        if len(asked) == 3:
+            raise torch.OutOfMemoryError("no more")
+        return real(network, levels, device, slab)
+
+    monkeypatch.setattr(gradcam_3d, "_in_slabs", small)
+    np.testing.assert_allclose(gradcam_3d.activation(network, levels, mirrors=4), whole, rtol=1e-4, atol=1e-5)
+    first = asked[0]
+    assert first >= len(levels)  # of what passes, edges repeated, all at once
+    assert asked == [first, first, first, max(16, first // 2), max(16, first // 2)]
 
 
 def test_a_patchs_answer_by_four_looks_is_that_of_its_mirror_image(heat_model, ball_volume):

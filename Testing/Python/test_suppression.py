@@ -66,6 +66,7 @@ def test_chunks_and_tiles_of_any_size_say_the_same(monkeypatch, most):
 def test_boxes_in_groups_of_any_size_say_the_same(monkeypatch, overlap, group):
     boxes, scores = scene(900, 5, True)
     boxes[::50, 3:] = boxes[::50, :3] - 1  # ends before it begins
+    boxes[7::90] = np.nan
     expected = plain(boxes, scores, overlap, None)
     for name, value in (("_MANY", 0), ("_LARGEST_CHUNK", 200), ("_GROUP", group)):
         monkeypatch.setattr(suppression, name, value)

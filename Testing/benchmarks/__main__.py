@@ -98,10 +98,9 @@ def main() -> int:
                     kept = records.merged(kept, record)
                     records.write(RECORDS, kept)
                     write(ROOT / "docs" / "performance.md", markdown(kept))
+                    draw(RECORDS.with_name("ratios.png"), kept)
     for name in left_out:
         print(f"left out: {name}")
-    if args.write:
-        draw(RECORDS.with_name("ratios.png"), kept)
     return 0
 
 

@@ -22,7 +22,7 @@ class Machine:
     bandwidth: float
 
     def words(self) -> str:
-        return f"{self.name}, {self.threads} thread{'s' * (self.threads > 1)}."
+        return f"{self.name}, fastest in {self.kind}, {self.threads} thread{'s' * (self.threads > 1)}."
 
     def fraction(self, flops: float, bytes: float, seconds: float) -> float:
         """The least time that this machine could take (roofline: Williams et al. 2009) over the time taken."""

@@ -33,7 +33,7 @@ def read(path: Path) -> list[Record]:
 def write(path: Path, records: Sequence[Record]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps([_to(r) for r in records], indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps([_to(r) for r in records], indent=1, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 

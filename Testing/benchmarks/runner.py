@@ -35,7 +35,7 @@ class Case:
     name : with its size.
     ours, peers : who does it. The ratio is a peer's time over ours.
     variants : ours by other means (another engine). Their ratio is the last peer's time over theirs.
-    quality : of a result, a number; `quality_name` says which.
+    quality : of a result, a number; `quality_name` says which. None: nothing can be said of this one.
     goals : the ratio to reach, by the peer's or variant's name.
     flops, bytes : of ours at least: operations, and what must come from and go to memory; 0: not known.
     note : a sentence for the reader.
@@ -45,7 +45,7 @@ class Case:
     name: str
     ours: Contender
     peers: Sequence[Contender]
-    quality: Callable[[Any], float] | None = None
+    quality: Callable[[Any], float | None] | None = None
     quality_name: str = ""
     goals: dict[str, float] | None = None
     flops: float = 0.0
@@ -94,7 +94,7 @@ def measure(case: Case, repeats: int = 5, budget: float = 60.0) -> Outcome:
         if took[0] > LONG:
             times[number].append(took)
         memory.append(peak)
-        quality.append(None if case.quality is None or result is None else float(case.quality(result)))
+        quality.append(None if case.quality is None or result is None else case.quality(result))
         del result
     for _ in range(repeats):
         for number, contender in enumerate(everyone):

@@ -36,7 +36,7 @@ def cases(size: tuple[int, ...], seed: int) -> Iterator[Case]:
 
         def off(logits, expected=expected):
             if not torch.is_tensor(logits):
-                return float("nan")
+                return None  # another network
             return float((logits.float().softmax(-1)[..., 1:].sum(-1) - expected).abs().max())
 
         yield Case(
