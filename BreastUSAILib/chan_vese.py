@@ -49,6 +49,7 @@ _COARSEST = 6.0  # the coarsest grid still has this many pixels on a radius of t
 _WINDOW_PIXELS = 3.0  # the local means are computed on a grid with this many pixels on a standard deviation
 _KERNEL_PIXELS = 0.8  # a narrower kernel than this many pixels pins the outline to the grid
 _SMOOTHING_PIXELS = 0.3  # a Gaussian narrower than this many pixels changes nothing
+_REACH = 9.0  # standard deviations beyond which a Gaussian is 1e-18: nothing, beside 1, in float64
 _BF16_PIXELS = 30_000  # a smaller grid is done before its pixels are turned into bfloat16
 _SMALL = 20_000  # pixels below which a mask's bounding box takes longer to find than it saves
 _DISTANCE_PIXELS = 100_000  # above this the distance to the start outline is computed on a coarser grid
@@ -249,9 +250,9 @@ def _normalised(values: np.ndarray, sigma: np.ndarray) -> np.ndarray | None:
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return None
-    values = values.astype(np.result_type(values.dtype, np.float32))
     sample = values.ravel()[:: 1 + values.size // 50_000]  # percentiles need no more, and sorting is slow
-    low, high = np.percentile(sample, [1, 99])
+    low, high = _percentiles(sample)
+    values = values.astype(np.result_type(values.dtype, np.float32))
     if not high > low:
         low, high = values.min(), values.max()
     if not high > low:
@@ -266,6 +267,19 @@ def _normalised(values: np.ndarray, sigma: np.ndarray) -> np.ndarray | None:
     values = _along_axes(values, blur)
     values /= max(2 * float(values.std()), 1e-3)
     return values
+
+
+def _percentiles(sample: np.ndarray) -> tuple[float, float]:
+    """The 1st and 99th percentile, as numpy's; of 8 bits by counting, in a fifth of the time."""
+    if sample.dtype != np.uint8:
+        low, high = np.percentile(sample.astype(np.result_type(sample.dtype, np.float32), copy=False), [1, 99])
+        return low, high
+    upto = np.cumsum(np.bincount(sample, minlength=256))
+    at = np.array([0.01, 0.99]) * (sample.size - 1)
+    below = np.searchsorted(upto, np.floor(at), side="right")
+    above = np.searchsorted(upto, np.minimum(np.floor(at) + 1, sample.size - 1), side="right")
+    low, high = below + (at - np.floor(at)) * (above - below)
+    return float(low), float(high)
 
 
 def _checked_probability(probability: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -442,15 +456,23 @@ class _LocalFit:
 
 def _gaussian(n: int, sigma: float, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
     """(n, n) matrix of a Gaussian of `sigma` pixels on a line that is mirrored at both ends, or some of its rows; each sums to 1."""
-    taps = np.exp(-0.5 * (np.arange(2 * n) / sigma) ** 2)
+    reach = min(2 * n, math.ceil(_REACH * sigma) + 1)
+    taps = np.zeros(2 * n)
+    taps[:reach] = np.exp(-0.5 * (np.arange(reach) / sigma) ** 2)
     line = np.concatenate([taps[n - 1 : 0 : -1], taps[:n]])
     # taps[|i - j|], taps[i + j + 1] and taps[2 n - 1 - i - j]: windows of a line, which need not be gathered.
     step = taps.strides[0]
     straight = np.lib.stride_tricks.as_strided(line[n - 1 :], (n, n), (-step, step))
     before = np.lib.stride_tricks.as_strided(taps[1:], (n, n), (step, step))
     behind = np.lib.stride_tricks.as_strided(taps[::-1], (n, n), (-step, -step))
-    matrix = straight[rows] + before[rows]
-    matrix += behind[rows]
+    if isinstance(rows, slice) and rows == slice(None) and reach < n:
+        # What is mirrored reaches into the corners alone.
+        matrix = straight.copy()
+        matrix[:reach, :reach] += before[:reach, :reach]
+        matrix[-reach:, -reach:] += behind[-reach:, -reach:]
+    else:
+        matrix = straight[rows] + before[rows]
+        matrix += behind[rows]
     matrix /= matrix.sum(axis=1, keepdims=True)
     return matrix.astype(np.float32)
 

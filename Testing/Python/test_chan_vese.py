@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from BreastUSAILib.chan_vese import ChanVeseParameters, refine
@@ -363,3 +365,13 @@ def test_products_need_not_look_beyond_the_mask(shape):
     whole = _along_axes(inside.astype(np.float32), matrices)
     assert np.allclose(_along_axes(inside.astype(np.float32), matrices, part), whole, atol=1e-6)
     assert _part(np.zeros(shape, bool)) == (slice(None),) * len(shape)
+
+
+@given(st.integers(1, 400), st.integers(0, 2**32 - 1), st.integers(1, 256))
+@settings(max_examples=80, deadline=None)
+def test_percentiles_of_eight_bits_are_counted_as_numpy_has_them(size, seed, levels):
+    from BreastUSAILib.chan_vese import _percentiles
+
+    sample = np.random.default_rng(seed).integers(0, levels, size).astype(np.uint8)
+    assert _percentiles(sample) == pytest.approx(np.percentile(sample, [1, 99]), abs=1e-6)
+    assert _percentiles(sample.astype(np.int16)) == pytest.approx(np.percentile(sample, [1, 99]), abs=1e-4)

@@ -14,6 +14,7 @@ ITERATIONS = 50
 
 def outline_case(size: tuple[int, ...], seed: int, shadowed: bool, goals: dict[str, float]) -> Case:
     """Ours: with the published energy where two means are enough, as shipped (local means, the network's map) under shadow."""
+    from BreastUSAILib.blas import one_thread
     from BreastUSAILib.chan_vese import ChanVeseParameters, refine
     from BreastUSAILib.evaluation.metrics import dice
     from BreastUSAILib.refinement_3d import VOLUME
@@ -28,7 +29,8 @@ def outline_case(size: tuple[int, ...], seed: int, shadowed: bool, goals: dict[s
     probability = scene.probability if shadowed else None
 
     def ours() -> np.ndarray:
-        return refine(scene.image, scene.start, (1.0,) * len(size), parameters, probability).mask
+        with one_thread():  # as `segment` and `refinement_3d` call it
+            return refine(scene.image, scene.start, (1.0,) * len(size), parameters, probability).mask
 
     kind = "shadowed" if shadowed else "plain"
     return Case(
