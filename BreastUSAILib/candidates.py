@@ -14,7 +14,7 @@ from torch import nn
 
 from . import boxes as b
 from .anchors import anchor_grid
-from .mirrors import MIRRORS
+from .mirrors import MIRRORS, mirrored
 from .models.devices import autocast, is_out_of_memory
 from .postprocessing import settings_of
 from .volume_input import to_tensor
@@ -168,9 +168,8 @@ def _said(volume: torch.Tensor, network: nn.Module, mirrors: int):
     kinds, looks = len(network.anchors), MIRRORS[:mirrors]
     probability = parameters = 0.0
     for axes in looks:
-        seen = volume.flip(axes).contiguous(memory_format=torch.channels_last_3d) if axes else volume
         with torch.inference_mode(), autocast(volume.device.type):
-            logits, shifts, features = network(seen)
+            logits, shifts, features = network(mirrored(volume, axes))
         cells = tuple(features.shape[2:])
         chances = logits[0].float().softmax(-1).cpu().reshape(*cells, kinds, -1)
         shifts = shifts[0].float().cpu().reshape(*cells, kinds, 6)

@@ -454,7 +454,7 @@ class _LocalFit:
         return _along_axes(_along_axes(coarse, self._again), self._spread)
 
 
-def _gaussian(n: int, sigma: float, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+def _gaussian(n: int, sigma: float, rows: np.ndarray | None = None) -> np.ndarray:
     """(n, n) matrix of a Gaussian of `sigma` pixels on a line that is mirrored at both ends, or some of its rows; each sums to 1."""
     reach = min(2 * n, math.ceil(_REACH * sigma) + 1)
     taps = np.zeros(2 * n)
@@ -465,9 +465,9 @@ def _gaussian(n: int, sigma: float, rows: np.ndarray | slice = slice(None)) -> n
     straight = np.lib.stride_tricks.as_strided(line[n - 1 :], (n, n), (-step, step))
     before = np.lib.stride_tricks.as_strided(taps[1:], (n, n), (step, step))
     behind = np.lib.stride_tricks.as_strided(taps[::-1], (n, n), (-step, -step))
-    if isinstance(rows, slice) and rows == slice(None) and reach < n:
+    if rows is None:
         # What is mirrored reaches into the corners alone.
-        matrix = straight.copy()
+        matrix, reach = straight.copy(), min(reach, n)
         matrix[:reach, :reach] += before[:reach, :reach]
         matrix[-reach:, -reach:] += behind[-reach:, -reach:]
     else:

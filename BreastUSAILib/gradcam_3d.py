@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .mirrors import MIRRORS
+from .mirrors import MIRRORS, mirrored
 from .models.devices import autocast, is_out_of_memory
 from .networks.resnet_3d import ResNet3d
 from .volume_input import to_tensor
@@ -46,12 +46,12 @@ def activation(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu", sl
     (z / s, y / s, x / s, rounded up) float32, `s` being the network's scale. Cell i lies at voxel i s.
     """
     total = None
-    for mirrored, back in _looks(network, levels, mirrors):
+    for seen, back in _looks(network, levels, mirrors):
         if slab is None:
-            slab = max(_LEAST_SLAB, min(len(mirrored), WHOLE_VOXELS // max(1, int(np.prod(mirrored.shape[1:])))))
+            slab = max(_LEAST_SLAB, min(len(seen), WHOLE_VOXELS // max(1, int(np.prod(seen.shape[1:])))))
         while True:
             try:
-                cells = back(_in_slabs(network, mirrored, device, slab))
+                cells = back(_in_slabs(network, seen, device, slab))
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or slab <= _LEAST_SLAB:
@@ -99,11 +99,8 @@ def _in_slabs(network: ResNet3d, levels: np.ndarray, device: str, slab: int) -> 
 def patch_probability(network: ResNet3d, levels: np.ndarray, *, device: str = "cpu", mirrors: int = 1) -> float:
     """The network's answer for a patch (z, y, x) uint8: the probability that it shows a lesion, by the mean logit of 1, 2 or 4 looks (`mirrors.MIRRORS`)."""
     volume = to_tensor(levels)[None, None].to(device, memory_format=torch.channels_last_3d)
-    logits = []
-    for axes in MIRRORS[:mirrors]:
-        seen = volume.flip(axes).contiguous(memory_format=torch.channels_last_3d) if axes else volume
-        with autocast(device):
-            logits.append(network(seen).float())
+    with autocast(device):
+        logits = [network(mirrored(volume, axes)).float() for axes in MIRRORS[:mirrors]]
     return float(torch.sigmoid(torch.cat(logits).mean()))
 
 

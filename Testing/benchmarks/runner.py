@@ -94,7 +94,8 @@ def measure(case: Case, repeats: int = 5, budget: float = 60.0) -> Outcome:
         if took[0] > LONG:
             times[number].append(took)
         memory.append(peak)
-        quality.append(None if case.quality is None or result is None else case.quality(result))
+        good = None if case.quality is None or result is None else case.quality(result)
+        quality.append(None if good is None else float(good))
         del result
     for _ in range(repeats):
         for number, contender in enumerate(everyone):
