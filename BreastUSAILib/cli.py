@@ -39,6 +39,7 @@ _LAZY = {
         "segment-3d": ("BreastUSAILib.training.segment_3d", "the outline and malignancy of lesions in ABUS volumes"),
         "heatmap": ("BreastUSAILib.training.heatmap", "the heatmaps of ABUS volumes, from one point a lesion"),
         "grade": ("BreastUSAILib.training.grade", "malignancy, BI-RADS category and solid nodules in 2D images"),
+        "grade-average": ("BreastUSAILib.training.grade_average", "one network out of several runs of the same recipe"),
         "grade-pooling": ("BreastUSAILib.training.grade_choice", "how the grading systems' answers become one, by validation images"),
     },
     "evaluate": {

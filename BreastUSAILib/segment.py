@@ -1,13 +1,14 @@
 """Segment: a 2D breast ultrasound image in, findings with masks out.
 
 First stage of Huang et al. 2019 (BioMed Eng OnLine 18:8): ROI-CNN gives a probability map, components smaller than
-40 % of the largest are dropped, the one closest to the image centre is kept, and Chan-Vese refines its contour.
+40 % of the largest are dropped, the one closest to the image centre is kept, and Chan-Vese refines its contour. Beyond the paper,
+what was found is looked at again from nearer before that (`nearer`), where validation chose so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from .errors import ImageError, UsageError
 from .findings import Finding
 from .image import as_2d, box_of_mask, from_2d
 from .letterbox import Letterbox, standardise, to_unit_range
+from .nearer import Window, looked_again
 
 if TYPE_CHECKING:
     from .models.zoo import LoadedModel
@@ -108,6 +110,15 @@ class Look:
     spacing: tuple[float, float]
     notes: tuple[str, ...]
 
+    def again(self, regions: Sequence[np.ndarray], zooms: Sequence[float], model: LoadedModel) -> Look:
+        """The same after further looks at what was found in it, from nearer; see `nearer.looked_again`."""
+        aspect = self.spacing[0] / self.spacing[1]
+
+        def nearer(window: Window) -> np.ndarray:
+            return probability_map(self.pixels[window], model, aspect)
+
+        return replace(self, probability=looked_again(self.probability, regions, zooms, nearer, aspect))
+
     def on_image(self, region: np.ndarray, plane: sitk.Image) -> sitk.Image:
         """A mask of the ultrasound area as a uint8 image on the grid of `plane`."""
         full = np.zeros(plane.GetSize()[::-1], np.uint8)
@@ -193,14 +204,22 @@ def segment_2d(
     chosen = settings.get("refiner", {})
     parameters = ChanVeseParameters.paper() if chosen == "paper" else ChanVeseParameters(**chosen)
 
+    def kept(probability: np.ndarray) -> list[np.ndarray]:
+        return keep_components(
+            probability > threshold,
+            seen.spacing,
+            keep=options.lesions,
+            probability=probability,
+            min_confidence=settings.get("min_confidence", 0.0),
+        )
+
     candidates = []
-    regions = keep_components(
-        seen.probability > threshold,
-        seen.spacing,
-        keep=options.lesions,
-        probability=seen.probability,
-        min_confidence=settings.get("min_confidence", 0.0),
-    )
+    regions = kept(seen.probability)
+    zooms = settings.get("nearer", ())
+    if regions and zooms:
+        tell(0.4, "looking again from nearer")
+        seen = seen.again(regions, zooms, model)
+        regions = kept(seen.probability)
     for number, region in enumerate(regions):
         tell(0.6 + 0.3 * number / len(regions), "refining the outline")
         score = region_score(seen.probability, region)

@@ -37,7 +37,8 @@ def largest_part(mask: np.ndarray) -> np.ndarray:
 
 @dataclass
 class FoundOutlines:
-    """What a segmentation model finds, image by image, kept in `folder` as PNG files; another model's are refused.
+    """What a segmentation model finds, image by image, kept in `folder` as PNG files; those of another model, or of the same with other
+    settings after it (threshold, refiner, ...), are refused.
 
     Attributes
     ----------
@@ -52,11 +53,12 @@ class FoundOutlines:
         if self.folder is None:
             return
         about = self.folder / "outlines.json"
-        said = {"model": self.model.entry.id, "sha256": self.model.entry.sha256}
+        entry = self.model.entry
+        said = {"model": entry.id, "sha256": entry.sha256, "settings": json.loads(json.dumps(dict(entry.postprocessing)))}
         if about.is_file():
             if json.loads(about.read_text(encoding="utf-8")) != said:
                 raise UsageError(
-                    f"{self.folder} holds the outlines of another segmentation model; choose another folder or delete it."
+                    f"{self.folder} holds the outlines of another segmentation model, or of the same with other settings; choose another folder or delete it."
                 )
             return
         try:

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,21 +147,25 @@ def read_state(entry: ModelEntry, weights: Path) -> dict[str, Any]:
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def read_network(entry: ModelEntry, weights: Path) -> nn.Module:
-    """The network with its weights, in evaluation mode, on the CPU, in float32, batch normalisation folded in. ModelError: see `load`."""
+def network_of(entry: ModelEntry, state: Mapping[str, Any], source: str | Path) -> nn.Module:
+    """An entry's network with weights by name, in evaluation mode, on the CPU. ModelError, which names their `source`: see `load`."""
     if entry.network not in NETWORKS:
         raise ModelError(f"Model {entry.id!r} names the network {entry.network!r}; this version knows {', '.join(sorted(NETWORKS))}.")
-    state = read_state(entry, weights)
-    from .inference import fold_normalisation
-
     module, _, cls = entry.network.partition(".")
     try:
         network = getattr(importlib.import_module(f"..networks.{module}", __package__), cls)(**entry.arguments)
         network.load_state_dict(state)
     except Exception as error:
         first_line = str(error).splitlines()[0]
-        raise ModelError(f"The weights {weights} do not fit the network {entry.network} of model {entry.id!r} ({first_line}).") from error
-    return fold_normalisation(network.eval().requires_grad_(False))
+        raise ModelError(f"The weights {source} do not fit the network {entry.network} of model {entry.id!r} ({first_line}).") from error
+    return network.eval().requires_grad_(False)
+
+
+def read_network(entry: ModelEntry, weights: Path) -> nn.Module:
+    """`network_of` a weight file, in float32, batch normalisation folded in. ModelError: see `load`."""
+    from .inference import fold_normalisation
+
+    return fold_normalisation(network_of(entry, read_state(entry, weights), weights))
 
 
 class ModelCache:

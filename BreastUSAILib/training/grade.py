@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..evaluation.grade_outlines import FoundOutlines
+    from .grade_batches import Lesions
     from .learner import Learner
     from .parallel import Team
 
@@ -217,6 +218,29 @@ def _optimiser(recipe: GradeRecipe):
     return None, None
 
 
+def answers_of(
+    networks: Mapping[str, nn.Module], lesions: Lesions, batch: int, device: str
+) -> dict[str, dict[str, np.ndarray]]:
+    """System -> output -> probabilities (N, K) of lesions that are not varied, one crop each; with the partner's map where it is there.
+
+    networks : system -> network on `device`, in evaluation mode.
+    """
+    import torch
+
+    said: dict[str, dict[str, list]] = {name: {} for name in networks}
+    with torch.inference_mode():
+        for indices in torch.arange(len(lesions)).split(batch):
+            inputs = lesions.plain(indices).to(device)
+            for name, network in networks.items():
+                maps = None
+                if PARTNER.get(name) in networks:
+                    maps = networks[PARTNER[name]].look(inputs).map
+                answers = network(inputs) if maps is None else network(inputs, maps)
+                for output, values in answers.items():
+                    said[name].setdefault(output, []).append(torch.softmax(values.float(), 1).cpu())
+    return {name: {o: torch.cat(parts).numpy() for o, parts in outputs.items()} for name, outputs in said.items()}
+
+
 class GradeRun:
     """A recipe at work, as `learner.run_epochs` drives it."""
 
@@ -284,30 +308,13 @@ class GradeRun:
         network.train()
         return maps
 
-    def _answers(self, enhance: bool) -> dict[str, dict[str, np.ndarray]]:
-        """System -> output -> probabilities (N, K) on the validation images, one crop each."""
-        import torch
-
-        networks, device = self.learner.average, self.group.device
-        said: dict[str, dict[str, list]] = {name: {} for name in networks}
-        with torch.inference_mode():
-            for indices in torch.arange(len(self.validation)).split(2 * self.recipe.batch):
-                inputs = self.validation.plain(indices).to(device)
-                for name, network in networks.items():
-                    maps = None
-                    if enhance and PARTNER.get(name) in networks:
-                        maps = networks[PARTNER[name]].look(inputs).map
-                    answers = network(inputs) if maps is None else network(inputs, maps)
-                    for output, values in answers.items():
-                        said[name].setdefault(output, []).append(torch.softmax(values, 1).cpu())
-        return {name: {o: torch.cat(parts).numpy() for o, parts in outputs.items()} for name, outputs in said.items()}
-
     def validate(self) -> dict[str, float]:
         """AUC of what is yes or no, exact share and quadratic kappa of categories; with maps where there is a pair."""
         from ..evaluation.grade_metrics import validation_figures
 
         record: dict[str, float] = {}
-        for name, outputs in self._answers(enhance=self.recipe.system == "pair").items():
+        said = answers_of(self.learner.average, self.validation, 2 * self.recipe.batch, self.group.device)
+        for name, outputs in said.items():
             figures = validation_figures(outputs, self.validation.allowed)
             before = self.measured.get(name, {}).get("f_beta", -1.0)
             if self.recipe.keep == "f-beta" and figures.get("f_beta", -1.0) > max(before, self._kept(name)):

@@ -1,4 +1,4 @@
-"""What comes after the network, chosen on the validation fold: input sizes, threshold, refiner.
+"""What comes after the network, chosen on the validation fold: input sizes, looks from nearer, threshold, refiner.
 
 The last step of the ROI-CNN recipe. Nothing here sees the test fold. Each choice is made with the ones before it fixed, by the
 Dice of the kept component over the validation images with a lesion. Sizes and threshold count each data set alike, however
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.segmentation_data import Case, load_pixels
+from ..nearer import Window, mean_of_looks, square_about
 
 THRESHOLDS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 REFINERS: tuple[dict[str, float], ...] = tuple(
     {"prior": prior, "length_scale": length, "window": window}
     for prior, length, window in product((1.0, 2.0, 4.0, 8.0), (0.1, 0.2), (0.3, 0.6))
 )
+NEARER: tuple[tuple[float, ...], ...] = ((), (1.8,), (2.2,), (2.7,), (1.8, 2.7))
+"""From how near what was found is looked at again (`nearer.square_about`)."""
 MIN_CONFIDENCE = 0.95
 """Fixed, not chosen: on the validation fold, where hardly an image has two large components, the Dice hangs on one or two images. On
 fold 1 of BUSI, another hospital's, the Dice of an earlier network was 0.698 without, 0.712 at 0.8, 0.724 at 0.9 and 0.730 at 0.95."""
@@ -36,7 +39,7 @@ PAPER_NAMES = ("prior", "length_scale", "window", "max_change")
 class Seen:
     """A validation image after the network: maps by input size, and the truth, within the ultrasound area.
 
-    `source` is the data set that it comes from.
+    `source` is the data set that it comes from; `nearer` are maps of parts of the area by zoom, each with the part.
     """
 
     source: str
@@ -44,9 +47,12 @@ class Seen:
     spacing: tuple[float, float]
     maps: dict[int, np.ndarray]
     truth: np.ndarray
+    nearer: dict[float, tuple[Window, np.ndarray]] = field(default_factory=dict)
 
-    def mean(self, sizes: Sequence[int]) -> np.ndarray:
-        return np.mean([self.maps[s] for s in sizes], axis=0, dtype=np.float32)
+    def mean(self, sizes: Sequence[int], zooms: Sequence[float] = ()) -> np.ndarray:
+        """The mean map (H, W) float32 of these sizes, and of looks from nearer where there were any."""
+        first = np.mean([self.maps[s] for s in sizes], axis=0, dtype=np.float32)
+        return mean_of_looks(first, [self.nearer[zoom] for zoom in zooms if zoom in self.nearer])
 
 
 def size_choices(size: int) -> list[tuple[int, ...]]:
@@ -78,6 +84,19 @@ def see(cases: Iterable[Case], model, sizes: Iterable[int], progress: Callable[[
     return seen
 
 
+def see_nearer(seen: Seen, model, sizes: Sequence[int], threshold: float) -> Seen:
+    """The image with looks at what is found in it at this threshold, from each distance in `NEARER`."""
+    from ..segment import probability_map
+
+    aspect = seen.spacing[0] / seen.spacing[1]
+    region = _kept(seen.mean(sizes), seen.spacing, threshold)
+    looks = {}
+    for zoom in sorted({zoom for zooms in NEARER for zoom in zooms}) if region.any() else ():
+        window = square_about(region, zoom, aspect)
+        looks[zoom] = window, probability_map(seen.pixels[window], model, aspect, sizes).astype(np.float16)
+    return replace(seen, nearer=looks)
+
+
 def _kept(probability: np.ndarray, spacing: Sequence[float], threshold: float) -> np.ndarray:
     from ..components import keep_components
 
@@ -91,20 +110,29 @@ def standard_error(groups: Sequence[np.ndarray]) -> float:
     return math.sqrt(sum(variances)) / len(groups)
 
 
-def choose(seen: Sequence[Seen], size: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The choices for the model's config, and the table of what was tried."""
+def choose(
+    seen: Sequence[Seen], size: int, again: Callable[[Seen, Sequence[int], float], Seen] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The choices for the model's config, and the table of what was tried.
+
+    again : adds looks from nearer for the sizes and the threshold that were chosen without (`see_nearer`); None: there are none.
+    """
     from ..chan_vese import ChanVeseParameters
     from ..evaluation.metrics import dice
     from ..evaluation.tune_refiner import tune
 
-    def values(sizes: Sequence[int], threshold: float) -> list[np.ndarray]:
+    def values(sizes: Sequence[int], threshold: float, zooms: Sequence[float] = ()) -> list[np.ndarray]:
         found: dict[str, list[float]] = {}
         for s in seen:
-            found.setdefault(s.source, []).append(dice(_kept(s.mean(sizes), s.spacing, threshold), s.truth))
+            found.setdefault(s.source, []).append(dice(_kept(s.mean(sizes, zooms), s.spacing, threshold), s.truth))
         return [np.array(v) for v in found.values()]
 
-    def score(sizes: Sequence[int], threshold: float) -> float:
-        return float(np.mean([np.mean(v) for v in values(sizes, threshold)]))
+    def score(sizes: Sequence[int], threshold: float, zooms: Sequence[float] = ()) -> float:
+        return float(np.mean([np.mean(v) for v in values(sizes, threshold, zooms)]))
+
+    def best_threshold(sizes: Sequence[int], zooms: Sequence[float]) -> tuple[float, dict[str, float]]:
+        scores = {str(t): score(sizes, t, zooms) for t in THRESHOLDS}
+        return float(max(scores, key=scores.get)), scores
 
     tried: dict[str, Any] = {"images": len(seen)}
     by_sizes = {sizes: values(sizes, 0.5) for sizes in size_choices(size)}
@@ -114,13 +142,21 @@ def choose(seen: Sequence[Seen], size: int) -> tuple[dict[str, Any], dict[str, A
     tried["sizes_standard_error"] = error
     near = [sizes for sizes, mean in means_of.items() if mean >= max(means_of.values()) - error]
     sizes = max(near, key=lambda sizes: (len(sizes), means_of[sizes]))
-    tried["threshold"] = {str(t): score(sizes, t) for t in THRESHOLDS}
-    threshold = float(max(tried["threshold"], key=tried["threshold"].get))
+    threshold, tried["threshold"] = best_threshold(sizes, ())
+    zooms: tuple[float, ...] = ()
+    if again is not None:
+        seen = [again(s, sizes, threshold) for s in seen]
+        by_zooms = {choice: score(sizes, threshold, choice) for choice in NEARER}
+        tried["nearer"] = {" + ".join(map(str, choice)) or "none": mean for choice, mean in by_zooms.items()}
+        zooms = max(by_zooms, key=by_zooms.get)
+        if zooms:
+            threshold, tried["threshold_with_nearer"] = best_threshold(sizes, zooms)
 
-    means = [s.mean(sizes) for s in seen]
+    means = [s.mean(sizes, zooms) for s in seen]
+    choice = {"sizes": list(sizes), "nearer": list(zooms), "threshold": threshold, "min_confidence": MIN_CONFIDENCE}
     if not any(_kept(m, s.spacing, threshold).any() for m, s in zip(means, seen, strict=True)):
         # A network that has not learnt anything yet: there is nothing to refine.
-        return {"sizes": list(sizes), "threshold": threshold, "min_confidence": MIN_CONFIDENCE}, tried
+        return choice, tried
     paper = asdict(ChanVeseParameters.paper())
     table = tune(
         ((s.pixels, m, s.truth, s.spacing) for s, m in zip(seen, means, strict=True)),
@@ -132,8 +168,7 @@ def choose(seen: Sequence[Seen], size: int) -> tuple[dict[str, Any], dict[str, A
     best = next(row for row in table if any(row.items() >= setting.items() for setting in REFINERS))
     refiner = {name: best[name] for name in REFINERS[0]}
 
-    choice = {"sizes": list(sizes), "threshold": threshold, "min_confidence": MIN_CONFIDENCE, "refiner": refiner}
-    return choice, tried
+    return choice | {"refiner": refiner}, tried
 
 
 def choose_and_record(folder: Path, cases: Sequence[Case], progress: Callable[[int], None] | None = None) -> dict[str, Any]:
@@ -147,7 +182,7 @@ def choose_and_record(folder: Path, cases: Sequence[Case], progress: Callable[[i
     sizes = sorted({s for choice in size_choices(size) for s in choice})
     # Area and maps do not depend on earlier choices: forget them, so that choosing twice gives the same.
     model = replace(model, entry=replace(model.entry, postprocessing={}))
-    choice, tried = choose(see(cases, model, sizes, progress), size)
+    choice, tried = choose(see(cases, model, sizes, progress), size, lambda s, chosen, t: see_nearer(s, model, chosen, t))
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     config["postprocessing"] = choice
     write_text(folder / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")

@@ -1,6 +1,7 @@
 """The recipe of grading, the choice of how answers are pooled and the protocol, on a tiny data set and tiny networks."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from grade_cases import SIZE, SMALL_G, SMALL_MT, SMALL_SN, data_folder, grade_folder
+from safetensors.torch import load_file
 
 from BreastUSAILib.cli import main
 from BreastUSAILib.errors import DataError, UsageError
@@ -23,6 +25,7 @@ from BreastUSAILib.networks import g_cnn, mt_net, sn_net
 from BreastUSAILib.training import grade as recipe_module
 from BreastUSAILib.training.detection_crops import generator_of
 from BreastUSAILib.training.grade import COMPACT, PAPER, GradeRecipe, train
+from BreastUSAILib.training.grade_average import MEAN, is_worse_than_all, mean_weights
 from BreastUSAILib.training.grade_batches import Lesions, draw_order, rate_steps, warped_outlines
 from BreastUSAILib.training.grade_choice import best_temperature, choose, marginal_loss, operating_point, told_weight
 
@@ -107,7 +110,7 @@ def test_outlines_that_were_found_are_kept_and_belong_to_a_model(data, tmp_path,
     from types import SimpleNamespace
 
     case = read_cases(data)[0]
-    model = SimpleNamespace(entry=SimpleNamespace(id="a", sha256="1"))
+    model = SimpleNamespace(entry=SimpleNamespace(id="a", sha256="1", postprocessing={"threshold": 0.5}))
     calls = []
 
     def segment(self, case, refine):
@@ -120,9 +123,10 @@ def test_outlines_that_were_found_are_kept_and_belong_to_a_model(data, tmp_path,
         outline(case, "refined", found), outline(case, "refined", FoundOutlines(model, tmp_path / "kept"))
     )
     assert outline(case, "unrefined", found).sum() == 120 and calls == [True, False]
-    other = SimpleNamespace(entry=SimpleNamespace(id="a", sha256="2"))
-    with pytest.raises(UsageError, match="another segmentation model"):
-        FoundOutlines(other, tmp_path / "kept")
+    for changes in ({"sha256": "2"}, {"postprocessing": {"threshold": 0.4}}, {"id": "b"}):
+        other = SimpleNamespace(entry=SimpleNamespace(**{**vars(model.entry), **changes}))
+        with pytest.raises(UsageError, match="another segmentation model"):
+            FoundOutlines(other, tmp_path / "kept")
     steps = []
     prepare(read_cases(data)[:3], ("true", "refined"), found, steps.append)
     assert steps == [1, 2, 3] and calls == [True, False, True, True]
@@ -214,6 +218,69 @@ def test_outlines_need_a_model_and_folds_need_images(small, data, tmp_path):
         train([data], tmp_path / "a", _recipe("mtnet", outlines=("refined",)), device="cpu")
     with pytest.raises(DataError, match="fold"):
         train([data], tmp_path / "b", _recipe("mtnet", train_folds=(7,)), device="cpu")
+
+
+# ------------------------------------------------------------------------------------------------- the mean of several runs
+
+
+def test_mean_of_weights_by_hand():
+    parts = [
+        {"w": torch.tensor([1.0, 4.0]), "n": torch.tensor(5)},
+        {"w": torch.tensor([3.0, 0.0]), "n": torch.tensor(7)},
+    ]
+    parts.append({"w": torch.tensor([2.0, 2.0]), "n": torch.tensor(9)})
+    mean = mean_weights(parts)
+    assert torch.allclose(mean["w"], torch.tensor([2.0, 2.0])) and int(mean["n"]) == 9
+    assert torch.equal(parts[0]["w"], torch.tensor([1.0, 4.0]))
+
+
+def test_runs_become_one_network_that_is_judged_beside_them(small, data, tmp_path, capsys):
+    runs = [train([data], tmp_path / f"s{seed}", _recipe("mtnet", seed=seed), device="cpu") for seed in (1, 2)]
+    out = tmp_path / "mean"
+    command = ["train", "grade-average", *map(str, runs), "--data", str(data), "--device", "cpu"]
+    assert main([*command, "--output", str(out), "--margin", "2"]) == 0
+    told = capsys.readouterr().out
+    assert all(str(run) in told for run in runs) and "the mean" in told and "malignancy_auc" in told
+    states = [load_file(folder / "model.safetensors") for folder in (*runs, out)]
+    for name, value in states[2].items():
+        if value.is_floating_point():
+            assert torch.allclose(value, (states[0][name] + states[1][name]) / 2, atol=1e-6), name
+    entry = load(out, "grade-mtnet", "cpu").entry
+    assert entry.preprocessing["margin"] == 2 and entry.recipe["seed"] == [1, 2] and not entry.postprocessing
+    before = json.loads((runs[0] / "config.json").read_text())
+    # What is told of a part is what training told of it at its end: the same images, the same crop.
+    assert entry.measured["validation, seed 1 alone"] == pytest.approx(before["measured"]["validation"])
+    assert entry.measured["validation"].keys() == before["measured"]["validation"].keys()
+    assert f"{entry.measured['validation']['malignancy_auc']:.3f}" in card(entry)
+
+
+def test_what_has_no_mean_is_refused(small, data, tmp_path, capsys):
+    one = train([data], tmp_path / "one", _recipe("mtnet"), device="cpu")
+    longer = train([data], tmp_path / "longer", _recipe("mtnet", seed=2, epochs=1), device="cpu")
+    other = grade_folder(tmp_path / "other", "snnet")
+    copy = shutil.copytree(one, tmp_path / "copy")
+    command = ["--data", str(data), "--device", "cpu", "--output", str(tmp_path / "out")]
+    for models, words in (
+        ([one], "two models at least"),
+        ([one, copy], f"{copy} has the weights of {one}"),
+        ([one, longer], "not trained alike (epochs)"),
+        ([one, other], "not trained alike (task"),
+        (["roi-cnn-compact", one], "only grading models"),
+        ([one, tmp_path / "nowhere"], "nowhere"),
+    ):
+        assert main(["train", "grade-average", *map(str, models), *command]) != 0
+        told = capsys.readouterr().err
+        assert words in told and told.count("\n") == 1, told
+    second = train([data], tmp_path / "second", _recipe("mtnet", seed=2), device="cpu")
+    capsys.readouterr()
+    assert main(["train", "grade-average", str(one), str(second), *command, "--margin", "0"]) == 2
+    assert "--margin must be above 0" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("mean", "worse"), [(0.6, True), (0.75, False), (0.9, False)])
+def test_a_mean_that_is_none_is_told(mean, worse):
+    figures = {"a": {"malignancy_auc": 0.7}, "b": {"malignancy_auc": 0.8}, MEAN: {"malignancy_auc": mean}}
+    assert is_worse_than_all(figures) == worse
 
 
 # ----------------------------------------------------------------------------------------------- pooling and protocol

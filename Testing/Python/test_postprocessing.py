@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from BreastUSAILib.chan_vese import ChanVeseParameters
+from BreastUSAILib.components import keep_components
 from BreastUSAILib.evaluation.segmentation_data import read_cases
 from BreastUSAILib.models.folder import CONFIG, save_model
 from BreastUSAILib.models.zoo import load
@@ -17,6 +18,8 @@ from BreastUSAILib.training.postprocessing import (
     Seen,
     choose,
     choose_and_record,
+    see,
+    see_nearer,
     size_choices,
     standard_error,
 )
@@ -81,6 +84,47 @@ def test_a_small_data_set_counts_as_much_as_a_large_one():
     _, tried = choose(seen, SIZE)
     alone = tried["sizes"][str(SIZE)]
     assert alone == pytest.approx((1 + _dice_of_shifted()) / 2)
+
+
+@pytest.mark.parametrize(("better", "expected"), [((2.2,), [2.2]), ((), [])])
+def test_looks_from_nearer_are_taken_where_they_help(better, expected):
+    """The first look sees a lesion of half the size; the looks of one choice see all of it and outdo it, others see nothing."""
+    first = _seen(0.9)
+    half = first.truth & (np.arange(first.truth.shape[1]) < 55)
+    plain = first.truth if not better else half
+    first = replace(first, maps=dict.fromkeys(first.maps, np.where(plain, 0.6, 0.05).astype(np.float16)))
+    asked = []
+
+    def again(seen, sizes, threshold):
+        asked.append((tuple(sizes), threshold))
+        window = (slice(10, 80), slice(20, 90))
+        sees = {z: np.where(seen.truth, 1.0, 0.0) if z in better else np.zeros(seen.truth.shape) for z in (1.8, 2.2, 2.7)}
+        return replace(seen, nearer={z: (window, m[window].astype(np.float16)) for z, m in sees.items()})
+
+    choice, tried = choose([first] * 2, SIZE, again)
+    assert choice["nearer"] == expected and len(asked) == 2 and asked[0] == (tuple(choice["sizes"]), pytest.approx(asked[0][1]))
+    assert set(tried["nearer"]) == {"none", "1.8", "2.2", "2.7", "1.8 + 2.7"}
+    assert ("threshold_with_nearer" in tried) == bool(better)
+    assert choose([first] * 2, SIZE)[0]["nearer"] == []
+
+
+def test_what_is_seen_from_nearer_is_what_inference_sees():
+    from pathlib import Path
+
+    from BreastUSAILib.image import read_image
+    from BreastUSAILib.segment import look
+
+    model = load(device="cpu")
+    case = next(c for c in read_cases(Path(__file__).parents[1] / "Data") if c.id == "case067")
+    settings = model.entry.postprocessing
+    sizes, threshold, zooms = settings["sizes"], settings["threshold"], settings["nearer"]
+    (seen,) = see([case], model, sizes)
+    mean = see_nearer(seen, model, sizes, threshold).mean(sizes, zooms)
+    first = look(read_image(case.image).image, model)
+    region = keep_components(first.probability > threshold, first.spacing, probability=first.probability, min_confidence=0.95)
+    assert np.abs(first.again(region, zooms, model).probability - mean).max() < 0.01  # half precision
+    nothing = see_nearer(seen, model, sizes, 1.0)
+    assert nothing.nearer == {} and np.array_equal(nothing.mean(sizes, zooms), nothing.mean(sizes))
 
 
 def _dice_of_shifted():

@@ -9,11 +9,13 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from BreastUSAILib import segment as segment_module
 from BreastUSAILib.errors import BreastUSAIError, ImageError, UsageError
 from BreastUSAILib.evaluation.metrics import dice
 from BreastUSAILib.image import LoadedImage, read_image
 from BreastUSAILib.models.devices import Device
 from BreastUSAILib.models.zoo import ModelCache, load
+from BreastUSAILib.nearer import mean_of_looks, square_about
 from BreastUSAILib.segment import SegmentOptions, probability_map, segment_2d
 from BreastUSAILib.workup import WorkupOptions, run_workup
 
@@ -132,6 +134,43 @@ def test_a_screen_capture_gives_the_same_lesion_in_its_place(model):
 def test_the_mirror_image_has_the_mirrored_probability(model):
     pixels = sitk.GetArrayFromImage(_image("bus_0096-s"))[:300, :300].astype(np.float32)
     np.testing.assert_allclose(probability_map(pixels, model)[:, ::-1], probability_map(pixels[:, ::-1], model), atol=1e-4)
+
+
+def _with(model, **settings):
+    return replace(model, entry=replace(model.entry, postprocessing={**model.entry.postprocessing, **settings}))
+
+
+def test_what_was_found_is_looked_at_again_from_nearer(model, monkeypatch):
+    image = _image("case067")
+    (once,), _ = segment_2d(image, _with(model, nearer=[]), SegmentOptions(refine=False))
+    seen, told = [], []
+    see = segment_module.probability_map
+
+    def seeing(pixels, *rest):
+        seen.append((pixels, see(pixels, *rest)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(segment_module, "probability_map", seeing)
+    options = SegmentOptions(refine=False)
+    (twice,), _ = segment_2d(image, model, options, progress=lambda fraction, message: told.append((fraction, message)))
+    spacing = image.GetSpacing()
+    (zoom,) = model.entry.postprocessing["nearer"]
+    window = square_about(_array(once), zoom, spacing[1] / spacing[0])
+    (whole, first), (part, second) = seen
+    assert whole.shape == _array(once).shape and np.array_equal(part, whole[window])
+    # What is reported lies where the mean of both looks says so.
+    assert ((mean_of_looks(first, [(window, second)]) > model.entry.postprocessing["threshold"]) >= _array(twice)).all()
+    assert 0.8 < dice(_array(once), _array(twice)) < 1
+    assert "looking again from nearer" in [message for _, message in told]
+    assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
+
+
+def test_where_nothing_was_found_nothing_is_looked_at_again(model, monkeypatch):
+    looks = []
+    see = segment_module.probability_map
+    monkeypatch.setattr(segment_module, "probability_map", lambda *a: looks.append(a) or see(*a))
+    assert segment_2d(_image("case209"), model, SegmentOptions(threshold=0.9999))[0] == ()
+    assert len(looks) == 1
 
 
 def test_nothing_found_is_an_ordinary_result(model):

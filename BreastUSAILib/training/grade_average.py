@@ -1,0 +1,192 @@
+"""One network out of several runs of the same recipe: ``breastusai train grade-average MODEL MODEL ... --data DIR... --output DIR``.
+
+Runs that start at the same ImageNet weights and differ in their seed end so near each other that the mean of their weights is a network
+too, as good as or better than their ensemble and no larger or slower than one of them (Wortsman et al., Model soups, ICML 2022,
+arXiv:2203.05482; the uniform soup, section 3). Runs that start elsewhere each have no such mean, which shows at once: the parts and the
+mean are judged on the validation fold, and the figures of all are told and kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..atomic import output_error
+from ..errors import UsageError
+from ..evaluation.segmentation_data import VALIDATION_FOLD, Case
+from ..lesion_view import ViewRule
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..evaluation.grade_outlines import FoundOutlines
+    from ..models.entry import ModelEntry
+
+_ALIKE = ("task", "network", "arguments", "preprocessing")
+_BATCH = 32
+MEAN = "the mean"
+_JUDGED = "malignancy_auc"  # which every grading network has
+
+
+def check_parts(entries: Sequence[ModelEntry], names: Sequence[str]) -> None:
+    """UsageError where models cannot be parts of one mean: fewer than two, one twice, no grading networks, or of different recipes."""
+    if len(entries) < 2:
+        raise UsageError("a mean needs two models at least; give the folders of runs that differ in their --seed.")
+    first = entries[0]
+    if not first.task.startswith("grade-"):
+        raise UsageError(f"{names[0]} is for the task {first.task!r}; only grading models are averaged.")
+    for number, (entry, name) in enumerate(zip(entries, names, strict=True)):
+        same = next((n for e, n in zip(entries[:number], names, strict=False) if e.sha256 == entry.sha256), None)
+        if same is not None:
+            raise UsageError(f"{name} has the weights of {same}; give runs that differ in their --seed.")
+        differs = [key for key in _ALIKE if getattr(entry, key) != getattr(first, key)]
+        recipes = [{k: v for k, v in e.recipe.items() if k != "seed"} for e in (first, entry)]
+        differs += sorted(k for k in recipes[0].keys() | recipes[1].keys() if recipes[0].get(k) != recipes[1].get(k))
+        if differs:
+            raise UsageError(
+                f"{name} and {names[0]} were not trained alike ({', '.join(dict.fromkeys(differs))}); a mean is of runs that differ in "
+                "their --seed alone."
+            )
+
+
+def outline_of(entry: ModelEntry) -> str:
+    """The outline that a grading model was judged about in training, of `evaluation.grade_outlines.OUTLINES`."""
+    return ["refined", *entry.recipe.get("outlines", ())][-1]
+
+
+def mean_weights(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The mean of networks' weights by name, batch-normalisation statistics too; counters are the last one's."""
+    from .loop import WeightMean
+
+    mean = WeightMean()
+    for state in states:
+        mean = mean.with_weights(state)
+    return mean.mean
+
+
+def average(
+    models: Sequence[Path | str],
+    cases: Sequence[Case],
+    output: Path | str,
+    *,
+    found: FoundOutlines | None = None,
+    margin: float | None = None,
+    device: str = "auto",
+) -> dict[str, dict[str, float]]:
+    """Average models' weights, judge parts and mean, and leave the mean as a model folder.
+
+    Parameters
+    ----------
+    models : folders of runs that differ in their seed alone.
+    cases : of the validation fold.
+    found : finds the outlines, where the runs were judged on found ones.
+    margin : how far about a lesion the mean looks, the side of the square in the longer side of the lesion's box; None: as its parts do.
+
+    Returns
+    -------
+    The name of each part, as it was given, and `MEAN` -> figures (`evaluation.grade_metrics.validation_figures`), with one crop each and
+    without maps.
+
+    Raises
+    ------
+    UsageError : see `check_parts`; a margin that is not above 0.
+    ModelError : a folder that is no model's.
+    OutputError : `output` cannot be written.
+    """
+    from tqdm import tqdm
+
+    from ..evaluation.grade_metrics import validation_figures
+    from ..models.devices import choose_device
+    from ..models.folder import save_model
+    from ..models.zoo import network_of, read_state, resolve
+    from .grade import answers_of
+    from .grade_batches import Lesions
+
+    if margin is not None and not 0 < margin < 100:
+        raise UsageError("--margin must be above 0: the side of what is looked at in the longer side of the lesion.")
+    names = [str(name) for name in models]
+    entries, weights = zip(*(resolve(name, None) for name in names), strict=True)
+    check_parts(entries, names)
+    states = dict(zip(names, map(read_state, entries, weights), strict=True))
+    states[MEAN] = mean_weights([*states.values()])
+    first, chosen = entries[0], choose_device(device).name
+    system = first.task.removeprefix("grade-")
+    own = ViewRule.of(first.preprocessing)
+    rules = dict.fromkeys(names, own) | {MEAN: own if margin is None else replace(own, margin=margin)}
+    seen = {
+        rule: Lesions(cases, rule, first.arguments["outputs"], (outline_of(first),), found, spare=1.0, touching=False)
+        for rule in set(rules.values())
+    }
+    figures: dict[str, dict[str, float]] = {}
+    # The mean comes last, and its network is what is saved.
+    for name, state in tqdm(states.items(), unit="model", desc="validation"):
+        network, lesions = network_of(first, state, name).to(chosen), seen[rules[name]]
+        said = answers_of({system: network}, lesions, _BATCH, chosen)
+        figures[name] = validation_figures(said[system], lesions.allowed)
+    seeds = [entry.recipe.get("seed") for entry in entries]
+    config = first.to_dict() | {
+        "preprocessing": {**first.preprocessing, "margin": rules[MEAN].margin},
+        "postprocessing": {},  # what the parts were pooled with does not hold for the mean
+        "recipe": {**first.recipe, "seed": seeds},
+        "measured": {"validation": figures[MEAN]}
+        | {f"validation, seed {seed} alone": figures[name] for seed, name in zip(seeds, names, strict=True)},
+    }
+    output = Path(output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        save_model(output, network, json.loads(json.dumps(config)))
+    except OSError as error:
+        raise output_error(output, error) from error
+    return figures
+
+
+def is_worse_than_all(figures: Mapping[str, Mapping[str, float]]) -> bool:
+    """Whether each part ranks the validation images better by malignancy than the mean does; see `average`."""
+    mean = figures[MEAN].get(_JUDGED, 0.0)
+    return all(row.get(_JUDGED, 0.0) > mean for name, row in figures.items() if name != MEAN)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="folders of runs that differ in their --seed alone")
+    parser.add_argument(
+        "--data", nargs="+", required=True, type=Path, metavar="DIR", help="folders with images/, masks/, labels.csv"
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes")
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="SIDES",
+        help="how far about a lesion the mean looks: the side of the square in the longer side of the lesion's box (default: as its parts)",
+    )
+    parser.add_argument("--outline-cache", type=Path, metavar="DIR", help="keeps what the segmentation finds")
+    parser.add_argument(
+        "--segmentation", default="", metavar="ID|DIR", help="segmentation model; default: the one that ships"
+    )
+    parser.add_argument("--validation-fold", type=int, default=VALIDATION_FOLD, metavar="FOLD")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+def main(args: argparse.Namespace) -> int:
+    from ..evaluation.grade_answers import outlines_for
+    from ..models.zoo import resolve
+    from .grade import cases_of
+
+    which = outline_of(resolve(args.models[0], None)[0])
+    found = outlines_for((which,), args.segmentation, args.outline_cache, args.device)
+    cases = cases_of(args.data, (args.validation_fold,))
+    figures = average(args.models, cases, args.output, found=found, margin=args.margin, device=args.device)
+    names = sorted({name for row in figures.values() for name in row})
+    for model, row in figures.items():
+        print(model, *(f"{name} {row[name]:.3f}" for name in names if name in row), sep="  ")
+    if is_worse_than_all(figures):
+        print(
+            "The mean is worse than each of its parts: runs that did not start at the same weights have none. Take a part."
+        )
+    print(
+        f"The mean is in {args.output}; choose how the systems are pooled with: breastusai train grade-pooling --help"
+    )
+    return 0
