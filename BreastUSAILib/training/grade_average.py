@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +73,6 @@ def average(
     output: Path | str,
     *,
     found: FoundOutlines | None = None,
-    margin: float | None = None,
     device: str = "auto",
 ) -> dict[str, dict[str, float]]:
     """Average models' weights, judge parts and mean, and leave the mean as a model folder.
@@ -84,7 +82,6 @@ def average(
     models : folders of runs that differ in their seed alone.
     cases : of the validation fold.
     found : finds the outlines, where the runs were judged on found ones.
-    margin : how far about a lesion the mean looks, the side of the square in the longer side of the lesion's box; None: as its parts do.
 
     Returns
     -------
@@ -93,7 +90,7 @@ def average(
 
     Raises
     ------
-    UsageError : see `check_parts`; a margin that is not above 0.
+    UsageError : see `check_parts`.
     ModelError : a folder that is no model's.
     OutputError : `output` cannot be written.
     """
@@ -106,8 +103,6 @@ def average(
     from .grade import answers_of
     from .grade_batches import Lesions
 
-    if margin is not None and not 0 < margin < 100:
-        raise UsageError("--margin must be above 0: the side of what is looked at in the longer side of the lesion.")
     names = [str(name) for name in models]
     entries, weights = zip(*(resolve(name, None) for name in names), strict=True)
     check_parts(entries, names)
@@ -115,21 +110,16 @@ def average(
     states[MEAN] = mean_weights([*states.values()])
     first, chosen = entries[0], choose_device(device).name
     system = first.task.removeprefix("grade-")
-    own = ViewRule.of(first.preprocessing)
-    rules = dict.fromkeys(names, own) | {MEAN: own if margin is None else replace(own, margin=margin)}
-    seen = {
-        rule: Lesions(cases, rule, first.arguments["outputs"], (outline_of(first),), found, spare=1.0, touching=False)
-        for rule in set(rules.values())
-    }
+    rule, outputs = ViewRule.of(first.preprocessing), first.arguments["outputs"]
+    lesions = Lesions(cases, rule, outputs, (outline_of(first),), found, spare=1.0, touching=False)
     figures: dict[str, dict[str, float]] = {}
     # The mean comes last, and its network is what is saved.
     for name, state in tqdm(states.items(), unit="model", desc="validation"):
-        network, lesions = network_of(first, state, name).to(chosen), seen[rules[name]]
+        network = network_of(first, state, name).to(chosen)
         said = answers_of({system: network}, lesions, _BATCH, chosen)
         figures[name] = validation_figures(said[system], lesions.allowed)
     seeds = [entry.recipe.get("seed") for entry in entries]
     config = first.to_dict() | {
-        "preprocessing": {**first.preprocessing, "margin": rules[MEAN].margin},
         "postprocessing": {},  # what the parts were pooled with does not hold for the mean
         "recipe": {**first.recipe, "seed": seeds},
         "measured": {"validation": figures[MEAN]}
@@ -156,12 +146,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", nargs="+", required=True, type=Path, metavar="DIR", help="folders with images/, masks/, labels.csv"
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the model folder goes")
-    parser.add_argument(
-        "--margin",
-        type=float,
-        metavar="SIDES",
-        help="how far about a lesion the mean looks: the side of the square in the longer side of the lesion's box (default: as its parts)",
-    )
     parser.add_argument("--outline-cache", type=Path, metavar="DIR", help="keeps what the segmentation finds")
     parser.add_argument(
         "--segmentation", default="", metavar="ID|DIR", help="segmentation model; default: the one that ships"
@@ -178,7 +162,7 @@ def main(args: argparse.Namespace) -> int:
     which = outline_of(resolve(args.models[0], None)[0])
     found = outlines_for((which,), args.segmentation, args.outline_cache, args.device)
     cases = cases_of(args.data, (args.validation_fold,))
-    figures = average(args.models, cases, args.output, found=found, margin=args.margin, device=args.device)
+    figures = average(args.models, cases, args.output, found=found, device=args.device)
     names = sorted({name for row in figures.values() for name in row})
     for model, row in figures.items():
         print(model, *(f"{name} {row[name]:.3f}" for name in names if name in row), sep="  ")
