@@ -59,6 +59,7 @@ def looked_again(
     zooms: Sequence[float],
     look: Callable[[Window], np.ndarray],
     pixel_aspect: float = 1.0,
+    progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """The mean of a first look at an image and of further ones at what it found.
 
@@ -68,10 +69,51 @@ def looked_again(
     regions : (H, W) bool each, what was found.
     zooms : see `square_about`; each region is looked at once at each.
     look : the probabilities of a part of the image, of the part's shape.
+    progress : called before each look with the share of them that is done; what it raises ends the looking.
 
     Returns
     -------
     (H, W) float32.
     """
     windows = [square_about(region, zoom, pixel_aspect) for region in regions for zoom in zooms]
-    return mean_of_looks(probability, [(window, look(window)) for window in windows])
+    looks = []
+    for number, window in enumerate(windows):
+        if progress is not None:
+            progress(number / len(windows))
+        looks.append((window, look(window)))
+    return mean_of_looks(probability, looks)
+
+
+def followed(
+    probability: np.ndarray, threshold: float, regions: Sequence[np.ndarray]
+) -> list[tuple[np.ndarray, bool]]:
+    """What became of regions after further looks: of each the component of the new map that shares most with it.
+
+    Components that were not there before do not come in their place: a look at one thing says nothing of which thing is the lesion.
+
+    Parameters
+    ----------
+    probability : (H, W), the mean of all looks.
+    threshold : a pixel above it belongs to a lesion.
+    regions : (H, W) bool each, what the first look found. Two that have become one component are one region now.
+
+    Returns
+    -------
+    (region, confirmed), in the order of `regions`. Where nothing of a region is left above the threshold, it is the first look's, and not
+    confirmed: what was found is told rather than lost.
+    """
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(probability > threshold, structure=np.ones((3, 3)))
+    found: list[tuple[np.ndarray, bool]] = []
+    taken: set[int] = set()
+    for region in regions:
+        shares = np.bincount(labels[region])
+        shares[:1] = 0
+        label = int(shares.argmax()) if shares.any() else 0
+        if not label:
+            found.append((region, False))
+        elif label not in taken:
+            taken.add(label)
+            found.append((labels == label, True))
+    return found

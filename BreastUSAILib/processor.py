@@ -13,7 +13,11 @@ def cores() -> int:
 
 
 def fast_bf16(name: str) -> bool:
-    """Whether a device computes in bfloat16 faster than in float32, rather than merely at all."""
+    """Whether a device computes in bfloat16 faster than in float32, rather than merely at all.
+
+    On CPUs that is AMX. AVX512-BF16 alone is not: on a Xeon with AMX masked it multiplies at half of float32's rate, and all networks
+    but one took as long or up to 1.8 times as long in it (docs/performance.md).
+    """
     import torch
 
     name = name.partition(":")[0]
@@ -22,7 +26,6 @@ def fast_bf16(name: str) -> bool:
     if name != "cpu":
         return False
     try:
-        capabilities = torch.cpu.get_capabilities()
+        return bool(torch.cpu.get_capabilities().get("amx_bf16"))
     except AttributeError:  # PyTorch before 2.10
-        return any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile"))
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())

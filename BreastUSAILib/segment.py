@@ -18,7 +18,7 @@ from .errors import ImageError, UsageError
 from .findings import Finding
 from .image import as_2d, box_of_mask, from_2d
 from .letterbox import Letterbox, standardise, to_unit_range
-from .nearer import Window, looked_again
+from .nearer import Window, followed, looked_again
 
 if TYPE_CHECKING:
     from .models.zoo import LoadedModel
@@ -27,6 +27,7 @@ LESIONS = ("central", "all")
 DEFAULT_THRESHOLD = 0.5
 MAX_FINDINGS = 255
 """As many as an 8-bit label image can tell apart; the surest are kept."""
+UNCONFIRMED = "Seen at first sight only: looked at from nearer, no part of it is likelier a lesion than the threshold asks."
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,20 @@ class Look:
     spacing: tuple[float, float]
     notes: tuple[str, ...]
 
-    def again(self, regions: Sequence[np.ndarray], zooms: Sequence[float], model: LoadedModel) -> Look:
+    def again(
+        self,
+        regions: Sequence[np.ndarray],
+        zooms: Sequence[float],
+        model: LoadedModel,
+        progress: Callable[[float], None] | None = None,
+    ) -> Look:
         """The same after further looks at what was found in it, from nearer; see `nearer.looked_again`."""
         aspect = self.spacing[0] / self.spacing[1]
 
         def nearer(window: Window) -> np.ndarray:
             return probability_map(self.pixels[window], model, aspect)
 
-        return replace(self, probability=looked_again(self.probability, regions, zooms, nearer, aspect))
+        return replace(self, probability=looked_again(self.probability, regions, zooms, nearer, aspect, progress))
 
     def on_image(self, region: np.ndarray, plane: sitk.Image) -> sitk.Image:
         """A mask of the ultrasound area as a uint8 image on the grid of `plane`."""
@@ -204,39 +211,38 @@ def segment_2d(
     chosen = settings.get("refiner", {})
     parameters = ChanVeseParameters.paper() if chosen == "paper" else ChanVeseParameters(**chosen)
 
-    def kept(probability: np.ndarray) -> list[np.ndarray]:
-        return keep_components(
-            probability > threshold,
-            seen.spacing,
-            keep=options.lesions,
-            probability=probability,
-            min_confidence=settings.get("min_confidence", 0.0),
-        )
-
-    candidates = []
-    regions = kept(seen.probability)
+    regions = keep_components(
+        seen.probability > threshold,
+        seen.spacing,
+        keep=options.lesions,
+        probability=seen.probability,
+        min_confidence=settings.get("min_confidence", 0.0),
+    )
+    # More than these are not reported, so they are not looked at again either.
+    regions = sorted(regions, key=lambda region: -region_score(seen.probability, region))[:MAX_FINDINGS]
+    found = [(region, True) for region in regions]
     zooms = settings.get("nearer", ())
     if regions and zooms:
-        tell(0.4, "looking again from nearer")
-        seen = seen.again(regions, zooms, model)
-        regions = kept(seen.probability)
-    for number, region in enumerate(regions):
-        tell(0.6 + 0.3 * number / len(regions), "refining the outline")
+        seen = seen.again(regions, zooms, model, lambda done: tell(0.4 + 0.2 * done, "looking again from nearer"))
+        found = followed(seen.probability, threshold, regions)
+    candidates = []
+    for number, (region, confirmed) in enumerate(found):
+        tell(0.6 + 0.3 * number / len(found), "refining the outline")
         score = region_score(seen.probability, region)
         if score < minimum:
             continue
-        notes = ()
+        notes = () if confirmed else (UNCONFIRMED,)
         if options.refine:
             with one_thread():
                 refined = refine(seen.pixels, region, seen.spacing, parameters, seen.probability)
-            region, notes = refined.mask, ((refined.reason,) if refined.reason else ())
+            region, notes = refined.mask, (*notes, *((refined.reason,) if refined.reason else ()))
         candidates.append((score, region, notes))
     candidates.sort(key=lambda candidate: -candidate[0])
 
     tell(0.9, "measuring")
     findings: list[Finding] = []
     taken = np.zeros(seen.pixels.shape, bool)
-    for score, region, notes in candidates[:MAX_FINDINGS]:
+    for score, region, notes in candidates:
         # Refined outlines of neighbours may meet: a pixel belongs to the surer of the two, in every file alike.
         region = region & ~taken
         if not region.any():

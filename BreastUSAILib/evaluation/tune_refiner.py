@@ -12,7 +12,7 @@ import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,21 @@ from ..components import keep_components
 from ..errors import DataError
 from .metrics import dice
 
-Case = tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[float]]
+
+class Case(NamedTuple):
+    """An image whose outlines are refined: arrays (y, x) or (z, y, x) of one shape, and the spacing in the same order.
+
+    `starts` are the outlines that refinement starts from, None: each component of ``probability > threshold`` that `keep_components`
+    keeps; `source` is the data set that it comes from.
+    """
+
+    image: np.ndarray
+    probability: np.ndarray
+    truth: np.ndarray
+    spacing: Sequence[float]
+    starts: Sequence[np.ndarray] | None = None
+    source: str = ""
+
 
 GRID: dict[str, Sequence[float]] = {
     "prior": (0.35, 0.7, 1.0, 1.4, 2.8),
@@ -47,17 +61,15 @@ def tune(
 
     Parameters
     ----------
-    cases : (image, probability, truth, spacing), arrays (y, x) or (z, y, x) of one shape and spacing in the same order.
-        As in a workup, the start is each component of ``probability > threshold`` that `keep_components` keeps. Cases
-        without a lesion in the truth or in the start are left out: there is nothing to refine.
+    cases : see `Case`; plain tuples will do. Cases without a lesion in the truth or in the start are left out: there is nothing to refine.
     grid : values of each field of `ChanVeseParameters` to combine, or a list of settings. ``{}`` is the defaults.
     threshold, lesions : as in `segment.SegmentOptions`.
 
     Returns
     -------
-    list of dict, the best first: the setting, and over the cases ``cases``, ``dice_before``, ``dice_after``,
-    ``mean_change``, ``median_change``, ``p10_change`` (10th percentile), ``worse`` and ``kept`` (shares of the cases with
-    a lower Dice, of the lesions with an outline that was kept as it was), ``seconds`` a case.
+    list of dict, the best first: the setting, and over the cases ``cases``, ``dice_before``, ``dice_after`` and
+    ``mean_change`` (each data set counts alike, however many cases it has), ``median_change``, ``p10_change`` (10th percentile),
+    ``worse`` and ``kept`` (shares of the cases with a lower Dice, of the lesions with an outline that was kept as it was), ``seconds`` a case.
 
     Raises
     ------
@@ -69,11 +81,15 @@ def tune(
     before: list[float] = []
     after: list[list[float]] = [[] for _ in rows]
     kept, seconds, starts_seen = [0] * len(rows), [0.0] * len(rows), 0
-    for image, probability, truth, spacing in cases:  # cases outermost: they may be a generator that runs a network
-        starts = keep_components(probability > threshold, spacing, keep=lesions)
+    sources: list[str] = []
+    for case in cases:  # cases outermost: they may be a generator that runs a network
+        image, probability, truth, spacing, starts, source = Case(*case)
+        if starts is None:
+            starts = keep_components(probability > threshold, spacing, keep=lesions)
         truth = np.asarray(truth) != 0
         if not starts or not truth.any():
             continue
+        sources.append(source)
         starts_seen += len(starts)
         before.append(dice(np.logical_or.reduce(starts), truth))
         for k, setting in enumerate(parameters):
@@ -85,15 +101,20 @@ def tune(
     if not before:
         raise DataError("There is no case with a lesion both in the truth and in the probability map; nothing to tune on.")
     report = []
+    groups = [np.flatnonzero(np.array(sources) == source) for source in dict.fromkeys(sources)]
+
+    def mean(values: np.ndarray) -> float:
+        return float(np.mean([values[group].mean() for group in groups]))
+
     for k, row in enumerate(rows):
         change = np.array(after[k]) - np.array(before)
         report.append(
             {
                 **row,
                 "cases": len(before),
-                "dice_before": float(np.mean(before)),
-                "dice_after": float(np.mean(after[k])),
-                "mean_change": float(change.mean()),
+                "dice_before": mean(np.array(before)),
+                "dice_after": mean(np.array(after[k])),
+                "mean_change": mean(change),
                 "median_change": float(np.median(change)),
                 "p10_change": float(np.percentile(change, 10)),
                 "worse": float((change < 0).mean()),

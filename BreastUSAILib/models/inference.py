@@ -1,6 +1,7 @@
-"""Networks made ready for inference: batch normalisation folded into the convolutions, weights in bfloat16 where the device is fast at it.
+"""Networks made ready for inference: batch normalisation folded into the convolutions, weights in bfloat16 where the device is fast at it,
+on other CPUs convolutions of volumes always by oneDNN.
 
-Both leave what a network computes as it is: folding to float32's rounding, bfloat16 weights to the bit under `devices.autocast`, which
+All leave what a network computes as it is: folding and oneDNN to float32's rounding, bfloat16 weights to the bit under `devices.autocast`, which
 would make the same weights of the same numbers once more in each call.
 """
 
@@ -37,6 +38,31 @@ class GuardedConv3d(nn.Conv3d):
         return (size + 2 * self.padding[-1] - self.dilation[-1] * (self.kernel_size[-1] - 1) - 1) // self.stride[-1] + 1
 
 
+class OneDnnConv3d(nn.Conv3d):
+    """A convolution of float32 on the CPU that oneDNN computes, whatever the sizes.
+
+    For a single input whose batch, channels, slices and rows multiply to 20480 or less PyTorch takes its own convolution, by unfolding
+    and a matrix product (https://github.com/pytorch/pytorch/pull/40610, a rule that was found for images; the columns do not count, so
+    that volumes of 1 mm fall under it whole). That is several times slower: docs/performance.md.
+    """
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.device.type != "cpu" or image.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return super().forward(image)
+        return torch.mkldnn_convolution(
+            image, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+        )
+
+
+def by_onednn(network: nn.Module) -> nn.Module:
+    """Let the 3D convolutions of a network be `OneDnnConv3d`, where PyTorch has oneDNN."""
+    if torch.backends.mkldnn.is_available():
+        for module in network.modules():
+            if type(module) is nn.Conv3d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+                module.__class__ = OneDnnConv3d  # the same module, parameters and all, with another forward
+    return network
+
+
 def prepared(network: nn.Module, device: str, volumes: bool) -> nn.Module:
     """The network for inference: in evaluation mode, on its device, without gradients, channels last in memory.
 
@@ -49,6 +75,8 @@ def prepared(network: nn.Module, device: str, volumes: bool) -> nn.Module:
     network = fold_normalisation(network.eval())
     if fast_bf16(device):
         network = guard(half_weights(network))
+    elif device == "cpu":
+        network = by_onednn(network)
     memory_format = torch.channels_last_3d if volumes else torch.channels_last
     return network.to(device).to(memory_format=memory_format).requires_grad_(False)
 

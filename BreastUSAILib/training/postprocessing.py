@@ -1,8 +1,8 @@
 """What comes after the network, chosen on the validation fold: input sizes, looks from nearer, threshold, refiner.
 
 The last step of the ROI-CNN recipe. Nothing here sees the test fold. Each choice is made with the ones before it fixed, by the
-Dice of the kept component over the validation images with a lesion. Sizes and threshold count each data set alike, however
-many images it has, as the model is for scanners of all kinds. Of the sets of sizes that are within a standard error of the best, the one with the most
+Dice of the kept component over the validation images with a lesion. Each data set counts alike, however many images it has, as the
+model is for scanners of all kinds. Of the sets of sizes that are within a standard error of the best, the one with the most
 sizes is taken: a mean of several looks is steadier on images unlike these. A least score is not chosen: it can only lower the Dice on
 images with a lesion, and how sure a network is differs from scanner to scanner, so that is left to the user.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.segmentation_data import Case, load_pixels
-from ..nearer import Window, mean_of_looks, square_about
+from ..nearer import Window, followed, mean_of_looks, square_about
 
 THRESHOLDS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 REFINERS: tuple[dict[str, float], ...] = tuple(
@@ -104,6 +104,15 @@ def _kept(probability: np.ndarray, spacing: Sequence[float], threshold: float) -
     return kept[0] if kept else np.zeros(probability.shape, bool)
 
 
+def _found(seen: Seen, sizes: Sequence[int], threshold: float, zooms: Sequence[float]) -> np.ndarray:
+    """The lesion (H, W) bool that is found before refinement, as `segment.segment_2d` finds it; empty where there is none."""
+    region = _kept(seen.mean(sizes), seen.spacing, threshold)
+    if not zooms or not region.any():
+        return region
+    ((region, _),) = followed(seen.mean(sizes, zooms), threshold, [region])
+    return region
+
+
 def standard_error(groups: Sequence[np.ndarray]) -> float:
     """Standard error of the mean of the groups' means; 0 where no group has two values."""
     variances = [float(np.var(g, ddof=1)) / len(g) for g in groups if len(g) > 1]
@@ -124,7 +133,7 @@ def choose(
     def values(sizes: Sequence[int], threshold: float, zooms: Sequence[float] = ()) -> list[np.ndarray]:
         found: dict[str, list[float]] = {}
         for s in seen:
-            found.setdefault(s.source, []).append(dice(_kept(s.mean(sizes, zooms), s.spacing, threshold), s.truth))
+            found.setdefault(s.source, []).append(dice(_found(s, sizes, threshold, zooms), s.truth))
         return [np.array(v) for v in found.values()]
 
     def score(sizes: Sequence[int], threshold: float, zooms: Sequence[float] = ()) -> float:
@@ -152,16 +161,18 @@ def choose(
         if zooms:
             threshold, tried["threshold_with_nearer"] = best_threshold(sizes, zooms)
 
-    means = [s.mean(sizes, zooms) for s in seen]
+    regions = [_found(s, sizes, threshold, zooms) for s in seen]
     choice = {"sizes": list(sizes), "nearer": list(zooms), "threshold": threshold, "min_confidence": MIN_CONFIDENCE}
-    if not any(_kept(m, s.spacing, threshold).any() for m, s in zip(means, seen, strict=True)):
+    if not any(region.any() for region in regions):
         # A network that has not learnt anything yet: there is nothing to refine.
         return choice, tried
     paper = asdict(ChanVeseParameters.paper())
     table = tune(
-        ((s.pixels, m, s.truth, s.spacing) for s, m in zip(seen, means, strict=True)),
+        (
+            (s.pixels, s.mean(sizes, zooms), s.truth, s.spacing, [region] if region.any() else [], s.source)
+            for s, region in zip(seen, regions, strict=True)
+        ),
         [{name: paper[name] for name in PAPER_NAMES}, *REFINERS],
-        threshold=threshold,
     )
     # JSON has no infinity.
     tried["refiner"] = [{k: None if v == math.inf else v for k, v in row.items()} for row in table]

@@ -33,11 +33,13 @@ class Cycle:
     stages : (input size in pixels, epochs) one after the other.
     rate : the peak.
     wide : whether augmentation is for scanners that are not in the data (`augment.augment`), and small data sets are seen more often.
+    strange : whether it also has textures and brightness that no scanner in the data shows (`augment.texture`, `augment.brightness_of_others`).
     """
 
     stages: tuple[tuple[int, int], ...]
     rate: float = 1e-3
     wide: bool = False
+    strange: bool = False
 
     @property
     def epochs(self) -> int:
@@ -61,6 +63,9 @@ class RoiCnnRecipe:
     imagenet : whether the compact trunk starts from ImageNet weights (`pretrained`) or from nothing.
     balance : how often a data set's images are seen relative to its size, by folder name (others: 1), in usual and in
         wide cycles.
+    start : a model that ships, or a folder, whose weights are gone on from; "": ImageNet's, or none. Each cycle then begins at these
+        weights, not where the one before ended, and has a seed of its own: `seed` plus its number, from 0.
+    start_counts : the weights that `start` has count as so many ends in the mean.
     """
 
     configuration: str = "compact"
@@ -78,6 +83,8 @@ class RoiCnnRecipe:
     validation_fold: int = VALIDATION_FOLD
     balance: tuple[tuple[str, float, float], ...] = (("breast", 2.0, 4.0),)
     imagenet: bool = True
+    start: str = ""
+    start_counts: int = 0
 
 
 PAPER = RoiCnnRecipe(configuration="paper", cycles=(Cycle(((288, 100),)),), loss="dice", imagenet=False)
@@ -194,9 +201,13 @@ def train(
     network, arguments = build_network(recipe.configuration)
     if recipe.imagenet and state is None:
         network.trunk.load_imagenet(imagenet_weights(network.trunk.variant))
+    begin = _start_weights(recipe.start, network) if recipe.start else {}
     network = network.to(device).to(memory_format=torch.channels_last)
-    average = ExponentialAverage(network)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.cycles[0].rate, weight_decay=recipe.weight_decay)
+
+    def optimiser_of(network):
+        return torch.optim.AdamW(network.parameters(), lr=recipe.cycles[0].rate, weight_decay=recipe.weight_decay)
+
+    average, optimiser = ExponentialAverage(network), optimiser_of(network)
     # One row an epoch: the number of its cycle, how far into it, at what size.
     plan = [
         (number, index, size)
@@ -209,7 +220,7 @@ def train(
         )
         for wide in (0, 1)
     ]
-    ends = WeightMean()
+    ends = WeightMean(begin, recipe.start_counts) if recipe.start_counts else WeightMean()
     first = 0
 
     if state is not None:
@@ -230,6 +241,10 @@ def train(
         if size != cached_size:
             cached_size = size
             cache, validation_cache = _Cache(training, round(size * CACHE_RATIO)), _Cache(validation, size)
+        if recipe.start and index == 0:
+            network.load_state_dict(begin)
+            average, optimiser = ExponentialAverage(network), optimiser_of(network)
+            generator.manual_seed(recipe.seed + number)
         network.train()
         seen = weights[cycle.wide]
         uneven = bool((seen != seen[0]).any())
@@ -240,7 +255,9 @@ def train(
             rate = cosine_rate((index + step / len(batches)) / cycle.epochs, cycle.rate)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            images, masks, valid = augment(*cache.batch(indices), size, generator, wide=cycle.wide)
+            images, masks, valid = augment(
+                *cache.batch(indices), size, generator, wide=cycle.wide, strange=cycle.strange
+            )
             inputs = standardise(images, valid).contiguous(memory_format=torch.channels_last)
             loss = criterion(network(inputs.to(device)), masks.to(device))
             optimiser.zero_grad(set_to_none=True)
@@ -254,7 +271,7 @@ def train(
         if (epoch + 1) % validate_every == 0:
             mean, median = _validate(average.network, validation_cache, recipe.batch, device)
             record |= {"dice": mean, "median": median}
-        if index + 1 == cycle.epochs and (number > 0 or last):
+        if index + 1 == cycle.epochs and (number > 0 or last or recipe.start):
             ends = ends.with_weights(average.network.state_dict())
         if last:
             # The averaged weights, not those of the epoch that happened to validate best: the choice
@@ -280,6 +297,20 @@ def train(
         print("choosing sizes, threshold and refiner on the validation fold", flush=True)
         choose_and_record(output, validation)
     return output
+
+
+def _start_weights(start: str, network) -> dict:
+    """The weights of the model `start`, in float32. UsageError where it is another network than `network`."""
+    from ..models.zoo import read_state, resolve
+
+    entry, weights = resolve(start, "segment")
+    state = {name: value.float() if value.is_floating_point() else value for name, value in read_state(entry, weights).items()}
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    if {name: value.shape for name, value in state.items()} != expected:
+        raise UsageError(
+            f"--start {start}: {entry.id} is another network than this configuration's; choose another model or --configuration."
+        )
+    return state
 
 
 def fingerprint(cases: Sequence[Case]) -> str:

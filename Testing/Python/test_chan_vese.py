@@ -334,6 +334,18 @@ def test_tune_reports_every_setting_of_a_grid_and_leaves_out_what_cannot_be_refi
     assert all(r["cases"] == 1 and r["kept"] == 0 for r in report)
 
 
+def test_tune_counts_data_sets_alike_and_starts_from_the_outlines_that_it_is_given():
+    truth = ellipsoid((80, 80), (20, 24))
+    image, probability = speckled(truth, 1), np.full(truth.shape, 0.4)
+    near, far = ndimage.binary_dilation(truth, iterations=1), ndimage.binary_dilation(truth, iterations=5)
+    cases = [(image, probability, truth, (1, 1), [start], name) for start, name in ((near, "a"), (near, "a"), (far, "b"))]
+    (both,) = tune(cases, [{}])
+    (a,), (b,) = tune(cases[:2], [{}]), tune(cases[2:], [{}])
+    assert both["cases"] == 3 and a["dice_before"] == pytest.approx(dice(near, truth)) != b["dice_before"]
+    for figure in ("dice_before", "dice_after", "mean_change"):
+        assert both[figure] == pytest.approx((a[figure] + b[figure]) / 2)
+
+
 @pytest.mark.parametrize("n", [1, 2, 7, 40])
 def test_matrices_are_those_of_their_formulas(n):
     from BreastUSAILib.chan_vese import _gaussian, _interpolation

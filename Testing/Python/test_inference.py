@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from BreastUSAILib.models import inference
-from BreastUSAILib.models.inference import GuardedConv3d, fold_normalisation, guard, half_weights, prepared
+from BreastUSAILib.models.inference import (
+    GuardedConv3d,
+    OneDnnConv3d,
+    by_onednn,
+    fold_normalisation,
+    guard,
+    half_weights,
+    prepared,
+)
 from BreastUSAILib.networks.detection import DetectionNetwork
 from BreastUSAILib.networks.vnet import VNet
 
@@ -88,3 +96,53 @@ def test_bfloat16_is_for_devices_that_are_fast_at_it(monkeypatch):
     assert kind(True, False)[0].weight.dtype == torch.bfloat16
     assert kind(False, True).trunk.stem[0].weight.dtype == kind(False, False)[0].weight.dtype == torch.float32
     assert not any(p.requires_grad for p in kind(True, True).parameters())
+
+
+onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch was built without oneDNN")
+
+
+@onednn
+@pytest.mark.parametrize("make", [detector, lambda: lived(VNet(**VNET)), lambda: nn.Conv3d(3, 6, 3, 2, 1, dilation=2, groups=3)])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_onednn_changes_nothing_but_the_rounding(make, batch, layout):
+    network = make()
+    channels = network.in_channels if isinstance(network, nn.Conv3d) else 1
+    volume = torch.randn(batch, channels, 16, 16, 32)
+    with torch.inference_mode():
+        before = network(volume)
+        after = by_onednn(network.to(memory_format=layout))(volume.to(memory_format=layout))
+    for one, other in zip(
+        *((a,) if isinstance(a, torch.Tensor) else tuple(a) for a in (before, after)), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@onednn
+def test_convolutions_of_a_small_volume_are_all_onednns(monkeypatch):
+    """What PyTorch itself computes otherwise: 12 channels of 16 slices and 16 rows are fewer than 20480."""
+
+    def operators(network):
+        with torch.inference_mode(), torch.profiler.profile() as profile:
+            network(torch.randn(1, 1, 32, 32, 32))
+        return [event.key for event in profile.key_averages()]
+
+    monkeypatch.setattr(inference, "fast_bf16", lambda device: False)
+    assert any("slow_conv3d" in name for name in operators(detector()))
+    ready = prepared(detector(), "cpu", True)
+    assert any(isinstance(m, OneDnnConv3d) for m in ready.modules())
+    assert not any("slow_conv3d" in name for name in operators(ready))
+
+
+@onednn
+def test_onednn_takes_float32_on_the_cpu_and_nothing_else():
+    convolution, volume = by_onednn(nn.Sequential(nn.Conv3d(2, 3, 3, padding=1))), torch.randn(1, 2, 8, 8, 8)
+    with torch.inference_mode():
+        exact = convolution(volume)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert convolution(volume).dtype == torch.bfloat16
+        assert convolution.double()(volume.double()).dtype == torch.float64
+    convolution.float()(volume.requires_grad_()).sum().backward()
+    assert volume.grad is not None and exact.dtype == torch.float32
+    circular = by_onednn(nn.Sequential(nn.Conv3d(1, 1, 3, padding=1, padding_mode="circular"), nn.Conv3d(1, 1, 3, padding="same")))
+    assert not any(isinstance(m, OneDnnConv3d) for m in circular)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from BreastUSAILib.nearer import LEAST_SIDE, looked_again, mean_of_looks, square_about
+from BreastUSAILib.nearer import LEAST_SIDE, followed, looked_again, mean_of_looks, square_about
 
 
 def _region(shape, top, left, height, width):
@@ -65,3 +65,45 @@ def test_each_region_is_looked_at_from_each_distance():
     assert asked == [square_about(r, z) for r in regions for z in (1.5, 2.0)]
     assert mean[20, 20] == pytest.approx(2 / 3) and mean[99, 0] == 0
     assert not looked_again(np.zeros((9, 9)), [], (2.0,), look).any()
+
+
+def test_looking_again_tells_how_far_it_is_and_can_be_ended():
+    regions, told, looks = [_region((60, 60), 5, 5, 10, 10), _region((60, 60), 40, 40, 10, 10)], [], []
+
+    def look(window):
+        looks.append(window)
+        return np.ones((window[0].stop - window[0].start, window[1].stop - window[1].start))
+
+    looked_again(np.zeros((60, 60)), regions, (1.5, 2.0), look, progress=told.append)
+    assert told == [0.0, 0.25, 0.5, 0.75]
+
+    def cancel(done):
+        if done >= 0.5:
+            raise KeyboardInterrupt
+
+    looks.clear()
+    with pytest.raises(KeyboardInterrupt):
+        looked_again(np.zeros((60, 60)), regions, (1.5, 2.0), look, progress=cancel)
+    assert len(looks) == 2
+
+
+def test_a_region_is_followed_and_nothing_comes_in_its_place():
+    region = _region((80, 80), 10, 10, 20, 20)
+    moved, other = _region((80, 80), 15, 15, 20, 20), _region((80, 80), 36, 36, 40, 40)
+    ((found, confirmed),) = followed(np.where(moved | other, 0.9, 0.1), 0.5, [region])
+    assert confirmed and np.array_equal(found, moved)  # the other is larger and nearer to the middle
+    # It fell in two: the part that shares more with it.
+    parts = _region((80, 80), 10, 10, 20, 6), _region((80, 80), 10, 18, 20, 12)
+    ((found, _),) = followed(np.where(parts[0] | parts[1], 0.9, 0.1), 0.5, [region])
+    assert np.array_equal(found, parts[1])
+
+
+def test_what_is_not_confirmed_stays_and_what_grew_together_is_one():
+    first, second = _region((80, 80), 10, 10, 20, 20), _region((80, 80), 50, 50, 20, 20)
+    ((found, confirmed),) = followed(np.full((80, 80), 0.4), 0.5, [first])
+    assert not confirmed and np.array_equal(found, first)
+    both = _region((80, 80), 10, 10, 60, 60)
+    ((found, confirmed),) = followed(np.where(both, 0.9, 0.0), 0.5, [first, second])
+    assert confirmed and np.array_equal(found, both)
+    assert [c for _, c in followed(np.where(first, 0.9, 0.0), 0.5, [second, first])] == [False, True]
+    assert followed(np.zeros((9, 9)), 0.5, []) == []

@@ -102,10 +102,29 @@ def test_looks_from_nearer_are_taken_where_they_help(better, expected):
         return replace(seen, nearer={z: (window, m[window].astype(np.float16)) for z, m in sees.items()})
 
     choice, tried = choose([first] * 2, SIZE, again)
-    assert choice["nearer"] == expected and len(asked) == 2 and asked[0] == (tuple(choice["sizes"]), pytest.approx(asked[0][1]))
+    assert choice["nearer"] == expected and len(asked) == 2 and all(row == asked[0] for row in asked)
+    # Asked for at what was chosen before there were further looks.
+    before, _ = choose([first] * 2, SIZE)
+    assert asked[0] == (tuple(before["sizes"]), before["threshold"]) and before["nearer"] == []
     assert set(tried["nearer"]) == {"none", "1.8", "2.2", "2.7", "1.8 + 2.7"}
     assert ("threshold_with_nearer" in tried) == bool(better)
-    assert choose([first] * 2, SIZE)[0]["nearer"] == []
+
+
+def test_the_refiner_is_told_the_data_sets_and_the_outlines_that_were_found(monkeypatch):
+    import BreastUSAILib.evaluation.tune_refiner as tuner
+
+    tune, given = tuner.tune, []
+
+    def watched(cases, grid):
+        given.extend(tuner.Case(*case) for case in cases)
+        return tune(given, grid)
+
+    monkeypatch.setattr(tuner, "tune", watched)
+    nothing = replace(_seen(0.9), maps=dict.fromkeys((SMALL, SIZE, LARGE), np.zeros((90, 110), np.float16)))
+    choose([_seen(0.9), _seen(0.9, LARGE, "b"), nothing], SIZE)
+    assert [case.source for case in given] == ["a", "b", "a"]
+    assert [len(case.starts) for case in given] == [1, 1, 0]
+    assert np.array_equal(given[0].starts[0], given[0].truth)
 
 
 def test_what_is_seen_from_nearer_is_what_inference_sees():
