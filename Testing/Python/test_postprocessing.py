@@ -121,7 +121,9 @@ def test_the_refiner_is_told_the_data_sets_and_the_outlines_that_were_found(monk
 
     monkeypatch.setattr(tuner, "tune", watched)
     nothing = replace(_seen(0.9), maps=dict.fromkeys((SMALL, SIZE, LARGE), np.zeros((90, 110), np.float16)))
-    choose([_seen(0.9), _seen(0.9, LARGE, "b"), nothing], SIZE)
+    clear = _seen(0.9)
+    clear = replace(clear, maps=dict.fromkeys(clear.maps, clear.maps[SIZE]))
+    choose([clear, replace(clear, source="b"), nothing], SIZE)
     assert [case.source for case in given] == ["a", "b", "a"]
     assert [len(case.starts) for case in given] == [1, 1, 0]
     assert np.array_equal(given[0].starts[0], given[0].truth)
