@@ -169,7 +169,7 @@ epochs (100), Qi et al. not the number of epochs (100)."""
 def build_networks(recipe: GradeRecipe, start: Mapping[str, Path]) -> tuple[nn.ModuleDict, dict[str, dict[str, Any]]]:
     """Fresh networks by system, with the weights that they start from, and their arguments.
 
-    start : system -> a user's own ImageNet weights (`imagenet.load_matching`).
+    start : system -> a weight file: ImageNet's in the usual layouts, or a model's own (`imagenet.load_matching`).
     """
     import importlib
 
@@ -244,7 +244,7 @@ def answers_of(
 class GradeRun:
     """A recipe at work, as `learner.run_epochs` drives it."""
 
-    def __init__(self, recipe, learner, training, validation, arguments, output: Path, group: Team, about: str) -> None:
+    def __init__(self, recipe, learner, training, validation, arguments, output: Path, group: Team, about: dict[str, str]) -> None:
         self.recipe: GradeRecipe = recipe
         self.learner: Learner = learner
         self.training, self.validation = training, validation
@@ -355,7 +355,7 @@ class GradeRun:
                 "intensity": "percentile-0.5-99.5, standardised in the crop",
             },
             "postprocessing": {},
-            "trained_on": self.about,
+            "trained_on": self.about[system],
             "licence": "unspecified",
             "measured": {"validation": figures},
             "recipe": json.loads(json.dumps(asdict(recipe))),
@@ -433,7 +433,8 @@ def train(
             schedule=schedule,
         )
         sources = ", ".join(sorted({case.source for case in training}))
-        about = f"{len(training)} images of {sources} (folds {', '.join(map(str, recipe.train_folds))})"
+        images = f"{len(training)} images of {sources} (folds {', '.join(map(str, recipe.train_folds))})"
+        about = {system: images + _started(system, start or {}) for system in recipe.systems}
         if learner.first_epoch < recipe.epochs:
             if found is not None and found.folder is not None:
                 if group.first:
@@ -445,6 +446,20 @@ def train(
                 GradeRun(recipe, learner, lesions, judged, arguments, output, group, about), output, validate_every
             )
     return output
+
+
+def _started(system: str, start: Mapping[str, Path]) -> str:
+    """Which weights a system went on from, as words; "" where it was given none."""
+    import hashlib
+
+    if system not in start:
+        return ""
+    file = Path(start[system])
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    except OSError:  # a run that goes on after its first epoch does not need them any more
+        return f"; went on from {file.name}, which is no longer there"
+    return f"; went on from {file.name}, SHA-256 {digest}"
 
 
 def _prepare(cases: Sequence[Case], outlines: Sequence[str], found: FoundOutlines) -> None:
@@ -491,7 +506,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="SYSTEM=FILE",
-        help="your own ImageNet weights to start from; what fits by name and shape is taken",
+        help="weights to start from: ImageNet's in the usual layouts, or a model's model.safetensors; what fits by name and shape is taken",
     )
     parser.add_argument("--view", choices=("lesion", "image"), help="the lesion's surroundings or the whole image")
     parser.add_argument("--size", type=int, help="side of the network's input in pixels")

@@ -1,9 +1,9 @@
 """One network out of several runs of the same recipe: ``breastusai train grade-average MODEL MODEL ... --data DIR... --output DIR``.
 
-Runs that start at the same ImageNet weights and differ in their seed end so near each other that the mean of their weights is a network
-too, as good as or better than their ensemble and no larger or slower than one of them (Wortsman et al., Model soups, ICML 2022,
-arXiv:2203.05482; the uniform soup, section 3). Runs that start elsewhere each have no such mean, which shows at once: the parts and the
-mean are judged on the validation fold, and the figures of all are told and kept.
+Runs that start at the same weights and differ in their seed may end so near each other that the mean of their weights is a network too, no
+larger or slower than one of them (Wortsman et al., Model soups, ICML 2022, arXiv:2203.05482; the uniform soup, section 3). Whether they do
+shows at once: the parts and the mean are judged on the validation fold, and the figures of all are told and kept. A seed fixes the first
+weights of the layers that ImageNet's do not fill, too: Mt-Net's runs had a mean in spite of it, G-CNN's had none (docs/grading.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..evaluation.grade_outlines import FoundOutlines
     from ..models.entry import ModelEntry
 
-_ALIKE = ("task", "network", "arguments", "preprocessing")
+_ALIKE = ("task", "network", "arguments", "preprocessing", "trained_on")
 _BATCH = 32
 MEAN = "the mean"
 _JUDGED = "malignancy_auc"  # which every grading network has
@@ -37,7 +37,10 @@ def check_parts(entries: Sequence[ModelEntry], names: Sequence[str]) -> None:
         raise UsageError("a mean needs two models at least; give the folders of runs that differ in their --seed.")
     first = entries[0]
     if not first.task.startswith("grade-"):
-        raise UsageError(f"{names[0]} is for the task {first.task!r}; only grading models are averaged.")
+        raise UsageError(
+            f"{names[0]} is for the task {first.task!r}; only grading models are averaged; give "
+            "folders that `breastusai train grade` wrote."
+        )
     for number, (entry, name) in enumerate(zip(entries, names, strict=True)):
         same = next((n for e, n in zip(entries[:number], names, strict=False) if e.sha256 == entry.sha256), None)
         if same is not None:
@@ -48,7 +51,7 @@ def check_parts(entries: Sequence[ModelEntry], names: Sequence[str]) -> None:
         if differs:
             raise UsageError(
                 f"{name} and {names[0]} were not trained alike ({', '.join(dict.fromkeys(differs))}); a mean is of runs that differ in "
-                "their --seed alone."
+                "their --seed alone: leave it out, or train it anew with the same settings."
             )
 
 
@@ -90,8 +93,8 @@ def average(
 
     Raises
     ------
-    UsageError : see `check_parts`.
     ModelError : a folder that is no model's.
+    UsageError : see `check_parts`; or `output` is the folder of a part.
     OutputError : `output` cannot be written.
     """
     from tqdm import tqdm
@@ -106,6 +109,9 @@ def average(
     names = [str(name) for name in models]
     entries, weights = zip(*(resolve(name, None) for name in names), strict=True)
     check_parts(entries, names)
+    output = Path(output)
+    if any(output.resolve() == file.parent.resolve() for file in weights):
+        raise UsageError(f"--output {output} is a part of the mean, whose weights would be lost; choose another folder.")
     states = dict(zip(names, map(read_state, entries, weights), strict=True))
     states[MEAN] = mean_weights([*states.values()])
     first, chosen = entries[0], choose_device(device).name
@@ -119,13 +125,17 @@ def average(
         said = answers_of({system: network}, lesions, _BATCH, chosen)
         figures[name] = validation_figures(said[system], lesions.allowed)
     seeds = [entry.recipe.get("seed") for entry in entries]
+    parts = enumerate(zip(seeds, names, strict=True), start=1)
+    # What is said of the parts, how they are pooled and made again among it, does not hold for the mean.
     config = first.to_dict() | {
-        "postprocessing": {},  # what the parts were pooled with does not hold for the mean
+        "version": "1.0.0",
+        "description": f"The mean of the weights of {len(names)} runs of one recipe.",
+        "reproduce": "",
+        "postprocessing": {},
         "recipe": {**first.recipe, "seed": seeds},
         "measured": {"validation": figures[MEAN]}
-        | {f"validation, seed {seed} alone": figures[name] for seed, name in zip(seeds, names, strict=True)},
+        | {f"validation, part {number} (seed {seed}) alone": figures[name] for number, (seed, name) in parts},
     }
-    output = Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
         save_model(output, network, json.loads(json.dumps(config)))
@@ -140,6 +150,14 @@ def is_worse_than_all(figures: Mapping[str, Mapping[str, float]]) -> bool:
     return all(row.get(_JUDGED, 0.0) > mean for name, row in figures.items() if name != MEAN)
 
 
+def fold_of(entry: ModelEntry, asked: int | None) -> int:
+    """The fold that parts and mean are judged on: what was asked for, else the recipe's own. UsageError where it taught them."""
+    fold = asked if asked is not None else int(entry.recipe.get("validation_fold", VALIDATION_FOLD))
+    if fold in entry.recipe.get("train_folds", ()):
+        raise UsageError(f"fold {fold} taught these models and cannot judge them; give another one as --validation-fold.")
+    return fold
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help="folders of runs that differ in their --seed alone")
     parser.add_argument(
@@ -150,7 +168,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--segmentation", default="", metavar="ID|DIR", help="segmentation model; default: the one that ships"
     )
-    parser.add_argument("--validation-fold", type=int, default=VALIDATION_FOLD, metavar="FOLD")
+    parser.add_argument(
+        "--validation-fold", type=int, metavar="FOLD", help="what parts and mean are judged on (default: the parts' own)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
@@ -159,17 +179,16 @@ def main(args: argparse.Namespace) -> int:
     from ..models.zoo import resolve
     from .grade import cases_of
 
-    which = outline_of(resolve(args.models[0], None)[0])
+    first = resolve(args.models[0], None)[0]
+    which, fold = outline_of(first), fold_of(first, args.validation_fold)
     found = outlines_for((which,), args.segmentation, args.outline_cache, args.device)
-    cases = cases_of(args.data, (args.validation_fold,))
+    cases = cases_of(args.data, (fold,))
     figures = average(args.models, cases, args.output, found=found, device=args.device)
     names = sorted({name for row in figures.values() for name in row})
     for model, row in figures.items():
         print(model, *(f"{name} {row[name]:.3f}" for name in names if name in row), sep="  ")
     if is_worse_than_all(figures):
-        print(
-            "The mean is worse than each of its parts: runs that did not start at the same weights have none. Take a part."
-        )
+        print("The mean ranks worse than each of its parts: these runs ended too far apart to have one. Take a part.")
     print(
         f"The mean is in {args.output}; choose how the systems are pooled with: breastusai train grade-pooling --help"
     )

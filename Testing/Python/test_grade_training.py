@@ -1,5 +1,6 @@
 """The recipe of grading, the choice of how answers are pooled and the protocol, on a tiny data set and tiny networks."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -25,7 +26,7 @@ from BreastUSAILib.networks import g_cnn, mt_net, sn_net
 from BreastUSAILib.training import grade as recipe_module
 from BreastUSAILib.training.detection_crops import generator_of
 from BreastUSAILib.training.grade import COMPACT, PAPER, GradeRecipe, train
-from BreastUSAILib.training.grade_average import MEAN, is_worse_than_all, mean_weights
+from BreastUSAILib.training.grade_average import MEAN, fold_of, is_worse_than_all, mean_weights
 from BreastUSAILib.training.grade_batches import Lesions, draw_order, rate_steps, warped_outlines
 from BreastUSAILib.training.grade_choice import best_temperature, choose, marginal_loss, operating_point, told_weight
 
@@ -253,9 +254,51 @@ def test_runs_become_one_network_that_is_judged_beside_them(small, data, tmp_pat
     )
     before = json.loads((runs[0] / "config.json").read_text())
     # What is told of a part is what training told of it at its end: the same images, the same crop.
-    assert entry.measured["validation, seed 1 alone"] == pytest.approx(before["measured"]["validation"])
+    assert entry.measured["validation, part 1 (seed 1) alone"] == pytest.approx(before["measured"]["validation"])
     assert entry.measured["validation"].keys() == before["measured"]["validation"].keys()
     assert f"{entry.measured['validation']['malignancy_auc']:.3f}" in card(entry)
+    # Into the folder of a part: refused, and the part is as it was.
+    weights = (runs[0] / "model.safetensors").read_bytes()
+    assert main([*command, "--output", str(runs[0] / ".." / runs[0].name)]) != 0
+    assert "is a part of the mean" in capsys.readouterr().err and (runs[0] / "model.safetensors").read_bytes() == weights
+    # On a fold that taught them: refused.
+    assert main([*command, "--output", str(tmp_path / "other"), "--validation-fold", str(before["recipe"]["train_folds"][0])]) != 0
+    assert "cannot judge them" in capsys.readouterr().err
+
+
+def test_a_mean_is_its_own_model_and_its_parts_are_told_apart(small, data, tmp_path, capsys):
+    """Two runs of one seed from two weights: both are told of, and what is said of how a part came is not said of the mean."""
+    first = train([data], tmp_path / "first", _recipe("mtnet", seed=5), device="cpu")
+    runs = []
+    for number in (1, 2):
+        folder = train([data], tmp_path / f"r{number}", _recipe("mtnet", seed=number), device="cpu")
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"reproduce": "breastusai train grade", "version": "7.0.0", "postprocessing": {"threshold": 0.3}}
+        config["recipe"]["seed"] = 1
+        (folder / "config.json").write_text(json.dumps(config))
+        runs.append(folder)
+    command = ["train", "grade-average", *map(str, runs), "--data", str(data), "--device", "cpu", "--output"]
+    assert main([*command, str(tmp_path / "mean")]) == 0
+    config = json.loads((tmp_path / "mean" / "config.json").read_text())
+    assert config["reproduce"] == "" and config["version"] == "1.0.0" and config["postprocessing"] == {}
+    assert {"validation, part 1 (seed 1) alone", "validation, part 2 (seed 1) alone"} < set(config["measured"])
+    assert "2 runs" in config["description"]
+    # A run that went on from other weights is not like one that did not.
+    weights = first / "model.safetensors"
+    on = train([data], tmp_path / "on", _recipe("mtnet", seed=2), start={"mtnet": weights}, device="cpu")
+    trained_on = json.loads((on / "config.json").read_text())["trained_on"]
+    assert trained_on.endswith(f"went on from model.safetensors, SHA-256 {hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}")
+    capsys.readouterr()
+    assert main([*command[:2], str(first), str(on), *command[4:], str(tmp_path / "not")]) != 0
+    assert "not trained alike (trained_on)" in capsys.readouterr().err
+
+
+def test_runs_are_judged_on_their_own_validation_fold(small, data, tmp_path):
+    entry = load(train([data], tmp_path / "run", _recipe("mtnet"), device="cpu"), "grade-mtnet", "cpu").entry
+    moved = replace(entry, recipe={**entry.recipe, "validation_fold": 4, "train_folds": [2, 3]})
+    assert fold_of(entry, None) == 1 and fold_of(moved, None) == 4 and fold_of(moved, 0) == 0
+    with pytest.raises(UsageError, match="cannot judge"):
+        fold_of(moved, 3)
 
 
 def test_what_has_no_mean_is_refused(small, data, tmp_path, capsys):
