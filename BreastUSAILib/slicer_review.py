@@ -43,6 +43,11 @@ class ReviewSection:
         """Forget what was done: its scene is closed."""
         self._steps.clear()
 
+    def replaced(self, shown):
+        """A result came, perhaps in the node of an earlier one, whose findings had the same names and were others: nothing done to them
+        is taken back from these."""
+        self._steps.forget(shown.GetID())
+
     def show(self):
         """Show the chosen finding, and what can be done with it."""
         ui, row, shown = self._ui, self._findings.current(), self._shown()
@@ -82,7 +87,7 @@ class ReviewSection:
         if shown is not None:
             editable = not mrml_workup.box_is_editable(shown, row.finding.id)
             if editable:
-                self._steps.add(_box_back(shown, row.finding.id, self._on_said))
+                self._steps.add(shown.GetID(), _box_back(shown, row.finding.id, self._on_said))
             mrml_workup.set_box_editable(shown, row.finding.id, editable)
             self.show()
 
@@ -117,7 +122,7 @@ class ReviewSection:
     def _say(self, row, review):
         shown = slicer.mrmlScene.GetNodeByID(row.shown)
         if shown is not None:
-            self._steps.add(_review_back(row.shown, row.finding.id, row.review, self._on_said))
+            self._steps.add(row.shown, _review_back(row.shown, row.finding.id, row.review, self._on_said))
             mrml_workup.set_review(shown, row.finding.id, review)
             mrml_workup.highlight(shown, row.finding.id)
             self._on_said()

@@ -23,16 +23,22 @@ class UndoSteps:
     def __bool__(self):
         return bool(self._steps)
 
-    def add(self, back):
-        """A step was made; `back` takes it back and returns whether that changed anything."""
-        self._steps = [*self._steps[1 - _KEPT :], back]
+    def add(self, result, back):
+        """A step was made on the result of this node id; `back` takes it back and returns whether that changed anything."""
+        self._steps = [*self._steps[1 - _KEPT :], (result, back)]
+        self._on_change()
+
+    def forget(self, result):
+        """Forget the steps made on a result."""
+        self._steps = [step for step in self._steps if step[0] != result]
         self._on_change()
 
     def undo(self):
         """Take the last step back that can be: what was removed meanwhile, or is as it was, is passed over. Whether there was one."""
         done = False
         while self._steps and not done:
-            done = self._steps.pop()()
+            _result, back = self._steps.pop()
+            done = back()
         self._on_change()
         return done
 

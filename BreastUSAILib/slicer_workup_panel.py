@@ -187,7 +187,8 @@ class WorkupPanel(AnalysisPanel):
                 if volume is None:
                     raise ImageError(_("the image was removed from the scene while it was analysed; load it again."))
                 spacing = self._jobSpacings.get(volumeID)
-                self.logic.show(outcome.study, volume, spacing, outcome.keys, outcome.crops)
+                shown = self.logic.show(outcome.study, volume, spacing, outcome.keys, outcome.crops)
+                self.review.replaced(shown)
             except BreastUSAIError as error:
                 failures.append(str(error))
         self.showFindings()

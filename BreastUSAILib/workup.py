@@ -6,6 +6,7 @@ and grades of volumes, and for grades of images, there must be models. Each task
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -99,7 +100,12 @@ def first_task(image: sitk.Image) -> str:
 def trained_on_phantoms(study: Study) -> list[str]:
     """Which of the models that a study comes from learnt from phantoms, and what they were trained on; empty where none did."""
     models = study.provenance.get("models", ())
-    return [f"{m['id']}: {m['trained_on']}" for m in models if "phantom" in m.get("trained_on", "").lower()]
+    return [f"{m['id']}: {m['trained_on']}" for m in models if says_phantoms(m.get("trained_on", ""))]
+
+
+def says_phantoms(trained_on: str) -> bool:
+    """Whether a model's `trained_on` names phantoms, rather than that there were none among what it learnt from."""
+    return "phantom" in re.sub(r"\b(no|not|without|never) (\w+ )?phantoms?\b", "", trained_on.lower())
 
 
 def software_versions() -> dict[str, str]:

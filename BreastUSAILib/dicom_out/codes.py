@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..findings import BIRADS_CATEGORIES, Finding, Study
+from ..findings import Finding, Study
+from ..grade_terms import stated_category
 from ..terminology import Code
 
 if TYPE_CHECKING:
@@ -168,10 +169,8 @@ def descriptors(measurements: Mapping[str, float | None]) -> list[tuple[Code, Co
 
 
 def assessment(birads: Mapping[str, float] | None) -> str | None:
-    """The most probable BI-RADS category, or None where none was computed; of equal ones the more serious."""
-    if not birads:
-        return None
-    return max(birads, key=lambda category: (birads[category], BIRADS_CATEGORIES.index(category)))
+    """The BI-RADS category that every other result states (`grade_terms.stated_category`), or None where none was computed."""
+    return stated_category(birads) if birads else None
 
 
 def probability_of_category(category: str) -> Code:

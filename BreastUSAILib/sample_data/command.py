@@ -25,5 +25,7 @@ def main(args: argparse.Namespace) -> int:
             continue
         print(write_bytes(args.output / entry.file, sample_path(entry.id).read_bytes()))
         if args.truth and entry.truth:
-            print(write_bytes(args.output / entry.truth, truth_path(entry.id).read_bytes()))
+            # Slicer opens it as a segmentation, and `run` does not take it for an image of the folder.
+            name = f"{Path(entry.truth).stem}.seg.nrrd"
+            print(write_bytes(args.output / name, truth_path(entry.id).read_bytes()))
     return 0

@@ -24,6 +24,7 @@ from BreastUSAILib import dicom_out  # noqa: E402
 from BreastUSAILib.dicom_out import codes, fhir, pdf, seg, source, sr  # noqa: E402
 from BreastUSAILib.errors import DataError, DependencyError, ImageError, UsageError  # noqa: E402
 from BreastUSAILib.findings import Finding, ImageInfo, Study  # noqa: E402
+from BreastUSAILib.grade_terms import stated_category  # noqa: E402
 from BreastUSAILib.grid import box_of_mask  # noqa: E402
 from BreastUSAILib.image import read_image  # noqa: E402
 
@@ -502,9 +503,11 @@ def test_codes_are_those_of_the_standard():
     assert {c.scheme for c in used} <= {"SCT", "DCM", "IBSI", "UCUM", "BI", codes.SCHEME}
 
 
-def test_the_assessment_is_the_most_probable_category_and_in_doubt_the_more_serious():
-    assert codes.assessment(BIRADS) == "4A" and codes.assessment(None) is None
-    assert codes.assessment({"3": 0.5, "5": 0.5}) == "5"
+def test_the_assessment_is_the_category_that_report_and_table_state():
+    """The likeliest is 4A here, the median of the distribution 4B."""
+    birads = {"3": 0.2, "4A": 0.28, "4B": 0.1, "4C": 0.2, "5": 0.22}
+    assert codes.assessment(birads) == stated_category(birads) == "4B"
+    assert codes.assessment(BIRADS) == stated_category(BIRADS) and codes.assessment(None) is None and codes.assessment({}) is None
 
 
 @pytest.mark.parametrize("volume", [False, True])

@@ -8,6 +8,7 @@ from BreastUSAILib.findings import Box
 from BreastUSAILib.models import catalog
 from BreastUSAILib.models.cards import card
 from BreastUSAILib.models.publish import stated_figures
+from BreastUSAILib.workup import says_phantoms
 
 STATED = {"value": 0.9766, "low": 0.95, "high": 0.99}
 
@@ -42,6 +43,14 @@ def test_phantoms_are_named_as_such_in_what_a_model_was_trained_on():
     assert described([phantom, phantom]) == "2 phantoms of DATA" and described([real]) == "1 volumes of TDSC"
     assert described([in_layout]) == "1 phantoms of TDSC"
     assert described([phantom, real, in_layout]) == "3 volumes (2 of them phantoms) of DATA, TDSC"
+
+
+def test_who_learnt_from_phantoms_is_told_apart_from_who_learnt_from_none():
+    for entry in catalog.entries():
+        assert says_phantoms(entry.trained_on) == (entry.preprocessing["dimension"] == 3), entry.id
+    assert says_phantoms("2 phantoms of DATA") and says_phantoms("3 volumes (2 of them phantoms) of DATA")
+    assert says_phantoms("200 images (no phantoms); went on from a model that had learnt from 500 phantoms")
+    assert not says_phantoms("967 images of patients (no phantoms)") and not says_phantoms("")
 
 
 def test_figures_of_heatmaps_are_one_part():

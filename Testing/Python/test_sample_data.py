@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from BreastUSAILib import cli, sample_data
 from BreastUSAILib.errors import DataError, UsageError
 from BreastUSAILib.image import read_image
+from BreastUSAILib.inputs import discover
 from BreastUSAILib.sample_data import slicer_registration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,10 @@ def test_the_command_lists_and_copies(tmp_path, capsys):
     assert [line.split()[0] for line in lines] == IDS
     assert "Licence: CC BY 4.0. Cite: Pawlowska" in lines[0]
     assert cli.main(["samples", "breast-2d", "--truth", "-o", str(tmp_path / "new")]) == 0
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["breast-2d-lesions.nrrd", "breast-2d.nrrd"]
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["breast-2d-lesions.seg.nrrd", "breast-2d.nrrd"]
+    labels = sitk.ReadImage(str(tmp_path / "new" / "breast-2d-lesions.seg.nrrd"))
+    assert labels.GetSize() == sitk.ReadImage(str(sample_data.truth_path("breast-2d"))).GetSize()
+    assert [s.path.name for found in discover([str(tmp_path / "new")], tmp_path / "out") for s in found.sources] == ["breast-2d.nrrd"]
     assert cli.main(["samples", "breast-3d", "-o", str(tmp_path)]) == 2
     assert "breast-3d" in capsys.readouterr().err
 

@@ -819,6 +819,33 @@ class Judging(PanelCase):
         slicer.mrmlScene.Clear(False)
         self.assertFalse(ui.undoButton.enabled)
 
+    def test_what_was_said_of_a_result_is_not_taken_back_from_the_next(self):
+        """A second run shows its findings in the same node and under the same names."""
+        node = self.choose(volume())
+        self.apply()
+        ui = self.panel.ui
+        self.pick(0)
+        ui.acceptButton.click()
+        ui.editBoxButton.click()
+        first = self.shown(node)
+        mrml.parts_of(first).boxes["L2"].SetSize(9, 8, 7)
+        self.assertTrue(ui.undoButton.enabled)
+        self.apply()
+        again = self.shown(node)
+        self.assertEqual(first.GetID(), again.GetID())
+        self.assertFalse(ui.undoButton.enabled)
+        mrml.parts_of(again).boxes["L2"].SetSize(3, 4, 5)
+        said = mrml_workup.reviews_of(again)
+        self.panel.review.undo()  # by key
+        self.assertEqual(mrml.parts_of(again).boxes["L2"].GetSize(), (3, 4, 5))
+        self.assertEqual((mrml_workup.reviews_of(again), self.errors), (said, []))
+        # What is done now can be taken back.
+        self.pick(1)
+        ui.rejectButton.click()
+        self.assertTrue(ui.undoButton.enabled)
+        ui.undoButton.click()
+        self.assertEqual(mrml_workup.reviews_of(again).get("L1", Review()), said.get("L1", Review()))
+
     def test_the_box_is_dragged_when_asked_for(self):
         node = self.choose(volume())
         self.apply()
