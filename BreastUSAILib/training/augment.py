@@ -157,33 +157,6 @@ def scanner(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (images * (1 - amount) + coarse * amount).clamp(0, 1)
 
 
-def texture(images: torch.Tensor, generator: torch.Generator, share: float = 0.3, strength: float = 0.12) -> torch.Tensor:
-    """Another point spread: a share of the images filtered with a random 5 x 5 kernel about the pixel itself (RandConv, Xu et al. 2021).
-
-    The kernel's sum is 1, so that what is darker than its surroundings stays so.
-    """
-    n = images.shape[0]
-    kernels = torch.randn(n, 1, 5, 5, generator=generator) * strength
-    kernels[:, :, 2, 2] += 1
-    kernels = kernels + (1 - kernels.sum((2, 3), keepdim=True)) / 25
-    filtered = F.conv2d(F.pad(images.transpose(0, 1), (2, 2, 2, 2), mode="replicate"), kernels, groups=n).transpose(0, 1)
-    amount = _chosen(n, share, generator)
-    return (images * (1 - amount) + filtered * amount).clamp(0, 1)
-
-
-def brightness_of_others(
-    images: torch.Tensor, generator: torch.Generator, share: float = 0.3, band: float = 0.03
-) -> torch.Tensor:
-    """A share of the images with the lowest frequencies' amplitudes of another of the batch (FDA, Yang & Soatto 2020); phases stay."""
-    n, _, size, _ = images.shape
-    others = images[torch.randperm(n, generator=generator)]
-    low = torch.fft.fftfreq(size).abs() <= band
-    place = (low[:, None] & low[None, : size // 2 + 1]).float() * _uniform(n, 0.3, 1, generator).view(n, 1, 1, 1)
-    mine, theirs = torch.fft.rfft2(images), torch.fft.rfft2(others)
-    amplitude = mine.abs().lerp(theirs.abs(), place * _chosen(n, share, generator))
-    return torch.fft.irfft2(torch.polar(amplitude, mine.angle()), s=(size, size)).clamp(0, 1)
-
-
 @lru_cache(maxsize=1)
 def _text_bank(count: int = 64) -> torch.Tensor:
     """(count, 1, 14, 96) pieces of burned-in text, 0 to 1."""
@@ -238,16 +211,12 @@ def augment(
     generator: torch.Generator,
     *,
     wide: bool = False,
-    strange: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """All of the above: (images, masks, valid), each (N, 1, size, size), not yet standardised.
 
-    `wide` adds other scanners' processing and shows lesions up to 1.4 times larger, for scanners that are not in the data; `strange`
-    adds textures and brightness that no scanner in the data shows.
+    `wide` adds other scanners' processing and shows lesions up to 1.4 times larger, for scanners that are not in the data.
     """
     images, masks, valid = geometric(images, masks, valid, size, generator, closest=0.42 if wide else CLOSEST)
     if wide:
         images = scanner(images, generator)
-    if strange:
-        images = brightness_of_others(texture(images, generator), generator)
     return overlays(intensity(images, generator), generator) * (valid > 0), masks, valid

@@ -23,6 +23,7 @@ from .command_line import (
     schedule_of,
     volume_options,
 )
+from .start import go_on_from, learnt_before
 
 if TYPE_CHECKING:
     from ..evaluation.volume_data import VolumeCase
@@ -241,7 +242,7 @@ class _Run:
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
         if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
-            _go_on_from(recipe.start, network)
+            go_on_from(recipe.start, "detect", network)
         self.learner = Learner(
             network.to(group.device).to(memory_format=torch.channels_last_3d),
             output / CHECKPOINT,
@@ -307,20 +308,6 @@ class _Run:
         save_model(self.output, network, config)
 
 
-def _go_on_from(name: str, network) -> None:
-    """Give a network the weights of a model. Raises ModelError where there is none, UsageError where it is another network."""
-    from ..models.zoo import read_state, resolve
-
-    entry, weights = resolve(name, "detect")
-    state = read_state(entry, weights)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise UsageError(
-            f"--start {name}: {entry.id} is another network than this configuration's; choose another model or --configuration."
-        ) from error
-
-
 def tell_of(first: bool) -> Callable[[float, str], None] | None:
     """Words on the screen, twenty lines in all, of the first process only."""
     if not first:
@@ -333,20 +320,6 @@ def tell_of(first: bool) -> Callable[[float, str], None] | None:
             print(message, flush=True)
 
     return tell
-
-
-def _before(start: str) -> str:
-    """What the model that a run went on from had learnt from, as words; "" for a run from fresh weights."""
-    from ..errors import ModelError
-    from ..models.zoo import resolve
-
-    if not start:
-        return ""
-    try:
-        entry, _ = resolve(start, "detect")
-    except ModelError:  # was removed while this trained, which is no reason to lose the run
-        return f"; went on from {start}, which is no longer there"
-    return f"; went on from {entry.id} {entry.version}, which had learnt from: {entry.trained_on}"
 
 
 def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:
@@ -364,7 +337,7 @@ def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict
             "intensity": "standardised above the lowest value, 8-bit levels",
         },
         "postprocessing": choice,
-        "trained_on": f"{described(cases)} (split train){_before(recipe.start)}",
+        "trained_on": f"{described(cases)} (split train){learnt_before(recipe.start, 'detect')}",
         "licence": "unspecified",
         "measured": {"validation": measured},
         "recipe": asdict(recipe),

@@ -20,6 +20,7 @@ from ..atomic import output_error
 from ..errors import DataError, UsageError
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_cases
 from .command_line import add_image_arguments, folds_of
+from .start import go_on_from, learnt_before
 
 CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
 
@@ -33,13 +34,11 @@ class Cycle:
     stages : (input size in pixels, epochs) one after the other.
     rate : the peak.
     wide : whether augmentation is for scanners that are not in the data (`augment.augment`), and small data sets are seen more often.
-    strange : whether it also has textures and brightness that no scanner in the data shows (`augment.texture`, `augment.brightness_of_others`).
     """
 
     stages: tuple[tuple[int, int], ...]
     rate: float = 1e-3
     wide: bool = False
-    strange: bool = False
 
     @property
     def epochs(self) -> int:
@@ -63,9 +62,7 @@ class RoiCnnRecipe:
     imagenet : whether the compact trunk starts from ImageNet weights (`pretrained`) or from nothing.
     balance : how often a data set's images are seen relative to its size, by folder name (others: 1), in usual and in
         wide cycles.
-    start : a model that ships, or a folder, whose weights are gone on from; "": ImageNet's, or none. Each cycle then begins at these
-        weights, not where the one before ended, and has a seed of its own: `seed` plus its number, from 0.
-    start_counts : the weights that `start` has count as so many ends in the mean.
+    start : a model that ships, or a folder, whose weights are gone on from; "": ImageNet's, or none. The end of the first cycle counts then, too.
     """
 
     configuration: str = "compact"
@@ -84,7 +81,6 @@ class RoiCnnRecipe:
     balance: tuple[tuple[str, float, float], ...] = (("breast", 2.0, 4.0),)
     imagenet: bool = True
     start: str = ""
-    start_counts: int = 0
 
 
 PAPER = RoiCnnRecipe(configuration="paper", cycles=(Cycle(((288, 100),)),), loss="dice", imagenet=False)
@@ -153,7 +149,8 @@ def train(
     Raises
     ------
     DataError : a data folder's layout is wrong, or a fold that is needed is empty or has no lesion.
-    UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data in `output`.
+    UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data in `output`; `start` is another network.
+    ModelError : there is no model `start`.
     OutputError : `output` cannot be written.
     """
     import torch
@@ -199,15 +196,13 @@ def train(
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     network, arguments = build_network(recipe.configuration)
-    if recipe.imagenet and state is None:
+    if recipe.start and state is None:
+        go_on_from(recipe.start, "segment", network)
+    elif recipe.imagenet and state is None:
         network.trunk.load_imagenet(imagenet_weights(network.trunk.variant))
-    begin = _start_weights(recipe.start, network) if recipe.start else {}
     network = network.to(device).to(memory_format=torch.channels_last)
-
-    def optimiser_of(network):
-        return torch.optim.AdamW(network.parameters(), lr=recipe.cycles[0].rate, weight_decay=recipe.weight_decay)
-
-    average, optimiser = ExponentialAverage(network), optimiser_of(network)
+    average = ExponentialAverage(network)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.cycles[0].rate, weight_decay=recipe.weight_decay)
     # One row an epoch: the number of its cycle, how far into it, at what size.
     plan = [
         (number, index, size)
@@ -220,7 +215,7 @@ def train(
         )
         for wide in (0, 1)
     ]
-    ends = WeightMean(begin, recipe.start_counts) if recipe.start_counts else WeightMean()
+    ends = WeightMean()
     first = 0
 
     if state is not None:
@@ -241,10 +236,6 @@ def train(
         if size != cached_size:
             cached_size = size
             cache, validation_cache = _Cache(training, round(size * CACHE_RATIO)), _Cache(validation, size)
-        if recipe.start and index == 0:
-            network.load_state_dict(begin)
-            average, optimiser = ExponentialAverage(network), optimiser_of(network)
-            generator.manual_seed(recipe.seed + number)
         network.train()
         seen = weights[cycle.wide]
         uneven = bool((seen != seen[0]).any())
@@ -255,9 +246,7 @@ def train(
             rate = cosine_rate((index + step / len(batches)) / cycle.epochs, cycle.rate)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            images, masks, valid = augment(
-                *cache.batch(indices), size, generator, wide=cycle.wide, strange=cycle.strange
-            )
+            images, masks, valid = augment(*cache.batch(indices), size, generator, wide=cycle.wide)
             inputs = standardise(images, valid).contiguous(memory_format=torch.channels_last)
             loss = criterion(network(inputs.to(device)), masks.to(device))
             optimiser.zero_grad(set_to_none=True)
@@ -299,20 +288,6 @@ def train(
     return output
 
 
-def _start_weights(start: str, network) -> dict:
-    """The weights of the model `start`, in float32. UsageError where it is another network than `network`."""
-    from ..models.zoo import read_state, resolve
-
-    entry, weights = resolve(start, "segment")
-    state = {name: value.float() if value.is_floating_point() else value for name, value in read_state(entry, weights).items()}
-    expected = {name: value.shape for name, value in network.state_dict().items()}
-    if {name: value.shape for name, value in state.items()} != expected:
-        raise UsageError(
-            f"--start {start}: {entry.id} is another network than this configuration's; choose another model or --configuration."
-        )
-    return state
-
-
 def fingerprint(cases: Sequence[Case]) -> str:
     """A short name for a set of cases: the same for the same ids, groups and folds, wherever the folders lie."""
     text = "\n".join(f"{c.source}/{c.id}/{c.group}/{c.fold}" for c in cases)
@@ -329,7 +304,8 @@ def _config(recipe, arguments, size, cases, dice, median) -> dict:
         "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
         "preprocessing": {"dimension": 2, "size": size, "intensity": "percentile-0.5-99.5, standardised"},
         "postprocessing": {"threshold": 0.5, **({"refiner": "paper"} if recipe.configuration == "paper" else {})},
-        "trained_on": f"{len(cases)} images of {', '.join(sources)} (folds {', '.join(map(str, recipe.train_folds))})",
+        "trained_on": f"{len(cases)} images of {', '.join(sources)} (folds {', '.join(map(str, recipe.train_folds))})"
+        f"{learnt_before(recipe.start, 'segment')}",
         "licence": "unspecified",
         "measured": {"validation": {"mean_dice_network_only": dice, "median_dice_network_only": median}},
         "recipe": asdict(recipe),
@@ -352,6 +328,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=None, help=f"images a step (default: {RoiCnnRecipe.batch})")
     parser.add_argument("--rate", type=float, default=None, help="peak learning rate of --stages (default: 0.001)")
+    parser.add_argument(
+        "--start",
+        default="",
+        metavar="ID|DIR",
+        help="go on from the weights of this model, e.g. of roi-cnn-compact with images of your own; the long first cycle is left out",
+    )
     parser.add_argument("--loss", choices=("dice", "dice+ce"), default=None, help="default: dice+ce; paper: dice")
 
 
@@ -378,9 +360,13 @@ def recipe_of(args: argparse.Namespace) -> RoiCnnRecipe:
         if args.wide_stages:
             cycles.append(Cycle(parse_stages(args.wide_stages), rate / 2, wide=True))
         changes["cycles"] = tuple(cycles)
+    elif args.start:
+        changes["cycles"] = recipe.cycles[1:] or recipe.cycles
+    if args.from_scratch and args.start:
+        raise UsageError("--from-scratch and --start contradict each other; give one of them.")
     if args.from_scratch:
         changes["imagenet"] = False
-    return replace(recipe, seed=args.seed, **folds_of(args), **changes)
+    return replace(recipe, start=args.start, seed=args.seed, **folds_of(args), **changes)
 
 
 def main(args: argparse.Namespace) -> int:

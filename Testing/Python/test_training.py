@@ -2,14 +2,16 @@
 
 import argparse
 import csv
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from BreastUSAILib.errors import DataError, DependencyError, OutputError, UsageError
+from BreastUSAILib.errors import DataError, DependencyError, ModelError, OutputError, UsageError
 from BreastUSAILib.evaluation.segmentation_data import in_folds, load_pixels, read_cases
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks import roi_cnn as networks
@@ -124,6 +126,31 @@ def test_the_recipe_starts_from_imagenet_weights(data, tmp_path, monkeypatch):
     folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((32, 1),), 0.0),), weight_decay=0.0, imagenet=True))
     state = torch.load(folder / "checkpoint.pt", weights_only=True)["network"]
     torch.testing.assert_close(state["trunk.stages.6.0.layers.3.weight"], published["_blocks.15._depthwise_conv.weight"])
+
+
+def test_a_run_goes_on_from_a_model_and_says_so(data, tmp_path):
+    """At a rate of nothing the weights stay those that it began with, and the end of the only early cycle counts."""
+    first = roi_cnn.train([data], tmp_path / "first", replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),)),)))
+    still = replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),), 0.0), roi_cnn.Cycle(((48, 1),), 0.0)), weight_decay=0.0)
+    folder = roi_cnn.train([data], tmp_path / "on", replace(still, start=str(first), seed=5))
+    before, after = (load_file(f / "model.safetensors") for f in (first, folder))
+    kept = [name for name in before if before[name].is_floating_point() and "running" not in name]
+    assert kept and all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
+    config = json.loads((folder / "config.json").read_text())
+    entry = json.loads((first / "config.json").read_text())
+    assert config["trained_on"].endswith(f"went on from {entry['id']} 1.0.0, which had learnt from: {entry['trained_on']}")
+    assert config["recipe"]["start"] == str(first)
+
+
+def test_a_run_cannot_go_on_from_another_network_or_from_nothing(data, tmp_path):
+    with pytest.raises(UsageError, match="roi-cnn-compact is another network than this configuration's"):
+        roi_cnn.train([data], tmp_path / "a", replace(RECIPE, start="roi-cnn-compact"))
+    with pytest.raises(ModelError, match="for the task 'grade-gcnn', not 'segment'"):
+        roi_cnn.train([data], tmp_path / "b", replace(RECIPE, start="grade-gcnn-compact"))
+    assert _parsed("--start", "roi-cnn-compact").cycles == roi_cnn.RoiCnnRecipe().cycles[1:]
+    assert _parsed("--start", "x", "--stages", "64:2").cycles == (roi_cnn.Cycle(((64, 2),), 1e-3),)
+    with pytest.raises(UsageError, match="contradict"):
+        _parsed("--start", "roi-cnn-compact", "--from-scratch")
 
 
 def test_imagenet_weights_that_are_not_there_or_not_those_are_one_sentence(data, tmp_path, monkeypatch):

@@ -1,0 +1,38 @@
+"""Going on from the weights of a model: ``--start ID|DIR`` of the recipes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def go_on_from(name: str, task: str, network: nn.Module) -> None:
+    """Give a network the weights of a model that ships, or of a folder. Raises ModelError where there is none for this task, UsageError
+    where it is another network."""
+    from ..models.zoo import read_state, resolve
+
+    entry, weights = resolve(name, task)
+    state = read_state(entry, weights)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UsageError(
+            f"--start {name}: {entry.id} is another network than this configuration's; choose another model or --configuration."
+        ) from error
+
+
+def learnt_before(name: str, task: str) -> str:
+    """What the model that a run went on from had learnt from, as words; "" for a run from fresh weights."""
+    from ..models.zoo import resolve
+
+    if not name:
+        return ""
+    try:
+        entry, _ = resolve(name, task)
+    except ModelError:  # was removed while this trained, which is no reason to lose the run
+        return f"; went on from {name}, which is no longer there"
+    return f"; went on from {entry.id} {entry.version}, which had learnt from: {entry.trained_on}"
