@@ -21,7 +21,8 @@ shadows, enhancement and the falling gain along the depth make two means for the
 - ``window``: c1 and c2 become smooth functions, the means of the inside and the outside near each pixel (the
   region-scalable energy of Li et al. [4]_, which ICTM minimises the same way);
 - ``prior``: with the network's probability p of each pixel the energy gains ``prior * int u (1 - 2 p)``, the
-  expected cost of a wrong label: the outline moves where the image says so and the network was unsure.
+  expected cost of a wrong label: the outline moves where the image says so and the network was unsure. Where the network's
+  border is not at 0.5, p is moved in its odds until it is (``neutral``).
 
 References
 ----------
@@ -152,6 +153,7 @@ def refine(
     spacing: Sequence[float],
     parameters: ChanVeseParameters = ChanVeseParameters(),
     probability: np.ndarray | None = None,
+    neutral: float = 0.5,
 ) -> Refinement:
     """Refine the outline of one lesion.
 
@@ -163,6 +165,8 @@ def refine(
     spacing : distance between pixel centres, one an axis, in the order of the axes. Any unit, only ratios count.
     parameters : see :class:`ChanVeseParameters`.
     probability : the network's probability of lesion, 0 to 1, the same shape; used with ``parameters.prior``.
+    neutral : the probability that speaks for neither side, above 0 and below 1: the threshold that `mask` was made with, as
+        the prior alone would else move the outline from there to where the probability is 0.5.
 
     Returns
     -------
@@ -172,8 +176,10 @@ def refine(
     Raises
     ------
     ImageError : the image is not a 2D or 3D array of real numbers.
-    UsageError : shapes differ, spacing is not positive, or probabilities are not between 0 and 1.
+    UsageError : shapes differ, spacing is not positive, or probabilities or `neutral` are not between 0 and 1.
     """
+    if not 0 < neutral < 1:
+        raise UsageError(f"the neutral probability is {neutral}; it must lie between 0 and 1.")
     image, mask = np.asarray(image), np.asarray(mask) != 0
     if image.ndim not in (2, 3) or image.dtype.kind not in "buif":
         raise ImageError(f"the image is {image.ndim}D of type {image.dtype}; a 2D or 3D one of real numbers is needed.")
@@ -204,7 +210,7 @@ def refine(
         return kept("the mask leaves nothing outside to compare with")
     prior = None
     if probability is not None and parameters.prior > 0:
-        prior = parameters.prior * (1.0 - 2.0 * _checked_probability(probability, mask.shape)[region])
+        prior = parameters.prior * (1.0 - 2.0 * _centred(_checked_probability(probability, mask.shape)[region], neutral))
 
     inside, iterations = _evolve(intensity, start, prior, steps / radius, parameters)
     components = keep_components(inside, steps, keep="largest")
@@ -280,6 +286,14 @@ def _percentiles(sample: np.ndarray) -> tuple[float, float]:
     above = np.searchsorted(upto, np.minimum(np.floor(at) + 1, sample.size - 1), side="right")
     low, high = below + (at - np.floor(at)) * (above - below)
     return float(low), float(high)
+
+
+def _centred(probability: np.ndarray, neutral: float) -> np.ndarray:
+    """The probabilities with their odds divided by those of the neutral one, which becomes 0.5; 0 and 1 stay."""
+    if neutral == 0.5:
+        return probability
+    inside, outside = probability * (1 - neutral), (1 - probability) * neutral
+    return inside / np.maximum(inside + outside, np.float32(1e-12))
 
 
 def _checked_probability(probability: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -57,7 +57,7 @@ def refine_3d(
         raise UsageError("the probability map has values that do not lie between 0 and 1.")
     start = largest_component(probability > threshold, spacing) if mask is None else np.asarray(mask) != 0
     with one_thread():
-        return refine(image, start, spacing, parameters, _centred(probability, threshold))
+        return refine(image, start, spacing, parameters, probability, threshold)
 
 
 def largest_component(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -66,9 +66,3 @@ def largest_component(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
     components = keep_components(mask, spacing, keep="largest")
     return ndimage.binary_fill_holes(components[0]) if components else np.zeros(np.shape(mask), bool)
-
-
-def _centred(probability: np.ndarray, threshold: float) -> np.ndarray:
-    """The probabilities with their odds divided by the threshold's: 0.5 at the threshold, 0 and 1 stay."""
-    inside, outside = probability * (1 - threshold), (1 - probability) * threshold
-    return inside / np.maximum(inside + outside, np.float32(1e-12))

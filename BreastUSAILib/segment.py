@@ -234,7 +234,7 @@ def segment_2d(
         notes = () if confirmed else (UNCONFIRMED,)
         if options.refine:
             with one_thread():
-                refined = refine(seen.pixels, region, seen.spacing, parameters, seen.probability)
+                refined = refine(seen.pixels, region, seen.spacing, parameters, seen.probability, threshold)
             region, notes = refined.mask, (*notes, *((refined.reason,) if refined.reason else ()))
         candidates.append((score, region, notes))
     candidates.sort(key=lambda candidate: -candidate[0])

@@ -94,7 +94,7 @@ def tune(
         before.append(dice(np.logical_or.reduce(starts), truth))
         for k, setting in enumerate(parameters):
             clock = time.perf_counter()
-            results = [refine(image, start, spacing, setting, probability) for start in starts]
+            results = [refine(image, start, spacing, setting, probability, threshold) for start in starts]
             seconds[k] += time.perf_counter() - clock
             kept[k] += sum(not r.refined for r in results)
             after[k].append(dice(np.logical_or.reduce([r.mask for r in results]), truth))

@@ -173,6 +173,7 @@ def choose(
             for s, region in zip(seen, regions, strict=True)
         ),
         [{name: paper[name] for name in PAPER_NAMES}, *REFINERS],
+        threshold=threshold,
     )
     # JSON has no infinity.
     tried["refiner"] = [{k: None if v == math.inf else v for k, v in row.items()} for row in table]

@@ -387,3 +387,19 @@ def test_percentiles_of_eight_bits_are_counted_as_numpy_has_them(size, seed, lev
     sample = np.random.default_rng(seed).integers(0, levels, size).astype(np.uint8)
     assert _percentiles(sample) == pytest.approx(np.percentile(sample, [1, 99]), abs=1e-6)
     assert _percentiles(sample.astype(np.int16)) == pytest.approx(np.percentile(sample, [1, 99]), abs=1e-4)
+
+
+def test_the_prior_alone_leaves_an_outline_where_its_threshold_drew_it():
+    """The map rises slowly: its levels of 0.3 and 0.5 lie 8 pixels apart."""
+    y, x = np.mgrid[:160, :160]
+    distance = np.hypot(y - 80, x - 80)
+    probability = np.clip(0.5 - (distance - 40) / 40, 0, 1)
+    image = np.random.default_rng(3).normal(100, 1, probability.shape)
+    parameters = ChanVeseParameters(mu1=0, mu2=0, alpha=0, prior=1.0, levels=1, max_change=math.inf)
+    start = probability > 0.3
+    drawn = refine(image, start, (1, 1), parameters, probability, 0.3)
+    moved = refine(image, start, (1, 1), parameters, probability)
+    assert dice(drawn.mask, start) > 0.99
+    assert dice(moved.mask, probability > 0.5) > 0.99 and moved.mask.sum() < 0.8 * start.sum()
+    with pytest.raises(UsageError, match="neutral probability is 1"):
+        refine(image, start, (1, 1), parameters, probability, 1.0)

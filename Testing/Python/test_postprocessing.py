@@ -115,9 +115,9 @@ def test_the_refiner_is_told_the_data_sets_and_the_outlines_that_were_found(monk
 
     tune, given = tuner.tune, []
 
-    def watched(cases, grid):
+    def watched(cases, grid, threshold):
         given.extend(tuner.Case(*case) for case in cases)
-        return tune(given, grid)
+        return tune(given, grid, threshold=threshold)
 
     monkeypatch.setattr(tuner, "tune", watched)
     nothing = replace(_seen(0.9), maps=dict.fromkeys((SMALL, SIZE, LARGE), np.zeros((90, 110), np.float16)))
