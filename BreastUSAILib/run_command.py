@@ -150,7 +150,7 @@ def main(args: argparse.Namespace) -> int:
         if args.from_manifest is not None:
             options, names = _repeated(args, options, log)
         check_models(_needed_models(options.workup))
-        result = run(names, options, progress, log)
+        result = run(names, options, progress, log, retry=args.retry_failed)
     if not args.quiet:
         _print_results(result, options.output)
     for failure in result.failures[:_FAILURES]:
