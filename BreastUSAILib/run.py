@@ -553,14 +553,15 @@ class _Run:
             entry = self.journal.get(path)
             item = _item(entry, entry.status)
             if entry.status == FAILED:
-                item["message"] = entry.message
                 failures.append({"input": entry.shown, "message": entry.message})
             if path in plan.differing:
                 study = read_finished(self.options.output / entry.folder)
                 item["options"] = study.provenance.get("options", {}) if study is not None else {}
             inputs.append(item)
         for entry in self._others():
-            status_of = {DONE: "earlier", FAILED: REDO}.get(entry.status, entry.status)
+            status_of = "earlier" if entry.status == DONE else entry.status
+            if entry.status == FAILED and read_finished(self.options.output / entry.folder) is not None:
+                status_of = REDO  # old results are there, which shall be replaced; otherwise the cause is still the cause
             inputs.append(_item(entry, status_of))
         record = {
             "schema": RUN_SCHEMA,
@@ -584,7 +585,11 @@ class _Run:
 def _item(entry: Entry, status: str) -> dict[str, Any]:
     """An input as run.json lists it."""
     item = {"input": entry.input, "folder": entry.folder, "status": status, "shown": entry.shown}
-    return item if entry.series_in is None else {**item, "series_in": list(entry.series_in)}
+    if status == FAILED:
+        item["message"] = entry.message
+    if entry.series_in is not None:
+        item["series_in"] = list(entry.series_in)
+    return item
 
 
 def _counts(entry: Entry, output: Path) -> bool:
@@ -598,9 +603,13 @@ def _as_earlier(entry: Entry, output: Path) -> Entry:
     """An input of an earlier run as the overview tells it."""
     if entry.status == WAITING:
         return replace(entry, status=DONE)
-    if entry.status == DONE or (entry.message and read_finished(output / entry.folder) is None):
+    if entry.status == DONE:
         return entry
-    message = f"{entry.input} failed when it was last redone; run it again."
+    shown = entry.shown or entry.input
+    message = f"{shown} failed when it was last redone; run it again."
+    if read_finished(output / entry.folder) is None:
+        # A redo that was killed has no cause, nor has what versions before wrote down of a failure.
+        message = entry.message or f"{shown} was not finished when it was last worked on; run it again."
     return replace(entry, status=FAILED, message=message)
 
 
