@@ -355,7 +355,9 @@ class _Run:
         self.id = uuid.uuid4().hex
         self.created = _now()
         self.own = options.output / OWN
-        self.journal = Journal(self.own / JOURNAL, read_run(options.output))
+        record = read_run(options.output)
+        self.retried = record if retry else None  # the record of the run that is completed, and stays its record
+        self.journal = Journal(self.own / JOURNAL, record)
         found = run_retry.find_again(run_retry.failed(self.journal)) if retry else discover(names, options.output)
         self.search = _Search(found, options, self.journal, self.id)
         self.estimate = Estimate()
@@ -548,13 +550,17 @@ class _Run:
     ) -> None:
         """Write run.json: how this run can be repeated, and what became of its inputs. Raises `OutputError`."""
         plan = self.search.plan
+        manifest = run_manifest.manifest(self.names, self.options, models)
+        if self.retried is not None:
+            manifest = run_manifest.of_retry(self.retried, manifest, models)
+        others = manifest["options"] != manifest.get("retry", manifest)["options"]  # than the ones that are told of all
         inputs, failures = [], [{"input": name, "message": text} for name, text in plan.troubles]
         for path in plan.order:
             entry = self.journal.get(path)
             item = _item(entry, entry.status)
             if entry.status == FAILED:
                 failures.append({"input": entry.shown, "message": entry.message})
-            if path in plan.differing:
+            if path in plan.differing or (others and entry.status == DONE):
                 study = read_finished(self.options.output / entry.folder)
                 item["options"] = study.provenance.get("options", {}) if study is not None else {}
             inputs.append(item)
@@ -569,7 +575,7 @@ class _Run:
             "run": self.id,
             "created": self.created,
             "finished": None if status == "running" else _now(),
-            **run_manifest.manifest(self.names, self.options, models),
+            **manifest,
             "counts": dict(counts or {}),
             "inputs": inputs,
             "failures": failures,
@@ -577,6 +583,8 @@ class _Run:
             "left_because": {str(path): plan.reasons[path] for path in plan.left if path in plan.reasons},
             "left_count": plan.left_count,
         }
+        if self.retried is not None:  # nothing is searched
+            record |= {name: self.retried[name] for name in ("left", "left_because", "left_count") if name in self.retried}
         if trouble:
             record["trouble"] = trouble
         write_text(self.options.output / RUN, json.dumps(record, indent=2) + "\n")
