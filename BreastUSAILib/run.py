@@ -191,11 +191,13 @@ class _Plan:
 class _Search:
     """Finds the inputs and decides which of them are to be done, while others are being worked on."""
 
-    def __init__(self, found: Iterator[Found], options: RunOptions, journal: Journal, run_id: str) -> None:
+    def __init__(
+        self, found: Iterator[Found], options: RunOptions, journal: Journal, run_id: str, retry: bool = False
+    ) -> None:
         self._thread = threading.Thread(target=self._run, name="search", daemon=True)
         self.plan = _Plan()
         self._options, self._journal, self._run_id = options, journal, run_id
-        self._found = found
+        self._found, self._retry = found, retry
         self._folders = FolderNames(_taken(options.output, journal))
         self._tasks: queue.Queue[Task | BaseException | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
@@ -288,7 +290,7 @@ class _Search:
             self.plan.uncopied += self._uncopied(study)
             self._journal.note(Entry(path, name, DONE, source.shown))
             return None
-        status = REDO if redo else WAITING
+        status = REDO if redo or self._retry else WAITING  # a retry that is cut short leaves it to be retried
         self._journal.note(Entry(path, name, status, source.shown, run=self._run_id, series_in=source.series_in))
         return Task(source, output / OWN / uuid.uuid4().hex[:12], output / name, self._run_id)
 
@@ -359,7 +361,7 @@ class _Run:
         self.retried = record if retry else None  # the record of the run that is completed, and stays its record
         self.journal = Journal(self.own / JOURNAL, record)
         found = run_retry.find_again(run_retry.failed(self.journal)) if retry else discover(names, options.output)
-        self.search = _Search(found, options, self.journal, self.id)
+        self.search = _Search(found, options, self.journal, self.id, retry)
         self.estimate = Estimate()
         self.fractions: dict[int, float] = {}  # of the tasks that are being worked on
         self.ended = 0  # tasks

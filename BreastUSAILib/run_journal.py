@@ -27,7 +27,8 @@ class Entry:
     ----------
     input : its absolute path.
     folder : the name of its folder of results.
-    status : `WAITING`; `DONE`; `FAILED`; `REDO`: the results in the folder shall be replaced, and do not count.
+    status : `WAITING`; `DONE`; `FAILED`; `REDO`: it is done again, and results in the folder
+        shall be replaced and do not count.
     shown : the path as the user named it.
     message : why it failed.
     run : the run that has it to do, or did.
