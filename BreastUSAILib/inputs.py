@@ -41,12 +41,19 @@ class Source:
     shown : the path as the user named it, for messages.
     within : the path inside the folder that the user named, or the bare file name; result folders are named after it.
     files : all files, absolute, of a volume that is a series of DICOM files (`path` is their first); else empty.
+    trouble : why it cannot be worked on, where that is known before it is read; a sentence, or "".
     """
 
     path: Path
     shown: str
     within: Path
     files: tuple[Path, ...] = ()
+    trouble: str = ""
+
+    @property
+    def series_in(self) -> tuple[str, ...]:
+        """The folders that hold `files`, one after the other."""
+        return tuple(dict.fromkeys(str(file.parent) for file in self.files))
 
 
 @dataclass(frozen=True)

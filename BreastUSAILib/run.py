@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import run_copies, run_manifest
+from . import run_copies, run_manifest, run_retry
 from .atomic import write_text
 from .errors import Cancelled, ModelError, OutputError, UsageError
 from .inputs import RUN, RUN_SCHEMA, FolderNames, Found, Source, discover, read_run
@@ -93,6 +93,7 @@ def run(
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
     make_worker: MakeWorker = InputWorker,
+    retry: bool = False,
 ) -> RunResult:
     """Work on all inputs and write what DESIGN section 6 lists to ``options.output``.
 
@@ -106,6 +107,8 @@ def run(
     progress : called with the fraction of the whole run (0 while inputs are still being found) and what is being done.
     log : called with sentences for the user.
     make_worker : makes the function that does one task; called once, or once in each process.
+    retry : the inputs are those that failed when they were last worked on, by the records in ``options.output``; no other is
+        looked for. `names` is what the record tells of the run.
 
     Raises
     ------
@@ -127,7 +130,7 @@ def run(
         tell("No scene.mrb is written: scenes need slicer-core; install it with: pip install breastusai[slicer]")
         options = replace(options, scene=False)
     with run_lock(output / OWN):
-        run_ = _Run(names, options, progress or (lambda fraction, message: None), tell)
+        run_ = _Run(names, options, progress or (lambda fraction, message: None), tell, retry)
         run_.begin()
         try:
             run_.work(make_worker)
@@ -153,7 +156,8 @@ def run(
 
 
 def failed_inputs(output: Path) -> list[str]:
-    """The inputs that failed when they were last worked on, by the records in a folder of results.
+    """The inputs that ``run(..., retry=True)`` works on: those that failed when they were last worked on, by the records in a
+    folder of results. Of a series of DICOM files it is the first file.
 
     Raises
     ------
@@ -162,7 +166,7 @@ def failed_inputs(output: Path) -> list[str]:
     record = read_run(output)
     if not record:
         raise UsageError(f"{output} holds no results; --retry-failed goes with the --output of an earlier run.")
-    return [entry.input for entry in Journal(output / OWN / JOURNAL, record) if entry.status in (FAILED, REDO)]
+    return [entry.input for entry in run_retry.failed(Journal(output / OWN / JOURNAL, record))]
 
 
 # -------------------------------------------------------------------------------------------------- what is to be done
@@ -187,11 +191,13 @@ class _Plan:
 class _Search:
     """Finds the inputs and decides which of them are to be done, while others are being worked on."""
 
-    def __init__(self, names: Sequence[str], options: RunOptions, journal: Journal, run_id: str) -> None:
+    def __init__(
+        self, found: Iterator[Found], options: RunOptions, journal: Journal, run_id: str, retry: bool = False
+    ) -> None:
         self._thread = threading.Thread(target=self._run, name="search", daemon=True)
         self.plan = _Plan()
         self._options, self._journal, self._run_id = options, journal, run_id
-        self._found = discover(names, options.output)
+        self._found, self._retry = found, retry
         self._folders = FolderNames(_taken(options.output, journal))
         self._tasks: queue.Queue[Task | BaseException | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
@@ -263,13 +269,16 @@ class _Search:
     def _decide(self, source: Source, name: str) -> Task | None:
         """The task of an input, or None when it is finished or cannot be begun."""
         path, output = str(source.path), self._options.output
+        entry = self._journal.get(path)
+        if source.trouble:
+            self._journal.note(replace(entry or Entry(path, name), status=FAILED, message=source.trouble))
+            return None
         if not is_text(source.path):
             # ITK ends the whole process when it is given such a name.
             sentence = f"{source.shown} has a name that is not valid UTF-8; rename it."
-            self._journal.note(Entry(path, name, FAILED, source.shown, sentence))
+            self._journal.note(Entry(path, name, FAILED, source.shown, sentence, series_in=source.series_in))
             return None
         study = read_finished(output / name)
-        entry = self._journal.get(path)
         redo = study is not None and self._options.overwrite
         if study is not None and entry is not None and entry.status in (FAILED, REDO):
             # An attempt to redo it that failed, or was killed, left the old results; unless they are that attempt's.
@@ -281,7 +290,8 @@ class _Search:
             self.plan.uncopied += self._uncopied(study)
             self._journal.note(Entry(path, name, DONE, source.shown))
             return None
-        self._journal.note(Entry(path, name, REDO if redo else WAITING, source.shown, run=self._run_id))
+        status = REDO if redo or self._retry else WAITING  # a retry that is cut short leaves it to be retried
+        self._journal.note(Entry(path, name, status, source.shown, run=self._run_id, series_in=source.series_in))
         return Task(source, output / OWN / uuid.uuid4().hex[:12], output / name, self._run_id)
 
     def _put(self, item: Task | BaseException | None) -> None:
@@ -340,15 +350,18 @@ class _Run:
     """The state of one run, while it lasts."""
 
     def __init__(
-        self, names: Sequence[str], options: RunOptions, progress: Progress, log: Callable[[str], None]
+        self, names: Sequence[str], options: RunOptions, progress: Progress, log: Callable[[str], None], retry: bool
     ) -> None:
         self.names, self.options, self.progress, self.log = tuple(names), options, progress, log
         self.cancelled = False
         self.id = uuid.uuid4().hex
         self.created = _now()
         self.own = options.output / OWN
-        self.journal = Journal(self.own / JOURNAL, read_run(options.output))
-        self.search = _Search(names, options, self.journal, self.id)
+        record = read_run(options.output)
+        self.retried = record if retry else None  # the record of the run that is completed, and stays its record
+        self.journal = Journal(self.own / JOURNAL, record)
+        found = run_retry.find_again(run_retry.failed(self.journal)) if retry else discover(names, options.output)
+        self.search = _Search(found, options, self.journal, self.id, retry)
         self.estimate = Estimate()
         self.fractions: dict[int, float] = {}  # of the tasks that are being worked on
         self.ended = 0  # tasks
@@ -469,7 +482,9 @@ class _Run:
             message = f"{task.source.shown} left no result; run it again."
             if self.options.scheduler or self.options.slurm is not None:
                 message = f"{message[:-1]}, with an output folder that all machines see under the same name."
-        entry = Entry(str(task.source.path), task.folder.name, FAILED if message else DONE, task.source.shown, message)
+        entry = Entry(str(task.source.path), task.folder.name, DONE, task.source.shown)
+        if message:
+            entry = replace(entry, status=FAILED, message=message, series_in=task.source.series_in)
         self.journal.note(entry)
         if message and outcome.details:
             self.log(outcome.details)
@@ -537,27 +552,32 @@ class _Run:
     ) -> None:
         """Write run.json: how this run can be repeated, and what became of its inputs. Raises `OutputError`."""
         plan = self.search.plan
+        manifest = run_manifest.manifest(self.names, self.options, models)
+        if self.retried is not None:
+            manifest = run_manifest.of_retry(self.retried, manifest, models)
+        others = manifest["options"] != manifest.get("retry", manifest)["options"]  # than the ones that are told of all
         inputs, failures = [], [{"input": name, "message": text} for name, text in plan.troubles]
         for path in plan.order:
             entry = self.journal.get(path)
-            item = {"input": path, "folder": entry.folder, "status": entry.status, "shown": entry.shown}
+            item = _item(entry, entry.status)
             if entry.status == FAILED:
-                item["message"] = entry.message
                 failures.append({"input": entry.shown, "message": entry.message})
-            if path in plan.differing:
+            if path in plan.differing or (others and entry.status == DONE):
                 study = read_finished(self.options.output / entry.folder)
                 item["options"] = study.provenance.get("options", {}) if study is not None else {}
             inputs.append(item)
         for entry in self._others():
-            status_of = {DONE: "earlier", FAILED: REDO}.get(entry.status, entry.status)
-            inputs.append({"input": entry.input, "folder": entry.folder, "status": status_of, "shown": entry.shown})
+            status_of = "earlier" if entry.status == DONE else entry.status
+            if entry.status == FAILED and read_finished(self.options.output / entry.folder) is not None:
+                status_of = REDO  # old results are there, which shall be replaced; otherwise the cause is still the cause
+            inputs.append(_item(entry, status_of))
         record = {
             "schema": RUN_SCHEMA,
             "status": status,
             "run": self.id,
             "created": self.created,
             "finished": None if status == "running" else _now(),
-            **run_manifest.manifest(self.names, self.options, models),
+            **manifest,
             "counts": dict(counts or {}),
             "inputs": inputs,
             "failures": failures,
@@ -565,9 +585,21 @@ class _Run:
             "left_because": {str(path): plan.reasons[path] for path in plan.left if path in plan.reasons},
             "left_count": plan.left_count,
         }
+        if self.retried is not None:  # nothing is searched
+            record |= {name: self.retried[name] for name in ("left", "left_because", "left_count") if name in self.retried}
         if trouble:
             record["trouble"] = trouble
         write_text(self.options.output / RUN, json.dumps(record, indent=2) + "\n")
+
+
+def _item(entry: Entry, status: str) -> dict[str, Any]:
+    """An input as run.json lists it."""
+    item = {"input": entry.input, "folder": entry.folder, "status": status, "shown": entry.shown}
+    if status == FAILED:
+        item["message"] = entry.message
+    if entry.series_in is not None:
+        item["series_in"] = list(entry.series_in)
+    return item
 
 
 def _counts(entry: Entry, output: Path) -> bool:
@@ -581,9 +613,13 @@ def _as_earlier(entry: Entry, output: Path) -> Entry:
     """An input of an earlier run as the overview tells it."""
     if entry.status == WAITING:
         return replace(entry, status=DONE)
-    if entry.status == DONE or (entry.message and read_finished(output / entry.folder) is None):
+    if entry.status == DONE:
         return entry
-    message = f"{entry.input} failed when it was last redone; run it again."
+    shown = entry.shown or entry.input
+    message = f"{shown} failed when it was last redone; run it again."
+    if read_finished(output / entry.folder) is None:
+        # A redo that was killed has no cause, nor has what versions before wrote down of a failure.
+        message = entry.message or f"{shown} was not finished when it was last worked on; run it again."
     return replace(entry, status=FAILED, message=message)
 
 

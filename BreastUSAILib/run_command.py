@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument("--frame", type=int, metavar="N", help="frame of a cine, from 1 (default: the middle one)")
     images.add_argument("--no-refine", dest="refine", action="store_false", help="keep the network's outline")
     images.add_argument(
-        "--lesions", choices=("central", "all"), default="central", help="the one nearest the centre (default), or all"
+        "--lesions", choices=("central", "all"), help="the one nearest the centre (default), or all"
     )
     add_probability(images, "--threshold", "probability above which a pixel is lesion")
     add_probability(images, "--minimum-score", "do not report lesions that score less")
@@ -111,7 +111,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     many.add_argument(
         "--memory-limit", type=_bytes, metavar="SIZE", help="an input whose process takes more memory fails (900M, 8G)"
     )
-    many.add_argument("--retry-failed", action="store_true", help="only what failed in earlier runs into this folder")
+    many.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="only what failed in earlier runs into this folder, with the options of the run; those that are given win",
+    )
     many.add_argument(
         "--from-manifest",
         type=Path,
@@ -149,8 +153,10 @@ def main(args: argparse.Namespace) -> int:
     with show_progress(args.progress, args.quiet, without_terminal="lines") as (progress, log):
         if args.from_manifest is not None:
             options, names = _repeated(args, options, log)
+        elif args.retry_failed:
+            options = _retried(args, options, log)
         check_models(_needed_models(options.workup))
-        result = run(names, options, progress, log)
+        result = run(names, options, progress, log, retry=args.retry_failed)
     if not args.quiet:
         _print_results(result, options.output)
     for failure in result.failures[:_FAILURES]:
@@ -184,7 +190,7 @@ def _options(args: argparse.Namespace) -> RunOptions:
         args.model,
         args.device,
         args.refine,
-        args.lesions,
+        args.lesions or "central",
         args.threshold,
         args.minimum_score,
         detection=detection_options(args, DETECT),
@@ -239,6 +245,18 @@ def _repeated(args: argparse.Namespace, given: RunOptions, log) -> tuple[RunOpti
     for difference in manifest.differences(used_models(options)):
         log(f"Note: {difference}")
     return options, manifest.inputs()
+
+
+def _retried(args: argparse.Namespace, given: RunOptions, log) -> RunOptions:
+    """Options of the run whose failures are to be tried again, with those that were given now."""
+    from .run_manifest import read_manifest
+    from .run_retry import options_again
+
+    said = () if args.lesions is None else ("lesions",)
+    options, notes = options_again(read_manifest(given.output), given, said)
+    for note in notes:
+        log(note)
+    return options
 
 
 def _print_results(result: RunResult, output: Path) -> None:

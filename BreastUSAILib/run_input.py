@@ -44,7 +44,7 @@ class RunOptions:
     max_pixels : the largest image that is read; None: as `image.read_image` says.
     scene : write scene.mrb.
     debug : tell the traceback of errors that nobody expected.
-    parquet : write the tables as Parquet as well.
+    parquet : write the tables as Parquet as well, also where there are none yet.
     dicom : results for the archive that are written as well, by their names (`dicom_out.DicomOptions.of`).
     anonymize : folder for de-identified copies of the results, or None (`run_copies`).
     key_file : secret of their pseudonyms; None: one in `output`.

@@ -27,10 +27,13 @@ class Entry:
     ----------
     input : its absolute path.
     folder : the name of its folder of results.
-    status : `WAITING`; `DONE`; `FAILED`; `REDO`: the results in the folder shall be replaced, and do not count.
+    status : `WAITING`; `DONE`; `FAILED`; `REDO`: it is done again, and results in the folder
+        shall be replaced and do not count.
     shown : the path as the user named it.
     message : why it failed.
     run : the run that has it to do, or did.
+    series_in : the folders that hold the files of a DICOM series, whose first is `input`; empty where it is one file. None: not
+        known (records of versions before), or of no more use, as it is done. The files themselves would fill the memory.
     """
 
     input: str
@@ -39,6 +42,7 @@ class Entry:
     shown: str = ""
     message: str = ""
     run: str = ""
+    series_in: tuple[str, ...] | None = None
 
 
 class Journal:
@@ -89,7 +93,8 @@ def _of_lines(path: Path) -> Iterator[Entry]:
         with path.open("rb") as stream:
             for line in stream:
                 try:
-                    yield Entry(**json.loads(line))
+                    item = json.loads(line)
+                    yield Entry(**{**item, "series_in": _folders(item.get("series_in"))})
                 except (ValueError, TypeError, RecursionError):
                     continue
     except OSError:
@@ -108,4 +113,10 @@ def _of_record(record: Mapping[str, Any]) -> Iterator[Entry]:
                 status if status in (DONE, FAILED, REDO) else WAITING,
                 str(item.get("shown", "")),
                 str(item.get("message", "")),
+                series_in=_folders(item.get("series_in")),
             )
+
+
+def _folders(value: Any) -> tuple[str, ...] | None:
+    """`Entry.series_in` as JSON has it; None where it is not there, or is something else."""
+    return tuple(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else None

@@ -39,6 +39,7 @@ class Manifest:
     options : the fields of `RunOptions` that change results.
     models : id, version, task, sha256 of each model.
     software : package -> version.
+    how : the choices that change no result (`HOW`), as JSON has them.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Manifest:
     options: Mapping[str, Any]
     models: tuple[Mapping[str, str], ...]
     software: Mapping[str, str]
+    how: Mapping[str, Any]
 
     def inputs(self) -> list[str]:
         """What was named, wherever the command is given now."""
@@ -80,6 +82,10 @@ class Manifest:
                     f"which is not the one that is here; install the BreastUSAI {self.software.get('breastusai', '')} of then, or "
                     "put the model's folder back where it was."
                 )
+        return self.other_software()
+
+    def other_software(self) -> list[str]:
+        """What of the software is not as it was, one sentence each."""
         versions = software()
         return [
             f"{package} is {versions.get(package, 'not installed')} here; it was {version} then."
@@ -99,6 +105,7 @@ def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping
     """
     record = asdict(options)
     how = {name: str(value) if isinstance(value := record.pop(name), Path) else value for name in HOW}
+    record = json.loads(json.dumps(record))  # as it is read again, so that two can be compared
     return {
         "command": sys.argv,
         "folder": os.getcwd(),
@@ -109,6 +116,24 @@ def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping
         "options": record,
         "how": how,
     }
+
+
+def of_retry(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], models: Sequence[Mapping[str, str]] = ()
+) -> dict[str, Any]:
+    """The part of run.json after a retry: what the run was told, so that it can be repeated, and under ``retry`` what the retry was told.
+
+    Parameters
+    ----------
+    earlier : run.json as it was.
+    now : `manifest` of the retry.
+    models : those of the studies, where these are known.
+    """
+    kept = {name: earlier.get(name, value) for name, value in now.items()}
+    if models and kept["options"] == now["options"]:
+        kept["models"] = list(models)  # what was retried with other options may have other models
+    told = ("command", "folder", "software", "machine", "options", "how")
+    return {**kept, "retry": {name: now[name] for name in told}}
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -131,7 +156,8 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(
             f"{path} does not say how its run was made ({error!r}); name inputs and options yourself."
         ) from error
-    return Manifest(path, names, folder, options, models, software_then)
+    how = record.get("how")
+    return Manifest(path, names, folder, options, models, software_then, how if isinstance(how, dict) else {})
 
 
 def used_models(options: RunOptions) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from . import run_index, run_table
 from .atomic import output_error
-from .errors import OutputError
+from .errors import DependencyError, OutputError
 from .files import other_columns
 from .findings import Study
 from .run_input import SCENE, read_finished
@@ -126,14 +126,25 @@ def write_overview(
 ) -> Overview:
     """Write summary.csv, studies.csv, failures.csv, index.html and, on request, studies.parquet and findings.parquet.
 
+    Parquet files that are there already are written anew without a request: beside newer tables they would tell what is no
+    longer so. Where that cannot be done, it is told.
+
     Parameters
     ----------
     output : folder of results.
     work : for a file that is removed in the end.
     results, earlier : of this run, and of earlier ones into the same folder.
     when : one sentence on when and how the run ended.
+    parquet : the request.
     """
     overview = Overview()
+    old = [output / name for name in (run_table.STUDIES_PARQUET, run_table.FINDINGS_PARQUET) if (output / name).exists()]
+    if old and not parquet:
+        try:
+            run_table.need_parquet()
+            parquet = True
+        except DependencyError:
+            overview.unwritten += [Result(str(path), message=_outdated(path)) for path in old]
     spool = work / SPOOL
     columns: set[str] = set()
     shown = run_index.Columns()
@@ -216,6 +227,10 @@ def _write_all(
             function(output / name)
         except OutputError as error:
             overview.unwritten.append(Result(str(output / name), message=str(error)))
+
+
+def _outdated(path: Path) -> str:
+    return f"{path} is of an earlier run, and pyarrow to write it anew is missing; install it with: pip install breastusai[tables], or remove the file."
 
 
 def _remove(path: Path) -> None:

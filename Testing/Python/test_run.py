@@ -301,6 +301,21 @@ def test_a_failed_redo_is_done_again_by_the_next_run(tmp_path, monkeypatch):
     assert fake_run([a, b], out).skipped == 2
 
 
+def test_the_cause_of_a_failure_is_told_until_it_is_mended(tmp_path):
+    bad, a = image_at(tmp_path / "imageerror.png"), image_at(tmp_path / "a.png")
+    out = tmp_path / "out"
+    fake_run([bad], out)
+    for _ in range(3):
+        fake_run([a], out)
+        item = next(i for i in read_run(out)["inputs"] if i["folder"] == "imageerror")
+        assert (item["status"], item["shown"]) == ("failed", str(bad))
+        for told in ((out / "failures.csv").read_text(), item["message"]):
+            assert f"{bad} is broken; get another one." in told
+    assert [Path(name).name for name in runs.failed_inputs(out)] == ["imageerror.png"]
+    fake_run([bad.rename(tmp_path / "good.png"), a], out)
+    assert not (out / "failures.csv").exists()
+
+
 def test_what_a_cancelled_overwrite_had_before_it_is_redone(tmp_path):
     a = image_at(tmp_path / "in" / "a-interrupt.png")
     out = tmp_path / "out"

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +123,27 @@ def test_parquet_holds_the_same_with_types(tmp_path):
     overview(tmp_path / "none", [Result("c", message="no")], parquet=True)
     empty = pq.read_schema(tmp_path / "none" / "findings.parquet")
     assert all(empty.field(name).type == findings.schema.field(name).type for name in empty.names)
+
+
+def test_parquet_that_is_there_is_kept_up_to_date(tmp_path, monkeypatch):
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    a, bad = image_at(tmp_path / "in" / "a.png"), tmp_path / "in" / "b.png"
+    bad.write_bytes(b"not yet")
+    out = tmp_path / "out"
+    fake_run([a, bad], out, parquet=True)
+    image_at(bad)
+    assert not fake_run([bad], out).failures
+    studies = pq.read_table(out / "studies.parquet")
+    assert sorted(studies.column("status").to_pylist()) == ["done", "done"]
+    assert pq.read_table(out / "findings.parquet").num_rows == 2
+    assert {"studies.parquet", "findings.parquet"} <= set(Page((out / "index.html").read_text()).links)
+    # Where it cannot be done, that is an error and not an old table without a word.
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    said = [failure.message for failure in fake_run([a, bad], out).failures]
+    assert len(said) == 2 and all(name in said[i] for i, name in enumerate(("studies.parquet", "findings.parquet")))
+    assert "pip install breastusai[tables]" in said[0]
+    fake_run([a], tmp_path / "other")
+    assert not list((tmp_path / "other").glob("*.parquet"))
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")

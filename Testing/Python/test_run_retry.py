@@ -1,0 +1,225 @@
+"""``breastusai run --retry-failed``: the same inputs as when they failed, with the same options, by the real command line."""
+
+import json
+import shutil
+
+import pytest
+from dicom_samples import save, slices, speckle
+from fake_worker import FakeWorker
+from small_models import detector_folder
+from test_run import image_at
+
+from BreastUSAILib import cli
+from BreastUSAILib.files import read_study
+from BreastUSAILib.inputs import read_run
+from BreastUSAILib.run import failed_inputs, run
+from BreastUSAILib.run_input import RunOptions
+from BreastUSAILib.run_journal import FAILED, Entry
+from BreastUSAILib.run_manifest import manifest, read_manifest
+from BreastUSAILib.run_retry import find_again, options_again
+from BreastUSAILib.workup import DetectionOptions, SegmentationOptions, WorkupOptions
+
+VOXELS, SPACING = speckle((6, 24, 60)), (0.9, 0.7, 2.0)
+
+
+def retry(*arguments):
+    return cli.main(["run", "--device", "cpu", "--jobs", "0", "--no-scene", *map(str, arguments)])
+
+
+def size_of(output, name):
+    return json.loads((output / name / "study.json").read_text())["image"]["size"]
+
+
+# ---------------------------------------------------------------------------------------------------- which inputs
+
+
+def series_at(folder, places=range(0, 12, 2)):
+    """A volume as a series of files with their slices in these places; some may be left out (None)."""
+    for k, (ds, z) in enumerate(zip(slices(VOXELS, SPACING), places, strict=True)):
+        ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = "1.2.3", "1.2.4", "1.2.5"
+        path = folder / f"IM{k}"
+        if z is None:
+            path.unlink(missing_ok=True)
+        else:
+            ds.ImagePositionPatient = [0.0, 0.0, float(z)]
+            save(ds, path)
+    return folder
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    """The arguments of a run over volumes, without its inputs and output."""
+    model = detector_folder(tmp_path / "model")
+    return ("--detect-model", model, "--no-outlines", "--no-grades", "--no-heatmap")
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_series_is_retried_as_a_series(tmp_path, volumes, capsys, recorded):
+    folder, out = series_at(tmp_path / "in", (0, 2, 4, 7.3, 8, 11)), tmp_path / "out"
+    assert retry(folder, "-o", out, *volumes) == 1
+    assert "uneven distances" in capsys.readouterr().err
+    if not recorded:  # as versions before wrote it
+        record = read_run(out)
+        for item in record["inputs"]:
+            del item["series_in"]
+        (out / "run.json").write_text(json.dumps(record))
+    assert retry("-o", out, "--retry-failed", *volumes) == 1  # nothing was mended
+    assert "uneven distances" in capsys.readouterr().err
+    series_at(folder)
+    assert retry("-o", out, "--retry-failed", *volumes) == 0
+    assert size_of(out, "IM0") == [60, 24, 6]
+    assert retry("-o", out, "--retry-failed", *volumes) == 0 and "Nothing failed" in capsys.readouterr().out
+
+
+def test_a_slice_that_was_put_back_is_part_of_the_retry(tmp_path, volumes):
+    folder, out = series_at(tmp_path / "in", (None, 2, 4, 7.3, 8, 11)), tmp_path / "out"
+    assert retry(folder, "-o", out, *volumes) == 1
+    series_at(folder)
+    assert retry("-o", out, "--retry-failed", *volumes) == 0
+    assert size_of(out, "IM1") == [60, 24, 6]
+
+
+def test_the_first_slice_alone_is_no_result(tmp_path, volumes, capsys):
+    folder, out = series_at(tmp_path / "in", (0, 2, 4, 7.3, 8, 11)), tmp_path / "out"
+    assert retry(folder, "-o", out, *volumes) == 1
+    shutil.move(folder, tmp_path / "away")
+    series_at(folder, (0, None, None, None, None, None))
+    for _ in range(2):
+        capsys.readouterr()
+        assert retry("-o", out, "--retry-failed", *volumes) == 1
+        assert f"{folder / 'IM0'} belongs to no series of DICOM files any more" in capsys.readouterr().err
+        assert not (out / "IM0").exists()
+    series_at(folder)
+    assert retry("-o", out, "--retry-failed", *volumes) == 0 and size_of(out, "IM0") == [60, 24, 6]
+
+
+def test_a_slice_that_was_given_by_itself_stays_alone(tmp_path, volumes):
+    folder, out = series_at(tmp_path / "in"), tmp_path / "out"
+    slice_ = folder / "IM2"
+    whole = slice_.read_bytes()
+    slice_.write_bytes(whole[: len(whole) // 2])
+    assert retry(slice_, "-o", out, *volumes) == 1
+    slice_.write_bytes(whole)
+    assert retry("-o", out, "--retry-failed", *volumes) == 0
+    assert size_of(out, "IM2") == [60, 24, 1]
+
+
+def test_a_series_of_a_dicomdir_is_looked_for_in_all_its_folders(tmp_path):
+    series_at(tmp_path)
+    folders = [tmp_path / "S1", tmp_path / "S2"]
+    for k, file in enumerate(sorted(tmp_path.glob("IM*"))):
+        folders[k % 2].mkdir(exist_ok=True)
+        file.rename(folders[k % 2] / file.name)
+    entry = Entry(str(tmp_path / "S1" / "IM0"), "IM0", FAILED, "IM0", series_in=tuple(map(str, folders)))
+    (source,) = next(find_again([entry])).sources
+    assert len(source.files) == 6 and set(source.series_in) == set(entry.series_in) and not source.trouble
+
+
+def test_a_retry_that_was_cut_short_is_taken_up_by_the_next(tmp_path):
+    out = tmp_path / "out"
+    options = RunOptions(out, WorkupOptions(grading=None), scene=False)
+    files = [tmp_path / "1-imageerror.png", tmp_path / "2-imageerror-interrupt.png"]
+    out.mkdir()
+    (out / "go-on").touch()
+    assert len(run([str(image_at(file)) for file in files], options, make_worker=FakeWorker).failures) == 2
+    (out / "go-on").unlink()
+    assert run([], options, make_worker=FakeWorker, retry=True).cancelled
+    assert failed_inputs(out) == [str(file) for file in files]
+    assert "2-imageerror-interrupt.png" not in (out / "failures.csv").read_text()  # it is not known how this one ends
+    run([str(image_at(tmp_path / "a.png"))], options, make_worker=FakeWorker)
+    assert "2-imageerror-interrupt.png was not finished when" in (out / "failures.csv").read_text()
+    (out / "go-on").touch()
+    assert len(run([], options, make_worker=FakeWorker, retry=True).results) == 2
+
+
+# --------------------------------------------------------------------------------------------------- which options
+
+
+@pytest.fixture
+def mended(tmp_path, monkeypatch, capsys):
+    """A folder of results with a.png done, and b.png, which failed and is mended now."""
+    image_at(tmp_path / "in" / "a.png")
+    bad = tmp_path / "in" / "b.png"
+    bad.write_bytes(b"\x89PNG not yet")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    chosen = ("--spacing", 0.08, "--no-refine", "--lesions", "all", "--no-grades", "--time-limit", "5m", "--jobs", 1)
+    assert retry("in", "-o", "out", *chosen) == 1
+    image_at(bad)
+    capsys.readouterr()
+    return tmp_path / "out"
+
+
+def test_a_retry_has_the_options_of_the_run_and_the_run_can_be_repeated(mended, capsys, monkeypatch):
+    first = read_run(mended)
+    monkeypatch.chdir("/")
+    assert retry("-o", mended, "--retry-failed") == 0
+    assert "Other options" not in capsys.readouterr().out
+    a, b = (read_study(mended / name) for name in "ab")
+    assert b.image.spacing_known and b.image.spacing == a.image.spacing == (0.08, 0.08)
+    assert b.provenance["options"] == a.provenance["options"]
+    record = read_run(mended)
+    kept = ("command", "named", "folder", "options", "how", "left", "left_count", "models")
+    assert {name: record[name] for name in kept} == {name: first[name] for name in kept} and record["named"] == ["in"]
+    assert record["retry"]["folder"] == "/" and record["retry"]["options"] == first["options"]
+    again = mended.with_name("again")
+    assert cli.main(["run", "--from-manifest", str(mended / "run.json"), "-o", str(again), "--jobs", "0"]) == 0
+    assert [read_study(again / name).image for name in "ab"] == [a.image, b.image]
+
+
+def test_options_that_are_given_with_the_retry_win_and_are_told(mended, capsys):
+    first = read_run(mended)
+    assert retry("-o", mended, "--retry-failed", "--spacing", 0.1, "--lesions", "central", "--no-heatmap") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Other options")]
+    assert line.startswith("Other options than the run's: ") and "spacing_mm 0.1 instead of 0.08" in line
+    assert "lesions 'central' instead of 'all'" in line and "refine" not in line and "grading" not in line
+    options = read_study(mended / "b").provenance["options"]
+    assert (options["spacing_mm"], options["lesions"], options["refine"]) == (0.1, "central", False)
+    record = read_run(mended)
+    assert record["options"] == first["options"] and record["retry"]["options"]["spacing_mm"] == 0.1
+    items = {item["folder"]: item for item in record["inputs"]}
+    assert items["b"]["options"]["spacing_mm"] == 0.1 and "options" not in items["a"]
+
+
+def test_a_record_that_does_not_say_how_is_told_before_any_work(mended, capsys):
+    record = read_run(mended)
+    del record["options"]
+    (mended / "run.json").write_text(json.dumps(record))
+    assert retry("-o", mended, "--retry-failed") == 1
+    assert "run.json does not say how its run was made" in capsys.readouterr().err
+    assert not (mended / "b").exists()
+
+
+def test_another_model_of_the_same_name_is_told(mended, capsys):
+    record = read_run(mended)
+    for model in record["models"]:
+        model |= {"sha256": "0" * 64, "version": "0.9"}
+    (mended / "run.json").write_text(json.dumps(record))
+    assert retry("-o", mended, "--retry-failed") == 0
+    said = capsys.readouterr().out
+    assert "Note: the model for segment is " in said and " 0.9 (SHA-256 000000000000...) then." in said
+
+
+def test_options_are_taken_one_by_one(tmp_path):
+    detection = DetectionOptions(threshold=0.2, maximum=3)
+    then = WorkupOptions(threshold=0.3, detection=detection, segmentation=None, grading=None)
+    options = RunOptions(tmp_path, then, frame=2, dicom=("seg", "fhir-R4"), anonymize=tmp_path / "copies", time_limit_s=9.0)
+    record = {"schema": "breastusai/run/1.0", **manifest(["in"], options)}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+
+    def again(workup=None, **options):
+        return options_again(read_manifest(tmp_path), RunOptions(tmp_path, workup or WorkupOptions(), **options))
+
+    same, told = again(jobs=2)
+    assert same == RunOptions(tmp_path, then, jobs=2, frame=2, dicom=options.dicom, anonymize=options.anonymize) and told == []
+    other = WorkupOptions(device="cpu", detection=DetectionOptions(maximum=5), segmentation=SegmentationOptions(iterations=1))
+    options, told = again(other, max_pixels=10, dicom=("sr", "fhir-R5"), anonymize=tmp_path / "elsewhere")
+    assert options.workup.threshold == 0.3 and options.workup.detection == DetectionOptions("", "", "cpu", 0.2, 5)
+    assert options.workup.segmentation == other.segmentation and options.workup.grading is None
+    assert (options.frame, options.max_pixels, options.dicom) == (2, 10, ("seg", "sr", "fhir-R5"))
+    assert options.anonymize == tmp_path / "elsewhere"
+    assert told == [
+        "Other options than the run's: detection.maximum 5 instead of 3, segmentation not left out, max_pixels 10 instead of the "
+        "default, dicom ('seg', 'sr', 'fhir-R5') instead of ('seg', 'fhir-R4')."
+    ]
+    assert again(WorkupOptions(heatmap=None))[0].workup.heatmap is None
