@@ -42,6 +42,8 @@ _TABLE_ROWS = 20
 _FAILURES = 100  # told one by one; the others are in failures.csv
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_SLURM = {"slurm_option": [], "slurm_cores": 4, "slurm_memory": "16GB", "slurm_walltime": "04:00:00"}
+"""The defaults of the options that go with --slurm."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,10 +132,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument(
         "--slurm-option", action="append", default=[], metavar="OPTION", help="a line for their #SBATCH headers"
     )
-    cluster.add_argument("--slurm-cores", type=int, default=4, metavar="N", help="cores of each (default: 4)")
-    cluster.add_argument("--slurm-memory", default="16GB", metavar="SIZE", help="memory of each (default: 16GB)")
+    cluster.add_argument("--slurm-cores", type=int, default=_SLURM["slurm_cores"], metavar="N", help="cores of each (default: 4)")
+    cluster.add_argument("--slurm-memory", default=_SLURM["slurm_memory"], metavar="SIZE", help="memory of each (default: 16GB)")
     cluster.add_argument(
-        "--slurm-walltime", default="04:00:00", metavar="HH:MM:SS", help="how long each runs (default: 04:00:00)"
+        "--slurm-walltime", default=_SLURM["slurm_walltime"], metavar="HH:MM:SS", help="how long each runs (default: 04:00:00)"
     )
     parser.set_defaults(main=main)
 
@@ -186,6 +188,7 @@ def _options(args: argparse.Namespace) -> RunOptions:
         from .run_table import need_parquet
 
         need_parquet()
+    _refuse_contradictions(args)
     workup = WorkupOptions(
         args.model,
         args.device,
@@ -226,6 +229,22 @@ def _options(args: argparse.Namespace) -> RunOptions:
         scheduler=args.scheduler,
         slurm=slurm,
     )
+
+
+def _refuse_contradictions(args: argparse.Namespace) -> None:
+    """UsageError for options of a part of the work that is switched off, which would be given for nothing."""
+    from .workup_options import GradingOptions, SegmentationOptions
+
+    device = args.device
+    for switch, given in (
+        ("outlines", args.no_outlines and segmentation_options(args, SEGMENT_3D) != SegmentationOptions(device=device)),
+        ("grades", args.no_grades and grading_options(args, GRADE) != GradingOptions(device=device)),
+        ("heatmap", args.no_heatmap and bool(args.heatmap_model)),
+    ):
+        if given:
+            raise UsageError(f"--no-{switch} and options of the {switch} contradict each other; leave out one of the two.")
+    if args.slurm is None and any(getattr(args, name) != value for name, value in _SLURM.items()):
+        raise UsageError("--slurm-option, --slurm-cores, --slurm-memory and --slurm-walltime are of --slurm N; give it, too.")
 
 
 def _repeated(args: argparse.Namespace, given: RunOptions, log) -> tuple[RunOptions, list[str]]:

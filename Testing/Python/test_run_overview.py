@@ -232,6 +232,10 @@ def test_what_is_no_record_is_told(tmp_path, text):
         (["a.png", "--memory-limit", "0"], "not possible"),
         (["--from-manifest", "run.json", "--threshold", "0.4"], "leave them out"),
         (["--from-manifest", "missing.json"], "cannot be read as the record"),
+        (["a.png", "--no-outlines", "--segment-3d-model", "x"], "--no-outlines and options of the outlines contradict"),
+        (["a.png", "--no-grades", "--grade-one-crop"], "--no-grades and options of the grades contradict"),
+        (["a.png", "--no-heatmap", "--heatmap-model", "x"], "--no-heatmap and options of the heatmap contradict"),
+        (["a.png", "--slurm-cores", "3"], "are of --slurm N"),
     ],
 )
 def test_options_that_contradict_each_other(tmp_path, capsys, arguments, said):
