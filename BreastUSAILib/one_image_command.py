@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,8 @@ def analyse(
         progress(0.0, "reading")
         loaded = read_image(args.input, spacing_mm=args.spacing)
         study = work(loaded, lambda fraction, message: progress(0.05 + 0.9 * fraction, message))
-        source = Source(args.input.absolute(), str(args.input), Path(args.input.name))
+        path = Path(os.path.abspath(args.input))  # "." and ".." have no name of their own
+        source = Source(path, str(args.input), Path(path.name or "image"))
         folder = args.output / name_folders([source], {})[source.path]
         write_study(study, folder)
         progress(1.0, "done")
