@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,18 +29,50 @@ def read_study_image(study: Study, path: Path) -> LoadedImage:
     DataError : the file holds an image of another size.
     ImageError : it cannot be read.
     """
-    from .image import read_image
-
-    options = study.provenance.get("options", {})
-    files = image_files(study, path)
-    file = files[0] if files else path
-    loaded = read_image(file, spacing_mm=options.get("spacing_mm"), frame=options.get("frame"), files=files)
+    loaded = read_again(study, path, study.provenance.get("options", {}).get("spacing_mm"))
     if loaded.image.GetSize() != study.image.size:
         raise DataError(
             f"{path} has {' x '.join(map(str, loaded.image.GetSize()))} pixels and the result "
             f"{' x '.join(map(str, study.image.size))}; give the file that the result was made from."
         )
     return loaded
+
+
+def read_again(study: Study, path: Path, spacing_mm: float | Sequence[float] | None = None) -> LoadedImage:
+    """An image as that of a study was read: all files of its series, and the frame that was chosen then.
+
+    Parameters
+    ----------
+    path : file, or folder with the DICOM files of a series.
+    spacing_mm : see `image.read_image`.
+
+    Raises
+    ------
+    ImageError, UsageError : see `image.read_image`.
+    """
+    from .image import read_image
+
+    files = image_files(study, path)
+    file = files[0] if files else path
+    frame = study.provenance.get("options", {}).get("frame")
+    return read_image(file, spacing_mm=spacing_mm, frame=frame, files=files if len(files) > 1 else ())
+
+
+def given_spacing(study: Study, path: Path) -> float | Sequence[float] | None:
+    """The spacing that was given by hand for the image of a study, where that image is this one, byte by byte; else None.
+
+    Another file of the same size may show anything, at any scale.
+    """
+    from .identity import identity
+
+    spacing = study.provenance.get("options", {}).get("spacing_mm")
+    analysed = study.provenance.get("input", {}).get("sha256")
+    if spacing is None or analysed is None:
+        return None
+    try:
+        return spacing if identity(path, image_files(study, path)).get("sha256") == analysed else None
+    except ImageError:
+        return None  # reading it says what is wrong
 
 
 def image_files(study: Study, path: Path) -> tuple[Path, ...]:
@@ -50,10 +84,10 @@ def image_files(study: Study, path: Path) -> tuple[Path, ...]:
     ------
     ImageError : the folder cannot be listed, or holds no image, or several of which none is named as the study's.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises where it may not look
         chosen = _image_in(path, Path(study.image.path).name)
         return chosen.files or (chosen.path,)
-    if study.provenance.get("input", {}).get("files", 1) == 1 or not path.is_file():
+    if study.provenance.get("input", {}).get("files", 1) == 1 or not os.path.isfile(path):
         return ()
     return next((i.files for i in _images_in(path.parent) if path in i.files), ())
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_samples import save, slices, speckle
+from dicom_samples import save, slices, speckle, us_cine
 from grade_cases import grade_folder, image_of
-from small_models import detector_folder
+from small_models import detector_folder, outliner_folder
 
 from BreastUSAILib import cli
-from BreastUSAILib.files import read_study
-from BreastUSAILib.image import write_image
+from BreastUSAILib.errors import DataError
+from BreastUSAILib.files import read_study, write_study
+from BreastUSAILib.findings import Finding, ImageInfo, Study
+from BreastUSAILib.grid import box_of_mask, box_region, index_box
+from BreastUSAILib.identity import identity
+from BreastUSAILib.image import read_image, write_image
+from BreastUSAILib.same_pixels import findings_on
 
 SPACING = (0.9, 0.7, 1.1)
 
@@ -91,3 +96,118 @@ def test_a_spacing_that_does_not_fit_is_told_with_the_file(detector, graders, tm
         assert cli.main([command, *map(str, (*arguments, "-o", out, "--device", "cpu", *own))]) == 2, words
         assert words in capsys.readouterr().err
     assert not out.exists()
+
+
+# ------------------------------------------------------------------------------------ going on from an earlier result
+
+
+def result(path, folder, spacing=None, *, record=True, region=((20, 14), (24, 18))):
+    """A result of an image, as a run leaves it: one finding with its outline, and what was read and how."""
+    loaded = read_image(path, spacing_mm=spacing)
+    start, size = region
+    array = np.zeros(loaded.image.GetSize()[::-1], np.uint8)
+    array[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))[::-1]] = 1
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(loaded.image)
+    finding = Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1)
+    known = {"options": {"spacing_mm": spacing, "frame": None}, "input": identity(path)} if record else {}
+    write_study(Study(loaded.info, (finding,), provenance={"models": [], "notes": [], "run": "r", **known}), folder)
+    return folder
+
+
+def test_findings_are_graded_on_the_spacing_that_they_were_made_on(graders, tmp_path):
+    path = picture(tmp_path / "a.png")
+    found = result(path, tmp_path / "found", 0.08)
+    assert grade(path, graders, tmp_path / "out", "--findings", found) == 0
+    before, after = read_study(found), read_study(tmp_path / "out" / "a")
+    assert after.image.spacing_known and after.image.spacing == (0.08, 0.08)
+    image = read_image(path, spacing_mm=0.08).image
+    assert box_region(image, after.findings[0].box) == ((20, 14), (24, 18))
+    assert after.findings[0].box == before.findings[0].box
+    # The graded result knows it as well, for the next that goes on from it.
+    assert grade(path, graders, tmp_path / "again", "--findings", tmp_path / "out" / "a") == 0
+    assert read_study(tmp_path / "again" / "a").image == after.image
+
+
+@pytest.mark.parametrize(
+    "made, given, words",
+    [
+        (0.08, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made on pixels of 0.08 x 0.08 mm; read it with that"),
+        (None, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made without knowing what a pixel measures; make them"),
+        (None, ("1",), "has pixels of 1 x 1 mm, and the findings were made without knowing what a pixel measures"),
+    ],
+)
+def test_findings_on_another_spacing_are_refused(graders, tmp_path, capsys, made, given, words):
+    path = picture(tmp_path / "a.png")
+    found = result(path, tmp_path / "found", made)
+    assert grade(path, graders, tmp_path / "out", "--findings", found, "--spacing", *given) == 1
+    assert f"{path} {words}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_another_image_of_the_same_size_does_not_get_the_spacing(graders, tmp_path, capsys, record):
+    """Screens of one scanner all have the same size: that alone does not make them the same image."""
+    path = picture(tmp_path / "a.png")
+    found = result(path, tmp_path / "found", 0.08, record=record)
+    other = picture(tmp_path / "b.png", seed=4) if record else path
+    assert grade(other, graders, tmp_path / "out", "--findings", found) == 1
+    said = capsys.readouterr().err
+    assert f"{other} does not say what a pixel measures" in said and "--spacing 0.08 0.08" in said
+    assert not (tmp_path / "out").exists()
+    assert grade(other, graders, tmp_path / "out", "--findings", found, "--spacing", "0.08") == 0
+
+
+def test_boxes_in_a_volume_are_outlined_on_the_spacing_that_they_were_made_on(detector, tmp_path, capsys):
+    path = write_image(sitk.GetImageFromArray(speckle((20, 24, 30))), tmp_path / "a.nrrd")
+    joint = outliner_folder(tmp_path / "joint")
+    assert detect(path, detector, tmp_path / "found", "--spacing", "0.9", "0.7", "1.1") == 0
+    own = ["--model", joint, "--device", "cpu", "--no-uncertainty", "--quiet"]
+
+    def segment(output, *more):
+        return cli.main(["segment", *map(str, (path, "-o", output, "--findings", tmp_path / "found" / "a", *own, *more))])
+
+    assert segment(tmp_path / "out") == 0
+    found, outlined = (read_study(tmp_path / name / "a") for name in ("found", "out"))
+    assert outlined.image == found.image and outlined.image.spacing == (0.9, 0.7, 1.1)
+    assert segment(tmp_path / "other", "--spacing", "1") == 1
+    assert "the findings were made on pixels of 0.9 x 0.7 x 1.1 mm" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_volume_elsewhere_in_space_does_not_get_the_findings(graders, tmp_path, capsys):
+    image = sitk.GetImageFromArray(speckle((20, 24, 30)))
+    image.SetSpacing((0.9, 0.7, 1.1))
+    path = write_image(image, tmp_path / "a.nrrd")
+    found = result(path, tmp_path / "found", region=((8, 6, 5), (9, 8, 7)))
+    study = read_study(found)
+    for name, origin, direction in (
+        ("moved", (5, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1)),
+        ("turned", (0, 0, 0), (0, -1, 0, 1, 0, 0, 0, 0, 1)),
+    ):
+        image.SetOrigin(origin)
+        image.SetDirection(direction)
+        other = write_image(image, tmp_path / f"{name}.nrrd")
+        assert grade(other, graders, tmp_path / "out", "--findings", found) == 1
+        assert f"{other} lies elsewhere in space than the image of the findings" in capsys.readouterr().err
+    unknown = sitk.GetImageFromArray(sitk.GetArrayFromImage(image))
+    unknown.SetOrigin((5, 0, 0))
+    studied = Study(ImageInfo.of(sitk.GetImageFromArray(sitk.GetArrayFromImage(image)), "a", False))
+    with pytest.raises(DataError, match="elsewhere in space"):
+        findings_on(studied, unknown, spacing_known=False)
+    # The same voxels in the other order, as some programs store them.
+    flipped = write_image(sitk.Flip(sitk.ReadImage(str(path)), (False, False, True)), tmp_path / "flipped.nrrd")
+    assert grade(flipped, graders, tmp_path / "out", "--findings", found) == 0
+    after = read_study(tmp_path / "out" / "flipped")
+    assert after.findings[0].box == study.findings[0].box
+    assert box_of_mask(after.findings[0].mask).center == pytest.approx(study.findings[0].box.center)
+
+
+def test_the_frame_that_was_looked_at_is_graded(graders, tmp_path):
+    path = save(us_cine(np.stack([image_of(True, np.random.default_rng(k))[0] for k in range(5)]), mm=(0.2, 0.2)), tmp_path / "a.dcm")
+    loaded = read_image(path, frame=5)
+    box = index_box(loaded.image, (20, 14), (24, 18))
+    known = {"options": {"spacing_mm": None, "frame": 5}, "input": identity(path)}
+    write_study(Study(loaded.info, (Finding("L1", box, 0.9),), provenance={"models": [], "notes": [], **known}), tmp_path / "found")
+    assert grade(path, graders, tmp_path / "out", "--findings", tmp_path / "found") == 0
+    assert any("frame 5" in note for note in read_study(tmp_path / "out" / "a").provenance["notes"])
