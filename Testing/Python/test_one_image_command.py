@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -211,3 +215,81 @@ def test_the_frame_that_was_looked_at_is_graded(graders, tmp_path):
     write_study(Study(loaded.info, (Finding("L1", box, 0.9),), provenance={"models": [], "notes": [], **known}), tmp_path / "found")
     assert grade(path, graders, tmp_path / "out", "--findings", tmp_path / "found") == 0
     assert any("frame 5" in note for note in read_study(tmp_path / "out" / "a").provenance["notes"])
+
+
+# ---------------------------------------------------------------------------------------------------- where they write
+
+
+def held(folder):
+    """All files of a folder of results, and what they hold."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_inputs_of_one_name_have_two_results(graders, tmp_path, monkeypatch):
+    first, second = picture(tmp_path / "c1" / "x.png"), picture(tmp_path / "c2" / "x.png", seed=4)
+    out = tmp_path / "out"
+    assert grade(first, graders, out) == 0
+    before = held(out / "x")
+    assert grade(second, graders, out) == 0
+    assert held(out / "x") == before
+    assert {read_study(folder).image.path for folder in out.iterdir()} == {str(first), str(second)}
+    # The same, named from where they lie.
+    for path in (first, second):
+        monkeypatch.chdir(path.parent)
+        assert grade("x.png", graders, tmp_path / "here") == 0
+    assert {read_study(folder).image.path for folder in (tmp_path / "here").iterdir()} == {str(first), str(second)}
+
+
+def test_an_input_again_takes_the_place_of_its_own_result(graders, tmp_path):
+    path, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    assert grade(path, graders, out) == 0
+    first = read_study(out / "x")
+    for stale in ("report.dcm", "fhir.json", "heatmap.nrrd"):  # made from the result that goes
+        (out / "x" / stale).write_bytes(b"old")
+    (out / "x" / "my notes.txt").write_text("mine")
+    assert grade(os.path.relpath(path), graders, out, "--spacing", "0.08") == 0
+    assert [folder.name for folder in out.iterdir()] == ["x"]
+    study = read_study(out / "x")
+    assert study.image.spacing == (0.08, 0.08) != first.image.spacing
+    names = {file.name for file in (out / "x").iterdir()}
+    assert "my notes.txt" in names and not names & {"report.dcm", "fhir.json", "heatmap.nrrd"}
+
+
+def test_a_series_again_takes_the_place_of_its_own_result_and_one_of_its_files_does_not(detector, graders, tmp_path):
+    folder, out = series(tmp_path / "case7"), tmp_path / "out"
+    for _ in range(2):
+        assert detect(folder, detector, out) == 0
+        assert [result.name for result in out.iterdir()] == ["case7"]
+    before = held(out / "case7")
+    assert grade(folder / "IM000", graders, out) == 0
+    assert held(out / "case7") == before and len(list(out.iterdir())) == 2
+
+
+def test_the_results_of_a_run_are_not_written_into(graders, tmp_path, capsys):
+    path, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    command = ["run", str(path), "-o", str(out), "--no-scene", "--no-grades", "--device", "cpu", "--jobs", "0", "--quiet"]
+    assert cli.main(command) == 0
+    before = held(out)
+    for more in ([], ["--findings", out / "x"]):
+        assert grade(path, graders, out, *more) == 2
+        assert f"{out} holds the results of a run; choose another folder for --output." in capsys.readouterr().err
+    assert held(out) == before
+    (out / "run.json").unlink()  # the same, where the record of the run was lost
+    assert grade(path, graders, out) == 2
+    assert f"{out / 'x'} is the result of a run; choose another folder for --output." in capsys.readouterr().err
+    assert held(out) == {name: data for name, data in before.items() if str(name) != "run.json"}
+
+
+def test_a_result_that_cannot_be_written_leaves_the_old_one(graders, tmp_path, capsys, monkeypatch):
+    path, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    assert grade(path, graders, out) == 0
+    before = held(out)
+
+    def full(target, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert grade(path, graders, out) == 1
+    said = capsys.readouterr().err
+    assert f"{out / 'x'}" in said and "the disk is full" in said and ".tmp-" not in said
+    assert held(out) == before and [folder.name for folder in out.iterdir()] == ["x"]
