@@ -64,18 +64,31 @@ def add_one_image(parser: Arguments, metavar: str, help: str) -> None:
     add_device(parser)
     parser.add_argument(
         "--spacing",
-        nargs=3,
-        type=float,
-        metavar=("X", "Y", "Z"),
-        help="mm of a voxel, where the file is silent or wrong",
+        nargs="+",
+        type=_millimetres,
+        metavar="MM",
+        help="mm of a pixel, where the file is silent or wrong: one number for all axes, or one for each (X Y [Z])",
     )
     add_progress_arguments(parser)
 
 
+def _millimetres(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        # All that follows the option is taken for its numbers.
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; name the image before --spacing") from None
+
+
 def check_spacing(args: argparse.Namespace) -> None:
-    """UsageError where the spacing of `add_one_image` is impossible."""
-    if args.spacing is not None and not all(0 < s < float("inf") for s in args.spacing):
-        raise UsageError(f"--spacing is {args.spacing}; each must be a positive number of millimetres.")
+    """UsageError where the spacing of `add_one_image` is impossible, whatever the image."""
+    if args.spacing is None:
+        return
+    given = " ".join(f"{s:g}" for s in args.spacing)
+    if len(args.spacing) > 3:
+        raise UsageError(f"--spacing {given} has {len(args.spacing)} numbers; give 1, or 1 for each axis (X Y [Z]).")
+    if not all(0 < s < float("inf") for s in args.spacing):
+        raise UsageError(f"--spacing is {given}; each must be a positive number of millimetres.")
 
 
 def check_models(names: Mapping[str, str]) -> None:

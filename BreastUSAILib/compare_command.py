@@ -52,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"the nipple in the {side} volume, LPS mm",
         )
         parser.add_argument(
-            f"--{side}-image", type=Path, metavar="FILE", help=f"the {side} volume, where it is not where it was"
+            f"--{side}-image",
+            type=Path,
+            metavar="FILE",
+            help=f"the {side} volume (file, or folder of a series), where it is not where it was",
         )
     parser.add_argument("--laterality", choices=("R", "L"), default="", help="which breast, where the files do not say")
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")

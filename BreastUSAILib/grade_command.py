@@ -11,8 +11,6 @@ from .grade_terms import stated_category
 from .one_image_command import analyse
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
-
     from .findings import Finding
 
 
@@ -36,17 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from .files import read_study
+    from .same_pixels import findings_on
     from .workup import run_grading
 
     options = grading_options(args, model=args.model)
     check_spacing(args)
     check_models(options.models())
+    earlier = None if args.findings is None else read_study(args.findings)
 
     def work(loaded, tell):
-        findings = None if args.findings is None else _found(args.findings, loaded.image, args.input)
+        findings = None
+        if earlier is not None:
+            findings = findings_on(earlier, loaded.image, str(args.input), spacing_known=loaded.spacing_known)
         return run_grading(loaded, findings, options, tell)
 
-    return analyse(args, work, sentence)
+    return analyse(args, work, sentence, earlier)
 
 
 def sentence(finding: Finding) -> str:
@@ -60,11 +63,3 @@ def sentence(finding: Finding) -> str:
     if finding.solid_nodule is not None:
         parts.append(f"solid nodule {finding.solid_nodule:.2f}")
     return "\n".join(["  ".join(parts), *(f"    {note}" for note in finding.notes)])
-
-
-def _found(folder: Path, image: sitk.Image, path: Path) -> tuple[Finding, ...]:
-    """The findings of an earlier result. DataError where it is of another image."""
-    from .files import read_study
-    from .same_pixels import findings_on
-
-    return findings_on(read_study(folder), image, str(path))

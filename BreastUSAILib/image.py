@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from . import headers
 from .acquisition import CurvedAcquisition
 from .atomic import atomic_path
-from .errors import ImageError, OutputError
+from .errors import ImageError, OutputError, UsageError
 from .findings import ImageInfo
 from .grid import (
     as_2d,
@@ -279,6 +279,11 @@ def read_image(
     image, value_notes = clean_values(path, image, allow_constant)
     notes = [*notes, *value_notes]
     if spacing_mm is not None:
+        if np.size(spacing_mm) not in (1, dimension):
+            raise UsageError(
+                f"{path} is {dimension}D and its spacing is given by {np.size(spacing_mm)} numbers; give 1 for all axes, or "
+                f"{dimension}, one for each."
+            )
         image.SetSpacing(spacing_vector(spacing_mm, dimension))
         known = True
         notes.append(f"pixel spacing {' x '.join(f'{s:g}' for s in image.GetSpacing())} mm given by the user")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import RESEARCH_USE
+from .errors import OutputError, UsageError
 from .progress import Progress, show_progress
 
 if TYPE_CHECKING:
@@ -19,6 +24,7 @@ def analyse(
     args: argparse.Namespace,
     work: Callable[[LoadedImage, Progress], Study],
     sentence: Callable[[Finding], str],
+    earlier: Study | None = None,
 ) -> int:
     """Analyse one image; the exit code.
 
@@ -27,19 +33,24 @@ def analyse(
     args : those of `command_arguments.add_one_image`.
     work : what is done with the image.
     sentence : a finding in a line or more.
+    earlier : result of the same image that is gone on from; None where there is none. The image is read as it was then: with the
+        spacing that was given by hand (unless there is another now), and the same frame.
+
+    Raises
+    ------
+    UsageError : the folder of results is a run's; nothing was done.
     """
-    from .files import write_study
-    from .image import read_image
-    from .inputs import Source, name_folders
     from .workup import trained_on_phantoms
 
+    _refuse_a_run_s(args.output)
     with show_progress(args.progress, args.quiet) as (progress, log):
         progress(0.0, "reading")
-        loaded = read_image(args.input, spacing_mm=args.spacing)
+        loaded, record = _read(args.input, args.spacing, earlier)
+        folder = _folder(args.output, args.input, loaded)
         study = work(loaded, lambda fraction, message: progress(0.05 + 0.9 * fraction, message))
-        source = Source(args.input.absolute(), str(args.input), Path(args.input.name))
-        folder = args.output / name_folders([source], {})[source.path]
-        write_study(study, folder)
+        image = replace(study.image, path=os.path.abspath(loaded.path))  # the command may be given in another folder next
+        study = replace(study, image=image, provenance=_with_record(study.provenance, record))
+        _write(study, folder)
         progress(1.0, "done")
         for finding in study.findings:
             log(sentence(finding))
@@ -50,3 +61,76 @@ def analyse(
         log(f"{study.summary} Results: {folder}")
         log(RESEARCH_USE)
     return 0
+
+
+def _read(
+    path: Path, spacing_mm: Sequence[float] | None, earlier: Study | None
+) -> tuple[LoadedImage, dict[str, Any]]:
+    """The image; and what was read and how, as `run` keeps it in a study, by which the image is known and read again."""
+    from .identity import identity
+    from .image import read_image
+    from .study_image import given_spacing, read_again
+
+    frame = None
+    if earlier is None:
+        loaded = read_image(path, spacing_mm=spacing_mm)
+    else:
+        frame = earlier.provenance.get("options", {}).get("frame")
+        spacing_mm = given_spacing(earlier, path) if spacing_mm is None else spacing_mm
+        loaded = read_again(earlier, path, spacing_mm)
+    options = {"spacing_mm": spacing_mm, "frame": frame}
+    return loaded, {"input": identity(loaded.path, loaded.files), "options": options}
+
+
+def _with_record(provenance: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's provenance and what `_read` says."""
+    return {**provenance, **record, "options": {**provenance.get("options", {}), **record["options"]}}
+
+
+def _refuse_a_run_s(output: Path) -> None:
+    """UsageError where a run keeps its results: its tables and reports would no longer go with them."""
+    from .inputs import read_run
+
+    if read_run(output):
+        raise UsageError(f"{output} holds the results of a run; choose another folder for --output.")
+
+
+def _folder(output: Path, named: Path, loaded: LoadedImage) -> Path:
+    """The folder of results for an image: the one that it has, or a new one, named after the file or folder that was named."""
+    from .inputs import Source, name_folders
+    from .run_input import read_finished
+
+    taken = {}
+    for file in sorted(output.glob("*/study.json")):
+        study = read_finished(file.parent)
+        if study is not None:
+            several = study.provenance.get("input", {}).get("files", 1) > 1
+            taken[file.parent.name] = _of_series(study.image.path) if several else study.image.path
+    path = os.path.abspath(loaded.path)
+    name = Path(os.path.abspath(named)).name or "image"  # "." and ".." have no name of their own
+    source = Source(Path(_of_series(path) if len(loaded.files) > 1 else path), str(named), Path(name))
+    folder = output / name_folders([source], taken)[source.path]
+    before = read_finished(folder)
+    if before is not None and before.provenance.get("run"):
+        raise UsageError(f"{folder} is the result of a run; choose another folder for --output.")
+    return folder
+
+
+def _of_series(first: str) -> str:
+    """What stands for a series whose first file this is: one of its files may be an input by itself."""
+    return os.path.dirname(first)
+
+
+def _write(study: Study, folder: Path) -> None:
+    """Write a study, all of it or nothing; no file of an older result stays beside it. Raises `OutputError`."""
+    from .files import write_study
+    from .run_input import move_results
+
+    temporary = folder.with_name(f".tmp-{uuid.uuid4().hex[:12]}")
+    try:
+        write_study(study, temporary)
+        move_results(temporary, folder)
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(temporary), str(folder))) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -7,19 +7,19 @@ person put beside the results stays.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import dicom_out
 from .atomic import output_error
-from .errors import BreastUSAIError, Cancelled, DataError, ImageError, UsageError
+from .errors import BreastUSAIError, Cancelled, DataError, UsageError
+from .identity import identity
 from .inputs import Source
 from .workers import Limits
 
@@ -206,29 +206,6 @@ class InputWorker:
             run_copies.make(study, loaded, options)
         progress(0.98, "moving into place")  # this ends here where the run has ended: nobody counts on it any more
         move_results(task.temporary, task.folder)
-
-
-def identity(path: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
-    """What tells an input from every other: its size, and the SHA-256 of its bytes; of several files, of all in turn.
-
-    Raises
-    ------
-    ImageError : it vanished since it was read.
-    """
-    digest, size = hashlib.sha256(), 0
-    for file in files or (path,):
-        try:
-            if file.is_dir():
-                return {}
-            with file.open("rb") as stream:
-                for chunk in iter(lambda: stream.read(1 << 20), b""):  # noqa: B023  used at once
-                    digest.update(chunk)
-                size += stream.tell()
-        except OSError as error:
-            raise ImageError(
-                f"{file} cannot be read any more ({error.strerror}); was it moved while it was worked on?"
-            ) from error
-    return {"bytes": size, "sha256": digest.hexdigest(), **({"files": len(files)} if files else {})}
 
 
 def write_results(study, image, folder: Path, *, scene: bool) -> None:

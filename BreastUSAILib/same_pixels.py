@@ -1,7 +1,8 @@
 """Findings of a study on an image that holds the same pixels another way.
 
 An image and the slice of a volume that shows it have the same pixels and other coordinates; a volume that 3D Slicer read may have its slices
-in the other order. What is looked up by pixel must lie on the grid of the image at hand.
+in the other order. What is looked up by pixel must lie on the grid of the image at hand. Images of the same size that lie on other grids are not
+the same: the boxes, in millimetres, would lie anywhere in them.
 """
 
 from __future__ import annotations
@@ -13,27 +14,35 @@ import SimpleITK as sitk
 
 from .errors import DataError
 from .findings import Finding, ImageInfo, Study
-from .grid import as_2d, box_of_mask, box_region, from_2d, resample_like
+from .grid import as_2d, box_of_mask, box_region, from_2d, physical_to_index, resample_like
 
 _SAME = 1e-3  # mm
+_NEAR = 0.1  # of a voxel, by which grids may differ that went through files of few digits
 
 
-def findings_on(study: Study, image: sitk.Image, name: str = "the image") -> tuple[Finding, ...]:
+def findings_on(
+    study: Study, image: sitk.Image, name: str = "the image", *, spacing_known: bool | None = None
+) -> tuple[Finding, ...]:
     """A study's findings with masks and boxes on the grid of an image.
 
     Parameters
     ----------
     study : about `image`, or about an image or a one-slice volume with its very pixels.
     name : of the image, for the error.
+    spacing_known : whether what a pixel of `image` measures is known, see `LoadedImage`; None: as the study says.
 
     Raises
     ------
-    DataError : the study is about an image of another size.
+    DataError : the study is about an image of another size, or of the same size and with another spacing or place in space, so that
+        its millimetres are not the image's.
     """
     info = study.image
     plane = as_2d(image)
     if info.size == image.GetSize():
-        if plane is not None or _same_place(info, image):
+        known = info.spacing_known if spacing_known is None else spacing_known
+        if known != info.spacing_known or not _same_voxels(info, image):
+            raise _elsewhere(info, image, name, known)
+        if _same_place(info, image):
             return study.findings
         return tuple(_resampled(finding, image) for finding in study.findings)
     blank = sitk.Image(list(info.size), sitk.sitkUInt8)
@@ -47,6 +56,36 @@ def findings_on(study: Study, image: sitk.Image, name: str = "the image") -> tup
             f"The findings are about an image of {about} pixels, {name} has {here}; name the result of this image."
         )
     return tuple(_flat(finding, blank, image) for finding in study.findings)
+
+
+def _same_voxels(info: ImageInfo, image: sitk.Image) -> bool:
+    """Whether the voxels of a grid are those of an image of its size, in the same order or turned round along some axes."""
+    d, last = info.dimension, np.array(info.size) - 1
+    corners = np.array([np.zeros(d), *np.diag(last)])  # the first voxel, and the one at the end of each axis
+    points = info.origin + (corners * info.spacing) @ np.reshape(info.direction, (d, d)).T
+    index = np.array([physical_to_index(image, point) for point in points])
+    turned = index[0] > last / 2
+    return bool(np.abs(index - np.where(turned, last - corners, corners)).max() < _NEAR)
+
+
+def _elsewhere(info: ImageInfo, image: sitk.Image, name: str, known: bool) -> DataError:
+    """What stands against findings on the grid `info` in an image of the same size, with the cure."""
+    before, here = (" x ".join(f"{s:g}" for s in spacing) for spacing in (info.spacing, image.GetSpacing()))
+    if not info.spacing_known and known:
+        return DataError(
+            f"{name} has pixels of {here} mm, and the findings were made without knowing what a pixel measures; make them again "
+            "with this spacing, or leave it out."
+        )
+    if known == info.spacing_known and before == here:
+        return DataError(
+            f"{name} lies elsewhere in space than the image of the findings (another origin or direction); "
+            "name the result of this image."
+        )
+    of_this = f"has pixels of {here} mm" if known else "does not say what a pixel measures"
+    return DataError(
+        f"{name} {of_this}, and the findings were made on pixels of {before} mm; read it with that spacing "
+        f"(--spacing {before.replace(' x ', ' ')}) if it is the same image, or name the result of this image."
+    )
 
 
 def _same_place(info: ImageInfo, image: sitk.Image) -> bool:

@@ -12,9 +12,8 @@ from .errors import DataError, ImageError, UsageError
 from .one_image_command import analyse
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
-
-    from .findings import Finding
+    from .findings import Finding, Study
+    from .image import LoadedImage
     from .workup import SegmentationRequest
 
 
@@ -70,9 +69,12 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError("Say where the lesions are: --boxes, --box, --point or --findings.")
     check_spacing(args)
     check_models(options.models())
-    return analyse(
-        args, lambda loaded, tell: run_segmentation(loaded, _requested(args, loaded.image), options, tell), sentence
-    )
+    earlier = None if args.findings is None else _earlier(args.findings)
+
+    def work(loaded, tell):
+        return run_segmentation(loaded, _requested(args, loaded, earlier), options, tell)
+
+    return analyse(args, work, sentence, earlier)
 
 
 def sentence(finding: Finding) -> str:
@@ -84,13 +86,28 @@ def sentence(finding: Finding) -> str:
     return f"{finding.id}{size or '  not outlined'}{malignancy}"
 
 
-def _requested(args: argparse.Namespace, image: sitk.Image) -> SegmentationRequest:
-    """The lesions that the command line means, in a volume."""
+def _earlier(path: Path) -> Study:
+    """The study in a folder of results, or in a file (without its masks)."""
     from .files import read_study
-    from .findings import Box, Study
+    from .findings import Study
+
+    if path.is_dir():
+        return read_study(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); name what breastusai detect wrote.") from error
+    return Study.from_json(text, source=str(path))
+
+
+def _requested(args: argparse.Namespace, loaded: LoadedImage, earlier: Study | None) -> SegmentationRequest:
+    """The lesions that the command line means, in a volume."""
+    from .findings import Box
     from .markups import read_markups
+    from .same_pixels import findings_on
     from .workup import SegmentationRequest
 
+    image = loaded.image
     if image.GetDimension() != 3:
         raise ImageError(f"{args.input} is a 2D image; outline its lesions with breastusai run.")
     signs = (-1.0, -1.0, 1.0) if args.ras else (1.0, 1.0, 1.0)
@@ -101,23 +118,8 @@ def _requested(args: argparse.Namespace, image: sitk.Image) -> SegmentationReque
         boxes += [box.along(image) for box in markups.boxes]
         points += markups.points
     findings = ()
-    if args.findings is not None:
-        if args.findings.is_dir():
-            study = read_study(args.findings)
-        else:
-            try:
-                text = args.findings.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise DataError(
-                    f"{args.findings} cannot be read ({error}); name what breastusai detect wrote."
-                ) from error
-            study = Study.from_json(text, source=str(args.findings))
-        if study.image.size != image.GetSize():
-            raise DataError(
-                f"{args.findings} is about a volume of {study.image.size} voxels, {args.input} has {image.GetSize()}; "
-                "name the findings of this volume."
-            )
-        findings = study.findings
+    if earlier is not None:
+        findings = findings_on(earlier, image, str(args.input), spacing_known=loaded.spacing_known)
     return SegmentationRequest(tuple(findings), tuple(boxes), tuple(points))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
-from dicom_samples import abvs, save, speckle
+from dicom_samples import abvs, save, slices, speckle, text_report
 from PIL import Image
 from test_report import Page
 
@@ -18,7 +18,7 @@ from BreastUSAILib.comparison_page import MOST_PICTURED, comparison_html
 from BreastUSAILib.files import write_study
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grid import index_box
-from BreastUSAILib.image import write_image
+from BreastUSAILib.image import read_image, write_image
 from BreastUSAILib.study_image import examination_date
 
 NASTY = "<img src=x onerror=alert(1)>.png"
@@ -118,6 +118,23 @@ def test_without_the_volumes_the_page_says_so(tmp_path, capsys):
     assert cli.main(["compare", str(earlier), str(later), "-o", out, "--later-image", str(moved)]) == 1
 
 
+def test_the_folder_of_a_series_is_sorted_out(tmp_path, capsys):
+    earlier, _ = pair(tmp_path)
+    voxels = speckle((40, 30, 50))
+    for k, dataset in enumerate(slices(voxels, (1, 1, 1))):
+        save(dataset, tmp_path / "series" / f"IM{k:03}")
+    loaded = read_image(tmp_path / "series")
+    box = index_box(loaded.image, *SMALL)
+    study = Study(replace(loaded.info, path=str(tmp_path / "gone")), (Finding("L1", box, 0.9),), provenance={"models": [], "notes": []})
+    write_study(study, tmp_path / "later")
+    (tmp_path / "series" / ".DS_Store").write_bytes(b"")
+    (tmp_path / "series" / "Thumbs.db").write_bytes(b"no image")
+    save(text_report(), tmp_path / "series" / "A-report")
+    command = ["compare", str(earlier), str(tmp_path / "later"), "-o", str(tmp_path / "out"), "--limit", "500"]
+    assert cli.main([*command, "--later-image", str(tmp_path / "series")]) == 0, capsys.readouterr().err
+    assert len(Page((tmp_path / "out" / "comparison.html").read_text()).attributes("img", "src")) == 2
+
+
 def test_nipples_on_the_command_line_and_from_the_results(tmp_path, capsys):
     earlier, later = pair(tmp_path)
     command = ["compare", str(earlier), str(later), "-o", str(tmp_path / "out")]
@@ -164,6 +181,10 @@ def test_the_date_of_the_examination_is_the_dicom_files(tmp_path):
     dataset.AcquisitionDate = "20240201"
     (tmp_path / "series").mkdir()
     save(dataset, tmp_path / "series" / "b.dcm")
+    (tmp_path / "series" / ".DS_Store").write_bytes(b"")
+    report = text_report()
+    report.StudyDate = report.ContentDate = "20230101"
+    save(report, tmp_path / "series" / "a-report")
     assert str(examination_date(tmp_path / "series")) == "2024-02-01"
     dataset.AcquisitionDate, dataset.StudyDate = "", ""
     assert examination_date(save(dataset, tmp_path / "c.dcm")) is None

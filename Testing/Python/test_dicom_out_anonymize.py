@@ -228,6 +228,41 @@ def test_export_writes_beside_the_study_or_elsewhere(tmp_path, capsys):
     assert {p.name for p in folder.iterdir()} >= {dicom_out.SEG, dicom_out.SR}
 
 
+def test_what_else_lies_in_the_folder_of_a_series_is_left(tmp_path):
+    """A file of the desktop, thumbnails, the medium's table of contents, a report, another image: none is the original."""
+    path = write_kind("series", tmp_path / "in")
+    (tmp_path / "results").mkdir()
+    folder = tmp_path / "results" / "series"
+    study = study_of(load(path))
+    files.write_study(replace(study, image=replace(study.image, path=str(tmp_path / "moved" / "0.dcm"))), folder)
+    samples.write_dicomdir(path).rename(path / "DICOMDIR")
+    (path / ".DS_Store").write_bytes(b"")
+    (path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    samples.save(samples.text_report(), path / "1-report")
+    command = ["export", str(folder), "--source", str(path), "--dicom-report", "--dicom-sr", "-o", str(tmp_path / "o")]
+    assert cli.main(command) == 0
+    written = pydicom.dcmread(tmp_path / "o" / "series" / dicom_out.SR)
+    images = {pydicom.dcmread(path / f"{k}.dcm").SOPInstanceUID for k in range(6)}
+    (evidence,) = written.CurrentRequestedProcedureEvidenceSequence
+    referred = {i.ReferencedSOPInstanceUID for s in evidence.ReferencedSeriesSequence for i in s.ReferencedSOPSequence}
+    assert referred and referred <= images
+    assert cli.main([*command[:4], "--anonymize", "-o", str(tmp_path / "share")]) == 0
+    assert len(list((tmp_path / "share").glob("*/study.json"))) == 1
+    samples.save(samples.us_image(np.zeros((30, 40), np.uint8)), path / "still.dcm")
+    assert cli.main(command) == 0  # the series is the one with the name that the study knows
+
+
+def test_a_folder_with_several_images_none_of_them_the_study_s_is_refused(tmp_path, capsys):
+    path = write_kind("series", tmp_path / "in")
+    folder = tmp_path / "results" / "series"
+    study = study_of(load(path))
+    files.write_study(replace(study, image=replace(study.image, path=str(tmp_path / "moved"))), folder)
+    samples.save(samples.us_image(np.zeros((30, 40), np.uint8)), path / "still.dcm")
+    assert cli.main(["export", str(folder), "--source", str(path), "--dicom-report", "-o", str(tmp_path / "o")]) == 1
+    assert f"{path} is a folder with 2 images (0.dcm, still.dcm); give one of them." in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(
     "options, words",
     [

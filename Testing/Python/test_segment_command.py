@@ -179,7 +179,7 @@ def test_what_makes_no_sense_is_told(model, volume, tmp_path, capsys):
         ([str(volume), "--box=1,2,3,4,5,x"], 2, "is not 6 numbers"),
         ([str(volume), "--box=1,2,3,-4,5,6"], 1, "extents must not be negative"),
         ([str(volume), "--point=900,2,3"], 2, "outside the volume"),
-        ([str(volume), "--findings", str(other)], 1, "name the findings of this volume"),
+        ([str(volume), "--findings", str(other)], 1, "name the result of this image"),
         ([str(volume), "--findings", str(tmp_path / "none.json")], 1, "cannot be read"),
         ([str(volume), "--point=1,2,3", "--iterations", "9"], 2, "iterations"),
         ([str(volume), "--point=1,2,3", "--spacing", "0", "1", "1"], 2, "--spacing"),

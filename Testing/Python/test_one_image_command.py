@@ -1,0 +1,295 @@
+"""What the commands for one image have in common: what they read, and where they write. Real files; networks whose weights are not learnt."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_samples import save, slices, speckle, us_cine
+from grade_cases import grade_folder, image_of
+from small_models import detector_folder, outliner_folder
+
+from BreastUSAILib import cli
+from BreastUSAILib.errors import DataError
+from BreastUSAILib.files import read_study, write_study
+from BreastUSAILib.findings import Finding, ImageInfo, Study
+from BreastUSAILib.grid import box_of_mask, box_region, index_box
+from BreastUSAILib.identity import identity
+from BreastUSAILib.image import read_image, write_image
+from BreastUSAILib.same_pixels import findings_on
+
+SPACING = (0.9, 0.7, 1.1)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    return detector_folder(tmp_path_factory.mktemp("models") / "detector")
+
+
+def detect(path, model, output, *more):
+    """The exit code of ``breastusai detect``, all candidates kept."""
+    own = ["--model", model, "--output", output, "--device", "cpu", "--threshold", "0", "--maximum", "2"]
+    return cli.main(["detect", *map(str, (path, *own, *more))])
+
+
+@pytest.fixture(scope="module")
+def graders(tmp_path_factory):
+    """The words that name one grading network."""
+    return ["--mtnet", str(grade_folder(tmp_path_factory.mktemp("graders") / "mtnet", "mtnet"))]
+
+
+def grade(path, graders, output, *more):
+    """The exit code of ``breastusai grade``."""
+    own = ["--output", output, "--device", "cpu", "--one-crop", "--quiet"]
+    return cli.main(["grade", *map(str, (path, *own, *graders, *more))])
+
+
+def picture(path, seed=3):
+    """A 2D image with a lesion, whose file does not say what a pixel measures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels, _ = image_of(True, np.random.default_rng(seed))
+    return write_image(sitk.GetImageFromArray(pixels), path)
+
+
+def series(folder):
+    for k, dataset in enumerate(slices(speckle((20, 24, 30)), SPACING)):
+        save(dataset, folder / f"IM{k:03}")
+    return folder
+
+
+@pytest.mark.parametrize("here, named", [("case7", "."), ("case7/below", ".."), ("case7/below", "../../case7/.")])
+def test_the_folder_that_one_is_in_is_an_input(detector, tmp_path, monkeypatch, here, named):
+    series(tmp_path / "case7")
+    (tmp_path / "case7" / "below").mkdir()
+    monkeypatch.chdir(tmp_path / here)
+    assert detect(named, detector, tmp_path / "out") == 0
+    assert np.allclose(read_study(tmp_path / "out" / "case7").image.spacing, SPACING)
+
+
+@pytest.mark.parametrize("given, spacing", [(("0.08",), (0.08, 0.08)), (("0.08", "0.1"), (0.08, 0.1))])
+def test_the_spacing_of_a_2d_image_is_one_number_or_two(graders, tmp_path, given, spacing):
+    path = picture(tmp_path / "a.png")
+    assert grade(path, graders, tmp_path / "out", "--spacing", *given) == 0
+    info = read_study(tmp_path / "out" / "a").image
+    assert info.spacing_known and info.spacing == spacing
+
+
+@pytest.mark.parametrize("given, spacing", [(("0.9",), (0.9, 0.9, 0.9)), (("0.9", "0.7", "1.1"), (0.9, 0.7, 1.1))])
+def test_the_spacing_of_a_volume_is_one_number_or_three(detector, tmp_path, given, spacing):
+    path = write_image(sitk.GetImageFromArray(speckle((20, 24, 30))), tmp_path / "a.nrrd")
+    assert detect(path, detector, tmp_path / "out", "--spacing", *given) == 0
+    assert read_study(tmp_path / "out" / "a").image.spacing == spacing
+
+
+def test_a_spacing_that_does_not_fit_is_told_with_the_file(detector, graders, tmp_path, capsys):
+    flat = picture(tmp_path / "a.png")
+    deep = write_image(sitk.GetImageFromArray(speckle((20, 24, 30))), tmp_path / "b.nrrd")
+    out = tmp_path / "out"
+    for command, arguments, words in (
+        ("grade", [flat, "--spacing", "1", "1", "1"], f"{flat} is 2D and its spacing is given by 3 numbers; give 1 for all axes, or 2"),
+        ("detect", [deep, "--spacing", "1", "2"], f"{deep} is 3D and its spacing is given by 2 numbers; give 1 for all axes, or 3"),
+        ("detect", [deep, "--spacing", *"1234"], "--spacing 1 2 3 4 has 4 numbers; give 1, or 1 for each axis"),
+        ("detect", [deep, "--spacing", "1", "0", "1"], "--spacing is 1 0 1; each must be a positive number"),
+        ("detect", ["--spacing", "1", "1", "1", deep], f"'{deep}' is no number; name the image before --spacing"),
+    ):
+        own = graders if command == "grade" else ["--model", detector]
+        assert cli.main([command, *map(str, (*arguments, "-o", out, "--device", "cpu", *own))]) == 2, words
+        assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
+# ------------------------------------------------------------------------------------ going on from an earlier result
+
+
+def result(path, folder, spacing=None, *, record=True, region=((20, 14), (24, 18))):
+    """A result of an image, as a run leaves it: one finding with its outline, and what was read and how."""
+    loaded = read_image(path, spacing_mm=spacing)
+    start, size = region
+    array = np.zeros(loaded.image.GetSize()[::-1], np.uint8)
+    array[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))[::-1]] = 1
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(loaded.image)
+    finding = Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1)
+    known = {"options": {"spacing_mm": spacing, "frame": None}, "input": identity(path)} if record else {}
+    write_study(Study(loaded.info, (finding,), provenance={"models": [], "notes": [], "run": "r", **known}), folder)
+    return folder
+
+
+def test_findings_are_graded_on_the_spacing_that_they_were_made_on(graders, tmp_path):
+    path = picture(tmp_path / "a.png")
+    found = result(path, tmp_path / "found", 0.08)
+    assert grade(path, graders, tmp_path / "out", "--findings", found) == 0
+    before, after = read_study(found), read_study(tmp_path / "out" / "a")
+    assert after.image.spacing_known and after.image.spacing == (0.08, 0.08)
+    image = read_image(path, spacing_mm=0.08).image
+    assert box_region(image, after.findings[0].box) == ((20, 14), (24, 18))
+    assert after.findings[0].box == before.findings[0].box
+    # The graded result knows it as well, for the next that goes on from it.
+    assert grade(path, graders, tmp_path / "again", "--findings", tmp_path / "out" / "a") == 0
+    assert read_study(tmp_path / "again" / "a").image == after.image
+
+
+@pytest.mark.parametrize(
+    "made, given, words",
+    [
+        (0.08, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made on pixels of 0.08 x 0.08 mm; read it with that"),
+        (None, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made without knowing what a pixel measures; make them"),
+        (None, ("1",), "has pixels of 1 x 1 mm, and the findings were made without knowing what a pixel measures"),
+    ],
+)
+def test_findings_on_another_spacing_are_refused(graders, tmp_path, capsys, made, given, words):
+    path = picture(tmp_path / "a.png")
+    found = result(path, tmp_path / "found", made)
+    assert grade(path, graders, tmp_path / "out", "--findings", found, "--spacing", *given) == 1
+    assert f"{path} {words}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_another_image_of_the_same_size_does_not_get_the_spacing(graders, tmp_path, capsys, record):
+    """Screens of one scanner all have the same size: that alone does not make them the same image."""
+    path = picture(tmp_path / "a.png")
+    found = result(path, tmp_path / "found", 0.08, record=record)
+    other = picture(tmp_path / "b.png", seed=4) if record else path
+    assert grade(other, graders, tmp_path / "out", "--findings", found) == 1
+    said = capsys.readouterr().err
+    assert f"{other} does not say what a pixel measures" in said and "--spacing 0.08 0.08" in said
+    assert not (tmp_path / "out").exists()
+    assert grade(other, graders, tmp_path / "out", "--findings", found, "--spacing", "0.08") == 0
+
+
+def test_boxes_in_a_volume_are_outlined_on_the_spacing_that_they_were_made_on(detector, tmp_path, capsys):
+    path = write_image(sitk.GetImageFromArray(speckle((20, 24, 30))), tmp_path / "a.nrrd")
+    joint = outliner_folder(tmp_path / "joint")
+    assert detect(path, detector, tmp_path / "found", "--spacing", "0.9", "0.7", "1.1") == 0
+    own = ["--model", joint, "--device", "cpu", "--no-uncertainty", "--quiet"]
+
+    def segment(output, *more):
+        return cli.main(["segment", *map(str, (path, "-o", output, "--findings", tmp_path / "found" / "a", *own, *more))])
+
+    assert segment(tmp_path / "out") == 0
+    found, outlined = (read_study(tmp_path / name / "a") for name in ("found", "out"))
+    assert outlined.image == found.image and outlined.image.spacing == (0.9, 0.7, 1.1)
+    assert segment(tmp_path / "other", "--spacing", "1") == 1
+    assert "the findings were made on pixels of 0.9 x 0.7 x 1.1 mm" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_volume_elsewhere_in_space_does_not_get_the_findings(graders, tmp_path, capsys):
+    image = sitk.GetImageFromArray(speckle((20, 24, 30)))
+    image.SetSpacing((0.9, 0.7, 1.1))
+    path = write_image(image, tmp_path / "a.nrrd")
+    found = result(path, tmp_path / "found", region=((8, 6, 5), (9, 8, 7)))
+    study = read_study(found)
+    for name, origin, direction in (
+        ("moved", (5, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1)),
+        ("turned", (0, 0, 0), (0, -1, 0, 1, 0, 0, 0, 0, 1)),
+    ):
+        image.SetOrigin(origin)
+        image.SetDirection(direction)
+        other = write_image(image, tmp_path / f"{name}.nrrd")
+        assert grade(other, graders, tmp_path / "out", "--findings", found) == 1
+        assert f"{other} lies elsewhere in space than the image of the findings" in capsys.readouterr().err
+    unknown = sitk.GetImageFromArray(sitk.GetArrayFromImage(image))
+    unknown.SetOrigin((5, 0, 0))
+    studied = Study(ImageInfo.of(sitk.GetImageFromArray(sitk.GetArrayFromImage(image)), "a", False))
+    with pytest.raises(DataError, match="elsewhere in space"):
+        findings_on(studied, unknown, spacing_known=False)
+    # The same voxels in the other order, as some programs store them.
+    flipped = write_image(sitk.Flip(sitk.ReadImage(str(path)), (False, False, True)), tmp_path / "flipped.nrrd")
+    assert grade(flipped, graders, tmp_path / "out", "--findings", found) == 0
+    after = read_study(tmp_path / "out" / "flipped")
+    assert after.findings[0].box == study.findings[0].box
+    assert box_of_mask(after.findings[0].mask).center == pytest.approx(study.findings[0].box.center)
+
+
+def test_the_frame_that_was_looked_at_is_graded(graders, tmp_path):
+    path = save(us_cine(np.stack([image_of(True, np.random.default_rng(k))[0] for k in range(5)]), mm=(0.2, 0.2)), tmp_path / "a.dcm")
+    loaded = read_image(path, frame=5)
+    box = index_box(loaded.image, (20, 14), (24, 18))
+    known = {"options": {"spacing_mm": None, "frame": 5}, "input": identity(path)}
+    write_study(Study(loaded.info, (Finding("L1", box, 0.9),), provenance={"models": [], "notes": [], **known}), tmp_path / "found")
+    assert grade(path, graders, tmp_path / "out", "--findings", tmp_path / "found") == 0
+    assert any("frame 5" in note for note in read_study(tmp_path / "out" / "a").provenance["notes"])
+
+
+# ---------------------------------------------------------------------------------------------------- where they write
+
+
+def held(folder):
+    """All files of a folder of results, and what they hold."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_inputs_of_one_name_have_two_results(graders, tmp_path, monkeypatch):
+    first, second = picture(tmp_path / "c1" / "x.png"), picture(tmp_path / "c2" / "x.png", seed=4)
+    out = tmp_path / "out"
+    assert grade(first, graders, out) == 0
+    before = held(out / "x")
+    assert grade(second, graders, out) == 0
+    assert held(out / "x") == before
+    assert {read_study(folder).image.path for folder in out.iterdir()} == {str(first), str(second)}
+    # The same, named from where they lie.
+    for path in (first, second):
+        monkeypatch.chdir(path.parent)
+        assert grade("x.png", graders, tmp_path / "here") == 0
+    assert {read_study(folder).image.path for folder in (tmp_path / "here").iterdir()} == {str(first), str(second)}
+
+
+def test_an_input_again_takes_the_place_of_its_own_result(graders, tmp_path):
+    path, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    assert grade(path, graders, out) == 0
+    first = read_study(out / "x")
+    for stale in ("report.dcm", "fhir.json", "heatmap.nrrd"):  # made from the result that goes
+        (out / "x" / stale).write_bytes(b"old")
+    (out / "x" / "my notes.txt").write_text("mine")
+    assert grade(os.path.relpath(path), graders, out, "--spacing", "0.08") == 0
+    assert [folder.name for folder in out.iterdir()] == ["x"]
+    study = read_study(out / "x")
+    assert study.image.spacing == (0.08, 0.08) != first.image.spacing
+    names = {file.name for file in (out / "x").iterdir()}
+    assert "my notes.txt" in names and not names & {"report.dcm", "fhir.json", "heatmap.nrrd"}
+
+
+def test_a_series_again_takes_the_place_of_its_own_result_and_one_of_its_files_does_not(detector, graders, tmp_path):
+    folder, out = series(tmp_path / "case7"), tmp_path / "out"
+    for _ in range(2):
+        assert detect(folder, detector, out) == 0
+        assert [result.name for result in out.iterdir()] == ["case7"]
+    before = held(out / "case7")
+    assert grade(folder / "IM000", graders, out) == 0
+    assert held(out / "case7") == before and len(list(out.iterdir())) == 2
+
+
+def test_the_results_of_a_run_are_not_written_into(graders, tmp_path, capsys):
+    path, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    command = ["run", str(path), "-o", str(out), "--no-scene", "--no-grades", "--device", "cpu", "--jobs", "0", "--quiet"]
+    assert cli.main(command) == 0
+    before = held(out)
+    for more in ([], ["--findings", out / "x"]):
+        assert grade(path, graders, out, *more) == 2
+        assert f"{out} holds the results of a run; choose another folder for --output." in capsys.readouterr().err
+    assert held(out) == before
+    (out / "run.json").unlink()  # the same, where the record of the run was lost
+    assert grade(path, graders, out) == 2
+    assert f"{out / 'x'} is the result of a run; choose another folder for --output." in capsys.readouterr().err
+    assert held(out) == {name: data for name, data in before.items() if str(name) != "run.json"}
+
+
+def test_a_result_that_cannot_be_written_leaves_the_old_one(graders, tmp_path, capsys, monkeypatch):
+    path, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    assert grade(path, graders, out) == 0
+    before = held(out)
+
+    def full(target, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert grade(path, graders, out) == 1
+    said = capsys.readouterr().err
+    assert f"{out / 'x'}" in said and "the disk is full" in said and ".tmp-" not in said
+    assert held(out) == before and [folder.name for folder in out.iterdir()] == ["x"]
