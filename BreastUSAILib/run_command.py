@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images = parser.add_argument_group("images")
     add_model(images)
     images.add_argument(
-        "--spacing", type=float, metavar="MM", help="what a pixel measures, where the file is silent or wrong"
+        "--spacing", type=float, metavar="MM", help="what a pixel of 2D images measures, where the file is silent or wrong"
     )
     images.add_argument("--frame", type=int, metavar="N", help="frame of a cine, from 1 (default: the middle one)")
     images.add_argument("--no-refine", dest="refine", action="store_false", help="keep the network's outline")

@@ -13,6 +13,8 @@ from BreastUSAILib.errors import ModelError
 from BreastUSAILib.files import read_study
 from BreastUSAILib.image import read_image
 from BreastUSAILib.models import catalog
+from BreastUSAILib.run_input import VOLUMES_KEEP_THEIR_SPACING
+from BreastUSAILib.study_image import read_study_image
 from BreastUSAILib.workup import DetectionOptions, WorkupOptions, first_task, run_detection, run_workup
 
 TURN = (0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60)
@@ -89,6 +91,21 @@ def test_single_slices_keep_their_own_way(done):
     provenance = read_study(done / "slice").provenance
     assert [m["task"] for m in provenance["models"]] == ["segment"]
     assert provenance["options"]["refine"] is True and "classifier" not in provenance["options"]
+
+
+def test_a_spacing_given_for_images_leaves_volumes_as_they_are(models, inputs, tmp_path, capsys):
+    detector, classifier = models
+    options = ["--detect-model", detector, "--classifier", classifier, "--spacing", 0.08, "--output", tmp_path / "out"]
+    assert run(inputs, *options) == 0
+    volume, image = (read_study(tmp_path / "out" / name) for name in ("abus", "slice"))
+    assert volume.image.spacing == pytest.approx((0.9, 0.7, 1.1)) and VOLUMES_KEEP_THEIR_SPACING in volume.provenance["notes"]
+    assert image.image.spacing[:2] == pytest.approx((0.08, 0.08)) and image.image.spacing_known
+    assert VOLUMES_KEEP_THEIR_SPACING not in image.provenance["notes"]
+    # Without it the image alone was done otherwise.
+    capsys.readouterr()
+    assert run(inputs, *options[:4], "--output", tmp_path / "out") == 0
+    assert "2 inputs finished earlier and skipped; --overwrite redoes them. Done with other options: 1." in capsys.readouterr().out
+    assert read_study_image(volume, inputs / "abus.nrrd").image.GetSpacing() == pytest.approx((0.9, 0.7, 1.1))
 
 
 def test_the_overview_has_volumes_and_images(done):
