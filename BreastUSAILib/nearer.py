@@ -9,11 +9,14 @@ not have it. Arrays are in numpy order (y, x).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 LEAST_SIDE = 24.0
 """A region's side counts as so many pixels at least: nearer to less there is nothing to see."""
+ROUNDS = 3
+"""How often regions that were not looked at yet may come to be kept; more were not seen to come."""
 Window = tuple[slice, slice]
 
 
@@ -53,67 +56,51 @@ def mean_of_looks(first: np.ndarray, looks: Sequence[tuple[Window, np.ndarray]])
     return total / count
 
 
+@dataclass(frozen=True)
+class Again:
+    """What came of looking again: the mean map (H, W) float32 of all looks, the regions (H, W) bool that it keeps, and whether they are its
+    own (`confirmed`) rather than the first look's, of which no part stayed above the threshold."""
+
+    probability: np.ndarray
+    regions: list[np.ndarray]
+    confirmed: bool
+
+
 def looked_again(
     probability: np.ndarray,
-    regions: Sequence[np.ndarray],
+    keep: Callable[[np.ndarray], list[np.ndarray]],
     zooms: Sequence[float],
     look: Callable[[Window], np.ndarray],
     pixel_aspect: float = 1.0,
     progress: Callable[[float], None] | None = None,
-) -> np.ndarray:
-    """The mean of a first look at an image and of further ones at what it found.
+) -> Again:
+    """Look at what was found from nearer, and choose again by the mean of all looks.
+
+    Where that chooses a region that was not looked at, it is looked at as well before it may stay: a region that was looked at twice must
+    not give way to one that a second look would have changed.
 
     Parameters
     ----------
     probability : (H, W) of the first look, 0 to 1.
-    regions : (H, W) bool each, what was found.
+    keep : the regions (H, W) bool that count as lesions in a map.
     zooms : see `square_about`; each region is looked at once at each.
     look : the probabilities of a part of the image, of the part's shape.
     progress : called before each look with the share of them that is done; what it raises ends the looking.
-
-    Returns
-    -------
-    (H, W) float32.
     """
-    windows = [square_about(region, zoom, pixel_aspect) for region in regions for zoom in zooms]
-    looks = []
-    for number, window in enumerate(windows):
-        if progress is not None:
-            progress(number / len(windows))
-        looks.append((window, look(window)))
-    return mean_of_looks(probability, looks)
-
-
-def followed(
-    probability: np.ndarray, threshold: float, regions: Sequence[np.ndarray]
-) -> list[tuple[np.ndarray, bool]]:
-    """What became of regions after further looks: of each the component of the new map that shares most with it.
-
-    Components that were not there before do not come in their place: a look at one thing says nothing of which thing is the lesion.
-
-    Parameters
-    ----------
-    probability : (H, W), the mean of all looks.
-    threshold : a pixel above it belongs to a lesion.
-    regions : (H, W) bool each, what the first look found. Two that have become one component are one region now.
-
-    Returns
-    -------
-    (region, confirmed), in the order of `regions`. Where nothing of a region is left above the threshold, it is the first look's, and not
-    confirmed: what was found is told rather than lost.
-    """
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(probability > threshold, structure=np.ones((3, 3)))
-    found: list[tuple[np.ndarray, bool]] = []
-    taken: set[int] = set()
-    for region in regions:
-        shares = np.bincount(labels[region])
-        shares[:1] = 0
-        label = int(shares.argmax()) if shares.any() else 0
-        if not label:
-            found.append((region, False))
-        elif label not in taken:
-            taken.add(label)
-            found.append((labels == label, True))
-    return found
+    first = regions = keep(probability)
+    looks: list[tuple[Window, np.ndarray]] = []
+    looked: list[np.ndarray] = []
+    mean = mean_of_looks(probability, ())
+    for _ in range(ROUNDS if zooms else 0):
+        fresh = [region for region in regions if not any((region & seen).any() for seen in looked)]
+        windows = [square_about(region, zoom, pixel_aspect) for region in fresh for zoom in zooms]
+        for number, window in enumerate(windows):
+            if progress is not None:
+                progress(len(looks) / (len(looks) + len(windows) - number))
+            looks.append((window, look(window)))
+        if not fresh:
+            break
+        looked += fresh
+        mean = mean_of_looks(probability, looks)
+        regions = keep(mean)
+    return Again(mean, regions or first, bool(regions) or not first)

@@ -8,7 +8,7 @@ what was found is looked at again from nearer before that (`nearer`), where vali
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ from .errors import ImageError, UsageError
 from .findings import Finding
 from .image import as_2d, box_of_mask, from_2d
 from .letterbox import Letterbox, standardise, to_unit_range
-from .nearer import Window, followed, looked_again
+from .nearer import Again, Window, looked_again
 
 if TYPE_CHECKING:
     from .models.zoo import LoadedModel
@@ -113,18 +113,18 @@ class Look:
 
     def again(
         self,
-        regions: Sequence[np.ndarray],
+        keep: Callable[[np.ndarray], list[np.ndarray]],
         zooms: Sequence[float],
         model: LoadedModel,
         progress: Callable[[float], None] | None = None,
-    ) -> Look:
-        """The same after further looks at what was found in it, from nearer; see `nearer.looked_again`."""
+    ) -> Again:
+        """Further looks at what is kept of it, from nearer; see `nearer.looked_again`."""
         aspect = self.spacing[0] / self.spacing[1]
 
         def nearer(window: Window) -> np.ndarray:
             return probability_map(self.pixels[window], model, aspect)
 
-        return replace(self, probability=looked_again(self.probability, regions, zooms, nearer, aspect, progress))
+        return looked_again(self.probability, keep, zooms, nearer, aspect, progress)
 
     def on_image(self, region: np.ndarray, plane: sitk.Image) -> sitk.Image:
         """A mask of the ultrasound area as a uint8 image on the grid of `plane`."""
@@ -211,30 +211,31 @@ def segment_2d(
     chosen = settings.get("refiner", {})
     parameters = ChanVeseParameters.paper() if chosen == "paper" else ChanVeseParameters(**chosen)
 
-    regions = keep_components(
-        seen.probability > threshold,
-        seen.spacing,
-        keep=options.lesions,
-        probability=seen.probability,
-        min_confidence=settings.get("min_confidence", 0.0),
-    )
-    # More than these are not reported, so they are not looked at again either.
-    regions = sorted(regions, key=lambda region: -region_score(seen.probability, region))[:MAX_FINDINGS]
-    found = [(region, True) for region in regions]
-    zooms = settings.get("nearer", ())
-    if regions and zooms:
-        seen = seen.again(regions, zooms, model, lambda done: tell(0.4 + 0.2 * done, "looking again from nearer"))
-        found = followed(seen.probability, threshold, regions)
+    def kept(probability: np.ndarray) -> list[np.ndarray]:
+        regions = keep_components(
+            probability > threshold,
+            seen.spacing,
+            keep=options.lesions,
+            probability=probability,
+            min_confidence=settings.get("min_confidence", 0.0),
+        )
+        # More than these are not reported, so they are not looked at again either.
+        return sorted(regions, key=lambda region: -region_score(probability, region))[:MAX_FINDINGS]
+
+    def nearer(done: float) -> None:
+        tell(0.4 + 0.2 * done, "looking again from nearer")
+
+    again = seen.again(kept, settings.get("nearer", ()), model, nearer)
     candidates = []
-    for number, (region, confirmed) in enumerate(found):
-        tell(0.6 + 0.3 * number / len(found), "refining the outline")
-        score = region_score(seen.probability, region)
+    for number, region in enumerate(again.regions):
+        tell(0.6 + 0.3 * number / len(again.regions), "refining the outline")
+        score = region_score(again.probability, region)
         if score < minimum:
             continue
-        notes = () if confirmed else (UNCONFIRMED,)
+        notes = () if again.confirmed else (UNCONFIRMED,)
         if options.refine:
             with one_thread():
-                refined = refine(seen.pixels, region, seen.spacing, parameters, seen.probability, threshold)
+                refined = refine(seen.pixels, region, seen.spacing, parameters, again.probability, threshold)
             region, notes = refined.mask, (*notes, *((refined.reason,) if refined.reason else ()))
         candidates.append((score, region, notes))
     candidates.sort(key=lambda candidate: -candidate[0])

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.segmentation_data import Case, load_pixels
-from ..nearer import Window, followed, mean_of_looks, square_about
+from ..nearer import Window, mean_of_looks, square_about
 
 THRESHOLDS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 REFINERS: tuple[dict[str, float], ...] = tuple(
@@ -105,12 +105,10 @@ def _kept(probability: np.ndarray, spacing: Sequence[float], threshold: float) -
 
 
 def _found(seen: Seen, sizes: Sequence[int], threshold: float, zooms: Sequence[float]) -> np.ndarray:
-    """The lesion (H, W) bool that is found before refinement, as `segment.segment_2d` finds it; empty where there is none."""
-    region = _kept(seen.mean(sizes), seen.spacing, threshold)
-    if not zooms or not region.any():
-        return region
-    ((region, _),) = followed(seen.mean(sizes, zooms), threshold, [region])
-    return region
+    """The lesion (H, W) bool that is found before refinement, empty where there is none: as `nearer.looked_again` finds it, but that a
+    region which only the second look brings up is not looked at itself."""
+    region = _kept(seen.mean(sizes, zooms), seen.spacing, threshold)
+    return region if region.any() or not zooms else _kept(seen.mean(sizes), seen.spacing, threshold)
 
 
 def standard_error(groups: Sequence[np.ndarray]) -> float:

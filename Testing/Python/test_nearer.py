@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from BreastUSAILib.nearer import LEAST_SIDE, followed, looked_again, mean_of_looks, square_about
+from BreastUSAILib.nearer import LEAST_SIDE, looked_again, mean_of_looks, square_about
 
 
 def _region(shape, top, left, height, width):
@@ -53,57 +54,71 @@ def test_each_pixel_has_the_mean_of_the_looks_that_it_lay_in():
     assert np.array_equal(mean_of_looks(first, []), first)
 
 
+def _full(window):
+    return np.ones((window[0].stop - window[0].start, window[1].stop - window[1].start))
+
+
+def _parts(mask_of):
+    """What keeps all components above 0.5, the largest first, as `mask_of` chooses from them."""
+
+    def keep(probability):
+        labels, count = ndimage.label(probability > 0.5)
+        return mask_of(sorted((labels == k for k in range(1, count + 1)), key=lambda m: -m.sum()))
+
+    return keep
+
+
 def test_each_region_is_looked_at_from_each_distance():
-    asked = []
+    asked, told = [], []
+    regions = [_region((100, 100), 60, 60, 30, 30), _region((100, 100), 10, 10, 20, 20)]
+    first = np.where(regions[0] | regions[1], 0.9, 0.0)
 
     def look(window):
         asked.append(window)
-        return np.ones((window[0].stop - window[0].start, window[1].stop - window[1].start))
+        return first[window]
 
-    regions = [_region((100, 100), 10, 10, 20, 20), _region((100, 100), 60, 60, 30, 30)]
-    mean = looked_again(np.zeros((100, 100)), regions, (1.5, 2.0), look)
-    assert asked == [square_about(r, z) for r in regions for z in (1.5, 2.0)]
-    assert mean[20, 20] == pytest.approx(2 / 3) and mean[99, 0] == 0
-    assert not looked_again(np.zeros((9, 9)), [], (2.0,), look).any()
+    again = looked_again(first, _parts(lambda parts: parts), (1.5, 2.0), look, progress=told.append)
+    assert asked == [square_about(r, z) for r in regions for z in (1.5, 2.0)] and told == [0, 1 / 4, 2 / 4, 3 / 4]
+    assert again.confirmed and all(np.array_equal(a, b) for a, b in zip(again.regions, regions, strict=True))
+    np.testing.assert_allclose(again.probability, first, atol=1e-6)
+    nothing = looked_again(np.zeros((9, 9)), _parts(lambda parts: parts), (2.0,), look)
+    assert nothing.regions == [] and nothing.confirmed and not nothing.probability.any()
+    once = looked_again(first, _parts(lambda parts: parts), (), look)
+    assert len(asked) == 4 and len(once.regions) == 2 and once.confirmed
 
 
-def test_looking_again_tells_how_far_it_is_and_can_be_ended():
-    regions, told, looks = [_region((60, 60), 5, 5, 10, 10), _region((60, 60), 40, 40, 10, 10)], [], []
+def test_looking_again_can_be_ended():
+    looks = []
+
+    def cancel(done):
+        if done > 0:
+            raise KeyboardInterrupt
+
+    first = np.where(_region((60, 60), 5, 5, 10, 10) | _region((60, 60), 40, 40, 10, 10), 0.9, 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        looked_again(first, _parts(lambda parts: parts), (1.5, 2.0), lambda w: looks.append(w) or _full(w), progress=cancel)
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_comes_in_the_place_of_a_lesion_is_looked_at_as_well(is_there):
+    """From nearer the first is smaller, so that the other is the larger one; that one is looked at before it is believed."""
+    first, other = _region((200, 200), 20, 20, 40, 40), _region((200, 200), 130, 130, 36, 36)
+    smaller = _region((200, 200), 20, 20, 20, 20)
+    looks = []
 
     def look(window):
         looks.append(window)
-        return np.ones((window[0].stop - window[0].start, window[1].stop - window[1].start))
+        return np.where(smaller | other if is_there else smaller, 0.9, 0.0)[window]
 
-    looked_again(np.zeros((60, 60)), regions, (1.5, 2.0), look, progress=told.append)
-    assert told == [0.0, 0.25, 0.5, 0.75]
-
-    def cancel(done):
-        if done >= 0.5:
-            raise KeyboardInterrupt
-
-    looks.clear()
-    with pytest.raises(KeyboardInterrupt):
-        looked_again(np.zeros((60, 60)), regions, (1.5, 2.0), look, progress=cancel)
-    assert len(looks) == 2
+    # 0.45 is the mean of 0.9 and nothing: what one look alone sees goes.
+    again = looked_again(np.where(first | other, 0.9, 0.0), _parts(lambda parts: parts[:1]), (1.5,), look)
+    assert looks == [square_about(first, 1.5), square_about(other, 1.5)]
+    assert again.confirmed and len(again.regions) == 1
+    assert np.array_equal(again.regions[0], other if is_there else smaller)
 
 
-def test_a_region_is_followed_and_nothing_comes_in_its_place():
-    region = _region((80, 80), 10, 10, 20, 20)
-    moved, other = _region((80, 80), 15, 15, 20, 20), _region((80, 80), 36, 36, 40, 40)
-    ((found, confirmed),) = followed(np.where(moved | other, 0.9, 0.1), 0.5, [region])
-    assert confirmed and np.array_equal(found, moved)  # the other is larger and nearer to the middle
-    # It fell in two: the part that shares more with it.
-    parts = _region((80, 80), 10, 10, 20, 6), _region((80, 80), 10, 18, 20, 12)
-    ((found, _),) = followed(np.where(parts[0] | parts[1], 0.9, 0.1), 0.5, [region])
-    assert np.array_equal(found, parts[1])
-
-
-def test_what_is_not_confirmed_stays_and_what_grew_together_is_one():
-    first, second = _region((80, 80), 10, 10, 20, 20), _region((80, 80), 50, 50, 20, 20)
-    ((found, confirmed),) = followed(np.full((80, 80), 0.4), 0.5, [first])
-    assert not confirmed and np.array_equal(found, first)
-    both = _region((80, 80), 10, 10, 60, 60)
-    ((found, confirmed),) = followed(np.where(both, 0.9, 0.0), 0.5, [first, second])
-    assert confirmed and np.array_equal(found, both)
-    assert [c for _, c in followed(np.where(first, 0.9, 0.0), 0.5, [second, first])] == [False, True]
-    assert followed(np.zeros((9, 9)), 0.5, []) == []
+def test_what_is_not_confirmed_stays():
+    first = _region((80, 80), 10, 10, 20, 20)
+    again = looked_again(np.where(first, 0.8, 0.0), _parts(lambda parts: parts), (2.0,), lambda window: 0 * _full(window))
+    assert not again.confirmed and np.array_equal(again.regions[0], first) and again.probability.max() == pytest.approx(0.4)
