@@ -63,6 +63,7 @@ IMAGE_SUFFIXES = (
     + (".dcm", ".dicom", ".ima")
 )
 _FORMATS = "NRRD, NIfTI, MetaImage, PNG, JPEG, BMP, TIFF or DICOM"
+VOLUMES_KEEP_THEIR_SPACING = "the spacing that was given is for 2D images; this volume has what its file says"
 UNKNOWN_SPACING = "the file does not say what a pixel measures; lengths are in pixels"
 
 
@@ -214,6 +215,7 @@ def read_image(
     path: str | os.PathLike,
     *,
     spacing_mm: float | Sequence[float] | None = None,
+    plane_spacing_mm: float | None = None,
     frame: int | None = None,
     max_pixels: int | None = None,
     allow_constant: bool = False,
@@ -230,6 +232,7 @@ def read_image(
     ----------
     path : the file; or a folder with the DICOM files of one image or volume.
     spacing_mm : what a pixel measures, mm; overrides the file. One number, or one for each axis (x, y[, z]).
+    plane_spacing_mm : the same for 2D images and single slices alone: a volume keeps what its file says, with a note.
     frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None.
     max_pixels : the largest image (pixels in all) that is read; checked before the pixels are. None: 2**26 (67 million)
         for 2D images and single slices, 2**29 (537 million) for volumes.
@@ -278,6 +281,11 @@ def read_image(
         raise not_orthonormal(path)
     image, value_notes = clean_values(path, image, allow_constant)
     notes = [*notes, *value_notes]
+    if spacing_mm is None and plane_spacing_mm is not None:
+        if as_2d(image) is not None:
+            spacing_mm = plane_spacing_mm
+        else:
+            notes.append(VOLUMES_KEEP_THEIR_SPACING)
     if spacing_mm is not None:
         if np.size(spacing_mm) not in (1, dimension):
             raise UsageError(

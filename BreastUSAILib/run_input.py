@@ -24,12 +24,10 @@ from .inputs import Source
 from .workers import Limits
 
 if TYPE_CHECKING:
-    from .image import LoadedImage
     from .slurm import SlurmOptions
     from .workup import WorkupOptions
 
 SCENE = "scene.mrb"
-VOLUMES_KEEP_THEIR_SPACING = "the spacing that was given is for 2D images; this volume has what its file says"
 
 
 @dataclass(frozen=True)
@@ -169,26 +167,20 @@ class InputWorker:
             shutil.rmtree(task.temporary, ignore_errors=True)
         return Outcome()
 
-    def _read(self, task: Task) -> LoadedImage:
-        """The input; with the spacing that was given for 2D images, where it is one."""
-        from .image import as_2d, read_image
-
-        options = self._options
-        chosen = {"frame": options.frame, "max_pixels": options.max_pixels, "files": task.source.files}
-        loaded = read_image(task.source.path, **chosen)
-        if options.spacing_mm is None:
-            return loaded
-        if as_2d(loaded.image) is not None:
-            return read_image(task.source.path, spacing_mm=options.spacing_mm, **chosen)
-        return replace(loaded, notes=(*loaded.notes, VOLUMES_KEEP_THEIR_SPACING))
-
     def _do(self, task: Task, progress: Callable[[float, str], None]) -> None:
+        from .image import read_image
         from .workup import first_task, run_workup
 
         options = self._options
         progress(0.0, "reading")
         start = time.perf_counter()
-        loaded = self._read(task)
+        loaded = read_image(
+            task.source.path,
+            plane_spacing_mm=options.spacing_mm,
+            frame=options.frame,
+            max_pixels=options.max_pixels,
+            files=task.source.files,
+        )
         seconds = {"read": round(time.perf_counter() - start, 4)}
 
         def tell(fraction: float, message: str) -> None:

@@ -188,7 +188,7 @@ def _date(value: str) -> str:
 def _words(finding: Finding) -> list[dict[str, str]]:
     """What is said of a lesion in words."""
     category = assessment(finding.birads)
-    rows = [] if category is None else [("BI-RADS category (most probable)", category)]
+    rows = [] if category is None else [("BI-RADS category", category)]
     rows += [(name.meaning, value.meaning) for name, value in descriptors(finding.measurements)]
     return [{"name": name, "value": value, "unit": ""} for name, value in rows]
 

@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in tqdm(listed, unit="image"):
             image, truth = load_pixels(case)
             image = np.asarray(image, np.float32)
-            yield image, probability_map(image, model, 1.0), truth, (1.0, 1.0)
+            yield Case(image, probability_map(image, model, 1.0), truth, (1.0, 1.0), source=case.source)
 
     # The plain energy and the defaults stand beside the grid.
     paper = ChanVeseParameters.paper()

@@ -186,7 +186,8 @@ def train(
     device = choose_device(device).name
 
     checkpoint_path = output / "checkpoint.pt"
-    settings = f"{recipe!r} on {fingerprint(training)}"
+    # Without a start a recipe reads as it did before there were any: runs of then go on.
+    settings = f"{recipe!r} on {fingerprint(training)}".replace(", start=''", "")
     state = load_checkpoint(checkpoint_path) if resume else None
     if state is not None and state["recipe"] != settings:
         raise UsageError(

@@ -11,9 +11,8 @@ from small_models import classifier_folder, detector_folder
 from BreastUSAILib import cli
 from BreastUSAILib.errors import ModelError
 from BreastUSAILib.files import read_study
-from BreastUSAILib.image import read_image
+from BreastUSAILib.image import VOLUMES_KEEP_THEIR_SPACING, read_image
 from BreastUSAILib.models import catalog
-from BreastUSAILib.run_input import VOLUMES_KEEP_THEIR_SPACING
 from BreastUSAILib.study_image import read_study_image
 from BreastUSAILib.workup import DetectionOptions, WorkupOptions, first_task, run_detection, run_workup
 

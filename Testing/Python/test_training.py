@@ -110,6 +110,13 @@ def test_a_checkpoint_of_another_recipe_is_not_continued(data, tmp_path):
         roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 2),)),)))
 
 
+def test_a_run_of_before_there_was_a_start_goes_on(data, tmp_path):
+    """What names the recipe in a checkpoint is what it was for recipes without a start."""
+    roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),)),)))
+    named = torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["recipe"]
+    assert "imagenet=False) on " in named and "start" not in named
+
+
 def test_a_checkpoint_of_other_data_is_not_continued(data, tmp_path):
     recipe = replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),)),))
     roi_cnn.train([data], tmp_path / "out", recipe)

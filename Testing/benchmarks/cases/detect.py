@@ -49,7 +49,7 @@ def cases(size: tuple[int, ...], seed: int) -> Iterator[Case]:
             flops=flops_of(network, run),
             bytes=4.0 * volume.numel() + weights_of(network),
             wants="bfloat16",
-            note="the goal is that of processors with bfloat16 in hardware (AMX, AVX512-BF16); 400x104x400: 4 s and 3 GiB for the published network, "
+            note="the goal is that of processors with AMX; 400x104x400: 4 s and 3 GiB for the published network, "
             "1.5 s for the compact one; random weights.",
             variants=variants,
         )

@@ -65,5 +65,5 @@ def cases(size: tuple[int, ...], seed: int) -> Iterator[Case]:
         flops=flops_of(network, run),
         bytes=float(levels.nbytes) + weights_of(network),
         wants="bfloat16",
-        note="the goal is that of processors with bfloat16 in hardware; random weights.",
+        note="the goal is that of processors with AMX; random weights.",
     )

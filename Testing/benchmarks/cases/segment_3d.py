@@ -53,6 +53,6 @@ def cases(size: tuple[int, ...], seed: int) -> Iterator[Case]:
         flops=flops_of(network, run),
         bytes=4.0 * volume.numel() + weights_of(network),
         wants="bfloat16",
-        note="the goals are those of processors with bfloat16 in hardware; random weights.",
+        note="the goals are those of processors with AMX; random weights.",
         variants=variants,
     )
