@@ -144,7 +144,7 @@ def as_markdown(figures: dict[str, dict[str, Any]]) -> str:
 
 
 def _figure(rows: Sequence[Row], path: Path) -> None:
-    """Histogram of Dice by data set."""
+    """The share of images at or below a Dice, by data set."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
