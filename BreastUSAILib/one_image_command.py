@@ -103,22 +103,28 @@ def _folder(output: Path, named: Path, loaded: LoadedImage) -> Path:
     taken = {}
     for file in sorted(output.glob("*/study.json")):
         study = read_finished(file.parent)
-        if study is not None:
-            several = study.provenance.get("input", {}).get("files", 1) > 1
-            taken[file.parent.name] = _of_series(study.image.path) if several else study.image.path
-    path = os.path.abspath(loaded.path)
-    name = Path(os.path.abspath(named)).name or "image"  # "." and ".." have no name of their own
-    source = Source(Path(_of_series(path) if len(loaded.files) > 1 else path), str(named), Path(name))
-    folder = output / name_folders([source], taken)[source.path]
-    before = read_finished(folder)
-    if before is not None and before.provenance.get("run"):
-        raise UsageError(f"{folder} is the result of a run; choose another folder for --output.")
-    return folder
+        if study is None:
+            continue
+        if _is_of(study, loaded):
+            if study.provenance.get("run"):
+                raise UsageError(f"{file.parent} is the result of a run; choose another folder for --output.")
+            return file.parent
+        taken[file.parent.name] = ""
+    where = Path(os.path.abspath(named))
+    # The name comes from what was named; the hash in the longest names tells images apart that lie in one folder, too.
+    unique = where.with_name(f"{where.name} {loaded.path.name} {len(loaded.files)}") if where.name else where
+    source = Source(unique, str(named), Path(where.name or "image"))
+    return output / name_folders([source], taken)[source.path]
 
 
-def _of_series(first: str) -> str:
-    """What stands for a series whose first file this is: one of its files may be an input by itself."""
-    return os.path.dirname(first)
+def _is_of(study: Study, loaded: LoadedImage) -> bool:
+    """Whether a result is this input's: of the same file, or of the series that has the same first file.
+
+    One file of a series may be an input by itself. Where an image lies tells it, not its bytes: a file that was mended is the same
+    input, and a copy of a file elsewhere is another.
+    """
+    several = study.provenance.get("input", {}).get("files", 1) > 1
+    return several == (len(loaded.files) > 1) and study.image.path == os.path.abspath(loaded.path)
 
 
 def _write(study: Study, folder: Path) -> None:

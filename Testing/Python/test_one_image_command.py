@@ -265,6 +265,27 @@ def test_a_series_again_takes_the_place_of_its_own_result_and_one_of_its_files_d
     assert held(out / "case7") == before and len(list(out.iterdir())) == 2
 
 
+def test_series_that_lie_in_one_folder_have_a_result_each(detector, graders, tmp_path):
+    """As an examination comes from an archive: all files of all its series side by side."""
+    study, found, out = tmp_path / "S", tmp_path / "found", tmp_path / "out"
+    for name in "ab":
+        for k, dataset in enumerate(slices(speckle((20, 24, 30), seed=ord(name)), SPACING)):
+            save(dataset, study / f"{name}{k:03}")
+    command = ["run", study, "-o", found, "--detect-model", detector, "--no-outlines", "--no-grades", "--no-scene", "--device", "cpu"]
+    assert cli.main([*map(str, command), "--jobs", "0", "--quiet"]) == 0
+    for _ in range(2):
+        for name in ("a000", "b000"):
+            assert grade(study / name, graders, out, "--findings", found / name) == 0
+    firsts = {folder.name: read_study(folder).image.path for folder in out.iterdir()}
+    assert firsts == {name: str(study / name) for name in ("a000", "b000")}
+    # The same, by the name of their folder.
+    for _ in range(2):
+        for name in ("a000", "b000"):
+            assert grade(study, graders, tmp_path / "by folder", "--findings", found / name) == 0
+    results = [read_study(folder).image.path for folder in (tmp_path / "by folder").iterdir()]
+    assert sorted(results) == sorted(firsts.values())
+
+
 def test_the_results_of_a_run_are_not_written_into(graders, tmp_path, capsys):
     path, out = picture(tmp_path / "x.png"), tmp_path / "out"
     command = ["run", str(path), "-o", str(out), "--no-scene", "--no-grades", "--device", "cpu", "--jobs", "0", "--quiet"]
