@@ -98,18 +98,18 @@ def _refuse_a_run_s(output: Path) -> None:
 def _folder(output: Path, named: Path, loaded: LoadedImage) -> Path:
     """The folder of results for an image: the one that it has, or a new one, named after the file or folder that was named."""
     from .inputs import Source, name_folders
-    from .run_input import read_finished
+    from .run_input import finished_folders, read_finished
 
     taken = {}
-    for file in sorted(output.glob("*/study.json")):
-        study = read_finished(file.parent)
+    for folder in finished_folders(output):
+        study = read_finished(folder)
         if study is None:
             continue
         if _is_of(study, loaded):
             if study.provenance.get("run"):
-                raise UsageError(f"{file.parent} is the result of a run; choose another folder for --output.")
-            return file.parent
-        taken[file.parent.name] = ""
+                raise UsageError(f"{folder} is the result of a run; choose another folder for --output.")
+            return folder
+        taken[folder.name] = ""
     where = Path(os.path.abspath(named))
     # The name comes from what was named; the hash in the longest names tells images apart that lie in one folder, too.
     unique = where.with_name(f"{where.name} {loaded.path.name} {len(loaded.files)}") if where.name else where

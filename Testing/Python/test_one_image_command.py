@@ -14,6 +14,7 @@ from grade_cases import grade_folder, image_of
 from small_models import detector_folder, outliner_folder
 
 from BreastUSAILib import cli
+from BreastUSAILib.compare_command import study_folder
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.files import read_study, write_study
 from BreastUSAILib.findings import Finding, ImageInfo, Study
@@ -284,6 +285,17 @@ def test_series_that_lie_in_one_folder_have_a_result_each(detector, graders, tmp
             assert grade(study, graders, tmp_path / "by folder", "--findings", found / name) == 0
     results = [read_study(folder).image.path for folder in (tmp_path / "by folder").iterdir()]
     assert sorted(results) == sorted(firsts.values())
+
+
+def test_what_a_killed_process_left_is_no_result(graders, tmp_path):
+    """Or what another is about to finish: it is moved or removed, and what was written into it with it."""
+    path, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    assert grade(path, graders, out) == 0
+    left = (out / "x").rename(out / ".tmp-0123456789ab")
+    before = held(left)
+    assert grade(path, graders, out) == 0
+    assert read_study(out / "x").image.path == str(path) and held(left) == before
+    assert study_folder(out) == out / "x"
 
 
 def test_the_results_of_a_run_are_not_written_into(graders, tmp_path, capsys):
