@@ -46,7 +46,7 @@ def analyse(
     with show_progress(args.progress, args.quiet) as (progress, log):
         progress(0.0, "reading")
         loaded, record = _read(args.input, args.spacing, earlier)
-        folder = _folder(args.output, args.input, loaded)
+        folder = _folder(args.output, args.input, loaded, record["input"].get("sha256"))
         study = work(loaded, lambda fraction, message: progress(0.05 + 0.9 * fraction, message))
         image = replace(study.image, path=os.path.abspath(loaded.path))  # the command may be given in another folder next
         study = replace(study, image=image, provenance=_with_record(study.provenance, record))
@@ -95,7 +95,7 @@ def _refuse_a_run_s(output: Path) -> None:
         raise UsageError(f"{output} holds the results of a run; choose another folder for --output.")
 
 
-def _folder(output: Path, named: Path, loaded: LoadedImage) -> Path:
+def _folder(output: Path, named: Path, loaded: LoadedImage, sha256: str | None) -> Path:
     """The folder of results for an image: the one that it has, or a new one, named after the file or folder that was named."""
     from .inputs import Source, name_folders
     from .run_input import finished_folders, read_finished
@@ -105,7 +105,7 @@ def _folder(output: Path, named: Path, loaded: LoadedImage) -> Path:
         study = read_finished(folder)
         if study is None:
             continue
-        if _is_of(study, loaded):
+        if _is_of(study, loaded, sha256):
             if study.provenance.get("run"):
                 raise UsageError(f"{folder} is the result of a run; choose another folder for --output.")
             return folder
@@ -117,14 +117,25 @@ def _folder(output: Path, named: Path, loaded: LoadedImage) -> Path:
     return output / name_folders([source], taken)[source.path]
 
 
-def _is_of(study: Study, loaded: LoadedImage) -> bool:
+def _is_of(study: Study, loaded: LoadedImage, sha256: str | None) -> bool:
     """Whether a result is this input's: of the same file, or of the series that has the same first file.
 
     One file of a series may be an input by itself. Where an image lies tells it, not its bytes: a file that was mended is the same
     input, and a copy of a file elsewhere is another.
     """
-    several = study.provenance.get("input", {}).get("files", 1) > 1
-    return several == (len(loaded.files) > 1) and study.image.path == os.path.abspath(loaded.path)
+    before = study.provenance.get("input", {})
+    if not before:  # earlier versions did not keep it; a series and its first file differ in size
+        return study.image.size == loaded.image.GetSize() and _same_path(study, loaded)
+    if (before.get("files", 1) > 1) != (len(loaded.files) > 1):
+        return False
+    if not os.path.isabs(study.image.path) and "sha256" in before:
+        # Earlier versions wrote the path as it was given, and nobody knows in which folder: here its bytes must do.
+        return before["sha256"] == sha256
+    return _same_path(study, loaded)
+
+
+def _same_path(study: Study, loaded: LoadedImage) -> bool:
+    return os.path.abspath(study.image.path) == os.path.abspath(loaded.path)
 
 
 def _write(study: Study, folder: Path) -> None:

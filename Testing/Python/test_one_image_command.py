@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +286,44 @@ def test_series_that_lie_in_one_folder_have_a_result_each(detector, graders, tmp
             assert grade(study, graders, tmp_path / "by folder", "--findings", found / name) == 0
     results = [read_study(folder).image.path for folder in (tmp_path / "by folder").iterdir()]
     assert sorted(results) == sorted(firsts.values())
+
+
+def as_earlier(folder, path, recorded):
+    """Make a result look as an earlier version wrote it: the path as it was given; recorded: what was read is told."""
+    study = read_study(folder)
+    provenance = study.provenance if recorded else {k: v for k, v in study.provenance.items() if k not in ("input", "options")}
+    write_study(replace(study, image=replace(study.image, path=path), provenance=provenance), folder)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_result_of_an_earlier_version_is_replaced_by_its_own_input(graders, tmp_path, monkeypatch, recorded):
+    path, other = picture(tmp_path / "c1" / "x.png"), picture(tmp_path / "c2" / "x.png", seed=4)
+    out = tmp_path / "out"
+    assert grade(path, graders, out) == 0
+    as_earlier(out / "x", "x.png", recorded)
+    if recorded:  # from wherever; and the other of the name is told from it
+        monkeypatch.chdir(other.parent)
+        before = held(out / "x")
+        assert grade("x.png", graders, out) == 0
+        assert held(out / "x") == before and len(list(out.iterdir())) == 2
+    monkeypatch.chdir(path.parent)
+    count = len(list(out.iterdir()))
+    assert grade("x.png", graders, out) == 0
+    assert read_study(out / "x").image.path == str(path) and len(list(out.iterdir())) == count
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_series_result_of_an_earlier_version_is_replaced_by_the_series_alone(detector, graders, tmp_path, monkeypatch, recorded):
+    folder, out = series(tmp_path / "case7"), tmp_path / "out"
+    assert detect(folder, detector, out) == 0
+    as_earlier(out / "case7", "case7/IM000", recorded)
+    monkeypatch.chdir(tmp_path)
+    before = held(out / "case7")
+    assert grade(folder / "IM000", graders, out) == 0
+    assert held(out / "case7") == before
+    assert detect("case7", detector, out) == 0
+    assert sorted(result.name for result in out.iterdir()) == ["IM000", "case7"]
+    assert read_study(out / "case7").image.path == str(folder / "IM000")
 
 
 def test_what_a_killed_process_left_is_no_result(graders, tmp_path):
