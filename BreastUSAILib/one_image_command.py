@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import RESEARCH_USE
-from .errors import OutputError, UsageError
+from .errors import DataError, OtherSpacingError, OutputError, UsageError
 from .progress import Progress, show_progress
 
 if TYPE_CHECKING:
@@ -61,6 +61,23 @@ def analyse(
         log(f"{study.summary} Results: {folder}")
         log(RESEARCH_USE)
     return 0
+
+
+def findings_for(args: argparse.Namespace, earlier: Study, loaded: LoadedImage) -> tuple[Finding, ...]:
+    """The findings of an earlier result on the image's grid, see `same_pixels.findings_on`; where they do not fit, with the option
+    that cures it."""
+    from .same_pixels import findings_on
+
+    try:
+        return findings_on(earlier, loaded.image, str(args.input), spacing_known=loaded.spacing_known)
+    except OtherSpacingError as error:
+        option = f"--spacing {' '.join(f'{mm:g}' for mm in error.made_on)}" if error.made_on else ""
+        if not option and args.spacing is not None:
+            option = "or leave out --spacing"
+        # Another program, such as 3D Slicer, shows the sentence to a person who gives no options.
+        if not option or args.progress == "json":
+            raise
+        raise DataError(f"{str(error).removesuffix('.')} ({option}).") from error
 
 
 def _read(

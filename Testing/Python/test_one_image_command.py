@@ -138,7 +138,7 @@ def test_findings_are_graded_on_the_spacing_that_they_were_made_on(graders, tmp_
 @pytest.mark.parametrize(
     "made, given, words",
     [
-        (0.08, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made on pixels of 0.08 x 0.08 mm; read it with that"),
+        (0.08, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made on pixels of 0.08 x 0.08 mm; make them"),
         (None, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made without knowing what a pixel measures; make them"),
         (None, ("1",), "has pixels of 1 x 1 mm, and the findings were made without knowing what a pixel measures"),
     ],
@@ -147,8 +147,25 @@ def test_findings_on_another_spacing_are_refused(graders, tmp_path, capsys, made
     path = picture(tmp_path / "a.png")
     found = result(path, tmp_path / "found", made)
     assert grade(path, graders, tmp_path / "out", "--findings", found, "--spacing", *given) == 1
-    assert f"{path} {words}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{path} {words}" in said
+    assert ("(or leave out --spacing)." if made is None else "(--spacing 0.08 0.08).") in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("made, now", [(0.08, 0.1), (0.08, None), (None, 0.1)])
+def test_another_program_is_told_no_option(graders, tmp_path, capsys, made, now):
+    """As 3D Slicer, whose user gives a spacing in the module Volumes: what the child says, and what is said without one."""
+    path = picture(tmp_path / "a.png")
+    found = result(path, tmp_path / "found", made, record=False)
+    more = [] if now is None else ["--spacing", now]
+    assert grade(path, graders, tmp_path / "out", "--findings", found, "--progress", "json", *more) == 1
+    said = capsys.readouterr().err
+    assert "make them again" in said and "--" not in said
+    loaded = read_image(path, spacing_mm=now)
+    with pytest.raises(DataError, match="make them again") as error:
+        findings_on(read_study(found), loaded.image, str(path), spacing_known=loaded.spacing_known)
+    assert str(error.value) in said and "--" not in str(error.value)
 
 
 @pytest.mark.parametrize("record", [True, False])
