@@ -111,12 +111,13 @@ def study_folder(path: Path) -> Path:
     DataError : there is none, or several.
     """
     from .files import STUDY
+    from .run_input import finished_folders
 
     if path.name == STUDY and path.is_file():
         return path.parent
     if (path / STUDY).is_file():
         return path
-    found = sorted(p.parent for p in path.glob(f"*/{STUDY}")) if path.is_dir() else []
+    found = finished_folders(path) if path.is_dir() else []
     if not found:
         raise DataError(f"{path} holds no {STUDY}; give the folder of one input's results, as breastusai run makes it.")
     if len(found) > 1:

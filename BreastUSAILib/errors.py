@@ -23,6 +23,19 @@ class DataError(BreastUSAIError):
     """A training or evaluation data set does not have the layout that is needed."""
 
 
+class OtherSpacingError(DataError):
+    """Findings were made on another pixel spacing than their image has now.
+
+    Attributes
+    ----------
+    made_on : the spacing that they were made on, in mm; empty where it was not known.
+    """
+
+    def __init__(self, sentence: str, made_on: tuple[float, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.made_on = made_on
+
+
 class UsageError(BreastUSAIError):
     """Options that contradict each other or have no meaning."""
 

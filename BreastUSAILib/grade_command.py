@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .command_arguments import add_grading, add_model, add_one_image, check_models, check_spacing, grading_options
 from .grade_terms import stated_category
-from .one_image_command import analyse
+from .one_image_command import analyse, findings_for
 
 if TYPE_CHECKING:
     from .findings import Finding
@@ -35,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from .files import read_study
-    from .same_pixels import findings_on
     from .workup import run_grading
 
     options = grading_options(args, model=args.model)
@@ -44,9 +43,7 @@ def main(args: argparse.Namespace) -> int:
     earlier = None if args.findings is None else read_study(args.findings)
 
     def work(loaded, tell):
-        findings = None
-        if earlier is not None:
-            findings = findings_on(earlier, loaded.image, str(args.input), spacing_known=loaded.spacing_known)
+        findings = None if earlier is None else findings_for(args, earlier, loaded)
         return run_grading(loaded, findings, options, tell)
 
     return analyse(args, work, sentence, earlier)

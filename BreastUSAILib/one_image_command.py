@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import RESEARCH_USE
-from .errors import OutputError, UsageError
+from .errors import DataError, OtherSpacingError, OutputError, UsageError
 from .progress import Progress, show_progress
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def analyse(
     with show_progress(args.progress, args.quiet) as (progress, log):
         progress(0.0, "reading")
         loaded, record = _read(args.input, args.spacing, earlier)
-        folder = _folder(args.output, args.input, loaded)
+        folder = _folder(args.output, args.input, loaded, record["input"].get("sha256"))
         study = work(loaded, lambda fraction, message: progress(0.05 + 0.9 * fraction, message))
         image = replace(study.image, path=os.path.abspath(loaded.path))  # the command may be given in another folder next
         study = replace(study, image=image, provenance=_with_record(study.provenance, record))
@@ -61,6 +61,23 @@ def analyse(
         log(f"{study.summary} Results: {folder}")
         log(RESEARCH_USE)
     return 0
+
+
+def findings_for(args: argparse.Namespace, earlier: Study, loaded: LoadedImage) -> tuple[Finding, ...]:
+    """The findings of an earlier result on the image's grid, see `same_pixels.findings_on`; where they do not fit, with the option
+    that cures it."""
+    from .same_pixels import findings_on
+
+    try:
+        return findings_on(earlier, loaded.image, str(args.input), spacing_known=loaded.spacing_known)
+    except OtherSpacingError as error:
+        option = f"--spacing {' '.join(f'{mm:g}' for mm in error.made_on)}" if error.made_on else ""
+        if not option and args.spacing is not None:
+            option = "or leave out --spacing"
+        # Another program, such as 3D Slicer, shows the sentence to a person who gives no options.
+        if not option or args.progress == "json":
+            raise
+        raise DataError(f"{str(error).removesuffix('.')} ({option}).") from error
 
 
 def _read(
@@ -95,30 +112,47 @@ def _refuse_a_run_s(output: Path) -> None:
         raise UsageError(f"{output} holds the results of a run; choose another folder for --output.")
 
 
-def _folder(output: Path, named: Path, loaded: LoadedImage) -> Path:
+def _folder(output: Path, named: Path, loaded: LoadedImage, sha256: str | None) -> Path:
     """The folder of results for an image: the one that it has, or a new one, named after the file or folder that was named."""
     from .inputs import Source, name_folders
-    from .run_input import read_finished
+    from .run_input import finished_folders, read_finished
 
     taken = {}
-    for file in sorted(output.glob("*/study.json")):
-        study = read_finished(file.parent)
-        if study is not None:
-            several = study.provenance.get("input", {}).get("files", 1) > 1
-            taken[file.parent.name] = _of_series(study.image.path) if several else study.image.path
-    path = os.path.abspath(loaded.path)
-    name = Path(os.path.abspath(named)).name or "image"  # "." and ".." have no name of their own
-    source = Source(Path(_of_series(path) if len(loaded.files) > 1 else path), str(named), Path(name))
-    folder = output / name_folders([source], taken)[source.path]
-    before = read_finished(folder)
-    if before is not None and before.provenance.get("run"):
-        raise UsageError(f"{folder} is the result of a run; choose another folder for --output.")
-    return folder
+    for folder in finished_folders(output):
+        study = read_finished(folder)
+        if study is None:
+            continue
+        if _is_of(study, loaded, sha256):
+            if study.provenance.get("run"):
+                raise UsageError(f"{folder} is the result of a run; choose another folder for --output.")
+            return folder
+        taken[folder.name] = ""
+    where = Path(os.path.abspath(named))
+    # The name comes from what was named; the hash in the longest names tells images apart that lie in one folder, too.
+    unique = where.with_name(f"{where.name} {loaded.path.name} {len(loaded.files)}") if where.name else where
+    source = Source(unique, str(named), Path(where.name or "image"))
+    return output / name_folders([source], taken)[source.path]
 
 
-def _of_series(first: str) -> str:
-    """What stands for a series whose first file this is: one of its files may be an input by itself."""
-    return os.path.dirname(first)
+def _is_of(study: Study, loaded: LoadedImage, sha256: str | None) -> bool:
+    """Whether a result is this input's: of the same file, or of the series that has the same first file.
+
+    One file of a series may be an input by itself. Where an image lies tells it, not its bytes: a file that was mended is the same
+    input, and a copy of a file elsewhere is another.
+    """
+    before = study.provenance.get("input", {})
+    if not before:  # earlier versions did not keep it; a series and its first file differ in size
+        return study.image.size == loaded.image.GetSize() and _same_path(study, loaded)
+    if (before.get("files", 1) > 1) != (len(loaded.files) > 1):
+        return False
+    if not os.path.isabs(study.image.path) and "sha256" in before:
+        # Earlier versions wrote the path as it was given, and nobody knows in which folder: here its bytes must do.
+        return before["sha256"] == sha256
+    return _same_path(study, loaded)
+
+
+def _same_path(study: Study, loaded: LoadedImage) -> bool:
+    return os.path.abspath(study.image.path) == os.path.abspath(loaded.path)
 
 
 def _write(study: Study, folder: Path) -> None:

@@ -27,7 +27,7 @@ from .errors import Cancelled, ModelError, OutputError, UsageError
 from .inputs import RUN, RUN_SCHEMA, FolderNames, Found, Source, discover, read_run
 from .processor import cores
 from .progress import Estimate
-from .run_input import InputWorker, Outcome, RunOptions, Task, is_text, read_finished
+from .run_input import InputWorker, Outcome, RunOptions, Task, finished_folders, is_text, read_finished
 from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal
 from .run_lock import run_lock
 from .workers import End, Event, Pool
@@ -333,13 +333,13 @@ class _Differs:
 
 def _taken(output: Path, journal: Journal) -> dict[str, str]:
     """Folder name -> source of what earlier runs did, by their records, and by the studies where these are lost."""
-    taken = {entry.folder: entry.input for entry in journal}
-    for study_file in sorted(output.glob("*/study.json")):
-        name = study_file.parent.name
-        if name not in taken:
-            study = read_finished(study_file.parent)
+    # Earlier versions took what a killed process had left for a result; their records may name it as an input's folder.
+    taken = {entry.folder: entry.input for entry in journal if not entry.folder.startswith(".")}
+    for folder in finished_folders(output):
+        if folder.name not in taken:
+            study = read_finished(folder)
             if study is not None:
-                taken[name] = os.path.abspath(study.image.path)
+                taken[folder.name] = os.path.abspath(study.image.path)
     return taken
 
 

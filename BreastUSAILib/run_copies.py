@@ -116,10 +116,11 @@ def finish(options: RunOptions, work: Path) -> list[Result]:
 
     work : for a file that is removed in the end.
     """
+    from .run_input import finished_folders
     from .run_overview import Result, Results, write_overview
 
     folder = options.anonymize
-    names = sorted(path.parent.name for path in folder.glob(f"*/{STUDY}"))
+    names = [path.name for path in finished_folders(folder)]
     copies = Results(folder, [Entry(name, name, DONE, name) for name in names])
     overview = write_overview(folder, work, copies, Results(folder, []), "De-identified copies.", options.parquet)
     unwritten = list(overview.unwritten)

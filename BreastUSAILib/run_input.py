@@ -296,6 +296,16 @@ def failure_sentence(task: Task, error: Exception) -> str:
     return f"{shown} failed unexpectedly ({type(error).__name__}: {text}); run it again with --debug to see where."
 
 
+def finished_folders(output: Path) -> list[Path]:
+    """The folders in a folder of results that hold those of an input, sorted; they need not be whole (`read_finished`).
+
+    No result is called with a dot in front. What is, is being made, or was left by a process that was killed, and goes again.
+    """
+    from .files import STUDY
+
+    return sorted(file.parent for file in output.glob(f"*/{STUDY}") if not file.parent.name.startswith("."))
+
+
 def read_finished(folder: Path):
     """The study of a finished input, without masks; None where it is not finished or its study.json is damaged."""
     from .files import STUDY

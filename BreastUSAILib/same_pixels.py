@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import DataError
+from .errors import DataError, OtherSpacingError
 from .findings import Finding, ImageInfo, Study
 from .grid import as_2d, box_of_mask, box_region, from_2d, physical_to_index, resample_like
 
@@ -33,8 +33,8 @@ def findings_on(
 
     Raises
     ------
-    DataError : the study is about an image of another size, or of the same size and with another spacing or place in space, so that
-        its millimetres are not the image's.
+    DataError : the study is about an image of another size, or of the same size and with another spacing (`OtherSpacingError`) or
+        place in space, so that its millimetres are not the image's.
     """
     info = study.image
     plane = as_2d(image)
@@ -69,12 +69,15 @@ def _same_voxels(info: ImageInfo, image: sitk.Image) -> bool:
 
 
 def _elsewhere(info: ImageInfo, image: sitk.Image, name: str, known: bool) -> DataError:
-    """What stands against findings on the grid `info` in an image of the same size, with the cure."""
+    """What stands against findings on the grid `info` in an image of the same size, with the cure.
+
+    The cure is for the command line and for 3D Slicer; a command adds its option (`one_image_command.findings_for`).
+    """
     before, here = (" x ".join(f"{s:g}" for s in spacing) for spacing in (info.spacing, image.GetSpacing()))
     if not info.spacing_known and known:
-        return DataError(
+        return OtherSpacingError(
             f"{name} has pixels of {here} mm, and the findings were made without knowing what a pixel measures; make them again "
-            "with this spacing, or leave it out."
+            "with this spacing."
         )
     if known == info.spacing_known and before == here:
         return DataError(
@@ -82,9 +85,10 @@ def _elsewhere(info: ImageInfo, image: sitk.Image, name: str, known: bool) -> Da
             "name the result of this image."
         )
     of_this = f"has pixels of {here} mm" if known else "does not say what a pixel measures"
-    return DataError(
-        f"{name} {of_this}, and the findings were made on pixels of {before} mm; read it with that spacing "
-        f"(--spacing {before.replace(' x ', ' ')}) if it is the same image, or name the result of this image."
+    return OtherSpacingError(
+        f"{name} {of_this}, and the findings were made on pixels of {before} mm; make them again on this image, or give it the "
+        "spacing that they were made on if it is the same.",
+        info.spacing,
     )
 
 

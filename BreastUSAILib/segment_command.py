@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .command_arguments import add_one_image, add_segmentation, check_models, check_spacing, segmentation_options
 from .errors import DataError, ImageError, UsageError
-from .one_image_command import analyse
+from .one_image_command import analyse, findings_for
 
 if TYPE_CHECKING:
     from .findings import Finding, Study
@@ -104,7 +104,6 @@ def _requested(args: argparse.Namespace, loaded: LoadedImage, earlier: Study | N
     """The lesions that the command line means, in a volume."""
     from .findings import Box
     from .markups import read_markups
-    from .same_pixels import findings_on
     from .workup import SegmentationRequest
 
     image = loaded.image
@@ -117,9 +116,7 @@ def _requested(args: argparse.Namespace, loaded: LoadedImage, earlier: Study | N
         markups = read_markups(path)
         boxes += [box.along(image) for box in markups.boxes]
         points += markups.points
-    findings = ()
-    if earlier is not None:
-        findings = findings_on(earlier, image, str(args.input), spacing_known=loaded.spacing_known)
+    findings = () if earlier is None else findings_for(args, earlier, loaded)
     return SegmentationRequest(tuple(findings), tuple(boxes), tuple(points))
 
 

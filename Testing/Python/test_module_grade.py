@@ -6,15 +6,18 @@ through run_in_slicer.py; everything else here is the real thing.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from grade_cases import grade_folder
 from panel_on_standin import case_names, picture, run_case, standin_fixture
 
 from BreastUSAILib import cli
 from BreastUSAILib.child_grading import ChildGrading, GradePixels, GradingOrder, grading_arguments
+from BreastUSAILib.child_process import ChildError
 from BreastUSAILib.command_arguments import grading_options
 from BreastUSAILib.errors import DataError, ImageError, ModelError
 from BreastUSAILib.files import read_study
@@ -137,6 +140,21 @@ def test_what_cannot_be_graded_never_starts(size, known, words):
     pixels = GradePixels(sitk.Image(size, sitk.sitkUInt8), "case 7", known)
     with pytest.raises(ImageError, match=words):
         ChildGrading(pixels, GradingOrder(None, GradingOptions(mtnet="m")))
+
+
+def test_findings_made_on_another_spacing_are_refused_in_words_of_the_module(tmp_path):
+    """The spacing was corrected in the module Volumes since: the child's cure names no option of a command line."""
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 200, (1, 80, 90), np.uint8))
+    image.SetSpacing((0.08, 0.08, 1.0))
+    study = _study(image, (20, 14, 0), (24, 18, 1))
+    pixels = GradePixels(image, "case 7", True).with_spacing(0.1)
+    model = str(grade_folder(tmp_path / "mtnet", "mtnet"))
+    child = ChildGrading(pixels, GradingOrder(study, GradingOptions(mtnet=model, device="cpu")))
+    while not child.poll():
+        time.sleep(0.05)
+    with pytest.raises(ChildError, match="case 7 has pixels of 0.1 x 0.1 x 1 mm, .* made on pixels of 0.08 x 0.08 x 1 mm; make them") as error:
+        child.result()
+    assert "--" not in str(error.value)
 
 
 def test_findings_of_an_image_are_found_again_in_a_slice_of_space():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from grade_cases import grade_folder, image_of
 from small_models import detector_folder, outliner_folder
 
 from BreastUSAILib import cli
+from BreastUSAILib.compare_command import study_folder
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.files import read_study, write_study
 from BreastUSAILib.findings import Finding, ImageInfo, Study
@@ -136,7 +138,7 @@ def test_findings_are_graded_on_the_spacing_that_they_were_made_on(graders, tmp_
 @pytest.mark.parametrize(
     "made, given, words",
     [
-        (0.08, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made on pixels of 0.08 x 0.08 mm; read it with that"),
+        (0.08, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made on pixels of 0.08 x 0.08 mm; make them"),
         (None, ("0.1",), "has pixels of 0.1 x 0.1 mm, and the findings were made without knowing what a pixel measures; make them"),
         (None, ("1",), "has pixels of 1 x 1 mm, and the findings were made without knowing what a pixel measures"),
     ],
@@ -145,8 +147,25 @@ def test_findings_on_another_spacing_are_refused(graders, tmp_path, capsys, made
     path = picture(tmp_path / "a.png")
     found = result(path, tmp_path / "found", made)
     assert grade(path, graders, tmp_path / "out", "--findings", found, "--spacing", *given) == 1
-    assert f"{path} {words}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{path} {words}" in said
+    assert ("(or leave out --spacing)." if made is None else "(--spacing 0.08 0.08).") in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("made, now", [(0.08, 0.1), (0.08, None), (None, 0.1)])
+def test_another_program_is_told_no_option(graders, tmp_path, capsys, made, now):
+    """As 3D Slicer, whose user gives a spacing in the module Volumes: what the child says, and what is said without one."""
+    path = picture(tmp_path / "a.png")
+    found = result(path, tmp_path / "found", made, record=False)
+    more = [] if now is None else ["--spacing", now]
+    assert grade(path, graders, tmp_path / "out", "--findings", found, "--progress", "json", *more) == 1
+    said = capsys.readouterr().err
+    assert "make them again" in said and "--" not in said
+    loaded = read_image(path, spacing_mm=now)
+    with pytest.raises(DataError, match="make them again") as error:
+        findings_on(read_study(found), loaded.image, str(path), spacing_known=loaded.spacing_known)
+    assert str(error.value) in said and "--" not in str(error.value)
 
 
 @pytest.mark.parametrize("record", [True, False])
@@ -263,6 +282,76 @@ def test_a_series_again_takes_the_place_of_its_own_result_and_one_of_its_files_d
     before = held(out / "case7")
     assert grade(folder / "IM000", graders, out) == 0
     assert held(out / "case7") == before and len(list(out.iterdir())) == 2
+
+
+def test_series_that_lie_in_one_folder_have_a_result_each(detector, graders, tmp_path):
+    """As an examination comes from an archive: all files of all its series side by side."""
+    study, found, out = tmp_path / "S", tmp_path / "found", tmp_path / "out"
+    for name in "ab":
+        for k, dataset in enumerate(slices(speckle((20, 24, 30), seed=ord(name)), SPACING)):
+            save(dataset, study / f"{name}{k:03}")
+    command = ["run", study, "-o", found, "--detect-model", detector, "--no-outlines", "--no-grades", "--no-scene", "--device", "cpu"]
+    assert cli.main([*map(str, command), "--jobs", "0", "--quiet"]) == 0
+    for _ in range(2):
+        for name in ("a000", "b000"):
+            assert grade(study / name, graders, out, "--findings", found / name) == 0
+    firsts = {folder.name: read_study(folder).image.path for folder in out.iterdir()}
+    assert firsts == {name: str(study / name) for name in ("a000", "b000")}
+    # The same, by the name of their folder.
+    for _ in range(2):
+        for name in ("a000", "b000"):
+            assert grade(study, graders, tmp_path / "by folder", "--findings", found / name) == 0
+    results = [read_study(folder).image.path for folder in (tmp_path / "by folder").iterdir()]
+    assert sorted(results) == sorted(firsts.values())
+
+
+def as_earlier(folder, path, recorded):
+    """Make a result look as an earlier version wrote it: the path as it was given; recorded: what was read is told."""
+    study = read_study(folder)
+    provenance = study.provenance if recorded else {k: v for k, v in study.provenance.items() if k not in ("input", "options")}
+    write_study(replace(study, image=replace(study.image, path=path), provenance=provenance), folder)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_result_of_an_earlier_version_is_replaced_by_its_own_input(graders, tmp_path, monkeypatch, recorded):
+    path, other = picture(tmp_path / "c1" / "x.png"), picture(tmp_path / "c2" / "x.png", seed=4)
+    out = tmp_path / "out"
+    assert grade(path, graders, out) == 0
+    as_earlier(out / "x", "x.png", recorded)
+    if recorded:  # from wherever; and the other of the name is told from it
+        monkeypatch.chdir(other.parent)
+        before = held(out / "x")
+        assert grade("x.png", graders, out) == 0
+        assert held(out / "x") == before and len(list(out.iterdir())) == 2
+    monkeypatch.chdir(path.parent)
+    count = len(list(out.iterdir()))
+    assert grade("x.png", graders, out) == 0
+    assert read_study(out / "x").image.path == str(path) and len(list(out.iterdir())) == count
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_series_result_of_an_earlier_version_is_replaced_by_the_series_alone(detector, graders, tmp_path, monkeypatch, recorded):
+    folder, out = series(tmp_path / "case7"), tmp_path / "out"
+    assert detect(folder, detector, out) == 0
+    as_earlier(out / "case7", "case7/IM000", recorded)
+    monkeypatch.chdir(tmp_path)
+    before = held(out / "case7")
+    assert grade(folder / "IM000", graders, out) == 0
+    assert held(out / "case7") == before
+    assert detect("case7", detector, out) == 0
+    assert sorted(result.name for result in out.iterdir()) == ["IM000", "case7"]
+    assert read_study(out / "case7").image.path == str(folder / "IM000")
+
+
+def test_what_a_killed_process_left_is_no_result(graders, tmp_path):
+    """Or what another is about to finish: it is moved or removed, and what was written into it with it."""
+    path, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    assert grade(path, graders, out) == 0
+    left = (out / "x").rename(out / ".tmp-0123456789ab")
+    before = held(left)
+    assert grade(path, graders, out) == 0
+    assert read_study(out / "x").image.path == str(path) and held(left) == before
+    assert study_folder(out) == out / "x"
 
 
 def test_the_results_of_a_run_are_not_written_into(graders, tmp_path, capsys):

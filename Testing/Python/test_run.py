@@ -553,6 +553,23 @@ def test_what_a_killed_run_was_making_is_removed(tmp_path):
     assert not any(path.exists() for path in left) and not (tmp_path / "out" / ".run").exists()
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_a_killed_process_left_is_no_folder_of_an_input(tmp_path, recorded):
+    """The run removes it as it begins, and the results that it would write there with the next."""
+    a, out = image_at(tmp_path / "a.png"), tmp_path / "out"
+    fake_run([a], out)
+    left = (out / "a").rename(out / ".tmp-0123456789ab")
+    record = json.loads((out / "run.json").read_text())
+    assert record["inputs"][0]["folder"] == "a"
+    (out / "run.json").unlink()
+    if recorded:  # as versions did that took it for the input's
+        record["inputs"][0]["folder"] = left.name
+        (out / "run.json").write_text(json.dumps(record))
+    for skipped in (0, 1):
+        assert fake_run([a], out).skipped == skipped
+        assert (out / "a" / "study.json").exists() and not left.exists()
+
+
 @pytest.mark.parametrize(
     "bad", [{"jobs": 0}, {"max_pixels": 0}, {"spacing_mm": -1.0}, {"spacing_mm": float("nan")}, {"frame": 0}]
 )
