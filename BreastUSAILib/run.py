@@ -552,9 +552,10 @@ class _Run:
     ) -> None:
         """Write run.json: how this run can be repeated, and what became of its inputs. Raises `OutputError`."""
         plan = self.search.plan
-        manifest = run_manifest.manifest(self.names, self.options, models)
-        if self.retried is not None:
-            manifest = run_manifest.of_retry(self.retried, manifest, models)
+        if self.retried is None:
+            manifest = run_manifest.manifest(self.names, self.options, models)
+        else:  # `models` has those of all studies, not of the retry alone
+            manifest = run_manifest.of_retry(self.retried, run_manifest.manifest(self.names, self.options))
         others = manifest["options"] != manifest.get("retry", manifest)["options"]  # than the ones that are told of all
         inputs, failures = [], [{"input": name, "message": text} for name, text in plan.troubles]
         for path in plan.order:

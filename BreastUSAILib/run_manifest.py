@@ -118,21 +118,17 @@ def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping
     }
 
 
-def of_retry(
-    earlier: Mapping[str, Any], now: Mapping[str, Any], models: Sequence[Mapping[str, str]] = ()
-) -> dict[str, Any]:
+def of_retry(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """The part of run.json after a retry: what the run was told, so that it can be repeated, and under ``retry`` what the retry was told.
 
     Parameters
     ----------
     earlier : run.json as it was.
-    now : `manifest` of the retry.
-    models : those of the studies, where these are known.
+    now : `manifest` of the retry, with the models that it uses.
     """
+    # The models stay, too: with those of the retry beside them, no installation would have all once a version changed.
     kept = {name: earlier.get(name, value) for name, value in now.items()}
-    if models and kept["options"] == now["options"]:
-        kept["models"] = list(models)  # what was retried with other options may have other models
-    told = ("command", "folder", "software", "machine", "options", "how")
+    told = ("command", "folder", "software", "machine", "models", "options", "how")
     return {**kept, "retry": {name: now[name] for name in told}}
 
 

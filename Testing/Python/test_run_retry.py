@@ -200,6 +200,22 @@ def test_another_model_of_the_same_name_is_told(mended, capsys):
     assert "Note: the model for segment is " in said and " 0.9 (SHA-256 000000000000...) then." in said
 
 
+def test_a_run_can_be_repeated_with_its_models_after_a_retry_with_a_newer_one(mended):
+    record = read_run(mended)
+    newer = {model["sha256"] for model in record["models"]}
+    study_file = mended / "a" / "study.json"
+    study = json.loads(study_file.read_text())
+    for model in (*record["models"], *study["provenance"]["models"]):
+        model |= {"sha256": "0" * 64, "version": "0.9"}
+    (mended / "run.json").write_text(json.dumps(record))
+    study_file.write_text(json.dumps(study))
+    assert retry("-o", mended, "--retry-failed") == 0
+    then = read_manifest(mended)
+    assert [model["sha256"] for model in then.models] == ["0" * 64]
+    then.differences(record["models"])  # the installation of then repeats it
+    assert newer <= {model["sha256"] for model in read_run(mended)["retry"]["models"]}
+
+
 def test_options_are_taken_one_by_one(tmp_path):
     detection = DetectionOptions(threshold=0.2, maximum=3)
     then = WorkupOptions(threshold=0.3, detection=detection, segmentation=None, grading=None)
