@@ -290,8 +290,9 @@ class _Search:
             self.plan.uncopied += self._uncopied(study)
             self._journal.note(Entry(path, name, DONE, source.shown))
             return None
-        status = REDO if redo or self._retry else WAITING  # a retry that is cut short leaves it to be retried
-        self._journal.note(Entry(path, name, status, source.shown, run=self._run_id, series_in=source.series_in))
+        message = entry.message if entry is not None else ""  # is the cause until it ends in another way
+        status = REDO if redo or self._retry or message else WAITING  # a run that is cut short leaves it to be retried
+        self._journal.note(Entry(path, name, status, source.shown, message, self._run_id, source.series_in))
         return Task(source, output / OWN / uuid.uuid4().hex[:12], output / name, self._run_id)
 
     def _put(self, item: Task | BaseException | None) -> None:
@@ -514,7 +515,7 @@ class _Run:
 
         self.clear()
         plan, output = self.search.plan, self.options.output
-        mine = [self.journal.get(path) for path in plan.order]
+        mine = [_failed_before(self.journal.get(path), output) for path in plan.order]
         ended = [entry for entry in mine if entry.status in (DONE, FAILED)]
         results = Results(output, ended, plan.troubles)
         earlier = Results(output, [_as_earlier(entry, output) for entry in self._others() if _counts(entry, output)])
@@ -561,7 +562,7 @@ class _Run:
         for path in plan.order:
             entry = self.journal.get(path)
             item = _item(entry, entry.status)
-            if entry.status == FAILED:
+            if _failed_before(entry, self.options.output).status == FAILED:
                 failures.append({"input": entry.shown, "message": entry.message})
             if path in plan.differing or (others and entry.status == DONE):
                 study = read_finished(self.options.output / entry.folder)
@@ -570,7 +571,7 @@ class _Run:
         for entry in self._others():
             status_of = "earlier" if entry.status == DONE else entry.status
             if entry.status == FAILED and read_finished(self.options.output / entry.folder) is not None:
-                status_of = REDO  # old results are there, which shall be replaced; otherwise the cause is still the cause
+                status_of = REDO  # old results are there, which shall be replaced
             inputs.append(_item(entry, status_of))
         record = {
             "schema": RUN_SCHEMA,
@@ -596,11 +597,20 @@ class _Run:
 def _item(entry: Entry, status: str) -> dict[str, Any]:
     """An input as run.json lists it."""
     item = {"input": entry.input, "folder": entry.folder, "status": status, "shown": entry.shown}
-    if status == FAILED:
+    if status == FAILED or entry.message:  # one that is to be redone has a cause where it failed before
         item["message"] = entry.message
     if entry.series_in is not None:
         item["series_in"] = list(entry.series_in)
     return item
+
+
+def _failed_before(entry: Entry, output: Path) -> Entry:
+    """An input of this run; as failed where it failed before and this run was cut short before it ended: its cause is still one."""
+    if entry.status != REDO or not entry.message:
+        return entry
+    study = read_finished(output / entry.folder)
+    made = study is not None and study.provenance.get("run") == entry.run  # and only its line of the journal is missing
+    return entry if made else replace(entry, status=FAILED)
 
 
 def _counts(entry: Entry, output: Path) -> bool:
@@ -617,11 +627,9 @@ def _as_earlier(entry: Entry, output: Path) -> Entry:
     if entry.status == DONE:
         return entry
     shown = entry.shown or entry.input
-    message = f"{shown} failed when it was last redone; run it again."
-    if read_finished(output / entry.folder) is None:
-        # A redo that was killed has no cause, nor has what versions before wrote down of a failure.
-        message = entry.message or f"{shown} was not finished when it was last worked on; run it again."
-    return replace(entry, status=FAILED, message=message)
+    # A redo that was killed has no cause, nor has what versions before wrote down of a failure.
+    how = "was not finished when it was last worked on" if read_finished(output / entry.folder) is None else "failed when it was last redone"
+    return replace(entry, status=FAILED, message=entry.message or f"{shown} {how}; run it again.")
 
 
 def _death(task: Task, end: End) -> str:

@@ -30,7 +30,7 @@ class Entry:
     status : `WAITING`; `DONE`; `FAILED`; `REDO`: it is done again, and results in the folder
         shall be replaced and do not count.
     shown : the path as the user named it.
-    message : why it failed.
+    message : why it failed; while it is done again, why it failed before.
     run : the run that has it to do, or did.
     series_in : the folders that hold the files of a DICOM series, whose first is `input`; empty where it is one file. None: not
         known (records of versions before), or of no more use, as it is done. The files themselves would fill the memory.
