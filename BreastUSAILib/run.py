@@ -28,7 +28,7 @@ from .inputs import RUN, RUN_SCHEMA, FolderNames, Found, Source, discover, read_
 from .processor import cores
 from .progress import Estimate
 from .run_input import InputWorker, Outcome, RunOptions, Task, is_text, read_finished
-from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal
+from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
 from .run_lock import run_lock
 from .workers import End, Event, Pool
 
@@ -163,10 +163,15 @@ def failed_inputs(output: Path) -> list[str]:
     ------
     UsageError : the folder holds no results.
     """
+    return [entry.input for entry in failed_entries(output)]
+
+
+def failed_entries(output: Path) -> list[Entry]:
+    """The same with all that is known of them."""
     record = read_run(output)
     if not record:
         raise UsageError(f"{output} holds no results; --retry-failed goes with the --output of an earlier run.")
-    return [entry.input for entry in run_retry.failed(Journal(output / OWN / JOURNAL, record))]
+    return run_retry.failed(Journal(output / OWN / JOURNAL, record))
 
 
 # -------------------------------------------------------------------------------------------------- what is to be done
@@ -198,6 +203,7 @@ class _Search:
         self.plan = _Plan()
         self._options, self._journal, self._run_id = options, journal, run_id
         self._found, self._retry = found, retry
+        self._failed_with = options_text(run_manifest.told_options(options))
         self._folders = FolderNames(_taken(options.output, journal))
         self._tasks: queue.Queue[Task | BaseException | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
@@ -271,12 +277,14 @@ class _Search:
         path, output = str(source.path), self._options.output
         entry = self._journal.get(path)
         if source.trouble:
-            self._journal.note(replace(entry or Entry(path, name), status=FAILED, message=source.trouble))
+            entry = entry or Entry(path, name)
+            self._journal.note(replace(entry, status=FAILED, message=source.trouble, failed_with=self._failed_with))
             return None
         if not is_text(source.path):
             # ITK ends the whole process when it is given such a name.
             sentence = f"{source.shown} has a name that is not valid UTF-8; rename it."
-            self._journal.note(Entry(path, name, FAILED, source.shown, sentence, series_in=source.series_in))
+            entry = Entry(path, name, FAILED, source.shown, sentence, "", source.series_in, self._failed_with)
+            self._journal.note(entry)
             return None
         study = read_finished(output / name)
         redo = study is not None and self._options.overwrite
@@ -290,9 +298,10 @@ class _Search:
             self.plan.uncopied += self._uncopied(study)
             self._journal.note(Entry(path, name, DONE, source.shown))
             return None
-        message = entry.message if entry is not None else ""  # is the cause until it ends in another way
-        status = REDO if redo or self._retry or message else WAITING  # a run that is cut short leaves it to be retried
-        self._journal.note(Entry(path, name, status, source.shown, message, self._run_id, source.series_in))
+        # Its cause is the cause until it ends in another way, and a run that is cut short leaves it to be retried.
+        cause = (entry.message, entry.failed_with) if entry is not None else ("", "")
+        status = REDO if redo or self._retry or cause[0] else WAITING
+        self._journal.note(Entry(path, name, status, source.shown, cause[0], self._run_id, source.series_in, cause[1]))
         return Task(source, output / OWN / uuid.uuid4().hex[:12], output / name, self._run_id)
 
     def _put(self, item: Task | BaseException | None) -> None:
@@ -357,6 +366,7 @@ class _Run:
         self.cancelled = False
         self.id = uuid.uuid4().hex
         self.created = _now()
+        self.failed_with = options_text(run_manifest.told_options(options))  # what fails in this run
         self.own = options.output / OWN
         record = read_run(options.output)
         self.retried = record if retry else None  # the record of the run that is completed, and stays its record
@@ -485,7 +495,9 @@ class _Run:
                 message = f"{message[:-1]}, with an output folder that all machines see under the same name."
         entry = Entry(str(task.source.path), task.folder.name, DONE, task.source.shown)
         if message:
-            entry = replace(entry, status=FAILED, message=message, series_in=task.source.series_in)
+            entry = replace(
+                entry, status=FAILED, message=message, series_in=task.source.series_in, failed_with=self.failed_with
+            )
         self.journal.note(entry)
         if message and outcome.details:
             self.log(outcome.details)
@@ -558,10 +570,11 @@ class _Run:
         else:  # `models` has those of all studies, not of the retry alone
             manifest = run_manifest.of_retry(self.retried, run_manifest.manifest(self.names, self.options))
         others = manifest["options"] != manifest.get("retry", manifest)["options"]  # than the ones that are told of all
+        told = options_text(manifest["options"])
         inputs, failures = [], [{"input": name, "message": text} for name, text in plan.troubles]
         for path in plan.order:
             entry = self.journal.get(path)
-            item = _item(entry, entry.status)
+            item = _item(entry, entry.status, told)
             if _failed_before(entry, self.options.output).status == FAILED:
                 failures.append({"input": entry.shown, "message": entry.message})
             if path in plan.differing or (others and entry.status == DONE):
@@ -572,7 +585,7 @@ class _Run:
             status_of = "earlier" if entry.status == DONE else entry.status
             if entry.status == FAILED and read_finished(self.options.output / entry.folder) is not None:
                 status_of = REDO  # old results are there, which shall be replaced
-            inputs.append(_item(entry, status_of))
+            inputs.append(_item(entry, status_of, told))
         record = {
             "schema": RUN_SCHEMA,
             "status": status,
@@ -594,11 +607,13 @@ class _Run:
         write_text(self.options.output / RUN, json.dumps(record, indent=2) + "\n")
 
 
-def _item(entry: Entry, status: str) -> dict[str, Any]:
-    """An input as run.json lists it."""
+def _item(entry: Entry, status: str, told: str) -> dict[str, Any]:
+    """An input as run.json lists it; `told`: the options that it tells of all inputs."""
     item = {"input": entry.input, "folder": entry.folder, "status": status, "shown": entry.shown}
     if status == FAILED or entry.message:  # one that is to be redone has a cause where it failed before
         item["message"] = entry.message
+        if entry.failed_with not in ("", told):
+            item["failed_with"] = json.loads(entry.failed_with)
     if entry.series_in is not None:
         item["series_in"] = list(entry.series_in)
     return item

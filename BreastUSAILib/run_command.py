@@ -268,12 +268,14 @@ def _repeated(args: argparse.Namespace, given: RunOptions, log) -> tuple[RunOpti
 
 def _retried(args: argparse.Namespace, given: RunOptions, log) -> RunOptions:
     """Options of the run whose failures are to be tried again, with those that were given now."""
+    from .run import failed_entries
     from .run_manifest import read_manifest
-    from .run_retry import options_again
+    from .run_retry import failed_otherwise, options_again
 
     said = () if args.lesions is None else ("lesions",)
-    options, notes = options_again(read_manifest(given.output), given, said)
-    for note in notes:
+    manifest = read_manifest(given.output)
+    options, notes = options_again(manifest, given, said)
+    for note in (*notes, *failed_otherwise(manifest, options, failed_entries(given.output))):
         log(note)
     return options
 

@@ -8,6 +8,7 @@ that was cut by a crash is passed over when the journal is read.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ class Entry:
     shown : the path as the user named it.
     message : why it failed; while it is done again, why it failed before.
     run : the run that has it to do, or did.
+    failed_with : the options of the run in which it failed (`run_manifest.told_options`), as JSON: as a string, thousands share one.
     series_in : the folders that hold the files of a DICOM series, whose first is `input`; empty where it is one file. None: not
         known (records of versions before), or of no more use, as it is done. The files themselves would fill the memory.
     """
@@ -43,6 +45,7 @@ class Entry:
     message: str = ""
     run: str = ""
     series_in: tuple[str, ...] | None = None
+    failed_with: str = ""
 
 
 class Journal:
@@ -94,7 +97,8 @@ def _of_lines(path: Path) -> Iterator[Entry]:
             for line in stream:
                 try:
                     item = json.loads(line)
-                    yield Entry(**{**item, "series_in": _folders(item.get("series_in"))})
+                    with_ = sys.intern(str(item.get("failed_with", "")))
+                    yield Entry(**{**item, "series_in": _folders(item.get("series_in")), "failed_with": with_})
                 except (ValueError, TypeError, RecursionError):
                     continue
     except OSError:
@@ -103,18 +107,27 @@ def _of_lines(path: Path) -> Iterator[Entry]:
 
 def _of_record(record: Mapping[str, Any]) -> Iterator[Entry]:
     """The inputs of a run.json, as far as they are well formed."""
+    options = record.get("options")
     for item in record.get("inputs", ()):
         if isinstance(item, dict) and isinstance(item.get("folder"), str) and isinstance(item.get("input"), str):
             status = item.get("status")
             status = {"earlier": DONE}.get(status, status)
+            message = str(item.get("message", ""))
             yield Entry(
                 item["input"],
                 item["folder"],
                 status if status in (DONE, FAILED, REDO) else WAITING,
                 str(item.get("shown", "")),
-                str(item.get("message", "")),
+                message,
                 series_in=_folders(item.get("series_in")),
+                # Options that it does not tell are those of the run; versions before did not tell any.
+                failed_with=options_text(item.get("failed_with", options)) if message else "",
             )
+
+
+def options_text(options: Any) -> str:
+    """`Entry.failed_with` of options as run.json has them; "" where these are none."""
+    return sys.intern(json.dumps(options, sort_keys=True)) if isinstance(options, dict) else ""
 
 
 def _folders(value: Any) -> tuple[str, ...] | None:

@@ -203,6 +203,36 @@ def test_options_that_are_given_with_the_retry_win_and_are_told(mended, capsys):
     assert items["b"]["options"]["spacing_mm"] == 0.1 and "options" not in items["a"]
 
 
+def test_what_failed_in_a_run_with_other_options_is_told(mended, capsys):
+    bad, worse = mended.with_name("in") / "b.png", mended.with_name("c.png")
+    bad.write_bytes(b"\x89PNG not yet")
+    worse.write_bytes(b"\x89PNG not yet")
+    first = read_run(mended)["options"]
+    # Another run into the folder, whose options are those of run.json from now on.
+    assert retry(worse, "-o", mended, "--no-refine", "--lesions", "all", "--no-grades") == 1
+    items = {item["folder"]: item for item in read_run(mended)["inputs"]}
+    assert items["b"]["failed_with"] == first and "failed_with" not in items["c"]
+    capsys.readouterr()
+    told = "Redone with other options than in the run where"
+    for more, line in (
+        ((), f"{told} it failed: in/b.png (spacing_mm the default instead of 0.08)."),
+        (("--spacing", 0.1), ""),  # is told as what was given
+        ((), f"{told} they failed: {worse}, in/b.png (spacing_mm the default instead of 0.1)."),
+    ):
+        assert retry("-o", mended, "--retry-failed", *more) == 1
+        assert [text for text in capsys.readouterr().out.splitlines() if text.startswith(told)] == [line] * bool(line)
+    # As versions before wrote it: nothing is known, nothing is told.
+    record = read_run(mended)
+    for item in record["inputs"]:
+        item.pop("failed_with", None)
+    (mended / "run.json").write_text(json.dumps(record))
+    image_at(bad)
+    image_at(worse)
+    assert retry("-o", mended, "--retry-failed") == 0
+    assert "Redone" not in capsys.readouterr().out
+    assert not any("failed_with" in item for item in read_run(mended)["inputs"])
+
+
 def test_a_record_that_does_not_say_how_is_told_before_any_work(mended, capsys):
     record = read_run(mended)
     del record["options"]
