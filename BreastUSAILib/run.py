@@ -207,7 +207,7 @@ class _Search:
         self._folders = FolderNames(_taken(options.output, journal))
         self._tasks: queue.Queue[Task | BaseException | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
-        self._differs = _Differs(options)
+        self.differs = _Differs(options)
         self._uncopied = run_copies.Missing(options)
         self._over = False
 
@@ -293,7 +293,7 @@ class _Search:
             redo = redo or not (entry.status == REDO and entry.run and entry.run == study.provenance.get("run"))
         if study is not None and not redo:
             self.plan.skipped += 1
-            if self._differs(study):
+            if self.differs(study):
                 self.plan.differing.add(path)
             self.plan.uncopied += self._uncopied(study)
             self._journal.note(Entry(path, name, DONE, source.shown))
@@ -371,11 +371,28 @@ class _Run:
         record = read_run(options.output)
         self.retried = record if retry else None  # the record of the run that is completed, and stays its record
         self.journal = Journal(self.own / JOURNAL, record)
+        self.otherwise = self._otherwise(record)
         found = run_retry.find_again(run_retry.failed(self.journal)) if retry else discover(names, options.output)
         self.search = _Search(found, options, self.journal, self.id, retry)
         self.estimate = Estimate()
         self.fractions: dict[int, float] = {}  # of the tasks that are being worked on
         self.ended = 0  # tasks
+
+    def _otherwise(self, record: Mapping[str, Any]) -> set[str]:
+        """The inputs of earlier runs that may have been done with other options than run.json will tell of all."""
+        told = {str(item.get("input")) for item in record.get("inputs", ()) if isinstance(item, dict) and "options" in item}
+        if self.retried is None and record.get("options") != run_manifest.told_options(self.options):
+            told |= {entry.input for entry in self.journal}  # they were done with those that give way now
+        return told | self.journal.unrecorded
+
+    def _options_of(self, entry: Entry) -> dict[str, Any] | None:
+        """The options of an input of an earlier run, by its study; None where run.json's are its own, or none are known."""
+        if entry.status != DONE or entry.input not in self.otherwise:
+            return None
+        study = read_finished(self.options.output / entry.folder)
+        if study is None or (self.retried is None and not self.search.differs(study)):
+            return None
+        return study.provenance.get("options", {})
 
     def begin(self) -> None:
         """Prove that the output folder can be written to, and remove what a run that was killed left behind."""
@@ -585,7 +602,11 @@ class _Run:
             status_of = "earlier" if entry.status == DONE else entry.status
             if entry.status == FAILED and read_finished(self.options.output / entry.folder) is not None:
                 status_of = REDO  # old results are there, which shall be replaced
-            inputs.append(_item(entry, status_of, told))
+            item = _item(entry, status_of, told)
+            options = self._options_of(entry)
+            if options is not None:
+                item["options"] = options
+            inputs.append(item)
         record = {
             "schema": RUN_SCHEMA,
             "status": status,
@@ -643,7 +664,8 @@ def _as_earlier(entry: Entry, output: Path) -> Entry:
         return entry
     shown = entry.shown or entry.input
     # A redo that was killed has no cause, nor has what versions before wrote down of a failure.
-    how = "was not finished when it was last worked on" if read_finished(output / entry.folder) is None else "failed when it was last redone"
+    none = read_finished(output / entry.folder) is None
+    how = "was not finished when it was last worked on" if none else "failed when it was last redone"
     return replace(entry, status=FAILED, message=entry.message or f"{shown} {how}; run it again.")
 
 

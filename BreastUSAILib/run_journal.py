@@ -55,14 +55,20 @@ class Journal:
     ----------
     path : the file; read when it is there.
     earlier : the run.json of an earlier run, or empty.
+
+    Attributes
+    ----------
+    unrecorded : inputs that `earlier` does not tell as they are, as the run that worked on them was killed.
     """
 
     def __init__(self, path: Path, earlier: Mapping[str, Any]) -> None:
         self._path = path
         self._lock = threading.Lock()  # the search for inputs has a thread of its own
         self._entries = {entry.input: entry for entry in _of_record(earlier)}
+        self.unrecorded: set[str] = set()
         for entry in _of_lines(path):
             self._entries[entry.input] = entry
+            self.unrecorded.add(entry.input)
         self._stream = None
 
     def __iter__(self) -> Iterator[Entry]:

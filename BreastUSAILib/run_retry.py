@@ -139,12 +139,16 @@ def failed_otherwise(manifest: Manifest, now: RunOptions, entries: Iterable[Entr
         names = ", ".join(entry.shown or entry.input for entry in members[:_NAMED])
         more = f" and {len(members) - _NAMED} more" if len(members) > _NAMED else ""
         try:
-            then = replace(manifest, options=known_options(json.loads(text))).run_options(output=now.output) if text else of_run
+            known = known_options(json.loads(text)) if text else manifest.options
+            then = replace(manifest, options=known).run_options(output=now.output)
             others = _differences(then, now) if _differences(then, of_run) else []  # what was given now is told already
         except (DataError, ValueError):
             others = ["those of another version, which run.json has as failed_with"]
         if others:
-            sentences.append(f"Redone with other options than in the run where {'they' if len(members) > 1 else 'it'} failed: {names}{more} ({', '.join(others)}).")
+            who = "they" if len(members) > 1 else "it"
+            sentences.append(
+                f"Redone with other options than in the run where {who} failed: {names}{more} ({', '.join(others)})."
+            )
     return sentences
 
 

@@ -14,7 +14,7 @@ from BreastUSAILib.files import read_study
 from BreastUSAILib.inputs import read_run
 from BreastUSAILib.run import failed_inputs, run
 from BreastUSAILib.run_input import RunOptions
-from BreastUSAILib.run_journal import FAILED, Entry
+from BreastUSAILib.run_journal import DONE, FAILED, Entry, Journal
 from BreastUSAILib.run_manifest import manifest, read_manifest
 from BreastUSAILib.run_retry import find_again, options_again
 from BreastUSAILib.workup import DetectionOptions, SegmentationOptions, WorkupOptions
@@ -231,6 +231,42 @@ def test_what_failed_in_a_run_with_other_options_is_told(mended, capsys):
     assert retry("-o", mended, "--retry-failed") == 0
     assert "Redone" not in capsys.readouterr().out
     assert not any("failed_with" in item for item in read_run(mended)["inputs"])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_options_of_their_own_stay_in_the_record_after_later_runs(tmp_path, killed):
+    out, names = tmp_path / "out", {name: str(image_at(tmp_path / f"{name}.png")) for name in "abcde"}
+
+    def go(inputs, spacing=None, **more):
+        options = RunOptions(out, WorkupOptions(grading=None), scene=False, spacing_mm=spacing)
+        run([names[name] for name in inputs], options, make_worker=FakeWorker, **more)
+
+    def spacings():
+        items = {item["folder"]: item for item in read_run(out)["inputs"]}
+        return {name: item["options"]["spacing_mm"] for name, item in items.items() if "options" in item}
+
+    (tmp_path / "b.png").write_bytes(b"\x89PNG not yet")
+    go("ab")
+    image_at(tmp_path / "b.png")
+    before = (out / "run.json").read_bytes()
+    go("", 0.1, retry=True)
+    assert spacings() == {"b": 0.1}
+    if killed:  # before it wrote its record
+        (out / "run.json").write_bytes(before)
+        Journal(out / ".run" / "journal.jsonl", {}).note(Entry(names["b"], "b", DONE))
+    go("c")
+    assert spacings() == {"b": 0.1}
+    (tmp_path / "d.png").write_bytes(b"\x89PNG not yet")
+    go("d", 0.2)  # and run.json says 0.2 of all
+    others = {"a": None, "b": 0.1, "c": None}
+    assert spacings() == others
+    image_at(tmp_path / "d.png")
+    go("", 0.2, retry=True)
+    assert spacings() == others
+    go("e", 0.1)
+    assert spacings() == {"a": None, "c": None, "d": 0.2}  # b's are the run's now
+    go("e", 0.2)
+    assert spacings() == {"a": None, "b": 0.1, "c": None, "e": 0.1}
 
 
 def test_a_record_that_does_not_say_how_is_told_before_any_work(mended, capsys):
