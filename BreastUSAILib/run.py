@@ -28,7 +28,7 @@ from .inputs import RUN, RUN_SCHEMA, FolderNames, Found, Source, discover, read_
 from .processor import cores
 from .progress import Estimate
 from .run_input import InputWorker, Outcome, RunOptions, Task, finished_folders, is_text, read_finished
-from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal
+from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
 from .run_lock import run_lock
 from .workers import End, Event, Pool
 
@@ -163,10 +163,15 @@ def failed_inputs(output: Path) -> list[str]:
     ------
     UsageError : the folder holds no results.
     """
+    return [entry.input for entry in failed_entries(output)]
+
+
+def failed_entries(output: Path) -> list[Entry]:
+    """The same with all that is known of them."""
     record = read_run(output)
     if not record:
         raise UsageError(f"{output} holds no results; --retry-failed goes with the --output of an earlier run.")
-    return [entry.input for entry in run_retry.failed(Journal(output / OWN / JOURNAL, record))]
+    return run_retry.failed(Journal(output / OWN / JOURNAL, record))
 
 
 # -------------------------------------------------------------------------------------------------- what is to be done
@@ -198,10 +203,11 @@ class _Search:
         self.plan = _Plan()
         self._options, self._journal, self._run_id = options, journal, run_id
         self._found, self._retry = found, retry
+        self._failed_with = options_text(run_manifest.told_options(options))
         self._folders = FolderNames(_taken(options.output, journal))
         self._tasks: queue.Queue[Task | BaseException | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
-        self._differs = _Differs(options)
+        self.differs = _Differs(options)
         self._uncopied = run_copies.Missing(options)
         self._over = False
 
@@ -271,12 +277,14 @@ class _Search:
         path, output = str(source.path), self._options.output
         entry = self._journal.get(path)
         if source.trouble:
-            self._journal.note(replace(entry or Entry(path, name), status=FAILED, message=source.trouble))
+            entry = entry or Entry(path, name)
+            self._journal.note(replace(entry, status=FAILED, message=source.trouble, failed_with=self._failed_with))
             return None
         if not is_text(source.path):
             # ITK ends the whole process when it is given such a name.
             sentence = f"{source.shown} has a name that is not valid UTF-8; rename it."
-            self._journal.note(Entry(path, name, FAILED, source.shown, sentence, series_in=source.series_in))
+            entry = Entry(path, name, FAILED, source.shown, sentence, "", source.series_in, self._failed_with)
+            self._journal.note(entry)
             return None
         study = read_finished(output / name)
         redo = study is not None and self._options.overwrite
@@ -285,13 +293,15 @@ class _Search:
             redo = redo or not (entry.status == REDO and entry.run and entry.run == study.provenance.get("run"))
         if study is not None and not redo:
             self.plan.skipped += 1
-            if self._differs(study):
+            if self.differs(study):
                 self.plan.differing.add(path)
             self.plan.uncopied += self._uncopied(study)
             self._journal.note(Entry(path, name, DONE, source.shown))
             return None
-        status = REDO if redo or self._retry else WAITING  # a retry that is cut short leaves it to be retried
-        self._journal.note(Entry(path, name, status, source.shown, run=self._run_id, series_in=source.series_in))
+        # Its cause is the cause until it ends in another way, and a run that is cut short leaves it to be retried.
+        cause = (entry.message, entry.failed_with) if entry is not None else ("", "")
+        status = REDO if redo or self._retry or cause[0] else WAITING
+        self._journal.note(Entry(path, name, status, source.shown, cause[0], self._run_id, source.series_in, cause[1]))
         return Task(source, output / OWN / uuid.uuid4().hex[:12], output / name, self._run_id)
 
     def _put(self, item: Task | BaseException | None) -> None:
@@ -356,15 +366,33 @@ class _Run:
         self.cancelled = False
         self.id = uuid.uuid4().hex
         self.created = _now()
+        self.failed_with = options_text(run_manifest.told_options(options))  # what fails in this run
         self.own = options.output / OWN
         record = read_run(options.output)
         self.retried = record if retry else None  # the record of the run that is completed, and stays its record
         self.journal = Journal(self.own / JOURNAL, record)
+        self.otherwise = self._otherwise(record)
         found = run_retry.find_again(run_retry.failed(self.journal)) if retry else discover(names, options.output)
         self.search = _Search(found, options, self.journal, self.id, retry)
         self.estimate = Estimate()
         self.fractions: dict[int, float] = {}  # of the tasks that are being worked on
         self.ended = 0  # tasks
+
+    def _otherwise(self, record: Mapping[str, Any]) -> set[str]:
+        """The inputs of earlier runs that may have been done with other options than run.json will tell of all."""
+        told = {str(item.get("input")) for item in record.get("inputs", ()) if isinstance(item, dict) and "options" in item}
+        if self.retried is None and record.get("options") != run_manifest.told_options(self.options):
+            told |= {entry.input for entry in self.journal}  # they were done with those that give way now
+        return told | self.journal.unrecorded
+
+    def _options_of(self, entry: Entry) -> dict[str, Any] | None:
+        """The options of an input of an earlier run, by its study; None where run.json's are its own, or none are known."""
+        if entry.status != DONE or entry.input not in self.otherwise:
+            return None
+        study = read_finished(self.options.output / entry.folder)
+        if study is None or (self.retried is None and not self.search.differs(study)):
+            return None
+        return study.provenance.get("options", {})
 
     def begin(self) -> None:
         """Prove that the output folder can be written to, and remove what a run that was killed left behind."""
@@ -484,7 +512,9 @@ class _Run:
                 message = f"{message[:-1]}, with an output folder that all machines see under the same name."
         entry = Entry(str(task.source.path), task.folder.name, DONE, task.source.shown)
         if message:
-            entry = replace(entry, status=FAILED, message=message, series_in=task.source.series_in)
+            entry = replace(
+                entry, status=FAILED, message=message, series_in=task.source.series_in, failed_with=self.failed_with
+            )
         self.journal.note(entry)
         if message and outcome.details:
             self.log(outcome.details)
@@ -514,7 +544,7 @@ class _Run:
 
         self.clear()
         plan, output = self.search.plan, self.options.output
-        mine = [self.journal.get(path) for path in plan.order]
+        mine = [_failed_before(self.journal.get(path), output) for path in plan.order]
         ended = [entry for entry in mine if entry.status in (DONE, FAILED)]
         results = Results(output, ended, plan.troubles)
         earlier = Results(output, [_as_earlier(entry, output) for entry in self._others() if _counts(entry, output)])
@@ -552,15 +582,17 @@ class _Run:
     ) -> None:
         """Write run.json: how this run can be repeated, and what became of its inputs. Raises `OutputError`."""
         plan = self.search.plan
-        manifest = run_manifest.manifest(self.names, self.options, models)
-        if self.retried is not None:
-            manifest = run_manifest.of_retry(self.retried, manifest, models)
+        if self.retried is None:
+            manifest = run_manifest.manifest(self.names, self.options, models)
+        else:  # `models` has those of all studies, not of the retry alone
+            manifest = run_manifest.of_retry(self.retried, run_manifest.manifest(self.names, self.options))
         others = manifest["options"] != manifest.get("retry", manifest)["options"]  # than the ones that are told of all
+        told = options_text(manifest["options"])
         inputs, failures = [], [{"input": name, "message": text} for name, text in plan.troubles]
         for path in plan.order:
             entry = self.journal.get(path)
-            item = _item(entry, entry.status)
-            if entry.status == FAILED:
+            item = _item(entry, entry.status, told)
+            if _failed_before(entry, self.options.output).status == FAILED:
                 failures.append({"input": entry.shown, "message": entry.message})
             if path in plan.differing or (others and entry.status == DONE):
                 study = read_finished(self.options.output / entry.folder)
@@ -569,8 +601,12 @@ class _Run:
         for entry in self._others():
             status_of = "earlier" if entry.status == DONE else entry.status
             if entry.status == FAILED and read_finished(self.options.output / entry.folder) is not None:
-                status_of = REDO  # old results are there, which shall be replaced; otherwise the cause is still the cause
-            inputs.append(_item(entry, status_of))
+                status_of = REDO  # old results are there, which shall be replaced
+            item = _item(entry, status_of, told)
+            options = self._options_of(entry)
+            if options is not None:
+                item["options"] = options
+            inputs.append(item)
         record = {
             "schema": RUN_SCHEMA,
             "status": status,
@@ -592,14 +628,25 @@ class _Run:
         write_text(self.options.output / RUN, json.dumps(record, indent=2) + "\n")
 
 
-def _item(entry: Entry, status: str) -> dict[str, Any]:
-    """An input as run.json lists it."""
+def _item(entry: Entry, status: str, told: str) -> dict[str, Any]:
+    """An input as run.json lists it; `told`: the options that it tells of all inputs."""
     item = {"input": entry.input, "folder": entry.folder, "status": status, "shown": entry.shown}
-    if status == FAILED:
+    if status == FAILED or entry.message:  # one that is to be redone has a cause where it failed before
         item["message"] = entry.message
+        if entry.failed_with not in ("", told):
+            item["failed_with"] = json.loads(entry.failed_with)
     if entry.series_in is not None:
         item["series_in"] = list(entry.series_in)
     return item
+
+
+def _failed_before(entry: Entry, output: Path) -> Entry:
+    """An input of this run; as failed where it failed before and this run was cut short before it ended: its cause is still one."""
+    if entry.status != REDO or not entry.message:
+        return entry
+    study = read_finished(output / entry.folder)
+    made = study is not None and study.provenance.get("run") == entry.run  # and only its line of the journal is missing
+    return entry if made else replace(entry, status=FAILED)
 
 
 def _counts(entry: Entry, output: Path) -> bool:
@@ -616,11 +663,10 @@ def _as_earlier(entry: Entry, output: Path) -> Entry:
     if entry.status == DONE:
         return entry
     shown = entry.shown or entry.input
-    message = f"{shown} failed when it was last redone; run it again."
-    if read_finished(output / entry.folder) is None:
-        # A redo that was killed has no cause, nor has what versions before wrote down of a failure.
-        message = entry.message or f"{shown} was not finished when it was last worked on; run it again."
-    return replace(entry, status=FAILED, message=message)
+    # A redo that was killed has no cause, nor has what versions before wrote down of a failure.
+    none = read_finished(output / entry.folder) is None
+    how = "was not finished when it was last worked on" if none else "failed when it was last redone"
+    return replace(entry, status=FAILED, message=entry.message or f"{shown} {how}; run it again.")
 
 
 def _death(task: Task, end: End) -> str:

@@ -153,6 +153,8 @@ def main(args: argparse.Namespace) -> int:
             print(f"Nothing failed in {options.output}.")
             return OK
     with show_progress(args.progress, args.quiet, without_terminal="lines") as (progress, log):
+        for note in _passed_over(args):
+            log(f"Note: {note}")
         if args.from_manifest is not None:
             options, names = _repeated(args, options, log)
         elif args.retry_failed:
@@ -188,7 +190,6 @@ def _options(args: argparse.Namespace) -> RunOptions:
         from .run_table import need_parquet
 
         need_parquet()
-    _refuse_contradictions(args)
     workup = WorkupOptions(
         args.model,
         args.device,
@@ -231,20 +232,23 @@ def _options(args: argparse.Namespace) -> RunOptions:
     )
 
 
-def _refuse_contradictions(args: argparse.Namespace) -> None:
-    """UsageError for options of a part of the work that is switched off, which would be given for nothing."""
+def _passed_over(args: argparse.Namespace) -> list[str]:
+    """Sentences on options of a part of the work that is switched off; a script may well name its models at each call."""
     from .workup_options import GradingOptions, SegmentationOptions
 
     device = args.device
-    for switch, given in (
-        ("outlines", args.no_outlines and segmentation_options(args, SEGMENT_3D) != SegmentationOptions(device=device)),
-        ("grades", args.no_grades and grading_options(args, GRADE) != GradingOptions(device=device)),
-        ("heatmap", args.no_heatmap and bool(args.heatmap_model)),
-    ):
-        if given:
-            raise UsageError(f"--no-{switch} and options of the {switch} contradict each other; leave out one of the two.")
+    notes = [
+        f"--no-{switch} is given, so that the options of the {switch} do nothing."
+        for switch, given in (
+            ("outlines", args.no_outlines and segmentation_options(args, SEGMENT_3D) != SegmentationOptions(device=device)),
+            ("grades", args.no_grades and grading_options(args, GRADE) != GradingOptions(device=device)),
+            ("heatmap", args.no_heatmap and bool(args.heatmap_model)),
+        )
+        if given
+    ]
     if args.slurm is None and any(getattr(args, name) != value for name, value in _SLURM.items()):
-        raise UsageError("--slurm-option, --slurm-cores, --slurm-memory and --slurm-walltime are of --slurm N; give it, too.")
+        notes.append("No --slurm N is given, so that its options do nothing.")
+    return notes
 
 
 def _repeated(args: argparse.Namespace, given: RunOptions, log) -> tuple[RunOptions, list[str]]:
@@ -268,12 +272,14 @@ def _repeated(args: argparse.Namespace, given: RunOptions, log) -> tuple[RunOpti
 
 def _retried(args: argparse.Namespace, given: RunOptions, log) -> RunOptions:
     """Options of the run whose failures are to be tried again, with those that were given now."""
+    from .run import failed_entries
     from .run_manifest import read_manifest
-    from .run_retry import options_again
+    from .run_retry import failed_otherwise, options_again
 
     said = () if args.lesions is None else ("lesions",)
-    options, notes = options_again(read_manifest(given.output), given, said)
-    for note in notes:
+    manifest = read_manifest(given.output)
+    options, notes = options_again(manifest, given, said)
+    for note in (*notes, *failed_otherwise(manifest, options, failed_entries(given.output))):
         log(note)
     return options
 

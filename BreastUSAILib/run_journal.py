@@ -8,6 +8,7 @@ that was cut by a crash is passed over when the journal is read.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -30,8 +31,9 @@ class Entry:
     status : `WAITING`; `DONE`; `FAILED`; `REDO`: it is done again, and results in the folder
         shall be replaced and do not count.
     shown : the path as the user named it.
-    message : why it failed.
+    message : why it failed; while it is done again, why it failed before.
     run : the run that has it to do, or did.
+    failed_with : the options of the run in which it failed (`run_manifest.told_options`), as JSON: as a string, thousands share one.
     series_in : the folders that hold the files of a DICOM series, whose first is `input`; empty where it is one file. None: not
         known (records of versions before), or of no more use, as it is done. The files themselves would fill the memory.
     """
@@ -43,6 +45,7 @@ class Entry:
     message: str = ""
     run: str = ""
     series_in: tuple[str, ...] | None = None
+    failed_with: str = ""
 
 
 class Journal:
@@ -52,14 +55,20 @@ class Journal:
     ----------
     path : the file; read when it is there.
     earlier : the run.json of an earlier run, or empty.
+
+    Attributes
+    ----------
+    unrecorded : inputs that `earlier` does not tell as they are, as the run that worked on them was killed.
     """
 
     def __init__(self, path: Path, earlier: Mapping[str, Any]) -> None:
         self._path = path
         self._lock = threading.Lock()  # the search for inputs has a thread of its own
         self._entries = {entry.input: entry for entry in _of_record(earlier)}
+        self.unrecorded: set[str] = set()
         for entry in _of_lines(path):
             self._entries[entry.input] = entry
+            self.unrecorded.add(entry.input)
         self._stream = None
 
     def __iter__(self) -> Iterator[Entry]:
@@ -94,7 +103,8 @@ def _of_lines(path: Path) -> Iterator[Entry]:
             for line in stream:
                 try:
                     item = json.loads(line)
-                    yield Entry(**{**item, "series_in": _folders(item.get("series_in"))})
+                    with_ = sys.intern(str(item.get("failed_with", "")))
+                    yield Entry(**{**item, "series_in": _folders(item.get("series_in")), "failed_with": with_})
                 except (ValueError, TypeError, RecursionError):
                     continue
     except OSError:
@@ -103,18 +113,27 @@ def _of_lines(path: Path) -> Iterator[Entry]:
 
 def _of_record(record: Mapping[str, Any]) -> Iterator[Entry]:
     """The inputs of a run.json, as far as they are well formed."""
+    options = record.get("options")
     for item in record.get("inputs", ()):
         if isinstance(item, dict) and isinstance(item.get("folder"), str) and isinstance(item.get("input"), str):
             status = item.get("status")
             status = {"earlier": DONE}.get(status, status)
+            message = str(item.get("message", ""))
             yield Entry(
                 item["input"],
                 item["folder"],
                 status if status in (DONE, FAILED, REDO) else WAITING,
                 str(item.get("shown", "")),
-                str(item.get("message", "")),
+                message,
                 series_in=_folders(item.get("series_in")),
+                # Options that it does not tell are those of the run; versions before did not tell any.
+                failed_with=options_text(item.get("failed_with", options)) if message else "",
             )
+
+
+def options_text(options: Any) -> str:
+    """`Entry.failed_with` of options as run.json has them; "" where these are none."""
+    return sys.intern(json.dumps(options, sort_keys=True)) if isinstance(options, dict) else ""
 
 
 def _folders(value: Any) -> tuple[str, ...] | None:

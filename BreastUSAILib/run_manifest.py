@@ -103,9 +103,7 @@ def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping
     options : of the run.
     models : those of the studies, where these are known; otherwise the ones that will be used.
     """
-    record = asdict(options)
-    how = {name: str(value) if isinstance(value := record.pop(name), Path) else value for name in HOW}
-    record = json.loads(json.dumps(record))  # as it is read again, so that two can be compared
+    how = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items() if name in HOW}
     return {
         "command": sys.argv,
         "folder": os.getcwd(),
@@ -113,26 +111,27 @@ def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping
         "software": software(),
         "machine": machine(),
         "models": list(models) or used_models(options),
-        "options": record,
+        "options": told_options(options),
         "how": how,
     }
 
 
-def of_retry(
-    earlier: Mapping[str, Any], now: Mapping[str, Any], models: Sequence[Mapping[str, str]] = ()
-) -> dict[str, Any]:
+def told_options(options: RunOptions) -> dict[str, Any]:
+    """The options that change results, as run.json tells them and they are read again, so that two can be compared."""
+    return json.loads(json.dumps({name: value for name, value in asdict(options).items() if name not in HOW}))
+
+
+def of_retry(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """The part of run.json after a retry: what the run was told, so that it can be repeated, and under ``retry`` what the retry was told.
 
     Parameters
     ----------
     earlier : run.json as it was.
-    now : `manifest` of the retry.
-    models : those of the studies, where these are known.
+    now : `manifest` of the retry, with the models that it uses.
     """
+    # The models stay, too: with those of the retry beside them, no installation would have all once a version changed.
     kept = {name: earlier.get(name, value) for name, value in now.items()}
-    if models and kept["options"] == now["options"]:
-        kept["models"] = list(models)  # what was retried with other options may have other models
-    told = ("command", "folder", "software", "machine", "options", "how")
+    told = ("command", "folder", "software", "machine", "models", "options", "how")
     return {**kept, "retry": {name: now[name] for name in told}}
 
 
@@ -151,13 +150,18 @@ def read_manifest(path: Path) -> Manifest:
         names, folder = tuple(map(str, record["named"])), Path(record["folder"])
         models = tuple({k: str(m.get(k, "")) for k in ("id", "version", "task", "sha256")} for m in record["models"])
         software_then = {str(k): str(v) for k, v in record["software"].items()}
-        options = {k: v for k, v in dict(record["options"]).items() if k in {f.name for f in fields(RunOptions)}}
+        options = known_options(record["options"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{path} does not say how its run was made ({error!r}); name inputs and options yourself."
         ) from error
     how = record.get("how")
     return Manifest(path, names, folder, options, models, software_then, how if isinstance(how, dict) else {})
+
+
+def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those among the options of a run.json that this version has."""
+    return {k: v for k, v in dict(options).items() if k in {f.name for f in fields(RunOptions)}}
 
 
 def used_models(options: RunOptions) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ where it lay: a slice that was missing may have been put there since.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .dicom_out import DicomOptions
+from .errors import DataError
 from .inputs import Found, Source
 from .run_input import RunOptions
 from .run_journal import FAILED, REDO, Entry
-from .run_manifest import HOW, Manifest, used_models
+from .run_manifest import HOW, Manifest, known_options, used_models
 
 if TYPE_CHECKING:
     from .workup import WorkupOptions
+
+_NAMED = 5  # inputs in one sentence
 
 
 def failed(entries: Iterable[Entry]) -> list[Entry]:
@@ -116,6 +120,36 @@ def options_again(manifest: Manifest, given: RunOptions, said: Iterable[str] = (
     told = [f"Other options than the run's: {', '.join(others)}."] if others else []
     told += [f"Note: {text}" for text in (*_other_models(manifest, then, options), *manifest.other_software())]
     return options, told
+
+
+def failed_otherwise(manifest: Manifest, now: RunOptions, entries: Iterable[Entry]) -> list[str]:
+    """A sentence for the inputs that failed in another run than the one whose options are taken, and with other ones than now.
+
+    Parameters
+    ----------
+    manifest : of the run whose options are taken.
+    now : the options of the retry (`options_again`).
+    entries : what is retried; those of old records, which do not tell, pass for inputs of the run.
+    """
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.failed_with, []).append(entry)
+    of_run, sentences = manifest.run_options(output=now.output), []
+    for text, members in groups.items():
+        names = ", ".join(entry.shown or entry.input for entry in members[:_NAMED])
+        more = f" and {len(members) - _NAMED} more" if len(members) > _NAMED else ""
+        try:
+            known = known_options(json.loads(text)) if text else manifest.options
+            then = replace(manifest, options=known).run_options(output=now.output)
+            others = _differences(then, now) if _differences(then, of_run) else []  # what was given now is told already
+        except (DataError, ValueError):
+            others = ["those of another version, which run.json has as failed_with"]
+        if others:
+            who = "they" if len(members) > 1 else "it"
+            sentences.append(
+                f"Redone with other options than in the run where {who} failed: {names}{more} ({', '.join(others)})."
+            )
+    return sentences
 
 
 def _chosen(given: Any, plain: Any, then: Any) -> Any:

@@ -20,3 +20,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the shared data are not at {folder}")
     return folder
+
+
+@pytest.fixture
+def float32(monkeypatch):
+    """Networks compute in float32 also where the processor is fast at bfloat16: what a test compares is exact there alone."""
+    from BreastUSAILib.models import devices, inference
+
+    for module in (devices, inference):
+        monkeypatch.setattr(module, "fast_bf16", lambda name: False)

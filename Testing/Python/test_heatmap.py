@@ -46,7 +46,7 @@ def levels_like(shape=(23, 14, 19), seed=2):
 
 
 @pytest.mark.parametrize("changes", [{}, {"stem_pool": True, "stem_stride": (1, 2, 2), "stem_kernel": 7}])
-def test_the_closed_form_is_what_a_backward_pass_gives(changes):
+def test_the_closed_form_is_what_a_backward_pass_gives(float32, changes):
     network, levels = network_of(**changes), levels_like()
     volume = to_tensor(levels)[None, None]
     backward = gradcam_3d.grad_cam(network, network.stages[-1], volume, lambda logits: logits)[0]
@@ -61,7 +61,7 @@ def test_the_closed_form_is_what_a_backward_pass_gives(changes):
     )
 
 
-def test_the_closed_form_is_monais_map():
+def test_the_closed_form_is_monais_map(float32):
     visualize = pytest.importorskip("monai.visualize")
     network, levels = network_of(), levels_like()
     cam = visualize.GradCAM(
@@ -89,7 +89,7 @@ def network_with_classes(network):
     return WithClasses().eval()
 
 
-def test_windows_with_means_of_their_own_join_without_seams():
+def test_windows_with_means_of_their_own_join_without_seams(float32):
     """Grad-CAM of the head over each window of the map is, cell by cell, the volume's own map times what a window is smaller."""
     network, levels = network_of(), levels_like()
     features = network.features(to_tensor(levels)[None, None]).detach()

@@ -59,7 +59,7 @@ def test_every_model_that_ships_loads_and_says_what_it_was_trained_on():
         assert "not a medical device" in text and entry.sha256 in text
 
 
-def test_a_folder_of_ones_own_loads(folder):
+def test_a_folder_of_ones_own_loads(float32, folder):
     model = zoo.load(folder, "segment", "cpu")
     assert model.entry.id == "tiny" and model.device.name == "cpu"
     torch.manual_seed(0)

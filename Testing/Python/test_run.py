@@ -295,7 +295,7 @@ def test_a_failed_redo_is_done_again_by_the_next_run(tmp_path, monkeypatch):
     assert fake_run([b], out).skipped == 1
     assert statuses(out) == {"a": "redo", "b": "done"}
     rows = (out / "summary.csv").read_text().splitlines()
-    assert [row.split(",")[1] for row in rows[1:]] == ["done", "failed"] and "failed when it was last redone" in rows[2]
+    assert [row.split(",")[1] for row in rows[1:]] == ["done", "failed"] and "full." in rows[2]
     result = fake_run([a, b], out)
     assert result.skipped == 1 and not result.failures and statuses(out) == {"a": "done", "b": "done"}
     assert fake_run([a, b], out).skipped == 2

@@ -232,16 +232,29 @@ def test_what_is_no_record_is_told(tmp_path, text):
         (["a.png", "--memory-limit", "0"], "not possible"),
         (["--from-manifest", "run.json", "--threshold", "0.4"], "leave them out"),
         (["--from-manifest", "missing.json"], "cannot be read as the record"),
-        (["a.png", "--no-outlines", "--segment-3d-model", "x"], "--no-outlines and options of the outlines contradict"),
-        (["a.png", "--no-grades", "--grade-one-crop"], "--no-grades and options of the grades contradict"),
-        (["a.png", "--no-heatmap", "--heatmap-model", "x"], "--no-heatmap and options of the heatmap contradict"),
-        (["a.png", "--slurm-cores", "3"], "are of --slurm N"),
     ],
 )
 def test_options_that_contradict_each_other(tmp_path, capsys, arguments, said):
     assert cli.main(["run", *arguments, "--output", str(tmp_path / "out")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--no-outlines", "--segment-3d-iterations", "1"], "--no-outlines is given, so that the options of the outlines do nothing"),
+        (["--no-grades", "--grade-one-crop"], "--no-grades is given, so that the options of the grades do nothing"),
+        (["--no-heatmap", "--heatmap-model", "x"], "--no-heatmap is given, so that the options of the heatmap do nothing"),
+        (["--slurm-cores", "3"], "No --slurm N is given, so that its options do nothing"),
+        (["--no-outlines", "--no-grades", "--no-heatmap"], ""),
+    ],
+)
+def test_options_of_what_is_switched_off_are_told(tmp_path, capsys, arguments, said):
+    assert cli.main(["run", str(tmp_path / "none.png"), *arguments, "--output", str(tmp_path / "out")]) == 1
+    streams = capsys.readouterr()
+    told = streams.out + streams.err
+    assert said in told and ("do nothing" in told) == bool(said)
 
 
 def test_the_estimate_is_told_in_words(monkeypatch):

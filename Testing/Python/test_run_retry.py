@@ -14,7 +14,7 @@ from BreastUSAILib.files import read_study
 from BreastUSAILib.inputs import read_run
 from BreastUSAILib.run import failed_inputs, run
 from BreastUSAILib.run_input import RunOptions
-from BreastUSAILib.run_journal import FAILED, Entry
+from BreastUSAILib.run_journal import DONE, FAILED, Entry, Journal
 from BreastUSAILib.run_manifest import manifest, read_manifest
 from BreastUSAILib.run_retry import find_again, options_again
 from BreastUSAILib.workup import DetectionOptions, SegmentationOptions, WorkupOptions
@@ -125,11 +125,33 @@ def test_a_retry_that_was_cut_short_is_taken_up_by_the_next(tmp_path):
     (out / "go-on").unlink()
     assert run([], options, make_worker=FakeWorker, retry=True).cancelled
     assert failed_inputs(out) == [str(file) for file in files]
-    assert "2-imageerror-interrupt.png" not in (out / "failures.csv").read_text()  # it is not known how this one ends
     run([str(image_at(tmp_path / "a.png"))], options, make_worker=FakeWorker)
-    assert "2-imageerror-interrupt.png was not finished when" in (out / "failures.csv").read_text()
+    assert all(f"{file} is broken; get another one." in (out / "failures.csv").read_text() for file in files)
     (out / "go-on").touch()
     assert len(run([], options, make_worker=FakeWorker, retry=True).results) == 2
+
+
+@pytest.mark.parametrize("again", ["retry", "run"])
+def test_what_is_cancelled_keeps_the_causes_of_the_failures_before(tmp_path, again):
+    out = tmp_path / "out"
+    options = RunOptions(out, WorkupOptions(grading=None), scene=False)
+    files = [tmp_path / "1-imageerror-interrupt.png", tmp_path / "2-imageerror.png"]
+    names = [str(image_at(file)) for file in files]
+    causes = [{"input": name, "message": f"{name} is broken; get another one."} for name in names]
+    out.mkdir()
+    (out / "go-on").touch()
+    run(names, options, make_worker=FakeWorker)
+    assert read_run(out)["failures"] == causes
+    (out / "go-on").unlink()
+    result = run(names if again == "run" else [], options, make_worker=FakeWorker, retry=again == "retry")
+    assert result.cancelled and [failure.message for failure in result.failures] == [cause["message"] for cause in causes]
+    record = read_run(out)
+    assert record["failures"] == causes and record["counts"]["failed"] == 2
+    assert [item["message"] for item in record["inputs"]] == [cause["message"] for cause in causes]
+    assert all(cause["message"] in (out / "failures.csv").read_text() for cause in causes)
+    assert failed_inputs(out) == names
+    (out / "go-on").touch()
+    assert len(run([], options, make_worker=FakeWorker, retry=True).failures) == 2
 
 
 # --------------------------------------------------------------------------------------------------- which options
@@ -181,6 +203,72 @@ def test_options_that_are_given_with_the_retry_win_and_are_told(mended, capsys):
     assert items["b"]["options"]["spacing_mm"] == 0.1 and "options" not in items["a"]
 
 
+def test_what_failed_in_a_run_with_other_options_is_told(mended, capsys):
+    bad, worse = mended.with_name("in") / "b.png", mended.with_name("c.png")
+    bad.write_bytes(b"\x89PNG not yet")
+    worse.write_bytes(b"\x89PNG not yet")
+    first = read_run(mended)["options"]
+    # Another run into the folder, whose options are those of run.json from now on.
+    assert retry(worse, "-o", mended, "--no-refine", "--lesions", "all", "--no-grades") == 1
+    items = {item["folder"]: item for item in read_run(mended)["inputs"]}
+    assert items["b"]["failed_with"] == first and "failed_with" not in items["c"]
+    capsys.readouterr()
+    told = "Redone with other options than in the run where"
+    for more, line in (
+        ((), f"{told} it failed: in/b.png (spacing_mm the default instead of 0.08)."),
+        (("--spacing", 0.1), ""),  # is told as what was given
+        ((), f"{told} they failed: {worse}, in/b.png (spacing_mm the default instead of 0.1)."),
+    ):
+        assert retry("-o", mended, "--retry-failed", *more) == 1
+        assert [text for text in capsys.readouterr().out.splitlines() if text.startswith(told)] == [line] * bool(line)
+    # As versions before wrote it: nothing is known, nothing is told.
+    record = read_run(mended)
+    for item in record["inputs"]:
+        item.pop("failed_with", None)
+    (mended / "run.json").write_text(json.dumps(record))
+    image_at(bad)
+    image_at(worse)
+    assert retry("-o", mended, "--retry-failed") == 0
+    assert "Redone" not in capsys.readouterr().out
+    assert not any("failed_with" in item for item in read_run(mended)["inputs"])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_options_of_their_own_stay_in_the_record_after_later_runs(tmp_path, killed):
+    out, names = tmp_path / "out", {name: str(image_at(tmp_path / f"{name}.png")) for name in "abcde"}
+
+    def go(inputs, spacing=None, **more):
+        options = RunOptions(out, WorkupOptions(grading=None), scene=False, spacing_mm=spacing)
+        run([names[name] for name in inputs], options, make_worker=FakeWorker, **more)
+
+    def spacings():
+        items = {item["folder"]: item for item in read_run(out)["inputs"]}
+        return {name: item["options"]["spacing_mm"] for name, item in items.items() if "options" in item}
+
+    (tmp_path / "b.png").write_bytes(b"\x89PNG not yet")
+    go("ab")
+    image_at(tmp_path / "b.png")
+    before = (out / "run.json").read_bytes()
+    go("", 0.1, retry=True)
+    assert spacings() == {"b": 0.1}
+    if killed:  # before it wrote its record
+        (out / "run.json").write_bytes(before)
+        Journal(out / ".run" / "journal.jsonl", {}).note(Entry(names["b"], "b", DONE))
+    go("c")
+    assert spacings() == {"b": 0.1}
+    (tmp_path / "d.png").write_bytes(b"\x89PNG not yet")
+    go("d", 0.2)  # and run.json says 0.2 of all
+    others = {"a": None, "b": 0.1, "c": None}
+    assert spacings() == others
+    image_at(tmp_path / "d.png")
+    go("", 0.2, retry=True)
+    assert spacings() == others
+    go("e", 0.1)
+    assert spacings() == {"a": None, "c": None, "d": 0.2}  # b's are the run's now
+    go("e", 0.2)
+    assert spacings() == {"a": None, "b": 0.1, "c": None, "e": 0.1}
+
+
 def test_a_record_that_does_not_say_how_is_told_before_any_work(mended, capsys):
     record = read_run(mended)
     del record["options"]
@@ -198,6 +286,22 @@ def test_another_model_of_the_same_name_is_told(mended, capsys):
     assert retry("-o", mended, "--retry-failed") == 0
     said = capsys.readouterr().out
     assert "Note: the model for segment is " in said and " 0.9 (SHA-256 000000000000...) then." in said
+
+
+def test_a_run_can_be_repeated_with_its_models_after_a_retry_with_a_newer_one(mended):
+    record = read_run(mended)
+    newer = {model["sha256"] for model in record["models"]}
+    study_file = mended / "a" / "study.json"
+    study = json.loads(study_file.read_text())
+    for model in (*record["models"], *study["provenance"]["models"]):
+        model |= {"sha256": "0" * 64, "version": "0.9"}
+    (mended / "run.json").write_text(json.dumps(record))
+    study_file.write_text(json.dumps(study))
+    assert retry("-o", mended, "--retry-failed") == 0
+    then = read_manifest(mended)
+    assert [model["sha256"] for model in then.models] == ["0" * 64]
+    then.differences(record["models"])  # the installation of then repeats it
+    assert newer <= {model["sha256"] for model in read_run(mended)["retry"]["models"]}
 
 
 def test_options_are_taken_one_by_one(tmp_path):

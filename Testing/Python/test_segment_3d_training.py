@@ -380,7 +380,7 @@ def test_what_is_left_says_how_it_was_made_and_chosen(trained):
     assert "5 phantoms" in entry.trained_on and "train" in entry.trained_on
 
 
-def test_a_killed_run_goes_on_to_the_very_same_weights(phantoms, tmp_path, small_networks):
+def test_a_killed_run_goes_on_to_the_very_same_weights(float32, phantoms, tmp_path, small_networks):
     recipe = replace(RECIPE, epochs=2, crops=8)
 
     def kill(epoch, network):
