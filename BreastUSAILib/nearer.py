@@ -16,7 +16,7 @@ import numpy as np
 LEAST_SIDE = 24.0
 """A region's side counts as so many pixels at least: nearer to less there is nothing to see."""
 ROUNDS = 3
-"""How often regions that were not looked at yet may come to be kept; more were not seen to come."""
+"""How often regions that were not looked at yet may come to be kept, so that looking ends."""
 Window = tuple[slice, slice]
 
 
@@ -89,10 +89,10 @@ def looked_again(
     """
     first = regions = keep(probability)
     looks: list[tuple[Window, np.ndarray]] = []
-    looked: list[np.ndarray] = []
+    looked = np.zeros(probability.shape, bool)  # all that was looked at
     mean = mean_of_looks(probability, ())
     for _ in range(ROUNDS if zooms else 0):
-        fresh = [region for region in regions if not any((region & seen).any() for seen in looked)]
+        fresh = [region for region in regions if not (region & looked).any()]
         windows = [square_about(region, zoom, pixel_aspect) for region in fresh for zoom in zooms]
         for number, window in enumerate(windows):
             if progress is not None:
@@ -100,7 +100,7 @@ def looked_again(
             looks.append((window, look(window)))
         if not fresh:
             break
-        looked += fresh
+        looked = np.logical_or.reduce([looked, *fresh])
         mean = mean_of_looks(probability, looks)
         regions = keep(mean)
     return Again(mean, regions or first, bool(regions) or not first)
