@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from machine import Machine
 from records import Record
@@ -110,13 +111,35 @@ BLUE, ORANGE, PALE, GREY = "#3465a4", "#c17d11", "#e9c891", "#999999"
 
 
 def draw(path: Path, records: Sequence[Record]) -> None:
-    """A bar for each peer: how many times our time it takes; a mark at the goal."""
+    """A bar for each peer: how many times our time it takes; a mark at the goal. A panel for each machine."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    bars = [
+    machines = list(dict.fromkeys(r.machine.words() for r in records))
+    bars = [_bars([r for r in records if r.machine.words() == machine]) for machine in machines]
+    heights = [max(1, len(of)) for of in bars]
+    size = (11, 1 + 0.24 * sum(heights) + 0.4 * len(heights))
+    figure, panels = plt.subplots(
+        len(machines), figsize=size, layout="constrained", height_ratios=heights, squeeze=False, sharex=True
+    )
+    for axes, machine, of in zip(panels[:, 0], machines, bars, strict=True):
+        axes.set_title(machine, fontsize=8, loc="left")
+        _panel(axes, of)
+    panels[-1, 0].set_xlabel(
+        "peer's time / ours, logarithmic; black: goal; blue: reached; orange: missed; grey: no goal\n"
+        "pale: missed, and the goal counts on bfloat16, which this processor is not fast at",
+        fontsize=7,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _bars(records: Sequence[Record]) -> list[tuple[str, float, float | None, bool]]:
+    """(label, ratio, goal, whether the goal counts on what the machine does not have) of each peer and variant."""
+    return [
         (
             f"{r.outcome.case.name}{'' if mine is r.outcome.ours else f', {name}'}, beside {peer.name}",
             clock,
@@ -126,15 +149,17 @@ def draw(path: Path, records: Sequence[Record]) -> None:
         for r in records
         for name, mine, peer, (clock, _) in compared(r.outcome)
     ]
-    figure, axes = plt.subplots(figsize=(11, 1 + 0.24 * len(bars)), layout="constrained")
+
+
+def _panel(axes: Any, bars: Sequence[tuple[str, float, float | None, bool]]) -> None:
+    text = {
+        "va": "center",
+        "fontsize": 7,
+        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+    }
     for place, (_, ratio, goal, lacking) in enumerate(bars):
         colour = GREY if not goal else BLUE if ratio >= goal else PALE if lacking else ORANGE
         axes.barh(place, ratio - 1, left=1, color=colour)
-        text = {
-            "va": "center",
-            "fontsize": 7,
-            "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
-        }
         axes.annotate(_times(ratio), (max(ratio, 1), place), (3, 0), textcoords="offset points", **text)
         if goal:
             axes.plot([goal, goal], [place - 0.4, place + 0.4], color="black")
@@ -142,11 +167,3 @@ def draw(path: Path, records: Sequence[Record]) -> None:
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.axvline(1, color="grey", linewidth=0.8)
-    axes.set_xlabel(
-        "peer's time / ours, logarithmic; black: goal; blue: reached; orange: missed; grey: no goal\n"
-        "pale: missed, and the goal counts on bfloat16, which this processor does not have",
-        fontsize=7,
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
