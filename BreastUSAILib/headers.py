@@ -13,6 +13,7 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,20 @@ class Header:
     components: int = 1
     notes: tuple[str, ...] = ()
     to_mm: float = 1.0
+    data_files: tuple[Path, ...] = ()
+
+
+def data_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold the pixels of a header (.nhdr, .mhd), in their order; empty for every other file.
+
+    Raises
+    ------
+    ImageError : the header makes no sense.
+    OSError : it cannot be read.
+    """
+    readers = {".nhdr": read_nrrd_header, ".nrrd": read_nrrd_header, ".mhd": read_meta_header}
+    reader = readers.get(path.suffix.lower())
+    return () if reader is None else reader(path).data_files
 
 
 def _malformed(path: Path, what: str) -> ImageError:
@@ -70,8 +85,11 @@ def _numbers(path: Path, key: str, text: str, kind=float) -> tuple:
         raise _malformed(path, f"{key}: {text[:60]}") from None
 
 
-def _check_data_files(path: Path, names: list[str]) -> None:
-    """A header may name the files with its pixels; one from a stranger must not make us read elsewhere."""
+def _data_files(path: Path, names: list[str], numbers: Sequence[int] = ()) -> tuple[Path, ...]:
+    """The files with its pixels that a header names; one from a stranger must not make us read elsewhere.
+
+    numbers : first, last and step of the numbers that a pattern of names stands for.
+    """
     folder = path.parent.resolve()
     for name in names:
         if "\0" in name or len(name) > _LONG_FIELD or ("%" in name and not _PATTERN.fullmatch(name)):
@@ -84,6 +102,11 @@ def _check_data_files(path: Path, names: list[str]) -> None:
             )
         if "%" not in name and not os.path.isfile(target):  # Path.is_file raises where a name is too long
             raise ImageError(f"{path} takes its pixels from {name}, which does not exist; put it beside the header.")
+    if numbers and numbers[2] and len(names) == 1 and "%" in names[0]:
+        first, last, step = numbers[:3]
+        count = min((last - first) // step + 1, _META_FILES)
+        names = [names[0] % (first + i * step) for i in range(count)]
+    return tuple(path.parent / name.replace("\\", "/") for name in names)
 
 
 def _to_mm(units: list[str]) -> tuple[float | None, tuple[str, ...]]:
@@ -130,6 +153,7 @@ def read_nrrd_header(path: Path) -> Header:
     _check_nrrd_lines(path, text)
     fields: dict[str, str] = {}
     names: list[str] = []
+    numbers: tuple[int, ...] = ()
     for match in re.finditer(r"^([A-Za-z][\w ()-]*?)\s*: ([^\r\n]*)", text, re.MULTILINE):
         key, value = match[1].lower().replace("datafile", "data file"), match[2].strip()
         fields[key] = value
@@ -141,7 +165,8 @@ def read_nrrd_header(path: Path) -> Header:
                 names = _list_after(text, match.end())
                 break
             names = [value.split()[0] if "%" in value else value]
-    _check_data_files(path, names)
+            numbers = tuple(map(int, value.split()[1:4])) if "%" in value else ()
+    files = _data_files(path, names, numbers)
     if "sizes" not in fields:
         raise _malformed(path, "no sizes")
     sizes = _numbers(path, "sizes", fields["sizes"], int)
@@ -180,6 +205,7 @@ def read_nrrd_header(path: Path) -> Header:
         components=math.prod(n for a, n in enumerate(sizes) if a not in spatial),
         notes=notes,
         to_mm=to_mm or 1.0,
+        data_files=files,
     )
 
 
@@ -229,10 +255,13 @@ def read_meta_header(path: Path) -> Header:
         raise _malformed(path, "no DimSize or ElementDataFile")
     _check_meta_fields(path, fields)
     data = fields["ElementDataFile"]
+    files: tuple[Path, ...] = ()
     if data.split()[:1] == ["LIST"]:
-        _check_data_files(path, _list_after(text, match.end()))
+        files = _data_files(path, _list_after(text, match.end()))
     elif data.upper() != "LOCAL":
-        _check_data_files(path, [data.split()[0] if "%" in data else data])
+        pattern = data.split()
+        numbers = tuple(map(int, pattern[1:4])) if "%" in data else ()
+        files = _data_files(path, [pattern[0] if "%" in data else data], numbers)
     if fields.get("CompressedData", "").lower().startswith("t"):
         local = data.upper() == "LOCAL"
         _check_zlib(path, path if local else path.parent / data, text.find("\n", match.end()) + 1 if local else 0)
@@ -246,6 +275,7 @@ def read_meta_header(path: Path) -> Header:
         components=(_numbers(path, "channels", fields.get("ElementNumberOfChannels", "1"), int) or (1,))[0],
         notes=notes,
         to_mm=to_mm or 1.0,
+        data_files=files,
     )
 
 

@@ -256,7 +256,7 @@ def _repeated(args: argparse.Namespace, given: RunOptions, log) -> tuple[RunOpti
     from .run_manifest import HOW, read_manifest, used_models
 
     plain = type(given)(output=given.output, workup=type(given.workup)(device=given.workup.device))
-    if any(
+    if args.lesions is not None or any(
         getattr(given, name) != getattr(plain, name)
         for name in ("workup", "spacing_mm", "frame", "max_pixels", "scene", "dicom")
     ):

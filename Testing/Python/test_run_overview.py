@@ -231,6 +231,7 @@ def test_what_is_no_record_is_told(tmp_path, text):
         (["a.png", "--memory-limit", "8Q"], "write 900M or 8G"),
         (["a.png", "--memory-limit", "0"], "not possible"),
         (["--from-manifest", "run.json", "--threshold", "0.4"], "leave them out"),
+        (["--from-manifest", "run.json", "--lesions", "central"], "leave them out"),
         (["--from-manifest", "missing.json"], "cannot be read as the record"),
     ],
 )
