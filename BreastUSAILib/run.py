@@ -120,6 +120,7 @@ def run(
     # os.path says "no" where Path raises: folders that may not be looked into, names that are too long.
     if os.path.exists(output) and not os.path.isdir(output):
         raise OutputError(f"{output} is a file; choose a folder for --output.")
+    _refuse_another_command_s(output)
     run_copies.check(options)
     ours = [output / RUN, output / OWN, output, *output.parents]
     if options.anonymize is not None:
@@ -153,6 +154,16 @@ def run(
         finally:
             run_.close()
         return run_.finish()
+
+
+def _refuse_another_command_s(output: Path) -> None:
+    """UsageError where a folder holds what ``breastusai grade`` or the like left: it would count as done, or be replaced."""
+    if not os.path.isdir(output) or read_run(output):
+        return
+    for folder in finished_folders(output):
+        study = read_finished(folder)
+        if study is not None and study.provenance and not study.provenance.get("run"):
+            raise UsageError(f"{folder} is the result of another command than run; choose another folder for --output.")
 
 
 def failed_inputs(output: Path) -> list[str]:

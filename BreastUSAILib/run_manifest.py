@@ -74,11 +74,18 @@ class Manifest:
         ModelError : a model is another one than then: its results cannot be had.
         """
         now = {model["task"]: model for model in models}
+        then = {model["task"]: model for model in self.models}
         for model in self.models:
+            other = then[model["task"]]
+            if other["sha256"] != model["sha256"]:
+                raise ModelError(
+                    f"{self.path} tells of results by two models for the same work, {_named(model)} and {_named(other)}: no one run "
+                    "made them. Run the inputs with --overwrite, so that one model makes all."
+                )
             other = now.get(model["task"])
             if other is None or other["sha256"] != model["sha256"]:
                 raise ModelError(
-                    f"{self.path} was made with the model {model['id']} {model['version']} (SHA-256 {model['sha256'][:12]}...), "
+                    f"{self.path} was made with the model {_named(model)}, "
                     f"which is not the one that is here; install the BreastUSAI {self.software.get('breastusai', '')} of then, or "
                     "put the model's folder back where it was."
                 )
@@ -92,6 +99,10 @@ class Manifest:
             for package, version in sorted(self.software.items())
             if versions.get(package) != version
         ]
+
+
+def _named(model: Mapping[str, str]) -> str:
+    return f"{model['id']} {model['version']} (SHA-256 {model['sha256'][:12]}...)"
 
 
 def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:

@@ -354,6 +354,17 @@ def test_what_a_killed_process_left_is_no_result(graders, tmp_path):
     assert study_folder(out) == out / "x"
 
 
+def test_a_run_does_not_take_another_command_s_result_for_its_own(graders, tmp_path, capsys):
+    path, out = picture(tmp_path / "x.png"), tmp_path / "out"
+    assert grade(path, graders, out) == 0
+    before = held(out)
+    for more in ([], ["--overwrite"]):
+        assert cli.main(["run", str(path), "-o", str(out), "--no-scene", "--jobs", "0", "--quiet", *more]) == 2
+        sentence = f"{out / 'x'} is the result of another command than run; choose another folder for --output."
+        assert sentence in capsys.readouterr().err
+        assert held(out) == before
+
+
 def test_the_results_of_a_run_are_not_written_into(graders, tmp_path, capsys):
     path, out = picture(tmp_path / "x.png"), tmp_path / "out"
     command = ["run", str(path), "-o", str(out), "--no-scene", "--no-grades", "--device", "cpu", "--jobs", "0", "--quiet"]

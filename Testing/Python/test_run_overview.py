@@ -210,6 +210,9 @@ def test_another_model_is_refused_and_other_software_is_told(tmp_path, monkeypat
     assert [line for line in manifest.differences(models) if "it was 0.1 then" in line]
     with pytest.raises(ModelError, match="is not the one that is here"):
         manifest.differences([{**m, "sha256": "0" * 64} for m in models])
+    newer = {**models[0], "version": "99.0.0", "sha256": "0" * 64}
+    with pytest.raises(ModelError, match="results by two models for the same work.* 99.0.0 .*--overwrite"):
+        replace(manifest, models=(*manifest.models, newer)).differences(models)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": "breastusai/run/1.0"}', "[" * 100_000])
