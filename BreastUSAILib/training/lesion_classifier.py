@@ -43,6 +43,8 @@ class LesionClassifierRecipe:
     spare : the crops that wait are so much larger on each side, so that a part of them can be taken elsewhere.
     shift, stretch : how far the part's centre lies off, in sides of the box, and by what factor its sides are wrong: what a detected
         box is off by.
+    soft : whether a phantom's lesion is told by the probability of malignancy that a perfect reader would state, of which its pathology is
+        one throw of dice, rather than by its pathology. Of lesions of patients nobody knows it: pathology it is.
     epochs, batch, rate, weight_decay, decay : as in `detect.DetectRecipe`; an epoch sees every lesion once.
     seed : fixes initial weights, order and variation.
     """
@@ -53,6 +55,7 @@ class LesionClassifierRecipe:
     spare: float = 1.5
     shift: float = 0.1
     stretch: float = 1.2
+    soft: bool = True
     epochs: int = 16
     batch: int = 16
     rate: float = 2e-3
@@ -79,7 +82,8 @@ def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe) -> Les
             image, lesions = case.read()
             for lesion in lesions:
                 crop = lesion_crop(image, lesion.box, waiting_shape(recipe), recipe.margin, recipe.spare)
-                rows.append((crop, lesion.box.size, lesion.malignant))
+                told = lesion.posterior if recipe.soft and lesion.posterior is not None else float(lesion.malignant)
+                rows.append((crop, lesion.box.size, lesion.malignant, told))
     return LesionCrops.of(rows, recipe)
 
 
@@ -154,8 +158,9 @@ def choose_weight(
 ) -> tuple[float, dict[str, Any]]:
     """The weight of the detection network's opinion with the highest AUC on the lesions that it finds, and what was tried.
 
-    Each lesion is judged by the surest finding that overlaps it; lesions that are not found say nothing. Of equal weights the one
-    nearest to one half is taken, and one half where there is nothing to choose by.
+    Each lesion is judged by the surest finding that overlaps it; lesions that are not found say nothing. A phantom's counts as malignant
+    with the probability that a perfect reader would state and as benign with the rest, so that less is left to chance. Of equal weights
+    the one nearest to one half is taken, and one half where there is nothing to choose by.
     """
     from ..detect import detect
     from ..evaluation.detection_metrics import extents, iou_matrix
@@ -175,12 +180,15 @@ def choose_weight(
         for lesion, overlap in zip(lesions, overlaps, strict=True):
             if overlap.max() > 0:  # findings come by falling score
                 finding = findings[int(np.flatnonzero(overlap > 0)[0])]
-                rows.append((finding.malignancy, malignancies(image, [finding.box], classifier)[0], lesion.malignant))
-    truth = np.array([row[2] for row in rows], bool)
+                told = float(lesion.malignant) if lesion.posterior is None else lesion.posterior
+                rows.append((finding.malignancy, malignancies(image, [finding.box], classifier)[0], lesion.malignant, told))
+    truth, told = np.array([row[2] for row in rows], bool), np.array([row[3] for row in rows], float)
     if not len(rows) or truth.all() or not truth.any():
         return DEFAULT_WEIGHT, {"lesions": len(rows), "detection_weight": {}}
     first, second = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    tried = {weight: roc_auc(weight * first + (1 - weight) * second, truth) for weight in WEIGHTS}
+    each = np.arange(2 * len(rows)) < len(rows)  # as malignant, then as benign
+    shares = np.concatenate([told, 1 - told])
+    tried = {weight: roc_auc(np.tile(weight * first + (1 - weight) * second, 2), each, shares) for weight in WEIGHTS}
     best = max(WEIGHTS, key=lambda weight: (tried[weight], -abs(weight - DEFAULT_WEIGHT)))
     return best, {"lesions": len(rows), "detection_weight": {str(k): v for k, v in tried.items()}}
 
@@ -213,6 +221,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_schedule_arguments(parser, LesionClassifierRecipe, names=_SCHEDULE)
     add_configuration_argument(parser)
     parser.add_argument(
+        "--hard-labels",
+        action="store_true",
+        help="learn phantoms, too, from benign or malignant alone, not from how malignant a perfect reader would find them",
+    )
+    parser.add_argument(
         "--detector", metavar="ID|DIR", help="detection model whose findings choose the weight of the two opinions"
     )
 
@@ -220,7 +233,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def recipe_of(args: argparse.Namespace) -> LesionClassifierRecipe:
     """The recipe with what the command line says otherwise. Raises `UsageError`."""
     return replace(
-        LesionClassifierRecipe(configuration=args.configuration), seed=args.seed, **schedule_of(args, _SCHEDULE)
+        LesionClassifierRecipe(configuration=args.configuration, soft=not args.hard_labels),
+        seed=args.seed,
+        **schedule_of(args, _SCHEDULE),
     )
 
 

@@ -36,20 +36,25 @@ def waiting_shape(recipe: LesionClassifierRecipe) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class LesionCrops:
-    """`crops` (n, z, y, x) uint8, larger than the network's; `sizes` (n, 3) of their boxes, mm along x, y, z; `malignant` (n,) 0 or 1."""
+    """`crops` (n, z, y, x) uint8, larger than the network's; `sizes` (n, 3) of their boxes, mm along x, y, z; `malignant` (n,) 0 or 1; `told`
+    (n,) 0 to 1, the probability of malignancy that is learnt."""
 
     crops: torch.Tensor
     sizes: torch.Tensor
     malignant: torch.Tensor
+    told: torch.Tensor
 
     @classmethod
-    def of(cls, rows: list[tuple[np.ndarray, tuple[float, ...], bool]], recipe: LesionClassifierRecipe) -> LesionCrops:
-        """From (crop, size, malignant) each; there may be none."""
+    def of(
+        cls, rows: list[tuple[np.ndarray, tuple[float, ...], bool, float]], recipe: LesionClassifierRecipe
+    ) -> LesionCrops:
+        """From (crop, size, malignant, told) each; there may be none."""
         empty = torch.zeros(0, *waiting_shape(recipe), dtype=torch.uint8)
         return cls(
-            torch.from_numpy(np.stack([crop for crop, _, _ in rows])) if rows else empty,
-            torch.tensor([size for _, size, _ in rows], dtype=torch.float32).reshape(-1, 3),
-            torch.tensor([malignant for _, _, malignant in rows], dtype=torch.float32),
+            torch.from_numpy(np.stack([row[0] for row in rows])) if rows else empty,
+            torch.tensor([row[1] for row in rows], dtype=torch.float32).reshape(-1, 3),
+            torch.tensor([row[2] for row in rows], dtype=torch.float32),
+            torch.tensor([row[3] for row in rows], dtype=torch.float32),
         )
 
     def __len__(self) -> int:
@@ -60,7 +65,7 @@ class LesionCrops:
         return len(self) > 0 and 0 < float(self.malignant.mean()) < 1
 
     def fingerprint(self) -> str:
-        content = hashlib.sha256(self.crops.numpy().tobytes() + self.malignant.numpy().tobytes())
+        content = hashlib.sha256(self.crops.numpy().tobytes() + self.told.numpy().tobytes())
         return f"{len(self)} lesions {content.hexdigest()[:12]}"
 
 
@@ -138,13 +143,14 @@ class CropRun:
             crops, sizes = batch_of(self.training, indices, recipe, generator)
             with autocast(self.device):
                 logits = network(crops.to(self.device), sizes.to(self.device)).float()
-            loss = F.binary_cross_entropy_with_logits(logits, self.training.malignant[indices].to(self.device))
+            loss = F.binary_cross_entropy_with_logits(logits, self.training.told[indices].to(self.device))
             figures = self.learner.step(loss, loss.detach()[None], epoch + step / len(batches))
             total += float(figures[0]) / len(batches)
         return {"loss": total}
 
     def validate(self) -> dict[str, float]:
-        """AUC and cross-entropy of the averaged network on the validation crops, as they are."""
+        """AUC and cross-entropy of the averaged network on the validation crops, as they are, by their pathology; and the cross-entropy
+        with what is told of them, of which chance has a smaller part."""
         from ..evaluation.metrics import roc_auc
 
         parts = []
@@ -156,7 +162,8 @@ class CropRun:
         logits = torch.cat(parts)
         entropy = F.binary_cross_entropy_with_logits(logits, self.validation.malignant)
         auc = roc_auc(logits.numpy(), self.validation.malignant.numpy() > 0)
-        return {"auc": auc, "cross_entropy": float(entropy)}
+        told = F.binary_cross_entropy_with_logits(logits, self.validation.told)
+        return {"auc": auc, "cross_entropy": float(entropy), "cross_entropy_told": float(told)}
 
     def save(self) -> None:
         self.leave(self.learner.average, self.validate())

@@ -497,6 +497,30 @@ def test_the_classifier_learns_resumes_and_weighs_opinions(phantoms, trained, tm
         assert (two.box, two.score) == (one.box, one.score) and set(two.models) == {"detect", "lesion-classifier"}
 
 
+def test_a_phantom_is_told_by_how_malignant_a_perfect_reader_finds_it(phantoms):
+    from BreastUSAILib.training.detection_data import read_split
+
+    cases = read_split([phantoms], "train")
+    lesions = [lesion for case in cases for lesion in case.lesions]
+    recipe = lesion_classifier.LesionClassifierRecipe(shape=(16, 16, 16))
+    soft = lesion_classifier._lesions(cases, recipe)
+    hard = lesion_classifier._lesions(cases, replace(recipe, soft=False))
+    assert soft.told.tolist() == pytest.approx([lesion.posterior for lesion in lesions])
+    assert hard.told.tolist() == hard.malignant.tolist() == soft.malignant.tolist() == [float(x.malignant) for x in lesions]
+    assert soft.fingerprint() != hard.fingerprint()
+    # Of patients nobody knows more than pathology.
+    unknown = [replace(c, lesions=tuple(replace(x, posterior=None) for x in c.lesions)) for c in cases]
+    assert lesion_classifier._lesions(unknown, recipe).told.tolist() == hard.told.tolist()
+
+
+def test_hard_labels_can_be_asked_for():
+    from BreastUSAILib import cli
+
+    command = ["train", "lesion-classifier", "--data", "D", "--output", "M", "--hard-labels"]
+    recipe = lesion_classifier.recipe_of(cli.build_parser(command).parse_args(command))
+    assert recipe == lesion_classifier.LesionClassifierRecipe(soft=False)
+
+
 def test_the_classifier_is_not_for_torchrun(phantoms, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="without torchrun"):
