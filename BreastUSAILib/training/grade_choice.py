@@ -28,9 +28,9 @@ from ..grade_pooling import FEATURES, SYSTEMS, Answers, Pooling, told_categories
 from ..grade_terms import ANSWERS
 from ..models.folder import CONFIG
 
-SENSITIVITY = 0.97
-"""At the operating point, on validation. More than the 0.95 that is wanted of other images: a point that is chosen on a hundred
-malignant images has a standard error of 0.02."""
+SENSITIVITY, CONFIDENCE = 0.95, 0.95
+"""At the operating point: what the sensitivity on further images like those of the validation shall be at least, and how sure that is to
+be. A point that merely has this sensitivity on a hundred malignant images has less on every second set of others."""
 _STEP = 0.25
 TOLD = (0.0, 0.25, 0.5, 0.75, 1.0)
 """What is tried: how much the category is told of malignancy; see `grade_pooling.told_categories`."""
@@ -70,15 +70,32 @@ def best_temperature(
     return float(np.exp(found.x)), float(found.fun)
 
 
-def operating_point(probability: np.ndarray, truth: np.ndarray, sensitivity: float = SENSITIVITY) -> float:
-    """The highest threshold at which this share of the positives is at or above it; between it and the next value below.
+def misses_allowed(positives: int, sensitivity: float = SENSITIVITY, confidence: float = CONFIDENCE) -> int:
+    """How many of so many positives may be missed for the sensitivity to be this at least, with this confidence: the most of which the
+    one-sided bound of Clopper and Pearson (1934) still says so. 0 where there are too few positives to say anything (below 59 for 0.95).
+
+    >>> [misses_allowed(n) for n in (20, 59, 104, 300)]
+    [0, 0, 1, 8]
+    """
+    from scipy.stats import beta
+
+    missed = 0
+    while missed + 1 < positives and 1 - beta.ppf(confidence, missed + 2, positives - missed - 1) >= sensitivity:
+        missed += 1
+    return missed
+
+
+def operating_point(
+    probability: np.ndarray, truth: np.ndarray, sensitivity: float = SENSITIVITY, confidence: float = CONFIDENCE
+) -> float:
+    """The highest threshold that misses no more positives than `misses_allowed`; between it and the next value below.
 
     Raises DataError where there are no positives.
     """
     positives = np.sort(probability[truth])
     if not len(positives):
         raise DataError("the validation fold has no malignant lesion to choose the operating point by.")
-    lowest = positives[int(np.floor((1 - sensitivity) * len(positives) + 1e-9))]
+    lowest = positives[misses_allowed(len(positives), sensitivity, confidence)]
     below = probability[probability < lowest]
     return float((lowest + below.max()) / 2) if len(below) else float(lowest)
 
@@ -196,7 +213,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sensitivity",
         type=float,
         default=SENSITIVITY,
-        help=f"at the operating point, on validation (default: {SENSITIVITY})",
+        help=f"at the operating point, on further images like these, at least and with a confidence of {CONFIDENCE} (default: {SENSITIVITY})",
     )
     parser.add_argument("--validation-fold", type=int, default=VALIDATION_FOLD, metavar="FOLD")
 

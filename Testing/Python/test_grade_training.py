@@ -11,6 +11,7 @@ import pytest
 import torch
 from grade_cases import SIZE, SMALL_G, SMALL_MT, SMALL_SN, data_folder, grade_folder
 from safetensors.torch import load_file
+from scipy.stats import binom, norm
 
 from BreastUSAILib.cli import main
 from BreastUSAILib.errors import DataError, UsageError
@@ -28,7 +29,14 @@ from BreastUSAILib.training.detection_crops import generator_of
 from BreastUSAILib.training.grade import COMPACT, PAPER, GradeRecipe, train
 from BreastUSAILib.training.grade_average import MEAN, fold_of, is_worse_than_all, mean_weights
 from BreastUSAILib.training.grade_batches import Lesions, draw_order, rate_steps, warped_outlines
-from BreastUSAILib.training.grade_choice import best_temperature, choose, marginal_loss, operating_point, told_weight
+from BreastUSAILib.training.grade_choice import (
+    best_temperature,
+    choose,
+    marginal_loss,
+    misses_allowed,
+    operating_point,
+    told_weight,
+)
 
 OUTPUTS = {"malignancy": 2, "birads": 6}
 
@@ -339,6 +347,28 @@ def test_operating_point_holds_the_sensitivity():
         assert (probability[truth] >= threshold).mean() >= wanted - 1e-9
     with pytest.raises(DataError):
         operating_point(probability, np.zeros(400, bool))
+
+
+def test_operating_point_holds_on_further_images_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    truth = np.arange(250) < 150
+    held = []
+    for _ in range(400):
+        probability = random.normal(truth * 1.5)
+        # What further images have: the probabilities are normal, with deviation 1 about 1.5.
+        held.append(norm.sf(operating_point(probability, truth), loc=1.5) >= 0.95)
+    assert 0.92 <= np.mean(held) <= 1.0
+
+
+@pytest.mark.parametrize("positives", [1, 30, 59, 104, 300])
+def test_misses_allowed_are_the_most_that_the_bound_allows(positives):
+    missed = misses_allowed(positives)
+
+    def chance(most):  # of so few misses, if the sensitivity were 0.95
+        return binom.cdf(most, positives, 0.05)
+
+    assert chance(missed + 1) > 0.05 and (missed == 0 or chance(missed) <= 0.05)
+    assert misses_allowed(positives, 1.0) == 0
 
 
 def test_temperature_undoes_overconfidence(data):
