@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--about", type=Path, required=True)
-    parser.add_argument("--figures", nargs="*", default=[], metavar="NAME=FILE")
+    parser.add_argument("--figures", nargs="*", action="extend", default=[], metavar="NAME=FILE")
     args = parser.parse_args(argv)
     try:
         figures = {}
