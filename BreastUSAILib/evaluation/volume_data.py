@@ -30,8 +30,8 @@ class TrueLesion:
     box : LPS mm on the grid of the volume as `VolumeCase.read` gives it.
     malignant : or benign.
     volume_ml : cm3; None until the mask was counted, see `VolumeCase.read`.
-    posterior : of phantoms, the probability of malignancy that a perfect reader would state; None elsewhere.
-    descriptors : of phantoms, BI-RADS descriptors by name, and "category".
+    posterior : of phantoms, the probability of malignancy that a perfect reader would state; None where it is not known.
+    descriptors : of phantoms, BI-RADS descriptors by name, and "category" where it is known.
     label : its value in the label map that `VolumeCase.read_labels` gives.
     """
 
@@ -186,4 +186,5 @@ def _challenge_case(folder: Path, case: TdscCase, record: VolumeRecord | None) -
 
 
 def _descriptors(lesion) -> dict[str, str]:
-    return {name: getattr(lesion.descriptors, name) for name in DESCRIPTORS} | {"category": lesion.category}
+    category = {} if lesion.category is None else {"category": lesion.category}
+    return {name: getattr(lesion.descriptors, name) for name in DESCRIPTORS} | category

@@ -84,9 +84,9 @@ def caption(lesion: LesionTruth | SliceTruth) -> str:
     """What a lesion is, in one line."""
     d = lesion.descriptors
     label = f"{lesion.label}: " if hasattr(lesion, "label") else ""
+    known = "" if lesion.posterior is None else f"BI-RADS {lesion.category} (P = {lesion.posterior:.2f}), "
     words = [
-        f"{label}{'malignant' if lesion.malignant else 'benign'}, BI-RADS {lesion.category} "
-        f"(P = {lesion.posterior:.2f}), {lesion.volume_ml:.2f} cm3",
+        f"{label}{'malignant' if lesion.malignant else 'benign'}, {known}{lesion.volume_ml:.2f} cm3",
         f"{d.shape}, {d.orientation}, {d.margin}, {d.echo_pattern}",
         f"posterior {d.posterior_features}, calcifications {d.calcifications}, halo {d.halo}",
     ]

@@ -39,8 +39,9 @@ class LesionTruth:
     ----------
     label : value in the label map, from 1.
     descriptors, malignant : what was drawn.
-    posterior : exact probability of malignancy given all that is drawn from malignancy (descriptors and volume), 0 to 1.
-    category : BI-RADS category: `posterior` binned at the lexicon's edges.
+    posterior : exact probability of malignancy given all that is drawn from malignancy (descriptors and volume), 0 to 1. None where nobody knows
+        it: of volumes of another generator, whose lesions are not drawn from malignancy.
+    category : BI-RADS category: `posterior` binned at the lexicon's edges; None with it.
     centre : centre of the bounding box, LPS mm.
     size : size of the bounding box along x, y, z in mm (voxel edges to voxel edges).
     first, last : first and last voxel (x, y, z) of the bounding box, both included.
@@ -51,8 +52,8 @@ class LesionTruth:
     label: int
     descriptors: Descriptors
     malignant: bool
-    posterior: float
-    category: str
+    posterior: float | None
+    category: str | None
     centre: tuple[float, float, float]
     size: tuple[float, float, float]
     first: tuple[int, int, int]

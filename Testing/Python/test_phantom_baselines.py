@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import hand_made_phantom
 import numpy as np
@@ -196,6 +197,8 @@ def test_the_planes_are_undistorted_and_cut_through_the_lesion():
 def test_a_caption_says_what_a_lesion_is():
     text = contact_sheet.caption(made().lesions[1])
     assert text.startswith("2: malignant, BI-RADS 4C (P = 0.90), ") and "spiculated" in text and "shadowing" in text
+    stranger = replace(made().lesions[1], posterior=None, category=None)
+    assert contact_sheet.caption(stranger) == text.replace("BI-RADS 4C (P = 0.90), ", "")
 
 
 # ----------------------------------------------------------------------------------------------------------- command

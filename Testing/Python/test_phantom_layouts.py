@@ -83,6 +83,19 @@ def test_records_are_what_was_made(native):
     assert [r.name for r in layouts.read_native(native, ["test"])] == ["phantom-test-2000100000"]
 
 
+def test_another_generators_lesions_need_no_posterior(tmp_path):
+    make(tmp_path)
+    path = sorted((tmp_path / "records").glob("*.json"))[0]
+    values = json.loads(path.read_text())
+    values["lesions"] = [{**lesion, "posterior": None, "category": None} for lesion in values["lesions"]]
+    path.write_text(json.dumps(values))
+    record = layouts.read_native(tmp_path)[0]
+    assert [(lesion.posterior, lesion.category) for lesion in record.lesions] == [(None, None)] * 2
+    assert VolumeRecord.from_json(record.to_json(tmp_path), tmp_path, "it") == record
+    layouts.write_tables("native", tmp_path)
+    assert [bool(row["posterior"] or row["category"]) for row in rows(tmp_path / "lesions.csv")] == [False] * 2 + [True] * 4
+
+
 def test_volumes_are_compressed(native):
     assert all(b"encoding: gzip" in p.read_bytes()[:2000] for p in native.glob("*/*.nrrd"))
 
