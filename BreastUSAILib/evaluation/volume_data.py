@@ -42,6 +42,11 @@ class TrueLesion:
     descriptors: Mapping[str, str] = field(default_factory=dict)
     label: int = 1
 
+    @property
+    def malignancy(self) -> float:
+        """The probability of malignancy as far as it is known: the posterior, else 1 or 0 by pathology."""
+        return float(self.malignant) if self.posterior is None else self.posterior
+
 
 @dataclass(frozen=True)
 class VolumeCase:

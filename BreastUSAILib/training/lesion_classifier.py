@@ -82,7 +82,7 @@ def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe) -> Les
             image, lesions = case.read()
             for lesion in lesions:
                 crop = lesion_crop(image, lesion.box, waiting_shape(recipe), recipe.margin, recipe.spare)
-                told = lesion.posterior if recipe.soft and lesion.posterior is not None else float(lesion.malignant)
+                told = lesion.malignancy if recipe.soft else float(lesion.malignant)
                 rows.append((crop, lesion.box.size, lesion.malignant, told))
     return LesionCrops.of(rows, recipe)
 
@@ -180,8 +180,8 @@ def choose_weight(
         for lesion, overlap in zip(lesions, overlaps, strict=True):
             if overlap.max() > 0:  # findings come by falling score
                 finding = findings[int(np.flatnonzero(overlap > 0)[0])]
-                told = float(lesion.malignant) if lesion.posterior is None else lesion.posterior
-                rows.append((finding.malignancy, malignancies(image, [finding.box], classifier)[0], lesion.malignant, told))
+                second = malignancies(image, [finding.box], classifier)[0]
+                rows.append((finding.malignancy, second, lesion.malignant, lesion.malignancy))
     truth, told = np.array([row[2] for row in rows], bool), np.array([row[3] for row in rows], float)
     if not len(rows) or truth.all() or not truth.any():
         return DEFAULT_WEIGHT, {"lesions": len(rows), "detection_weight": {}}
