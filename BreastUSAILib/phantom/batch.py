@@ -14,7 +14,7 @@ from ..errors import BreastUSAIError, OutputError, PhantomError
 from ..processor import cores
 from ..workers import run_tasks
 from .layouts import TEMPORARY, finished, for_layout, layout_of, volume_names, write_phantom, write_tables
-from .records import VolumeRecord
+from .records import GENERATOR, VolumeRecord
 from .spec import PhantomSpec
 from .tdsc_abus import IDS
 from .truth import Phantom
@@ -213,6 +213,8 @@ def _left_to_do(batch: Batch, tasks: Sequence[Task]) -> list[Task]:
         different = [name for name, value in settings.items() if record.settings.get(name) != value]
         if record.seed != task.seed:
             different.append("seed")
+        if record.generator != GENERATOR:
+            different.append("version of the generator")
         if different:
             raise PhantomError(
                 f"{record.image} was made with another {' and '.join(different)}; choose another folder for --output, or "

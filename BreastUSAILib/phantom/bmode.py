@@ -130,7 +130,7 @@ def bmode_slice(
     if lesion is not None:
         (depth, slices, lateral), there = placed[0].overlap(grid.shape)
         mask[depth, lateral] = placed[0].patch.mask[there][:, plane - slices.start]
-        truth = _truth(lesion, mask, contrast_db(patch), spacing_mm)
+        truth = _truth(lesion, mask, contrast_db(patch, scene.background_echo[0]), spacing_mm)
     facts = {"density": density, "acquisition": asdict(scan)}
     return BModeImage(int(seed), _image(pixels, spacing_mm), _image(mask, spacing_mm), truth, facts)
 

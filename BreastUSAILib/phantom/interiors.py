@@ -1,4 +1,4 @@
-"""Echo patterns: what fills a mass, relative to the tissue around it.
+"""Echo patterns: what fills a mass, relative to subcutaneous fat, as the lexicon has them (`scene.absolute_echo`).
 
 Levels are drawn from the descriptors alone, never from malignancy: malignant masses are darker on average because their descriptors are
 (irregular, spiculated, haloed and shadowing hypoechoic masses are drawn darker), and the posterior of `lexicon.py` stays exact.
@@ -27,7 +27,7 @@ def _spread(generator: np.random.Generator, middle: float, half: float) -> float
 
 
 def level_db(descriptors: Descriptors, generator: np.random.Generator) -> float:
-    """Echo of the solid (or, of cysts, the only) part against the surroundings, dB."""
+    """Echo of the solid (or, of cysts, the only) part against fat, dB; of a hyperechoic mass against its surroundings."""
     pattern = descriptors.echo_pattern
     if pattern == "anechoic":
         return _spread(generator, -30.0, 4.0)
@@ -139,7 +139,7 @@ def fill(
     radius: float,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """The echo inside a mass, linear amplitude relative to the tissue around it.
+    """The echo inside a mass, linear amplitude as `LesionPatch.echo` has it.
 
     Parameters
     ----------

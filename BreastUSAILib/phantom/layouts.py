@@ -36,7 +36,7 @@ from ..atomic import output_error, write_text
 from ..errors import DataError, OutputError, PhantomError
 from ..image import write_image
 from . import seeds, tdsc_abus
-from .records import SCHEMA, VolumeRecord, read_records, record_of
+from .records import GENERATOR, SCHEMA, VolumeRecord, read_records, record_of
 from .spec import DESCRIPTORS, PhantomSpec
 from .truth import LesionTruth, Phantom
 
@@ -223,6 +223,7 @@ def _about(layout: str, records: Iterable[VolumeRecord], settings: dict[str, Any
         "schema": SCHEMA,
         "about": HONESTY,
         "software": {"breastusai": __version__},
+        "generators": sorted({record.generator for record in records}) or [GENERATOR],
         "layout": layout,
         "seeds": {split: [i * seeds.RANGE, (i + 1) * seeds.RANGE - 1] for i, split in enumerate(seeds.SPLITS)},
         "settings": different,

@@ -6,7 +6,7 @@ posterior of `lexicon.py` is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,13 +38,14 @@ class LesionPatch:
     Attributes
     ----------
     mask : bool, the exact label.
-    weight : float32 0..1, how far the lesion's tissue replaces the background: echo = background (1 - weight) + weight x background mean x `echo`.
+    weight : float32 0..1, how far the lesion's tissue replaces the background: echo = background (1 - weight) + weight x `scene.absolute_echo`.
         0.5 on the mask's border; beyond it lie soft margins, strands, halo and ducts.
-    echo : float32, linear amplitude relative to the mean of the background.
+    echo : float32, linear amplitude relative to subcutaneous fat or, where it is bright, to the surroundings (`scene.absolute_echo`).
     attenuation : float32 dB/cm/MHz one way, absolute; to be blended by `weight`.
     specular : float32, amplitude of coherent reflectors, of a wide one in the units of fat's echo (may be a broadcast view, as `edge`): capsule and cyst walls where horizontal, calcifications.
     edge : float32, dB lost in crossing the voxel besides (there and back): refraction at the sides of smooth masses. Sum along depth for a beam.
     anchor : index (depth, slice, lateral) of the voxel at the middle of the mask's box.
+    hyperechoic : whether the mass itself is brighter than what is around it.
     """
 
     mask: np.ndarray
@@ -54,6 +55,7 @@ class LesionPatch:
     specular: np.ndarray
     edge: np.ndarray
     anchor: tuple[int, int, int]
+    hyperechoic: bool = False
 
 
 def _transition_mm(descriptors: Descriptors, radius: float, generator: np.random.Generator) -> float:
@@ -156,7 +158,8 @@ def build_lesion(
     duct = draw_duct(made, of_dots) if kind == "intraductal" else None
     dots = draw_dots(kind, made, duct, of_dots) if kind != "none" else None
     axes, painted = _paint(spec.descriptors, made, duct, by_axis, of_tissue)
-    return _on_voxels(made, axes, painted, dots, by_axis)
+    patch = _on_voxels(made, axes, painted, dots, by_axis)
+    return replace(patch, hyperechoic=spec.descriptors.echo_pattern == "hyperechoic")
 
 
 def _paint(

@@ -19,6 +19,9 @@ from .truth import Descriptors, LesionTruth, Phantom
 
 SCHEMA = "breastusai-phantom-1.0"
 
+GENERATOR = 2
+"""To be raised whenever equal seeds and settings give other voxels. 1: up to November 2026, echo patterns relative to the lesion's surroundings."""
+
 
 @dataclass(frozen=True)
 class VolumeRecord:
@@ -37,6 +40,7 @@ class VolumeRecord:
     sha256 : of the voxels of image and labels ("image", "labels"), in the order of the file: equal seeds and settings
         give equal sums on every machine.
     software : version that made it.
+    generator : `GENERATOR` of that version.
     """
 
     name: str
@@ -52,6 +56,7 @@ class VolumeRecord:
     facts: dict[str, Any]
     sha256: dict[str, str]
     software: str = __version__
+    generator: int = GENERATOR
 
     def to_json(self, folder: Path) -> str:
         """The record as JSON, paths relative to `folder`."""
@@ -67,6 +72,7 @@ class VolumeRecord:
             values = json.loads(text)
             if values.pop("schema") != SCHEMA:
                 raise ValueError("another schema")
+            values.setdefault("generator", 1)  # what was written before there was a second
             values["lesions"] = tuple(_lesion(item) for item in values["lesions"])
             for key in ("size", "spacing", "origin"):
                 values[key] = tuple(values[key])

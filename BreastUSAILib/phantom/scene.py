@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .grids import PhantomGrid
+from .interiors import amplitude
+from .tissue import FAT
 from .transmission import tissue_attenuation
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 # How far around a lesion its surroundings reach, mm.
 _SURROUNDINGS_MM = 4.0
+# What is this much brighter than fat or more is measured against the surroundings, what is less than the first of the two against fat alone
+# (halo and desmoplastic strands are drawn with 5 dB and more, the masses that fat is the measure of with 2 dB at most).
+_OF_FAT, _OF_SURROUNDINGS = amplitude(3.0), amplitude(5.0)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Scene:
 
     Attributes
     ----------
-    background_echo : mean echo amplitude around each lesion, in which its own is expressed.
+    background_echo : mean echo amplitude in and around each lesion's place.
 
     Parameters
     ----------
@@ -102,27 +107,58 @@ class Scene:
                 extra = np.zeros_like(maps[0])
             here = (slice(start - first, stop - first), *lateral)
             there = (slice(start - lesion.corner[0], stop - lesion.corner[0]), *lateral_in_patch)
-            _blend(maps, here, lesion.patch, there, np.float32(background_echo))
+            _blend(maps, here, lesion.patch, there, background_echo)
             extra[here] += lesion.patch.edge[there]
         return SceneRows(*maps, extra, background)
 
 
-def contrast_db(patch: LesionPatch) -> float:
-    """Mean echo amplitude in a lesion's mask against its surroundings, before attenuation, dB."""
+def absolute_echo(echo: np.ndarray, hyperechoic: bool, background_echo: float) -> np.ndarray:
+    """Echo of a lesion's tissue in the anatomy's units, where subcutaneous fat is 1.
+
+    The lexicon's echo patterns are relative to fat (ACR BI-RADS Atlas 2013, ultrasound), wherever the mass lies: a hypoechoic one is darker than
+    fat in the midst of bright gland as well, where it is as conspicuous as fat lobules are, and does not vanish in a lobule of fat. Where the
+    surroundings are darker than fat they are the measure. Hyperechoic masses, halos and bright strands stand out of what is around them.
+
+    Parameters
+    ----------
+    echo : linear amplitude as `LesionPatch.echo` has it; any shape, float32.
+    hyperechoic : whether the mass itself is.
+    background_echo : mean echo amplitude of the surroundings.
+
+    Returns
+    -------
+    float32, the shape of `echo`; it grows with `echo` without a step.
+    """
+    low, high = min(background_echo, FAT.echo), max(background_echo, FAT.echo)
+    if hyperechoic:
+        return echo * np.float32(high)
+    if high == low:
+        return echo * np.float32(low)
+    unit = (echo - np.float32(_OF_FAT)) * np.float32(1.0 / (_OF_SURROUNDINGS - _OF_FAT))
+    np.clip(unit, np.float32(0.0), np.float32(1.0), out=unit)
+    unit *= np.float32(high - low)
+    unit += np.float32(low)
+    unit *= echo
+    return unit
+
+
+def contrast_db(patch: LesionPatch, background_echo: float) -> float:
+    """Mean echo amplitude in a lesion's mask against its surroundings (`Scene.background_echo`), before attenuation, dB."""
     weight = patch.weight[patch.mask]
-    relative = np.float32(1.0) - weight + weight * patch.echo[patch.mask]
+    echo = absolute_echo(patch.echo[patch.mask], patch.hyperechoic, background_echo)
+    relative = np.float32(1.0) - weight + weight * echo * np.float32(1.0 / background_echo)
     return round(20.0 * math.log10(max(float(np.mean(relative, dtype=np.float64)), 1e-3)), 2)
 
 
 def _blend(
-    maps: Sequence[np.ndarray], here: tuple[slice, ...], patch: LesionPatch, there: tuple[slice, ...], unit: np.float32
+    maps: Sequence[np.ndarray], here: tuple[slice, ...], patch: LesionPatch, there: tuple[slice, ...], background: float
 ) -> None:
     """Replace tissue by lesion as far as the patch's weight says; reflectors of the tissue go, the lesion's are added."""
     echo, attenuation, specular = (m[here] for m in maps)
     weight = patch.weight[there]
     rest = np.float32(1.0) - weight
     echo *= rest
-    echo += patch.echo[there] * weight * unit
+    echo += absolute_echo(patch.echo[there], patch.hyperechoic, background) * weight
     attenuation *= rest
     attenuation += patch.attenuation[there] * weight
     specular *= rest

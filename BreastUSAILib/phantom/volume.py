@@ -99,7 +99,7 @@ def generate(
     for number, (lesion, place) in enumerate(zip((s for s, _ in lesions), placed, strict=True)):
         here, there = place.overlap(grid.shape)
         labels.transpose(1, 0, 2)[here][place.patch.mask[there]] = number + 1
-        truths.append(lesion_truth(number + 1, lesion, place, grid))
+        truths.append(lesion_truth(number + 1, lesion, place, scene.background_echo[number], grid))
     label_image = _image(labels, grid)
     progress(1.0, "Done")
     facts = {"density": density, "acquisition": asdict(acquisition)}
@@ -189,8 +189,10 @@ def _place(
     ]
 
 
-def lesion_truth(label: int, lesion: LesionSpec, place: Placed, grid: PhantomGrid) -> LesionTruth:
-    """The record of a lesion, measured on its voxels."""
+def lesion_truth(
+    label: int, lesion: LesionSpec, place: Placed, background_echo: float, grid: PhantomGrid
+) -> LesionTruth:
+    """The record of a lesion, measured on its voxels; `background_echo` is the mean echo around it."""
     first, size = bounding_box(place.patch.mask)
     # From (depth, slice, lateral) to (x, y, z).
     first = tuple(first[axis] + place.corner[axis] for axis in (2, 0, 1))
@@ -209,7 +211,7 @@ def lesion_truth(label: int, lesion: LesionSpec, place: Placed, grid: PhantomGri
         first=first,
         last=tuple(f + n - 1 for f, n in zip(first, size, strict=True)),
         volume_ml=int(np.count_nonzero(place.patch.mask)) * float(np.prod(grid.spacing)) / 1000.0,
-        contrast_db=contrast_db(place.patch),
+        contrast_db=contrast_db(place.patch, background_echo),
     )
 
 
