@@ -15,6 +15,9 @@ from .truth import Descriptors
 
 _NEPERS_A_DB = 0.115129
 
+BRIGHTEST_DB = 4.0
+"""No part of a mass is so much brighter than fat unless the mass is hyperechoic; halos and bright strands are (`scene.absolute_echo`)."""
+
 
 def amplitude(db: float) -> float:
     """Amplitude ratio of so many decibels, rounded so that the last bits of the power do not matter."""
@@ -161,6 +164,8 @@ def fill(
         fluid = _cystic_spaces(echo, field, axes, radius, of_spaces)
         fluid *= echo - np.float32(amplitude(-26.0))
         echo -= fluid
+    if descriptors.echo_pattern != "hyperechoic":
+        np.minimum(echo, np.float32(amplitude(BRIGHTEST_DB)), out=echo)
     return echo
 
 

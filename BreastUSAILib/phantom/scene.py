@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .grids import PhantomGrid
-from .interiors import amplitude
+from .interiors import BRIGHTEST_DB, amplitude
 from .tissue import FAT
 from .transmission import tissue_attenuation
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 # How far around a lesion its surroundings reach, mm.
 _SURROUNDINGS_MM = 4.0
-# What is this much brighter than fat or more is measured against the surroundings, what is less than the first of the two against fat alone
-# (halo and desmoplastic strands are drawn with 5 dB and more, the masses that fat is the measure of with 2 dB at most).
-_OF_FAT, _OF_SURROUNDINGS = amplitude(3.0), amplitude(5.0)
+# Up to the first of these fat is the measure, from the second on the surroundings: halos and desmoplastic strands are drawn with 5 dB and more.
+_OF_FAT, _OF_SURROUNDINGS = amplitude(BRIGHTEST_DB), amplitude(5.0)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from BreastUSAILib.errors import BreastUSAIError, DataError, OutputError, Phanto
 from BreastUSAILib.phantom import layouts, seeds, tdsc_abus
 from BreastUSAILib.phantom.batch import Batch, make_batch, share
 from BreastUSAILib.phantom.grids import PhantomGrid
-from BreastUSAILib.phantom.records import VolumeRecord, read_records, voxel_sum
+from BreastUSAILib.phantom.records import GENERATOR, VolumeRecord, read_records, voxel_sum
 from BreastUSAILib.phantom.spec import LesionRequest, PhantomSpec
 
 GRID = PhantomGrid((64, 24, 32), (0.5, 0.5, 0.6), top=3.0, whole=False)
@@ -354,6 +354,19 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     # Other volumes may have other settings; phantom.json lists both.
     make(tmp_path, seed=2)
     assert len(json.loads((tmp_path / "phantom.json").read_text())["settings"]) == 2
+
+
+def test_volumes_of_an_earlier_generator_are_not_taken_for_this_one_s(tmp_path):
+    make(tmp_path)
+    path = min((tmp_path / "records").glob("*.json"))
+    record = json.loads(path.read_text())
+    assert record.pop("generator") == GENERATOR  # the first generator did not say which it was
+    path.write_text(json.dumps(record))
+    assert [r.generator for r in read_records(tmp_path)] == [1, GENERATOR, GENERATOR]
+    with pytest.raises(PhantomError, match="was made with another version of the generator; choose another folder"):
+        make(tmp_path)
+    assert {r.generator for r in make(tmp_path, overwrite=True).records} == {GENERATOR}
+    assert json.loads((tmp_path / "phantom.json").read_text())["generators"] == [GENERATOR]
 
 
 def test_another_seed_under_the_same_case_id_is_refused(tmp_path):

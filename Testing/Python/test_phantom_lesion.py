@@ -31,7 +31,7 @@ def box_ratio(mask, spacing):
 
 
 def level(patch):
-    """Mean echo within the mass's core, dB against the surroundings."""
+    """Mean echo within the mass's core, dB against fat (hyperechoic: the surroundings)."""
     core = ndimage.binary_erosion(patch.mask, iterations=3)
     return 20 * np.log10(float(patch.echo[core].mean()))
 
