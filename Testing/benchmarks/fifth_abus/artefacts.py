@@ -43,7 +43,8 @@ def _column(scene: Scene, radii: tuple[float, float], decibel: float, top: float
     place = [rng.uniform(0, scene.extent[0]), rng.uniform(0, scene.extent[2])]
     z, x = np.ix_(*(np.arange(n) * s - p for n, s, p in zip(scene.shape[::2], scene.steps[::2], place, strict=True)))
     r = np.sqrt((z / radii[0]) ** 2 + (x / radii[1]) ** 2).astype(np.float32)
-    wide = ramp((1 - r) / rng.uniform(0.3, 1))
+    r += rng.uniform(0, 0.3) * scene.sheet(rng.uniform(3, 8))[:, 0]  # ragged
+    wide = ramp((1 - r) / rng.uniform(0.3, 1.2))
     rows, columns = np.nonzero(wide.any(1))[0], np.nonzero(wide.any(0))[0]
     if not len(rows):
         return

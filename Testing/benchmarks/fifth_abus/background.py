@@ -33,7 +33,7 @@ class Scene:
     shade : gain and shadows, dB, on the half grid; added to `tissue` in the end.
     skin : depth of the skin's lower border, mm, (slice, lateral) of the half grid.
     floor : depth of the chest wall, mm, in the middle; that of the volume where there is none.
-    fat : echo of fat, dB.
+    fat : echo of fat, dB. `lobules` : that of its lobules where there are some.
     facts : for the record.
     """
 
@@ -46,6 +46,7 @@ class Scene:
     skin: np.ndarray = field(init=False)
     floor: float = field(init=False)
     fat: float = field(init=False)
+    lobules: float | None = None
     facts: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -19,10 +19,11 @@ def draw_clutter(scene: Scene) -> None:
     soft = rng.uniform(0.35, 0.9)
     numbers = {"lobules": rng.poisson(mean * 1.5), "bright": rng.poisson(mean / 4), "tubes": rng.poisson(mean / 3)}
     numbers["septa"] = rng.poisson(mean / 2)
-    dark = scene.fat + rng.uniform(-4, 2)  # all the lobules of a volume are alike
+    dark = scene.fat + rng.uniform(-3, 2)  # all the lobules of a volume are alike
+    scene.lobules = dark if numbers["lobules"] > 2 else None
     for _ in range(numbers["lobules"]):
         long = rng.uniform(3, 11)
-        radii = long * np.array([rng.uniform(0.6, 1), rng.uniform(0.25, 0.5), rng.uniform(0.6, 1)])
+        radii = long * np.array([rng.uniform(0.6, 1), rng.uniform(0.22, 0.42), rng.uniform(0.6, 1)])
         _blob(scene, radii, dark + rng.normal(0, 1), soft, rng.uniform(0.6, 1))
     for _ in range(numbers["bright"]):
         radii = rng.uniform(1, 7) * rng.uniform([0.6, 0.3, 0.6], 1)

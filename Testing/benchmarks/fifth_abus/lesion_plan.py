@@ -72,14 +72,14 @@ def draw_plan(rng: np.random.Generator, longest: float) -> Plan:
         return str(rng.choice(list(table), p=chances / chances.sum()))
 
     form, echo = pick(FORMS), pick(ECHOES)
-    diameter = min(np.exp(rng.normal(np.log(10.5), 0.5)) * (1.1 if malignant else 1), 32, longest)
+    diameter = min(np.exp(rng.normal(np.log(12), 0.5)) * (1.1 if malignant else 1), 32, longest)
     diameter = max(diameter, rng.uniform(4.6, 6))
     tall = rng.uniform() < (0.45 if malignant else 0.12)
     ratio = rng.uniform(1.1, 1.7) if tall else 1 / rng.uniform(1.0, 2.1)
     other = rng.uniform(0.7, 1.0, 2)
     shape = np.array([other[0], ratio * other.max(), other[1]])
     radii = diameter / 2 * shape / shape.max()
-    radii = np.maximum(radii, 1.9)
+    radii = np.maximum(radii, 2.0)
     margin = str(rng.choice(FORMS[form][0], p=[0.75, 0.25] if len(FORMS[form][0]) == 2 else None))
     texture = rng.uniform(3.5, 8) if echo == "heterogeneous" else rng.uniform(0, 1.5)
     low, high = ECHOES[echo][0]
@@ -100,7 +100,7 @@ def draw_plan(rng: np.random.Generator, longest: float) -> Plan:
         form=form,
         margin=margin,
         radii=tuple(map(float, radii)),
-        volume_ml=float(4 / 3 * np.pi * radii.prod() * rng.uniform(0.8, 1) / 1000),
+        volume_ml=max(float(4 / 3 * np.pi * radii.prod() * rng.uniform(0.8, 1) / 1000), 0.05),
         echo=echo,
         contrast_db=float(rng.uniform(low, high)),
         texture_db=float(texture),

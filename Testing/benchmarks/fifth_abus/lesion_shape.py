@@ -9,14 +9,15 @@ from scipy.spatial.transform import Rotation
 from .fields import random_field
 from .lesion_plan import Plan
 
-REACH = 1.75  # half sides of the box that a shape is worked out in, in radii
+LEAST_MM3 = 45.0
+REACH = 1.9  # half sides of the box that a shape is worked out in, in radii
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def shape_of(
     rng: np.random.Generator, plan: Plan, spacing: tuple[float, float, float]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Its function over a box, float32 (slice, depth, lateral), and its mask: one piece of the planned volume.
+    """Its function over a box, float32 (slice, depth, lateral), and its mask: one piece of the planned volume, or less.
 
     None where it does not fit in the box. The function goes through 1 at the mask's border.
     """
@@ -28,7 +29,14 @@ def shape_of(
     number = round(plan.volume_ml * 1000 / float(np.prod(spacing)))
     if not 10 < number < value.size:
         return None
-    value = value / np.partition(value.ravel(), number)[number]
+    for _ in range(8):
+        scaled = value / np.partition(value.ravel(), number)[number]
+        if min(np.min(np.take(scaled, k, axis=axis)) for axis in range(3) for k in (0, -1)) >= 1:
+            break
+        number = int(0.85 * number)  # what reaches out of the box is made smaller
+    else:
+        return None
+    value = scaled
     pieces, count = ndimage.label(value < 1)
     if count > 1:
         sizes = np.bincount(pieces.ravel())[1:]
@@ -39,8 +47,9 @@ def shape_of(
     else:
         mask = pieces > 0
     mask = ndimage.binary_fill_holes(mask)
-    faces = [np.take(mask, k, axis=axis).any() for axis in range(3) for k in (0, -1)]
-    return None if any(faces) else (np.where(mask, np.minimum(value, np.float32(0.999)), value), mask)
+    if mask.sum() * np.prod(spacing) < LEAST_MM3:
+        return None
+    return np.where(mask, np.minimum(value, np.float32(0.999)), value), mask
 
 
 def _length(q: Axes) -> np.ndarray:
@@ -111,7 +120,7 @@ def _polytope(rng: np.random.Generator, q: Axes) -> np.ndarray:
 
 def _spikes(rng: np.random.Generator, q: Axes) -> np.ndarray:
     number = int(rng.integers(14, 32))
-    return _bumps(rng, q, number, (40, 160), rng.uniform(0.2, 0.75, number)) * (1 + 0 * q[0])
+    return _bumps(rng, q, number, (40, 160), rng.uniform(0.2, 0.75, number))
 
 
 FORMS = {

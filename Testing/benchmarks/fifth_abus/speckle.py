@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 UNIT = 64  # steps of a dB in the int16 maps
-PASSES = ((), (1,), (1, 1), (1, 2), (1, 1, 2), (1, 2, 2), (1, 2, 3), (1, 2, 2, 3), (1, 2, 3, 4))
+PASSES = ((), (1,), (1, 1), (1, 1, 1), (1, 1, 2), (1, 1, 1, 2), (1, 1, 2, 2), (1, 1, 2, 3), (1, 1, 1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ def draw_speckle(rng: np.random.Generator, weak: bool) -> Speckle:
     return Speckle(tuple(map(int, coarse)), law, rng.uniform(1.2, 6), float(strength), bool(rng.uniform() < 0.6))
 
 
+def grain_voxels(speckle: Speckle) -> float:
+    """Voxels of a grain, roughly."""
+    return float(np.prod([1 + 0.8 * sum(PASSES[c]) for c in speckle.coarseness]))
+
+
 def other_speckle(rng: np.random.Generator, speckle: Speckle, strength: float) -> Speckle:
     """What a lesion may have instead: a little finer or coarser, and weaker or stronger by `strength`."""
     coarse = np.clip(np.add(speckle.coarseness, rng.integers(-2, 3)), 0, len(PASSES) - 1)
@@ -49,9 +54,9 @@ def bytes_of(rng: np.random.Generator, shape: tuple[int, ...], coarseness: tuple
         n = noise.shape[axis]
         head, tail = [slice(None)] * noise.ndim, [slice(None)] * noise.ndim
         head[axis], tail[axis] = slice(0, n - d), slice(d, n)
-        noise = noise[tuple(head)] + noise[tuple(tail)]
-        if number > 7:
+        if number > 7:  # 256 bytes fill 16 bits
             noise >>= 1
+        noise = noise[tuple(head)] + noise[tuple(tail)]
     part = noise[:: max(shape[0] // 8, 1)].astype(np.float32)
     middle, width = part.mean(), 5.6 * part.std() + 1
     low = int(max(middle - width / 2, 0))

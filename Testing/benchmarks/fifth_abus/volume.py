@@ -15,11 +15,12 @@ from .fields import upsample
 from .lesion_paint import draw_posterior, painted
 from .lesion_plan import Plan, draw_plan
 from .lesion_shape import shape_of
-from .speckle import UNIT, Speckle, draw_speckle, other_speckle, speckle_field
+from .speckle import UNIT, Speckle, draw_speckle, grain_voxels, other_speckle, speckle_field
 
 SIZE = (400, 100, 400)  # voxels (lateral, depth, slice)
-HEALTHY = 0.16  # and some more, where no lesion finds a place
-TRIES = 30  # for a lesion's place
+HEALTHY = 0.14  # and some more, where no lesion finds a place
+PLANS = 2  # for a lesion, and for each
+TRIES = 15  # places
 LEAST_GREY = 9.0  # levels between a lesion and what lies about it; not of isoechoic ones
 
 
@@ -65,8 +66,11 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Vol
     number = 0 if rng.uniform() < HEALTHY else int(rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15]))
     lesions = []
     for _ in range(number):
-        lesion = _add_lesion(scene, len(lesions) + 1, (echo, grains, labels), seen, display, speckle)
-        lesions += [lesion] if lesion else []
+        for _ in range(PLANS):
+            lesion = _add_lesion(scene, len(lesions) + 1, (echo, grains, labels), seen, display, speckle)
+            if lesion is not None:
+                lesions.append(lesion)
+                break
 
     for z in range(0, len(echo), 8):
         grains[z : z + 8] += np.clip(echo[z : z + 8] * UNIT, -16000, 16000).astype(np.int16)
@@ -95,10 +99,11 @@ def _add_lesion(
     rng = scene.rng
     echo, grains, labels = maps
     room = min(scene.extent[0] / 2.2, scene.extent[2] / 2.2, (scene.extent[1] - 4) / 1.8)
-    shape = None
-    while shape is None:
-        plan = draw_plan(rng, room)
-        shape = shape_of(rng, plan, scene.spacing)
+    plan = draw_plan(rng, room)
+    shapes = (shape_of(rng, plan, scene.spacing) for _ in range(6))
+    shape = next((s for s in shapes if s is not None), None)
+    if shape is None:
+        return None
     value, mask = shape
     inner = other_speckle(rng, speckle, plan.strength) if plan.strength else speckle
     inner_grains = speckle_field(rng, mask.shape, inner)
@@ -109,7 +114,7 @@ def _add_lesion(
         window = tuple(slice(c, c + n) for c, n in zip(corner, mask.shape, strict=True))
         tissue, shade = (_part(a, window) for a in (scene.tissue, scene.shade))
         made, outside, inside = painted(scene, plan, value, mask, tissue)
-        if _visible(plan, value, mask, made, tissue, shade, display, grains[window], inner_grains):
+        if _visible(scene, plan, value, mask, made, tissue, shade, display, grains[window], inner_grains, grain_voxels(speckle)):
             break
     else:
         return None
@@ -148,7 +153,7 @@ def _place(scene: Scene, box: tuple[int, ...], mask: np.ndarray, labels: np.ndar
     return z, int(rng.integers(first, last + 1)), x
 
 
-def _visible(plan, value, mask, made, tissue, shade, display, outer_grains, inner_grains) -> bool:
+def _visible(scene, plan, value, mask, made, tissue, shade, display, outer_grains, inner_grains, grain) -> bool:
     """Whether a careful reader can see it: by its grey, or, isoechoic, by its rim and texture, against what lies about it."""
     around = (value > 1.05) & (value < 1.6)
     gain, outside = float(shade[around].mean()), float(tissue[around].mean())
@@ -159,4 +164,9 @@ def _visible(plan, value, mask, made, tissue, shade, display, outer_grains, inne
     within = float(made[mask].mean())
     difference = display.grey(within + gain, inner_grains[::2, ::2, ::2].ravel()) - grey
     uneven = float((tissue + shade)[around].std())
-    return abs(difference) > LEAST_GREY and abs(within - outside) > 0.8 * uneven and difference * plan.contrast_db > 0
+    if scene.lobules is not None and not (plan.rim_db or plan.halo_db or plan.shade_db):
+        if outside - 2 > within > scene.lobules - 3:  # it would be one lobule of many
+            return False
+    noise = np.std(display.table[np.clip((outside + gain) * UNIT + some, -32000, 32000).astype(np.int16).view(np.uint16)])
+    least = max(LEAST_GREY, noise * max(0.3, 4 * np.sqrt(grain / mask.sum())))
+    return abs(difference) > least and abs(within - outside) > 1.2 * uneven and difference * plan.contrast_db > 0
