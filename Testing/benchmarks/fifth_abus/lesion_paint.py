@@ -10,7 +10,9 @@ from .fields import ramp, random_field
 from .lesion_plan import Plan
 
 
-def painted(scene: Scene, plan: Plan, value: np.ndarray, mask: np.ndarray, tissue: np.ndarray) -> tuple[np.ndarray, float, float]:
+def painted(
+    scene: Scene, plan: Plan, value: np.ndarray, mask: np.ndarray, tissue: np.ndarray
+) -> tuple[np.ndarray, float, float]:
     """The tissue of a box with the lesion in it, dB, and the echoes outside and inside it, dB.
 
     Parameters
@@ -29,7 +31,7 @@ def painted(scene: Scene, plan: Plan, value: np.ndarray, mask: np.ndarray, tissu
         holes = random_field(rng, mask.shape, scene.spacing, rng.uniform(0.5, 0.9) * mean_radius)
         limit = np.quantile(holes[mask], rng.uniform(0.55, 0.75))
         inside -= rng.uniform(10, 18) * ramp((holes - limit) * 3)
-    border = min(plan.border_mm, 0.7 * float(min(plan.radii)))
+    border = min(plan.border_mm, 0.9 * float(min(plan.radii)))
     weight = ramp(-distance / np.float32(border))
     echo = tissue + weight * (inside - tissue)
     if plan.halo_db:
@@ -64,7 +66,7 @@ def draw_posterior(scene: Scene, plan: Plan, mask: np.ndarray, echo: np.ndarray,
         side = np.sign(np.arange(mask.shape[2]) - mask.shape[2] / 2) * rng.choice([-1, 1])
         core = core * np.where(side > 0, -1.0, 0.7)
     edges = np.clip(1 - np.abs(share - 0.3) / 0.3, 0, None) * plan.edge_db
-    sigma = [rng.uniform(0.5, 1.5) / s for s in scene.spacing[::2]]
+    sigma = [rng.choice([0.6, 1.5, 3]) / s for s in scene.spacing[::2]]
     amount = ndimage.gaussian_filter(core * plan.shade_db + edges, sigma).astype(np.float32)
     wide = ndimage.gaussian_filter(amount, [2.5 / s for s in scene.spacing[::2]])
     below = scene.depth - start[:, None]

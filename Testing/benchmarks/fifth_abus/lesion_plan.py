@@ -10,7 +10,7 @@ MALIGNANT = 0.43
 FORMS = {  # form: (its margins, how often when benign, when malignant)
     "ellipsoid": (("circumscribed",), 0.36, 0.08),
     "harmonic": (("circumscribed", "indistinct"), 0.22, 0.10),
-    "balls": (("circumscribed", "microlobulated"), 0.14, 0.10),
+    "balls": (("circumscribed",), 0.14, 0.10),
     "lobules": (("microlobulated", "circumscribed"), 0.10, 0.12),
     "warped": (("indistinct",), 0.10, 0.22),
     "polytope": (("angular",), 0.05, 0.16),
@@ -87,7 +87,12 @@ def draw_plan(rng: np.random.Generator, longest: float) -> Plan:
     if echo == "anechoic" and not malignant:
         chances = [0.2, 0.78, 0.01, 0.01]
     posterior = str(rng.choice(POSTERIOR, p=chances))
-    sign = {"none": 0, "enhancement": rng.uniform(2.5, 8), "shadowing": -rng.uniform(4, 18), "combined": rng.uniform(5, 9)}
+    sign = {
+        "none": 0,
+        "enhancement": rng.uniform(2.5, 8),
+        "shadowing": -rng.uniform(4, 18),
+        "combined": rng.uniform(5, 9),
+    }
     haloed = rng.uniform() < (0.35 if malignant else 0.07)
     rim = rng.uniform() < 0.15 + 0.25 * (not malignant and margin == "circumscribed")
     calcified = rng.uniform() < (0.33 if malignant else 0.1)
@@ -106,14 +111,14 @@ def draw_plan(rng: np.random.Generator, longest: float) -> Plan:
         texture_db=float(texture),
         texture_mm=float(rng.uniform(1.5, 5)),
         keep=float(rng.choice([0, rng.uniform(0, 0.5)])),
-        border_mm=float(rng.uniform(1.2, 3.5) if margin == "indistinct" else rng.uniform(0.3, 1.2)),
+        border_mm=float(rng.uniform(2, 5) if margin == "indistinct" else rng.uniform(0.3, 1.2)),
         strength=strength,
         posterior=posterior,
         shade_db=float(sign[posterior]),
         shade_fade_mm=float(rng.choice([10, 20, 40, 200])),
         edge_db=float(-rng.uniform(2, 8) if margin == "circumscribed" and rng.uniform() < 0.25 else 0),
         halo_db=float(rng.uniform(3.5, 8) if haloed else 0),
-        halo_mm=float(rng.uniform(0.9, 2.5)),
+        halo_mm=float(rng.uniform(0.7, 1.8)),
         rim_db=float(rng.uniform(3.5, 8) * (rim or 0)),
         calcifications=str(rng.choice(["in mass", "outside mass"], p=[0.85, 0.15])) if calcified else "none",
     )

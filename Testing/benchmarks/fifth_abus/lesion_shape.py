@@ -10,7 +10,9 @@ from .fields import random_field
 from .lesion_plan import Plan
 
 LEAST_MM3 = 45.0
-REACH = 1.9  # half sides of the box that a shape is worked out in, in radii
+LONGEST = 34.0  # mm
+MARGIN = (5.0, 3.0, 5.0)  # mm about it that are worked out, too, for halos
+REACH = 1.7  # half sides of the box that a shape is worked out in, in radii
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -21,22 +23,20 @@ def shape_of(
 
     None where it does not fit in the box. The function goes through 1 at the mask's border.
     """
-    counts = [2 * int(REACH * r / s / 2 + 1) + 2 for r, s in zip(plan.radii, spacing, strict=True)]
-    axes = np.ix_(*(((np.arange(n) - (n - 1) / 2) * s).astype(np.float32) for n, s in zip(counts, spacing, strict=True)))
+    counts = [2 * int(REACH * r / s + 1) for r, s in zip(plan.radii, spacing, strict=True)]
+    axes = np.ix_(
+        *(((np.arange(n) - (n - 1) / 2) * s).astype(np.float32) for n, s in zip(counts, spacing, strict=True))
+    )
     turn = Rotation.from_euler("zyx", rng.normal(0, [0.2, 0.5, 0.2])).as_matrix().astype(np.float32)
     q = tuple(sum(turn[i, j] * axes[j] for j in range(3)) / np.float32(plan.radii[i]) for i in range(3))
     value = FORMS[plan.form](rng, q)
     number = round(plan.volume_ml * 1000 / float(np.prod(spacing)))
     if not 10 < number < value.size:
         return None
-    for _ in range(8):
-        scaled = value / np.partition(value.ravel(), number)[number]
-        if min(np.min(np.take(scaled, k, axis=axis)) for axis in range(3) for k in (0, -1)) >= 1:
-            break
-        number = int(0.85 * number)  # what reaches out of the box is made smaller
-    else:
-        return None
-    value = scaled
+    face = min(np.min(np.take(value, k, axis=axis)) for axis in range(3) for k in (0, -1))
+    value = value / min(
+        np.partition(value.ravel(), number)[number], face
+    )  # what would reach out of the box is made smaller
     pieces, count = ndimage.label(value < 1)
     if count > 1:
         sizes = np.bincount(pieces.ravel())[1:]
@@ -47,9 +47,17 @@ def shape_of(
     else:
         mask = pieces > 0
     mask = ndimage.binary_fill_holes(mask)
-    if mask.sum() * np.prod(spacing) < LEAST_MM3:
+    extents = [
+        np.ptp(np.flatnonzero(mask.any(others))) * s
+        for others, s in zip(((1, 2), (0, 2), (0, 1)), spacing, strict=True)
+    ]
+    if mask.sum() * np.prod(spacing) < LEAST_MM3 or max(extents) > LONGEST:
         return None
-    return np.where(mask, np.minimum(value, np.float32(0.999)), value), mask
+    places = np.argwhere(mask)
+    pads = [int(mm / s) for mm, s in zip(MARGIN, spacing, strict=True)]
+    ends = zip(places.min(0), places.max(0), pads, strict=True)
+    box = tuple(slice(max(low - pad, 0), high + pad + 1) for low, high, pad in ends)
+    return np.where(mask, np.minimum(value, np.float32(0.999)), value)[box], mask[box]
 
 
 def _length(q: Axes) -> np.ndarray:
@@ -61,13 +69,18 @@ def _directions(rng: np.random.Generator, number: int) -> np.ndarray:
     return v / np.linalg.norm(v, axis=1, keepdims=True)
 
 
-def _bumps(rng: np.random.Generator, q: Axes, number: int, sharp: tuple[float, float], height: np.ndarray) -> np.ndarray:
+def _bumps(
+    rng: np.random.Generator, q: Axes, number: int, sharp: tuple[float, float], height: np.ndarray
+) -> np.ndarray:
     """The distance from the middle over a radius that has bumps in random directions, looked up on a sphere of 96 x 192."""
     polar, azimuth = np.ix_((np.arange(96) + 0.5) * np.pi / 96, (np.arange(192) + 0.5) * np.pi / 96)
-    sphere = np.stack(np.broadcast_arrays(np.cos(polar), np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth)))
+    sphere = np.stack(
+        np.broadcast_arrays(np.cos(polar), np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth))
+    )
     kappa = rng.uniform(*sharp, number)
     angles = np.tensordot(_directions(rng, number), sphere, 1)
-    radius = 1 + np.tensordot(height, np.exp(kappa[:, None, None] * (angles - 1)), 1)
+    bumps = height[:, None, None] * np.exp(kappa[:, None, None] * (angles - 1))
+    radius = 1 + bumps.max(0) + np.minimum(bumps, 0).sum(0)  # a sum of many would be a new, larger ball
     radius = np.maximum(radius, 0.4).astype(np.float32)
     r = _length(q)
     row = np.arccos(np.clip(q[0] / r, -1, 1)) * np.float32(96 / np.pi)
@@ -120,7 +133,7 @@ def _polytope(rng: np.random.Generator, q: Axes) -> np.ndarray:
 
 def _spikes(rng: np.random.Generator, q: Axes) -> np.ndarray:
     number = int(rng.integers(14, 32))
-    return _bumps(rng, q, number, (40, 160), rng.uniform(0.2, 0.75, number))
+    return _bumps(rng, q, number, (40, 200), rng.uniform(0.3, 1.1, number))
 
 
 FORMS = {

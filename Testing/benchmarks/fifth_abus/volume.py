@@ -114,7 +114,9 @@ def _add_lesion(
         window = tuple(slice(c, c + n) for c, n in zip(corner, mask.shape, strict=True))
         tissue, shade = (_part(a, window) for a in (scene.tissue, scene.shade))
         made, outside, inside = painted(scene, plan, value, mask, tissue)
-        if _visible(scene, plan, value, mask, made, tissue, shade, display, grains[window], inner_grains, grain_voxels(speckle)):
+        if _visible(
+            scene, plan, value, mask, made, tissue, shade, display, grains[window], inner_grains, grain_voxels(speckle)
+        ):
             break
     else:
         return None
@@ -159,14 +161,17 @@ def _visible(scene, plan, value, mask, made, tissue, shade, display, outer_grain
     gain, outside = float(shade[around].mean()), float(tissue[around].mean())
     some = outer_grains[::3, ::3, ::3].ravel()
     grey = display.grey(outside + gain, some)
+    noise = np.std(
+        display.table[np.clip((outside + gain) * UNIT + some, -32000, 32000).astype(np.int16).view(np.uint16)]
+    )
     if plan.echo == "isoechoic":
-        return 35 < grey < 215 and display.grey(outside + gain + plan.rim_db, some) - grey > 1.5 * LEAST_GREY
+        line = display.grey(outside + gain + plan.rim_db, some) - grey
+        return 35 < grey < 215 and line > max(1.5 * LEAST_GREY, 0.8 * noise)
     within = float(made[mask].mean())
     difference = display.grey(within + gain, inner_grains[::2, ::2, ::2].ravel()) - grey
     uneven = float((tissue + shade)[around].std())
     if scene.lobules is not None and not (plan.rim_db or plan.halo_db or plan.shade_db):
         if outside - 2 > within > scene.lobules - 3:  # it would be one lobule of many
             return False
-    noise = np.std(display.table[np.clip((outside + gain) * UNIT + some, -32000, 32000).astype(np.int16).view(np.uint16)])
     least = max(LEAST_GREY, noise * max(0.3, 4 * np.sqrt(grain / mask.sum())))
     return abs(difference) > least and abs(within - outside) > 1.2 * uneven and difference * plan.contrast_db > 0
