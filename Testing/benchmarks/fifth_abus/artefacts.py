@@ -73,7 +73,7 @@ def _nipple(scene: Scene) -> None:
     rng = scene.rng
     z, x = (np.arange(n) * s - n * s / 2 for n, s in zip(scene.shape[::2], scene.steps[::2], strict=True))
     z, x = z + rng.normal(0, 10), x + rng.normal(0, 8)
-    r = np.hypot(z[:, None], x[None]).astype(np.float32)[:, None]
+    r = np.hypot(z[:, None], x[None]).astype(np.float32)[:, None] + rng.uniform(0, 1.5) * scene.sheet(rng.uniform(3, 9))
     radius = rng.uniform(4, 9) * np.exp(-scene.depth / 1000) + scene.depth * rng.uniform(-0.08, 0.12)
     fade = np.exp(-scene.depth / rng.choice([25, 80, 500]))
     scene.shade += rng.uniform(-25, -6) * ramp((radius - r) / rng.uniform(2, 6)) * ramp(scene.depth / 2 - 1) * fade

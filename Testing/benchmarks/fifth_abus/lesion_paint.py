@@ -26,6 +26,7 @@ def painted(
     mean_radius = np.float32(np.cbrt(np.prod(plan.radii)))
     distance = (value - 1) * mean_radius  # mm or thereabouts, outwards
     texture = plan.texture_db * random_field(rng, mask.shape, scene.spacing, plan.texture_mm)
+    texture -= texture[mask].mean()  # or small lesions would not be as bright as planned
     inside = outside + plan.contrast_db + texture + plan.keep * (tissue - outside)
     if plan.echo == "complex cystic and solid":
         holes = random_field(rng, mask.shape, scene.spacing, rng.uniform(0.5, 0.9) * mean_radius)

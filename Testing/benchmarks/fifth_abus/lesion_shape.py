@@ -133,7 +133,7 @@ def _polytope(rng: np.random.Generator, q: Axes) -> np.ndarray:
 
 def _spikes(rng: np.random.Generator, q: Axes) -> np.ndarray:
     number = int(rng.integers(14, 32))
-    return _bumps(rng, q, number, (40, 200), rng.uniform(0.3, 1.1, number))
+    return _bumps(rng, q, number, (30, 110), rng.uniform(0.25, 0.85, number))
 
 
 FORMS = {

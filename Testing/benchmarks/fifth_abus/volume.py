@@ -114,9 +114,8 @@ def _add_lesion(
         window = tuple(slice(c, c + n) for c, n in zip(corner, mask.shape, strict=True))
         tissue, shade = (_part(a, window) for a in (scene.tissue, scene.shade))
         made, outside, inside = painted(scene, plan, value, mask, tissue)
-        if _visible(
-            scene, plan, value, mask, made, tissue, shade, display, grains[window], inner_grains, grain_voxels(speckle)
-        ):
+        echoes, both = (tissue, made, shade), (grains[window], inner_grains)
+        if _visible(scene, plan, value, mask, echoes, both, display, grain_voxels(speckle)):
             break
     else:
         return None
@@ -155,8 +154,25 @@ def _place(scene: Scene, box: tuple[int, ...], mask: np.ndarray, labels: np.ndar
     return z, int(rng.integers(first, last + 1)), x
 
 
-def _visible(scene, plan, value, mask, made, tissue, shade, display, outer_grains, inner_grains, grain) -> bool:
-    """Whether a careful reader can see it: by its grey, or, isoechoic, by its rim and texture, against what lies about it."""
+def _visible(
+    scene: Scene,
+    plan: Plan,
+    value: np.ndarray,
+    mask: np.ndarray,
+    echoes: tuple[np.ndarray, np.ndarray, np.ndarray],
+    speckles: tuple[np.ndarray, np.ndarray],
+    display: Display,
+    grain: float,
+) -> bool:
+    """Whether a careful reader can see it: by its grey, or, isoechoic, by its rim and texture, against what lies about it.
+
+    Parameters
+    ----------
+    value, mask : the lesion's shape, over its box.
+    echoes : of the box, dB: tissue before it, tissue with it, gain.
+    speckles : dB / `UNIT`, of the tissue and of the lesion. `grain` : voxels of a grain.
+    """
+    (tissue, made, shade), (outer_grains, inner_grains) = echoes, speckles
     around = (value > 1.05) & (value < 1.6)
     gain, outside = float(shade[around].mean()), float(tissue[around].mean())
     some = outer_grains[::3, ::3, ::3].ravel()
