@@ -57,7 +57,7 @@ def draw_breast(rng: np.random.Generator, z: np.ndarray, x: np.ndarray, depth: f
     far = np.hypot(zz - nipple[0], xx - nipple[1]).astype(np.float32)
     skin = 1.0 + rng.uniform(0.2, 1.4) + surface(40, 0.15)
     # The wall lies deep below the nipple and rises away from it; often it is below what is seen.
-    wall = depth * rng.uniform(0.55, 1.15) - (far / 90) ** 2 * rng.uniform(0, 7) + surface(60, 1.2)
+    wall = depth * rng.uniform(0.6, 1.25) - (far / 90) ** 2 * rng.uniform(0, 7) + surface(60, 1.2)
     pectoral = np.maximum(wall + rng.uniform(-0.08, 0.08) * (xx - wide / 2), 0.42 * depth)
     chest = pectoral + rng.uniform(4, 13) + surface(50, 0.8)
     thick = pectoral - skin

@@ -36,4 +36,13 @@ def time_gain(lost: np.ndarray, contact_db: np.ndarray, scanner: Scanner) -> np.
 
 def noise_level(gain_db: np.ndarray, scanner: Scanner) -> np.ndarray:
     """Electronic noise in the picture against fat, dB by depth, (y,)."""
-    return np.minimum(scanner.noise_db + gain_db, -9)
+    return np.minimum(scanner.noise_db + gain_db, scanner.noise_top_db)
+
+
+def heard(lost: np.ndarray, gain_db: np.ndarray, scanner: Scanner) -> np.ndarray:
+    """Gain less losses, dB, (z, y, x), where stray sound and crossing beams fill the deepest shadows."""
+    level = gain_db.astype(np.float32)[None, :, None] - lost
+    below = np.minimum(level, 0)
+    level -= below
+    level += below / (1 - below * np.float32(1 / scanner.fill_db))
+    return level

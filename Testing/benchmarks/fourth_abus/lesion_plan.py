@@ -96,7 +96,7 @@ def draw_plan(rng: np.random.Generator, kind: str | None = None) -> Plan:
     tall = dict(radii=longest / 2 * np.array([u(0.55, 0.85), 1, u(0.55, 0.9)]), tilt=rng.normal(0, 0.2))
     smooth = dict(capsule_db=u(2, 9), refraction_db=u(0.5, 3.5), edge_mm=u(0.4, 0.8))
     rough = dict(
-        irregular=True, bumps=(rng.integers(9, 20), u(0.15, 0.42), u(5, 14)), grain_db=u(0.8, 2.2), edge_mm=u(0.5, 1.2)
+        irregular=True, bumps=(rng.integers(5, 11), u(0.4, 1.0), u(3, 12)), grain_db=u(0.8, 2.2), edge_mm=u(0.5, 1.2)
     )
 
     def solid(low: float, high: float) -> dict:
@@ -132,7 +132,7 @@ def draw_plan(rng: np.random.Generator, kind: str | None = None) -> Plan:
             **part,
         )
     if kind == "fibroadenoma":
-        level = solid(0.5, 3.4) if rng.random() < 0.25 else solid(3.5, 11)
+        level = solid(0.5, 3.4) if rng.random() < 0.25 else solid(3.5, 8)
         odd = dict(margin="indistinct", edge_mm=u(1.2, 2.2)) if rng.random() < 0.12 else {}
         coarse = dict(specks=int(rng.integers(2, 7)), calcifications="in mass") if rng.random() < 0.08 else {}
         body = plump if rng.random() < 0.12 else flat
@@ -201,12 +201,12 @@ def draw_plan(rng: np.random.Generator, kind: str | None = None) -> Plan:
             **solid(4, 10),
             **many,
             facets=rng.integers(0, 9),
-            attenuation=u(0.7, 2.2),
+            attenuation=u(0.7, 1.7),
         )
     if kind == "ductal":
         body = tall if rng.random() < 0.42 else plump if rng.random() < 0.6 else flat
         margin = str(rng.choice(["spiculated", "angular", "microlobulated", "indistinct"], p=[0.37, 0.23, 0.15, 0.25]))
-        level = solid(6, 15)
+        level = solid(4.5, 12)
         extra: dict = {}
         if margin == "spiculated":
             extra |= dict(
@@ -229,7 +229,7 @@ def draw_plan(rng: np.random.Generator, kind: str | None = None) -> Plan:
             **body,
             **(rough | level | extra),
             margin=margin,
-            attenuation=float(rng.choice([u(1.4, 4), u(0.6, 1.4)], p=[0.65, 0.35])),
+            attenuation=float(rng.choice([u(1.2, 2.6), u(0.6, 1.2)], p=[0.65, 0.35])),
             patchy=rng.random() < 0.15,
         )
     if kind == "lobular":
@@ -239,12 +239,12 @@ def draw_plan(rng: np.random.Generator, kind: str | None = None) -> Plan:
             kind,
             **body,
             **(rough | dict(edge_mm=u(1.4, 2.8), grain_db=u(1.5, 2.8))),
-            **solid(3.6, 9),
+            **solid(3.6, 7),
             margin=str(margin),
             strands=int(rng.integers(8, 18)) if margin == "spiculated" else 0,
             strand_mm=u(4, 12),
             strand_db=u(2, 6),
-            attenuation=u(1.0, 3.2),
+            attenuation=u(0.9, 2.2),
             patchy=rng.random() < 0.3,
         )
     if kind == "circumscribed carcinoma":
@@ -277,7 +277,7 @@ def draw_plan(rng: np.random.Generator, kind: str | None = None) -> Plan:
             kind,
             **flat,
             **(rough | fine),
-            **solid(3.6, 10),
+            **solid(3.6, 7),
             margin=margin,
             specks=int(rng.integers(8, 30)),
             calcifications=where,

@@ -21,7 +21,8 @@ class Patch:
     ----------
     box : its part of the full grid, (z, y, x).
     change_db : what to add to the backscatter there.
-    inside : the lesion's voxels there, exactly; `contrast_db` is their mean echo against what lies about them, before shadows.
+    inside : the lesion's voxels there, exactly; `contrast_db` is their mean echo against what lies about them, before shadows and
+        without calcifications.
     """
 
     box: Box
@@ -74,10 +75,12 @@ def insert(
     around = float(before[about].mean()) if about.any() else 0.0
 
     echo = plan.level_db
-    if plan.echo == "hypoechoic" or plan.echo == "isoechoic" and plan.kind in ("circumscribed carcinoma",):
-        echo = min(echo, around - 3.0)
+    least = 2.5 + 8 / plan.radii.min()  # the smaller, the plainer: or none could see it
+    width = min(plan.edge_mm, 0.5 * plan.radii.min())
+    if plan.echo == "hypoechoic" or plan.echo == "isoechoic" and plan.kind == "circumscribed carcinoma":
+        echo = min(echo, around - least)
     elif plan.echo in ("hyperechoic", "heterogeneous") and plan.kind == "fat necrosis":
-        echo = max(echo, around + 3.0)
+        echo = max(echo, around + least)
     body = echo + plan.grain_db * noise(rng, axes, (plan.grain_mm,) * 3)
     body += rng.standard_normal(body.shape, dtype=np.float32) * (0.3 + 0.3 * plan.grain_db)
     body += _fluid(rng, plan, axes, p, far)
@@ -88,8 +91,8 @@ def insert(
     if plan.echo == "anechoic":  # echoes of what is above blur into the top
         top = np.clip(dy + plan.radii[1], 0, None)
         body += rng.uniform(0, 14) * np.exp(-top / rng.uniform(0.8, 2)) * np.cos(top * rng.uniform(1, 4)) ** 2
-    ragged = far + (0.45 * plan.edge_mm * noise(rng, axes, (2.5,) * 3) if plan.edge_mm > 1.1 else 0)
-    share = np.clip(0.5 - ragged / plan.edge_mm, 0, 1)
+    ragged = far + (0.45 * width * noise(rng, axes, (2.5,) * 3) if width > 1.1 else 0)
+    share = np.clip(0.5 - ragged / width, 0, 1)
     after = before + share * (body - before)
     if plan.capsule_db:
         after += plan.capsule_db * np.exp(-np.square((far - 0.2) / 0.45)) * (0.15 + 0.85 * facing**2)
@@ -99,6 +102,8 @@ def insert(
     if plan.strands:
         line = by_direction(outline.strands, p) * np.clip(1 - far / plan.strand_mm, 0, 1) * (1 - share)
         after += line * (plan.strand_db if plan.strand_db > 0 else np.minimum(plan.strand_db, echo - before))
+    mean = 10 * np.log10(np.mean(10 ** (after[inside] / 10)))
+    beside = 10 * np.log10(np.mean(10 ** (before[about] / 10))) if about.any() else 0.0
     if plan.specks:
         _specks(rng, plan, after, level)
 
@@ -117,8 +122,6 @@ def insert(
     alpha += plan.refraction_db * (1 - facing[thin] ** 2) ** 6 * np.exp(-np.square(far[thin] / 0.7))
     if plan.specks > 12 or plan.kind == "fibroadenoma" and plan.specks:
         alpha += 0.6 * (level[thin] < 0.6)
-    mean = 10 * np.log10(np.mean(10 ** (after[inside] / 10)))
-    beside = 10 * np.log10(np.mean(10 ** (before[about] / 10))) if about.any() else 0.0
     return Patch(box, after - before, inside, float(mean - beside))
 
 

@@ -34,18 +34,21 @@ def find_place(
         return None
     steps = [a[1] - a[0] for a in tissue.axes]
     best, score = None, 0.0
+    wanted = float(rng.random() < (0.2 if plan.kind in FATTY else 0.65))  # gland, or fat
     for _ in range(60):
         place = rng.uniform(low, high)
         z, y, x = (int(round(p / s)) for p, s in zip(place, steps, strict=True))
         skin, wall = breast.skin[z, x] + 1.2, breast.pectoral[z, x] - 0.6
         if not skin + radii[1] < place[1] < wall - radii[1]:
             continue
-        if above_noise_db[z, y, x] < 9 or breast.contact_db[z, x] > 6:
+        over = [int(radii[k] / steps[k]) for k in (0, 2)]
+        under = breast.contact_db[max(z - over[0], 0) : z + over[0] + 1, max(x - over[1], 0) : x + over[1] + 1]
+        if above_noise_db[z, y, x] < 9 or under.max() > 7:
             continue
         if any(np.linalg.norm(place - other) < radii.max() + r + 2 for other, r in taken):
             continue
         gland = float(tissue.gland[z, y, x])
-        good = 0.2 + (1 - gland if plan.kind in FATTY else gland) + 0.4 * rng.random()
+        good = 0.2 + (1 - abs(gland - wanted)) + 0.4 * rng.random()
         if good > score:
             best, score = place, good
         if score > 1.0:

@@ -17,7 +17,7 @@ class Scanner:
     coherent : steady part of the echo beside the random one; what averaging looks leaves of speckle.
     spread : how fast shadows soften on their way, 0 to 0.25 of a coarse voxel's neighbours a voxel.
     tgc : share of the mean attenuation that the gain makes up for; `tgc_error_db` is (depth,) on top.
-    noise_db : electronic noise at no gain, against fat.
+    fill_db : how deep a shadow can get before stray sound fills it. `noise_db` is electronic noise at no gain, `noise_top_db` the most it comes to, against fat.
     range_db, fat_grey, gamma, s_curve, white : dynamic range, fat's place in it (0 to 1), curve, and the brightest grey.
     sharpen : weight of edge enhancement (above 0) or of smoothing (below) in the picture.
     slice_gain_db, column_gain_db : stripes, (slice,) and (lateral,).
@@ -34,7 +34,9 @@ class Scanner:
     spread: float
     tgc: float
     tgc_error_db: np.ndarray
+    fill_db: float
     noise_db: float
+    noise_top_db: float
     range_db: float
     fat_grey: float
     gamma: float
@@ -67,17 +69,19 @@ def draw_scanner(rng: np.random.Generator, shape: tuple[int, int, int], spacing:
         lateral_mm=rng.uniform(1.6, 3.6) / nominal,
         slice_mm=rng.uniform(0.35, 0.85),
         axial=rng.uniform(0, 0.7) * np.clip((11 - nominal) / 4, 0.1, 1),
-        coherent=rng.choice([0.0, rng.uniform(0.1, 0.75)]),
-        spread=rng.uniform(0.01, 0.12),
+        coherent=rng.choice([rng.uniform(0, 0.3), rng.uniform(0.3, 1.0)], p=[0.3, 0.7]),
+        spread=rng.uniform(0.03, 0.25),
         tgc=rng.uniform(0.8, 1.02),
         tgc_error_db=noise(rng, (y,), (rng.uniform(8, 20),)) * rng.uniform(0.3, 2.2),
-        noise_db=rng.uniform(-74, -46),
+        fill_db=rng.uniform(14, 34),
+        noise_db=rng.uniform(-92, -56),
+        noise_top_db=-rng.uniform(13, 30),
         range_db=rng.uniform(45, 75),
-        fat_grey=rng.uniform(0.34, 0.6),
+        fat_grey=rng.uniform(0.22, 0.52),
         gamma=float(np.exp(rng.normal(0, 0.16))),
         s_curve=rng.uniform(0, 0.8),
         white=rng.choice([255.0, rng.uniform(205, 255)]),
-        sharpen=rng.choice([0.0, rng.uniform(0.05, 0.35), -rng.uniform(0.05, 0.3)]),
+        sharpen=rng.choice([0.0, rng.uniform(0.05, 0.35), -rng.uniform(0.1, 0.6)], p=[0.25, 0.25, 0.5]),
         slice_gain_db=rng.normal(0, 1, nz) * rng.choice([0.1, 0.3, 0.8]),
         column_gain_db=rng.normal(0, 1, nx) * rng.choice([0.0, 0.2, 0.5]),
         shift_y=np.rint(breathing).astype(int),

@@ -37,16 +37,18 @@ def make_tissue(rng: np.random.Generator, breast: Breast, axes: Axes) -> Tissue:
     lobes = noise(rng, axes, (9 * scale, 6 * scale, 9 * scale))
     fine = noise(rng, axes, tuple(rng.uniform(1.8, 3.2, 3)))
     zone = np.minimum(y - front, back - y) + lobes * rng.uniform(1, 2.5)
-    islands = 0.75 * noise(rng, axes, (11 * scale, 5 * scale, 11 * scale)) + 0.5 * lobes + 0.25 * fine
+    islands = 0.7 * noise(rng, axes, (13 * scale, 6 * scale, 13 * scale)) + 0.4 * lobes + 0.35 * fine
+    islands += 0.45 * noise(rng, axes, (5 * scale, 3 * scale, 5 * scale))
+    islands += rng.uniform(0, 0.7) * _segments(rng, breast, axes)[:, None, :]
     level = np.quantile(islands[::7, ::5, ::7], 1 - breast.share)
-    gland = ramp(zone, 1.2) * ramp(islands - level, rng.uniform(0.15, 0.5))
+    gland = ramp(zone, 1.2) * ramp(islands - level, rng.uniform(0.2, 1.1))
     # Fat: lobules a little unlike each other between septa; gland: brighter, with a weave of its own.
-    db = lobes * rng.uniform(0.4, 1.2)
-    db += gland * (rng.uniform(5, 11) + fine * rng.uniform(0.8, 2.2) + islands * rng.uniform(0, 1.5))
+    db = lobes * rng.uniform(0.6, 2.2)
+    db += gland * (rng.uniform(4.5, 10) + fine * rng.uniform(1.2, 3) + islands * rng.uniform(0, 1.5))
     clumped = rng.uniform(0.5, 2.5)  # dB of each coarse cell: few scatterers make more of it, and fat has fewer
     db += rng.standard_normal(db.shape, dtype=np.float32) * (clumped * (1.3 - 0.6 * gland))
     alpha = np.float32(rng.uniform(0.45, 0.65)) + gland * np.float32(rng.uniform(0.15, 0.55))
-    bright, shade = rng.uniform(5, 11), rng.uniform(1.0, 6)
+    bright, shade = rng.uniform(6, 13), rng.uniform(0.1, 1.6)
     for size in (rng.uniform(8, 14), rng.uniform(5, 9)):
         sheet, level_on = _septa(rng, axes, size)
         sheet *= 1 - 0.7 * gland
@@ -79,8 +81,16 @@ def _septa(rng, axes: Axes, size: float) -> tuple[np.ndarray, np.ndarray]:
     level = gy / rest
     far = np.square(field, out=field)
     far /= rest  # mm squared from the sheet
-    far *= -1 / rng.uniform(0.4, 0.75) ** 2
+    far *= -1 / rng.uniform(0.4, 0.9) ** 2
     return np.exp(np.maximum(far, -20, out=far), out=far), level
+
+
+def _segments(rng, breast: Breast, axes: Axes) -> np.ndarray:
+    """The gland's sectors about the nipple, (z, x)."""
+    angle = np.arctan2(axes[0][:, None] - breast.nipple[0], axes[2][None, :] - breast.nipple[1])
+    angle += 0.4 * np.sin(breast.nipple_far / rng.uniform(8, 20))
+    waves = [np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in rng.integers(3, 15, 4)]
+    return (np.sum(waves, axis=0) / np.sqrt(2)).astype(np.float32)
 
 
 def _skin(rng, breast: Breast, db, alpha, y, skin) -> None:

@@ -11,7 +11,7 @@ from . import beam
 from .anatomy import draw_breast
 from .fields import coarse_axis, upsample
 from .image import render
-from .lesion_plan import Plan, draw_plan
+from .lesion_plan import KINDS, Plan, draw_plan
 from .lesions import Patch, insert
 from .placing import find_place
 from .scanner import Scanner, draw_scanner
@@ -60,7 +60,8 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Vol
     lost = beam.losses(tissue.alpha, breast.contact_db, scanner, dy)
     gain = beam.time_gain(lost, breast.contact_db, scanner)
     noise_db = beam.noise_level(gain, scanner)
-    heard = (gain - noise_db).astype(np.float32)[None, :, None] - lost
+    level = beam.heard(lost, gain, scanner)
+    above = level - noise_db.astype(np.float32)[None, :, None]
 
     labels = np.zeros(shape, np.uint8)
     patches: list[tuple[Plan, Patch]] = []
@@ -78,7 +79,7 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Vol
             ml = 4 / 3 * np.pi * np.prod(plan.radii) / 1000
             if ml < 1.15 * SMALLEST_ML or ml > 0.8 * LARGEST_ML:
                 plan = plan.scaled((np.clip(ml, 1.15 * SMALLEST_ML, 0.8 * LARGEST_ML) / ml) ** (1 / 3))
-            centre = find_place(rng, plan, outline.reach, breast, tissue, heard, taken, limit)
+            centre = find_place(rng, plan, outline.reach, breast, tissue, above, taken, limit)
             if centre is not None:
                 break
         else:
@@ -87,15 +88,16 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Vol
         taken.append((centre, float(plan.radii.max() * outline.reach)))
         patches.append((plan, patch))
         if kind is None:
-            labels[patch.box][patch.inside] = len([p for p, _ in patches])
-    before, lost = lost, beam.losses(tissue.alpha, breast.contact_db, scanner, dy)
-    db = upsample(tissue.db + (gain.astype(np.float32)[None, :, None] - lost), nz, nx)
+            labels[patch.box][patch.inside] = len(patches)
+    before = level
+    level = beam.heard(beam.losses(tissue.alpha, breast.contact_db, scanner, dy), gain, scanner)
+    db = upsample(tissue.db + level, nz, nx)
     for _, patch in patches:
         db[patch.box] += patch.change_db
     lesions = []
     for label, (plan, patch) in enumerate(patches, 1):
-        if np.any(labels == label) if label <= count else False:
-            lesions.append(Lesion(label, plan, _posterior(before, lost, patch), patch.contrast_db))
+        if plan.kind in KINDS:  # they come first; what has no label follows
+            lesions.append(Lesion(label, plan, _posterior(before, level, patch), patch.contrast_db))
     image = render(rng, db, noise_db, scanner, spacing)
     _move(image, labels, scanner)
     facts = {
@@ -112,14 +114,14 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Vol
 
 
 def _posterior(before: np.ndarray, after: np.ndarray, patch: Patch) -> str:
-    """What lies behind a lesion, from the losses (coarse, dB) without and with it, over the columns through its inner part."""
+    """What lies behind a lesion, from the levels heard (coarse, dB) without and with it, over the columns through its inner part."""
     columns = patch.inside[::2, :, ::2].sum(1)
     inner = columns >= 0.6 * columns.max()
     bottom = min(patch.box[1].start + int(np.argwhere(patch.inside.any((0, 2))).max()) + 2, after.shape[1] - 1)
     nodes = tuple(
         slice(patch.box[a].start // 2, patch.box[a].start // 2 + columns.shape[i]) for i, a in enumerate((0, 2))
     )
-    extra = (after[:, bottom] - before[:, bottom])[nodes][inner]
+    extra = (before[:, bottom] - after[:, bottom])[nodes][inner]
     shadow, bright = np.mean(extra > POSTERIOR_DB), np.mean(extra < -POSTERIOR_DB)
     if min(shadow, bright) > 0.2:
         return "combined"
