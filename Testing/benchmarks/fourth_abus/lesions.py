@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from .fields import noise
-from .lesion_plan import Plan
+from .lesion_plan import UNLABELLED, Plan
 from .shapes import Outline, by_direction
 from .tissue import Tissue
 
@@ -22,13 +22,14 @@ class Patch:
     box : its part of the full grid, (z, y, x).
     change_db : what to add to the backscatter there.
     inside : the lesion's voxels there, exactly; `contrast_db` is their mean echo against what lies about them, before shadows and
-        without calcifications.
+        without calcifications. `echo` is the lexicon's word for it against fat.
     """
 
     box: Box
     change_db: np.ndarray
     inside: np.ndarray
     contrast_db: float
+    echo: str
 
 
 def _unit(place: np.ndarray, tilt: float) -> np.ndarray:
@@ -75,10 +76,13 @@ def insert(
     around = float(before[about].mean()) if about.any() else 0.0
 
     echo = plan.level_db
-    least = 2.5 + 8 / plan.radii.min()  # the smaller, the plainer: or none could see it
+    # The smaller, and the rougher what is about it, the plainer a lesion must be for anybody to see it.
+    least = 2 + 5 / plan.radii.min() + (0.4 * float(before[about].std()) if about.any() else 0)
     width = min(plan.edge_mm, 0.5 * plan.radii.min())
-    if plan.echo == "hypoechoic" or plan.echo == "isoechoic" and plan.kind == "circumscribed carcinoma":
+    pattern = plan.echo
+    if pattern == "hypoechoic" or pattern == "isoechoic" and plan.kind not in ("fibroadenoma", *UNLABELLED):
         echo = min(echo, around - least)
+        pattern = "hypoechoic" if echo <= -3.5 else "isoechoic"
     elif plan.echo in ("hyperechoic", "heterogeneous") and plan.kind == "fat necrosis":
         echo = max(echo, around + least)
     body = echo + plan.grain_db * noise(rng, axes, (plan.grain_mm,) * 3)
@@ -122,7 +126,7 @@ def insert(
     alpha += plan.refraction_db * (1 - facing[thin] ** 2) ** 6 * np.exp(-np.square(far[thin] / 0.7))
     if plan.specks > 12 or plan.kind == "fibroadenoma" and plan.specks:
         alpha += 0.6 * (level[thin] < 0.6)
-    return Patch(box, after - before, inside, float(mean - beside))
+    return Patch(box, after - before, inside, float(mean - beside), pattern)
 
 
 def _fluid(rng, plan: Plan, axes, p: np.ndarray, far: np.ndarray) -> np.ndarray | float:

@@ -34,7 +34,7 @@ def find_place(
         return None
     steps = [a[1] - a[0] for a in tissue.axes]
     best, score = None, 0.0
-    wanted = float(rng.random() < (0.2 if plan.kind in FATTY else 0.65))  # gland, or fat
+    wanted = float(rng.random() < (0.2 if plan.kind in FATTY else 0.5))  # gland, or fat
     for _ in range(60):
         place = rng.uniform(low, high)
         z, y, x = (int(round(p / s)) for p, s in zip(place, steps, strict=True))

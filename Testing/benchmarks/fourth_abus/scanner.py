@@ -77,7 +77,7 @@ def draw_scanner(rng: np.random.Generator, shape: tuple[int, int, int], spacing:
         noise_db=rng.uniform(-92, -56),
         noise_top_db=-rng.uniform(13, 30),
         range_db=rng.uniform(45, 75),
-        fat_grey=rng.uniform(0.22, 0.52),
+        fat_grey=rng.uniform(0.28, 0.54),
         gamma=float(np.exp(rng.normal(0, 0.16))),
         s_curve=rng.uniform(0, 0.8),
         white=rng.choice([255.0, rng.uniform(205, 255)]),

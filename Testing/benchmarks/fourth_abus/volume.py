@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from . import beam
 from .anatomy import draw_breast
 from .fields import coarse_axis, upsample
 from .image import render
-from .lesion_plan import KINDS, Plan, draw_plan
+from .lesion_draft import draw_plan
+from .lesion_plan import KINDS, Plan
 from .lesions import Patch, insert
 from .placing import find_place
 from .scanner import Scanner, draw_scanner
@@ -97,7 +98,9 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Vol
     lesions = []
     for label, (plan, patch) in enumerate(patches, 1):
         if plan.kind in KINDS:  # they come first; what has no label follows
-            lesions.append(Lesion(label, plan, _posterior(before, level, patch), patch.contrast_db))
+            lesions.append(
+                Lesion(label, replace(plan, echo=patch.echo), _posterior(before, level, patch), patch.contrast_db)
+            )
     image = render(rng, db, noise_db, scanner, spacing)
     _move(image, labels, scanner)
     facts = {
