@@ -49,7 +49,7 @@ def data_set(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def small_volumes() -> list:
-    return [make_volume(7, index, (128, 80, 120)) for index in range(24)]
+    return [make_volume(10, index, (128, 80, 120)) for index in range(24)]
 
 
 def test_a_seed_gives_the_same_volume_and_another_gives_another():

@@ -84,7 +84,7 @@ def insert(
         echo = min(echo, around - least)
         pattern = "hypoechoic" if echo <= -3.5 else "isoechoic"
     elif plan.echo in ("hyperechoic", "heterogeneous") and plan.kind == "fat necrosis":
-        echo = max(echo, around + least)
+        echo = max(echo, around + 1.5 * least)
     body = echo + plan.grain_db * noise(rng, axes, (plan.grain_mm,) * 3)
     body += rng.standard_normal(body.shape, dtype=np.float32) * (0.3 + 0.3 * plan.grain_db)
     body += _fluid(rng, plan, axes, p, far)

@@ -75,7 +75,7 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Vol
     count = 0 if rng.random() < HEALTHY else int(rng.choice([1, 2, 3], p=[0.6, 0.27, 0.13]))
     for kind in [*[None] * count, *plain]:
         for attempt in range(14):
-            plan = draw_plan(rng, kind).scaled(0.93**attempt)
+            plan = draw_plan(rng, plan.kind if attempt else kind).scaled(0.93**attempt)
             outline = draw_outline(rng, plan)
             ml = 4 / 3 * np.pi * np.prod(plan.radii) / 1000
             if ml < 1.15 * SMALLEST_ML or ml > 0.8 * LARGEST_ML:
