@@ -17,7 +17,7 @@ try:
     import fourth_generator
     from fourth_abus import beam
     from fourth_abus.fields import noise, upsample
-    from fourth_abus.lesion_draft import draw_plan
+    from fourth_abus.lesion_draft import draw_kind, draw_plan
     from fourth_abus.lesion_plan import KINDS, MALIGNANT
     from fourth_abus.scanner import draw_scanner
     from fourth_abus.volume import make_volume
@@ -181,7 +181,7 @@ def test_volumes_differ_widely(small_volumes):
 
 def test_plans_have_the_kinds_and_sizes_that_were_asked_for():
     rng = np.random.default_rng(0)
-    plans = [draw_plan(rng) for _ in range(2000)]
+    plans = [draw_plan(rng, draw_kind(rng)) for _ in range(2000)]
     for kind, share in KINDS.items():
         assert np.mean([plan.kind == kind for plan in plans]) == pytest.approx(share, abs=0.04)
     longest = np.array([2 * plan.radii.max() for plan in plans])

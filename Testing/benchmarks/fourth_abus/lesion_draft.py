@@ -12,9 +12,12 @@ from .lesion_plan import KINDS, Plan
 MIDDLE_MM = {"phyllodes": 22, "lobular": 15, "fat necrosis": 10, "cyst": 9, "complicated cyst": 8, "papilloma": 7.5}
 
 
-def draw_plan(rng: np.random.Generator, kind: str | None = None) -> Plan:
-    """A lesion of `kind`; None draws it, too."""
-    kind = str(rng.choice(list(KINDS), p=list(KINDS.values()))) if kind is None else kind
+def draw_kind(rng: np.random.Generator) -> str:
+    return str(rng.choice(list(KINDS), p=list(KINDS.values())))
+
+
+def draw_plan(rng: np.random.Generator, kind: str) -> Plan:
+    """A lesion of `kind`, or what looks like one."""
     return _Draft(rng, kind).plan()
 
 

@@ -83,8 +83,10 @@ def insert(
     if pattern == "hypoechoic" or pattern == "isoechoic" and plan.kind not in ("fibroadenoma", *UNLABELLED):
         echo = min(echo, around - least)
         pattern = "hypoechoic" if echo <= -3.5 else "isoechoic"
-    elif plan.echo in ("hyperechoic", "heterogeneous") and plan.kind == "fat necrosis":
+    elif plan.kind == "fat necrosis":
         echo = max(echo, around + 1.5 * least)
+    elif plan.echo == "heterogeneous":
+        echo = min(echo, around - 2 * least)
     body = echo + plan.grain_db * noise(rng, axes, (plan.grain_mm,) * 3)
     body += rng.standard_normal(body.shape, dtype=np.float32) * (0.3 + 0.3 * plan.grain_db)
     body += _fluid(rng, plan, axes, p, far)
@@ -101,7 +103,7 @@ def insert(
     if plan.capsule_db:
         after += plan.capsule_db * np.exp(-np.square((far - 0.2) / 0.45)) * (0.15 + 0.85 * facing**2)
     if plan.halo_db:
-        ring = np.exp(-np.clip(far, 0, None) / (0.6 * plan.halo_mm)) * (1 - share)
+        ring = np.exp(-np.clip(far, 0, None) / (0.6 * plan.halo_mm)) * (1 - share) * np.clip(far + 0.5, 0, 1)
         after += ring * np.clip(0.6 + 0.5 * noise(rng, axes, (5.0,) * 3), 0.1, 1.3) * plan.halo_db
     if plan.strands:
         line = by_direction(outline.strands, p) * np.clip(1 - far / plan.strand_mm, 0, 1) * (1 - share)

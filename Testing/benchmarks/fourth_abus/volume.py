@@ -11,7 +11,7 @@ from . import beam
 from .anatomy import draw_breast
 from .fields import coarse_axis, upsample
 from .image import render
-from .lesion_draft import draw_plan
+from .lesion_draft import draw_kind, draw_plan
 from .lesion_plan import KINDS, Plan
 from .lesions import Patch, insert
 from .placing import find_place
@@ -73,9 +73,9 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Vol
         *["lymph node"] * (rng.random() < 0.15),
     ]
     count = 0 if rng.random() < HEALTHY else int(rng.choice([1, 2, 3], p=[0.6, 0.27, 0.13]))
-    for kind in [*[None] * count, *plain]:
-        for attempt in range(14):
-            plan = draw_plan(rng, plan.kind if attempt else kind).scaled(0.93**attempt)
+    for kind in [*(draw_kind(rng) for _ in range(count)), *plain]:
+        for attempt in range(14):  # the kind stays while smaller ones are tried, or kinds that need room would be rare
+            plan = draw_plan(rng, kind).scaled(0.93**attempt)
             outline = draw_outline(rng, plan)
             ml = 4 / 3 * np.pi * np.prod(plan.radii) / 1000
             if ml < 1.15 * SMALLEST_ML or ml > 0.8 * LARGEST_ML:
@@ -88,7 +88,7 @@ def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Vol
         patch = insert(rng, plan, outline, centre, tissue, shape, spacing)
         taken.append((centre, float(plan.radii.max() * outline.reach)))
         patches.append((plan, patch))
-        if kind is None:
+        if kind in KINDS:
             labels[patch.box][patch.inside] = len(patches)
     before = level
     level = beam.heard(beam.losses(tissue.alpha, breast.contact_db, scanner, dy), gain, scanner)
