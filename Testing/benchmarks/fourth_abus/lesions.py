@@ -110,6 +110,9 @@ def insert(
         after += line * (plan.strand_db if plan.strand_db > 0 else np.minimum(plan.strand_db, echo - before))
     mean = 10 * np.log10(np.mean(10 ** (after[inside] / 10)))
     beside = 10 * np.log10(np.mean(10 ** (before[about] / 10))) if about.any() else 0.0
+    if plan.malignant and mean > beside - least:  # small and ragged, it would be all border
+        after[inside] -= mean - beside + least
+        mean = beside - least
     if plan.specks:
         _specks(rng, plan, after, level)
 
