@@ -10,20 +10,19 @@ from abus_records import Series, box_of
 
 from .volume import Lesion, Volume
 
+SERIES = Series(
+    prefix="fourth",
+    software="fourth generator 1",
+    split="test",  # these volumes are for nothing else
+    about="Synthetic ultrasound of a fourth generator, to measure on and never to train on; no patient.",
+)
 
-def series_of(split: str) -> Series:
-    """The series of a split, "train" or "validation"."""
-    about = "Synthetic ultrasound of a fourth generator, to train on and never to measure on; no patient."
-    return Series(prefix="fourth", software="fourth generator 1", split=split, about=about)
 
-
-def write_volume(
-    series: Series, folder: Path, seed: int, index: int, volume: Volume, settings: dict[str, Any]
-) -> dict[str, Any]:
+def write_volume(folder: Path, seed: int, index: int, volume: Volume, settings: dict[str, Any]) -> dict[str, Any]:
     """Write a volume, its labels and, last, its record, which is returned. Raises `OutputError`."""
     lesions = [_lesion(lesion, volume) for lesion in volume.lesions]
     arrays = (volume.image, volume.labels)
-    return series.write_volume(folder, seed, index, arrays, volume.spacing_mm, lesions, settings, volume.facts)
+    return SERIES.write_volume(folder, seed, index, arrays, volume.spacing_mm, lesions, settings, volume.facts)
 
 
 def _lesion(lesion: Lesion, volume: Volume) -> dict[str, Any]:
