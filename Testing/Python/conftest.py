@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("generator_cases")  # its checks say what was compared, as those of tests do
+
 # In CI the same examples every time, so that a submission is judged by its own change; elsewhere new ones at each run.
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):

@@ -1,43 +1,27 @@
 """The fourth generator of ABUS volumes, to measure on: reproducible, exact in its labels, true to what it drew, and no kin of the others."""
 
-import ast
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
+import generator_cases as cases
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from scipy.ndimage import label as pieces
 
-ROOT = Path(__file__).resolve().parents[2]
-BENCHMARKS = ROOT / "Testing" / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-try:
-    import fourth_generator
-    from fourth_abus import beam
-    from fourth_abus.fields import noise, upsample
-    from fourth_abus.lesion_draft import draw_kind, draw_plan
-    from fourth_abus.lesion_plan import KINDS, MALIGNANT
-    from fourth_abus.scanner import draw_scanner
-    from fourth_abus.volume import make_volume
-finally:
-    sys.path.remove(str(BENCHMARKS))
+sys.path.insert(0, str(cases.BENCHMARKS))
 
-from BreastUSAILib.errors import DataError  # noqa: E402
-from BreastUSAILib.evaluation.volume_data import read_volumes  # noqa: E402
-from BreastUSAILib.phantom import truth  # noqa: E402
-from BreastUSAILib.phantom.layouts import read_native  # noqa: E402
+import fourth_generator
+from fourth_abus import beam
+from fourth_abus.fields import noise, upsample
+from fourth_abus.lesion_draft import draw_kind, draw_plan
+from fourth_abus.lesion_plan import KINDS, MALIGNANT
+from fourth_abus.scanner import draw_scanner
+from fourth_abus.volume import make_volume
 
-SIZE = (128, 80, 119)
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
-
-
-def made(folder: Path, *options: str, number: int = 6, seed: int = 2) -> int:
-    size = map(str, SIZE)
-    return fourth_generator.main(
-        ["--n", str(number), "--seed", str(seed), "--size", *size, "--output", str(folder), *options]
-    )
+made = partial(cases.make, fourth_generator, number=6, seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +37,7 @@ def small_volumes() -> list:
 
 
 def test_a_seed_gives_the_same_volume_and_another_gives_another():
-    first, again, other = (make_volume(seed, 1, (96, 64, 97)) for seed in (5, 5, 6))
-    assert np.array_equal(first.image, again.image) and np.array_equal(first.labels, again.labels)
-    assert first.spacing_mm == again.spacing_mm and first.facts == again.facts and first.facts != other.facts
-    assert first.image.shape == other.image.shape == (97, 64, 96) and not np.array_equal(first.image, other.image)
+    cases.check_seeds(make_volume)
 
 
 def test_the_smallest_volumes_can_be_made():
@@ -64,49 +45,18 @@ def test_the_smallest_volumes_can_be_made():
 
 
 def test_evaluation_reads_the_data_set_with_its_exact_truth(data_set):
-    cases = read_volumes(data_set, ["test"])
-    assert len(cases) == 6 and 0 < sum(not case.lesions for case in cases) < 6
-    with pytest.raises(DataError, match="holds no phantoms for train, validation"):
-        read_volumes(data_set, ["train", "validation"])  # nothing is taught or chosen with them
-    for case in cases:
-        image, labels, true = case.read_labels()
-        array = sitk.GetArrayViewFromImage(labels)
-        assert image.GetSize() == SIZE and set(np.unique(array)) == {0, *(lesion.label for lesion in true)}
-        _, listed = case.read()  # raises where a box lies outside
-        for lesion, said in zip(true, listed, strict=True):
-            inside = np.argwhere(array == lesion.label)[:, ::-1]
-            low, high = (
-                image.TransformContinuousIndexToPhysicalPoint(v.tolist())
-                for v in (inside.min(0) - 0.5, inside.max(0) + 0.5)
-            )
-            assert np.allclose(np.subtract(said.box.center, np.divide(said.box.size, 2)), low)
-            assert np.allclose(np.add(said.box.center, np.divide(said.box.size, 2)), high)
-            assert said.volume_ml == pytest.approx(lesion.volume_ml)
+    """And nothing else does: nothing is taught or chosen with it."""
+    healthy = [not case.lesions for case in cases.check_truth(data_set, "test", 6)]
+    assert 0 < sum(healthy) < 6
 
 
 def test_records_speak_the_lexicon_and_do_not_make_up_a_posterior(data_set):
-    lesions = [lesion for record in read_native(data_set) for lesion in record.lesions]
-    assert lesions and all(lesion.posterior is None and lesion.category is None for lesion in lesions)
-    words = {
-        "shape": truth.SHAPES,
-        "orientation": truth.ORIENTATIONS,
-        "margin": truth.MARGINS,
-        "echo_pattern": truth.ECHO_PATTERNS,
-        "posterior_features": truth.POSTERIOR_FEATURES,
-        "calcifications": truth.CALCIFICATIONS,
-        "halo": truth.HALO,
-    }
-    for lesion in lesions:
-        assert all(getattr(lesion.descriptors, name) in known for name, known in words.items()), lesion
-        deeper = lesion.size[1] > max(lesion.size[0], lesion.size[2])
-        assert (lesion.descriptors.orientation == "not parallel") == deeper
+    cases.check_words(data_set)
 
 
 def test_series_are_not_mixed(data_set, capsys):
-    for other in ({"seed": 9}, {"number": 2}):
-        with pytest.raises(SystemExit):
-            made(data_set, **other)
-        assert "of another series" in capsys.readouterr().err
+    cases.check_refused(made, data_set, capsys, seed=9)
+    cases.check_refused(made, data_set, capsys, number=2)
 
 
 def test_records_say_who_made_them(data_set):
@@ -127,17 +77,10 @@ def test_labels_are_whole_and_of_the_sizes_asked_for(small_volumes):
 
 def test_lesions_are_as_dark_or_bright_as_their_echo_patterns_say(small_volumes):
     """In grey levels against what lies beside them at the same depths, on average: shadows and gains blur each single one."""
-    differences: dict[str, list[float]] = {}
-    for volume in small_volumes:
-        for lesion in volume.lesions:
-            inside = volume.labels == lesion.label
-            place = np.argwhere(inside)
-            (z0, y0, x0), (z1, y1, x1) = place.min(0), place.max(0) + 1
-            about = slice(max(z0 - 5, 0), z1 + 5), slice(y0, y1), slice(max(x0 - 5, 0), x1 + 5)
-            grey, tissue = volume.image[about].astype(float), volume.labels[about] == 0
-            differences.setdefault(lesion.plan.echo, []).append(grey[inside[about]].mean() - grey[tissue].mean())
-            if lesion.plan.echo in ("anechoic", "hypoechoic"):
-                assert lesion.contrast_db < -1
+    for lesion in (lesion for volume in small_volumes for lesion in volume.lesions):
+        if lesion.plan.echo in ("anechoic", "hypoechoic"):
+            assert lesion.contrast_db < -1
+    differences = cases.grey_differences(small_volumes)
     assert sum(map(len, differences.values())) >= 20
     assert np.mean(differences["anechoic"]) < -25
     assert np.mean(differences["hypoechoic"]) < -15
@@ -169,9 +112,7 @@ def test_volumes_differ_widely(small_volumes):
     assert 0 in numbers and max(numbers) >= 2
     assert len({volume.facts["density"] for volume in small_volumes}) == 4
     assert any(volume.facts["distractors"] for volume in small_volumes)
-    for volume in small_volumes:
-        x, y, z = volume.spacing_mm
-        assert 0.33 <= x <= 0.42 and 0.42 <= y <= 0.6 and 0.38 <= z <= 0.55
+    cases.check_spacings(small_volumes)
 
 
 def test_plans_have_the_kinds_and_sizes_that_were_asked_for():
@@ -197,29 +138,14 @@ def test_losses_add_up_along_the_beam():
 
 def test_noise_has_unit_variance_and_the_length_that_was_asked_for():
     axes = (np.arange(200) * 0.5, np.arange(300) * 0.5)
-    field = noise(np.random.default_rng(1), axes, (2.0, 6.0))
-    assert field.std() == pytest.approx(1, abs=0.1) and abs(field.mean()) < 0.15
-    steps = [np.square(np.diff(field, axis=axis)).mean() for axis in (0, 1)]
-    assert steps[0] / steps[1] == pytest.approx(9, rel=0.3)  # slopes go with 1 / length
+    cases.check_noise(noise(np.random.default_rng(1), axes, (2.0, 6.0)))
 
 
-@pytest.mark.parametrize(("nz", "nx"), [(8, 10), (7, 9)])
+@cases.even_and_odd_sides
 def test_coarse_nodes_lie_on_even_voxels(nz, nx):
-    z, x = np.meshgrid(np.arange(nz // 2 + 1), np.arange(nx // 2 + 1), indexing="ij")
-    coarse = (2 * z + 20 * x)[:, None, :].astype(np.float32)
-    expected = np.arange(nz)[:, None, None] + 10 * np.arange(nx)[None, None, :]
+    coarse, expected = cases.ramps(nz, nx, lambda side: side // 2 + 1)
     assert np.array_equal(upsample(coarse, nz, nx), expected)
 
 
 def test_it_imports_nothing_of_the_other_generators():
-    shared = [BENCHMARKS / name for name in ("fourth_generator.py", "abus_command.py", "abus_records.py")]
-    files = [*shared, *(BENCHMARKS / "fourth_abus").glob("*.py")]
-    assert len(files) > 13
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for name in names:
-                first, second = (name + ".").split(".")[:2]
-                assert not first.startswith(("second", "third")), file
-                assert first != "BreastUSAILib" or second in ("atomic", "image", "errors"), file
+    cases.check_independence("fourth", least=11)

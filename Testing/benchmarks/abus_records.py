@@ -10,10 +10,10 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,6 +22,24 @@ from BreastUSAILib.atomic import write_text
 from BreastUSAILib.image import write_image
 
 SCHEMA = "breastusai-phantom-1.0"  # of the records' fields
+
+
+class Volume(Protocol):
+    """What the volumes of all generators have, however they are made.
+
+    Attributes
+    ----------
+    image, labels : uint8 (slice, depth, lateral); labels 0, and 1, 2 ... for the lesions.
+    spacing_mm : (lateral, depth, slice).
+    lesions : in the order of their labels, each generator's own.
+    facts : what was drawn for the volume; "density" is among it.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    lesions: tuple[Any, ...]
+    facts: dict[str, Any]
 
 
 def box_of(first: Sequence[int], extent: Sequence[int], spacing: Sequence[float]) -> dict[str, Any]:
@@ -37,22 +55,66 @@ def box_of(first: Sequence[int], extent: Sequence[int], spacing: Sequence[float]
     }
 
 
+def orientation_of(size: Sequence[float]) -> str:
+    """The lexicon's word for how a lesion lies to the skin; `size` is that of its box, mm (lateral, depth, slice)."""
+    lateral, deep, across = size
+    return "not parallel" if deep > max(lateral, across) else "parallel"
+
+
+def lesions_by_label(volume: Volume, descriptors: Callable[[Any, list[float]], dict[str, str]]) -> list[dict[str, Any]]:
+    """Lesions as records have them, their boxes and volumes those of their labels, which may be less than what was planned.
+
+    Parameters
+    ----------
+    volume : its lesions have `label`, `plan.malignant`, and `contrast_db`, their echo against their surroundings before shadows and compression.
+    descriptors : gives a lesion's BI-RADS descriptors in the lexicon's words, from the lesion and its box's mm (lateral, depth, slice).
+    """
+    return [_lesion_by_label(lesion, volume, descriptors) for lesion in volume.lesions]
+
+
+def _lesion_by_label(lesion: Any, volume: Volume, descriptors: Callable[..., dict[str, str]]) -> dict[str, Any]:
+    voxels = np.argwhere(volume.labels == lesion.label)[:, ::-1]  # lateral, depth, slice
+    first = [int(v) for v in voxels.min(0)]
+    extent = [int(v) for v in np.ptp(voxels, axis=0) + 1]
+    box = box_of(first, extent, volume.spacing_mm)
+    return {
+        "label": lesion.label,
+        "descriptors": descriptors(lesion, box["size"]),
+        "malignant": lesion.plan.malignant,
+        "posterior": None,  # kinds or looks are drawn, not descriptors given nature: nobody knows it
+        "category": None,
+        **box,
+        "volume_ml": len(voxels) * float(np.prod(volume.spacing_mm)) / 1000,
+        "contrast_db": round(lesion.contrast_db, 3),
+    }
+
+
 @dataclass(frozen=True)
 class Series:
-    """What the volumes of one generator have in common.
+    """What the volumes of one generator and split have in common.
 
     Attributes
     ----------
-    prefix : of their names.
-    software : the generator with its version; volumes of another version are made anew.
+    prefix : of their names; the generator's number in a word, such as "second".
+    version : of the generator; volumes of another version are made anew.
     split : what they are for, "train", "validation" or "test".
-    about : what they are, in a sentence for people.
     """
 
     prefix: str
-    software: str
+    version: int
     split: str
-    about: str
+
+    @property
+    def software(self) -> str:
+        return f"{self.prefix} generator {self.version}"
+
+    @property
+    def about(self) -> str:
+        """What the volumes are, in a sentence for people: those to measure on are for nothing else, and the others never for that."""
+        purpose = (
+            "to measure on and never to train on" if self.split == "test" else "to train on and never to measure on"
+        )
+        return f"Synthetic ultrasound of a {self.prefix} generator, {purpose}; no patient."
 
     def name_of(self, seed: int, index: int) -> str:
         return f"{self.prefix}-{seed}-{index:04d}"
@@ -62,28 +124,25 @@ class Series:
         folder: Path,
         seed: int,
         index: int,
-        arrays: tuple[np.ndarray, np.ndarray],
-        spacing: tuple[float, float, float],
+        volume: Volume,
         lesions: list[dict[str, Any]],
         settings: dict[str, Any],
-        facts: dict[str, Any],
     ) -> dict[str, Any]:
         """Write a volume, its labels and, last, its record, which is returned. Raises `OutputError`.
 
         Parameters
         ----------
-        arrays : the volume and its labels, uint8 (slice, depth, lateral).
-        spacing : mm (lateral, depth, slice).
         lesions : as the record has them, in the order of their labels.
-        settings : of the run. `facts` are what was drawn for this volume.
+        settings : of the run.
         """
         name = self.name_of(seed, index)
         files = {"image": f"volumes/{name}.nrrd", "labels": f"labels/{name}.nrrd"}
         sums = {}
-        for key, array in zip(files, arrays, strict=True):
+        origin = [s / 2 for s in volume.spacing_mm]
+        for key, array in zip(files, (volume.image, volume.labels), strict=True):
             image = sitk.GetImageFromArray(array)
-            image.SetSpacing(spacing)
-            image.SetOrigin([s / 2 for s in spacing])
+            image.SetSpacing(volume.spacing_mm)
+            image.SetOrigin(origin)
             write_image(image, folder / files[key])
             sums[key] = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
         record = {
@@ -92,12 +151,12 @@ class Series:
             "seed": seed * 100_000 + index,
             "split": self.split,
             **files,
-            "size": list(arrays[0].shape[::-1]),
-            "spacing": list(spacing),
-            "origin": [s / 2 for s in spacing],
+            "size": list(volume.image.shape[::-1]),
+            "spacing": list(volume.spacing_mm),
+            "origin": origin,
             "lesions": lesions,
             "settings": settings,
-            "facts": facts,
+            "facts": volume.facts,
             "sha256": sums,
             "software": self.software,
         }

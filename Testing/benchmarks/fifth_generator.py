@@ -11,29 +11,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
-SPLITS = ("train", "validation")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from abus_command import make_data_set, parser_of
-    from fifth_abus.records import series_of, write_volume
+    from abus_command import run
+    from fifth_abus.records import SERIES, lesions_of
     from fifth_abus.volume import SIZE, make_volume
 
-    parser = parser_of(__doc__.splitlines()[0], SIZE)
-    parser.add_argument(
-        "--split",
-        choices=SPLITS,
-        default=SPLITS[0],
-        help="what they are for; give each split another --seed (default: train)",
-    )
-    args = parser.parse_args(arguments)
-    series = series_of(args.split)
-
-    def make(index: int, settings: dict) -> dict:
-        volume = make_volume(args.seed, index, tuple(args.size))
-        return write_volume(series, args.output, args.seed, index, volume, settings)
-
-    return make_data_set(parser, args, series, make)
+    return run(arguments, __doc__, SERIES, SIZE, make_volume, lesions_of)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,11 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from abus_command import make_data_set, parser_of
-    from second_abus.records import SERIES, write_volume
+    from abus_command import run
+    from second_abus.records import SERIES, lesions_of
     from second_abus.volume import SIZE, make_volume
 
-    parser = parser_of(__doc__.splitlines()[0], SIZE)
-    args = parser.parse_args(arguments)
-
-    def make(index: int, settings: dict) -> dict:
-        return write_volume(args.output, args.seed, index, make_volume(args.seed, index, tuple(args.size)), settings)
-
-    return make_data_set(parser, args, SERIES, make)
+    return run(arguments, __doc__, SERIES, SIZE, make_volume, lesions_of)
 
 
 if __name__ == "__main__":

@@ -2,59 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from abus_records import Series, box_of
+from abus_records import Series, lesions_by_label, orientation_of
 
 from .lesion_plan import Plan
-from .volume import Lesion, Volume
+from .volume import Volume
+
+SERIES = tuple(Series("fifth", version=1, split=split) for split in ("train", "validation"))  # never to measure on
 
 
-def series_of(split: str) -> Series:
-    """The series of a split, "train" or "validation"."""
-    about = "Synthetic ultrasound of a fifth generator, to train on and never to measure on; no patient."
-    return Series(prefix="fifth", software="fifth generator 1", split=split, about=about)
-
-
-def write_volume(
-    series: Series, folder: Path, seed: int, index: int, volume: Volume, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Write a volume, its labels and, last, its record, which is returned. Raises `OutputError`."""
-    lesions = [_lesion(lesion, volume) for lesion in volume.lesions]
-    arrays = (volume.image, volume.labels)
-    return series.write_volume(folder, seed, index, arrays, volume.spacing_mm, lesions, settings, volume.facts)
-
-
-def _lesion(lesion: Lesion, volume: Volume) -> dict[str, Any]:
-    """A lesion as records have it; its box and volume are those of its label."""
-    voxels = np.argwhere(volume.labels == lesion.label)[:, ::-1]  # lateral, depth, slice
-    first = [int(v) for v in voxels.min(0)]
-    extent = [int(v) for v in np.ptp(voxels, axis=0) + 1]
-    box = box_of(first, extent, volume.spacing_mm)
-    return {
-        "label": lesion.label,
-        "descriptors": descriptors(lesion.plan, box["size"]),
-        "malignant": lesion.plan.malignant,
-        "posterior": None,  # looks are drawn by nature one by one, and then bent to be seen: nobody knows it
-        "category": None,
-        **box,
-        "volume_ml": len(voxels) * float(np.prod(volume.spacing_mm)) / 1000,
-        "contrast_db": round(lesion.contrast_db, 3),
-    }
+def lesions_of(volume: Volume) -> list[dict[str, Any]]:
+    """A volume's lesions as records have them, in the order of their labels."""
+    return lesions_by_label(volume, lambda lesion, size: descriptors(lesion.plan, size))
 
 
 def descriptors(plan: Plan, size: list[float]) -> dict[str, str]:
     """BI-RADS descriptors in the lexicon's words; `size` is that of the lesion's box, mm (lateral, depth, slice)."""
-    lateral, deep, across = size
     if plan.form in ("warped", "polytope", "spikes") or plan.margin == "microlobulated":
         shape = "irregular"
     else:
         shape = "round" if min(size) > 0.85 * max(size) else "oval"
     return {
         "shape": shape,
-        "orientation": "not parallel" if deep > max(lateral, across) else "parallel",
+        "orientation": orientation_of(size),
         "margin": plan.margin,
         "echo_pattern": plan.echo,
         "posterior_features": plan.posterior,

@@ -24,15 +24,15 @@ class Volume:
 
     Attributes
     ----------
-    grey, labels : (slice, depth, lateral) uint8; labels 0, and 1, 2 ... for the lesions.
-    spacing : (lateral, depth, slice) mm.
+    image, labels : (slice, depth, lateral) uint8; labels 0, and 1, 2 ... for the lesions.
+    spacing_mm : (lateral, depth, slice).
     lesions : in the order of their labels; `start` and `mask` are (depth, slice, lateral).
     facts : what was drawn for the volume.
     """
 
-    grey: np.ndarray
+    image: np.ndarray
     labels: np.ndarray
-    spacing: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float]
     lesions: tuple[Lesion, ...]
     facts: dict[str, Any]
 

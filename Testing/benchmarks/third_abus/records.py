@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from abus_records import Series, box_of
+from abus_records import Series, lesions_by_label, orientation_of
 
-from .lesion_plan import Plan
 from .volume import Lesion, Volume
 
-
-def series_of(split: str) -> Series:
-    """The series of a split, "train" or "validation"."""
-    about = "Synthetic ultrasound of a third generator, to train on and never to measure on; no patient."
-    return Series(prefix="third", software="third generator 1", split=split, about=about)
+SERIES = tuple(Series("third", version=1, split=split) for split in ("train", "validation"))  # never to measure on
 
 
-def write_volume(
-    series: Series, folder: Path, seed: int, index: int, volume: Volume, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Write a volume, its labels and, last, its record, which is returned. Raises `OutputError`."""
-    lesions = [_lesion(lesion, volume) for lesion in volume.lesions]
-    arrays = (volume.image, volume.labels)
-    return series.write_volume(folder, seed, index, arrays, volume.spacing_mm, lesions, settings, volume.facts)
+def lesions_of(volume: Volume) -> list[dict[str, Any]]:
+    """A volume's lesions as records have them, in the order of their labels; breathing may have moved these."""
+    return lesions_by_label(volume, _descriptors)
 
 
-def _lesion(lesion: Lesion, volume: Volume) -> dict[str, Any]:
-    """A lesion as records have it; its box and volume are those of its label, which breathing may have moved."""
-    voxels = np.argwhere(volume.labels == lesion.label)[:, ::-1]  # lateral, depth, slice
-    first = [int(v) for v in voxels.min(0)]
-    extent = [int(v) for v in np.ptp(voxels, axis=0) + 1]
-    box = box_of(first, extent, volume.spacing_mm)
-    return {
-        "label": lesion.label,
-        "descriptors": _descriptors(lesion.plan, box["size"]),
-        "malignant": lesion.plan.malignant,
-        "posterior": None,  # kinds of lesions are drawn, not descriptors given nature: nobody knows it
-        "category": None,
-        **box,
-        "volume_ml": len(voxels) * float(np.prod(volume.spacing_mm)) / 1000,
-        "contrast_db": round(lesion.contrast_db, 3),
-    }
-
-
-def _descriptors(plan: Plan, size: list[float]) -> dict[str, str]:
+def _descriptors(lesion: Lesion, size: list[float]) -> dict[str, str]:
     """BI-RADS descriptors in the lexicon's words; `size` is that of the lesion's box, mm (lateral, depth, slice)."""
-    lateral, deep, across = size
+    plan = lesion.plan
     # To the lexicon, gentle lobules are a matter of oval shapes with a circumscribed margin.
     margin = "circumscribed" if plan.margin == "lobulated" else plan.margin
     return {
         "shape": plan.shape,
-        "orientation": "not parallel" if deep > max(lateral, across) else "parallel",
+        "orientation": orientation_of(size),
         "margin": margin,
         "echo_pattern": "complex cystic and solid" if plan.cystic_from is not None else plan.echo,
         "posterior_features": plan.posterior,
