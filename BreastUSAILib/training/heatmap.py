@@ -27,6 +27,7 @@ from .command_line import (
     volume_options,
 )
 from .detect import check_batches, shares, tell_of
+from .start import go_on_from, learnt_before
 
 if TYPE_CHECKING:
     from ..evaluation.heatmap_patches import Patch
@@ -56,6 +57,7 @@ class HeatmapRecipe:
     point : weight of `heatmap_losses.point_loss` beside the cross-entropy of the patch (paper: 0).
     decay : of the averaged weights; 0: the last step's weights.
     published : see `rate`.
+    start : a model that ships, or a folder, whose weights are gone on from; "": fresh ones.
     seed : fixes initial weights and crops; other thread counts, CPUs or numbers of processes still round otherwise.
     """
 
@@ -77,6 +79,7 @@ class HeatmapRecipe:
     point: float = 1.0
     decay: float = 0.998
     published: bool = False
+    start: str = ""
     seed: int = 1
 
 
@@ -249,6 +252,8 @@ class _Run:
         self.output, self.recipe, self.group, self.sets = output, recipe, group, sets
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
+        if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
+            go_on_from(recipe.start, "heatmap", network)
         published = {
             "optimiser": lambda parameters: torch.optim.Adam(parameters, lr=recipe.rate),
             "schedule": lambda progress: recipe.rate,
@@ -344,7 +349,7 @@ def _config(recipe: HeatmapRecipe, arguments: dict, cases: Sequence, choice: dic
             "crop": list(recipe.crop),
         },
         "postprocessing": choice,
-        "trained_on": f"{described(cases)} (one central point a lesion)",
+        "trained_on": f"{described(cases)} (one central point a lesion){learnt_before(recipe.start, 'heatmap')}",
         "licence": "unspecified",
         "measured": {"validation": measured},
         "recipe": asdict(recipe),
@@ -374,6 +379,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_schedule_arguments(parser, HeatmapRecipe, PAPER)
     add_configuration_argument(parser)
     parser.add_argument("--prepare-only", action="store_true", help="cut the patches and stop")
+    parser.add_argument("--start", default="", metavar="ID|DIR", help="go on from the weights of this model")
     parser.add_argument(
         "--far", action="store_true", help="learn as healthy what lies far from all lesions of a volume, too"
     )
@@ -385,7 +391,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def recipe_of(args: argparse.Namespace) -> HeatmapRecipe:
     """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
     recipe = PAPER if args.configuration == "paper" else HeatmapRecipe()
-    return replace(recipe, seed=args.seed, far=args.far, **schedule_of(args))
+    if args.start and args.folds:
+        raise UsageError(
+            "--start with --folds would measure each fold on volumes that the model may have learnt from; leave one of them out."
+        )
+    return replace(recipe, start=args.start, seed=args.seed, far=args.far, **schedule_of(args))
 
 
 def main(args: argparse.Namespace) -> int:

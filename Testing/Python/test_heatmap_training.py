@@ -380,6 +380,26 @@ def test_a_killed_run_goes_on_to_the_same_result(phantoms, cache, tmp_path, trai
         recipe_module.train([phantoms], tmp_path, small(rate=1e-3), cache=cache, device="cpu")
 
 
+def test_training_goes_on_from_a_models_weights(phantoms, cache, tmp_path, trained, monkeypatch):
+    recipe = small(start=str(trained), epochs=1, rate=1e-7)
+    folder = recipe_module.train([phantoms], tmp_path / "further", recipe, cache=cache, device="cpu")
+    told = json.loads((folder / "config.json").read_text())["trained_on"]
+    assert "went on from heatmap-compact 1.0.0, which had learnt from" in told
+    before, further = _weights(trained), _weights(folder)
+    learnt = [name for name in before if name.endswith("weight") and before[name].dim() > 1]
+    assert learnt and all(torch.allclose(further[name].float(), before[name].float(), atol=1e-3) for name in learnt)
+    monkeypatch.setattr(networks, "COMPACT", {**SMALL, "evidence": 3})
+    with pytest.raises(UsageError, match="another network"):
+        recipe_module.train([phantoms], tmp_path / "other", recipe, cache=cache, device="cpu")
+
+
+def test_folds_are_not_measured_on_what_their_start_learnt_from(capsys):
+    from BreastUSAILib import cli
+
+    arguments = ["train", "heatmap", "--data", "x", "--output", "y", "--start", "heatmap-compact", "--folds", "5"]
+    assert cli.main(arguments) == 2 and "--start with --folds" in capsys.readouterr().err
+
+
 def test_the_published_recipe_trains_with_adam_at_one_rate(phantoms, cache, tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "PAPER", SMALL)
     changes = {name: getattr(RECIPE, name) for name in ("spacing", "patch", "crop")}
