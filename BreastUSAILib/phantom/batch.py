@@ -14,7 +14,7 @@ from ..errors import BreastUSAIError, OutputError, PhantomError
 from ..processor import cores
 from ..workers import run_tasks
 from .layouts import TEMPORARY, finished, for_layout, layout_of, volume_names, write_phantom, write_tables
-from .records import GENERATOR, VolumeRecord
+from .records import GENERATOR, VolumeRecord, read_records
 from .spec import PhantomSpec
 from .tdsc_abus import IDS
 from .truth import Phantom
@@ -202,6 +202,13 @@ def _left_to_do(batch: Batch, tasks: Sequence[Task]) -> list[Task]:
     there = layout_of(batch.output)
     if there not in (None, batch.layout):
         raise PhantomError(f"{batch.output} holds phantoms in the layout {there}; choose another folder for --output.")
+    made_again = {task.name for task in tasks} if batch.overwrite else set()
+    for record in read_records(batch.output, leave_out_damaged=True):
+        if record.generator != GENERATOR and record.name not in made_again:
+            raise PhantomError(
+                f"{batch.output} holds phantoms of another version of the generator, {record.image.name} for one, which would be "
+                "mixed with these; choose another folder for --output."
+            )
     if batch.overwrite:
         return list(tasks)
     todo, settings = [], batch.spec.to_dict()
@@ -213,8 +220,6 @@ def _left_to_do(batch: Batch, tasks: Sequence[Task]) -> list[Task]:
         different = [name for name, value in settings.items() if record.settings.get(name) != value]
         if record.seed != task.seed:
             different.append("seed")
-        if record.generator != GENERATOR:
-            different.append("version of the generator")
         if different:
             raise PhantomError(
                 f"{record.image} was made with another {' and '.join(different)}; choose another folder for --output, or "

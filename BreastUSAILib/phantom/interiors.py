@@ -30,7 +30,7 @@ def _spread(generator: np.random.Generator, middle: float, half: float) -> float
 
 
 def level_db(descriptors: Descriptors, generator: np.random.Generator) -> float:
-    """Echo of the solid (or, of cysts, the only) part against fat, dB; of a hyperechoic mass against its surroundings."""
+    """Echo of the solid (or, of cysts, the only) part against fat, dB; of a hyperechoic mass against its surroundings (`scene.absolute_echo`)."""
     pattern = descriptors.echo_pattern
     if pattern == "anechoic":
         return _spread(generator, -30.0, 4.0)

@@ -223,7 +223,7 @@ def _about(layout: str, records: Iterable[VolumeRecord], settings: dict[str, Any
         "schema": SCHEMA,
         "about": HONESTY,
         "software": {"breastusai": __version__},
-        "generators": sorted({record.generator for record in records}) or [GENERATOR],
+        "generators": sorted({record.generator for record in records if record.generator is not None}) or [GENERATOR],
         "layout": layout,
         "seeds": {split: [i * seeds.RANGE, (i + 1) * seeds.RANGE - 1] for i, split in enumerate(seeds.SPLITS)},
         "settings": different,

@@ -40,7 +40,7 @@ class VolumeRecord:
     sha256 : of the voxels of image and labels ("image", "labels"), in the order of the file: equal seeds and settings
         give equal sums on every machine.
     software : version that made it.
-    generator : `GENERATOR` of that version.
+    generator : `GENERATOR` of that version; None: the volume is of another program's.
     """
 
     name: str
@@ -56,7 +56,7 @@ class VolumeRecord:
     facts: dict[str, Any]
     sha256: dict[str, str]
     software: str = __version__
-    generator: int = GENERATOR
+    generator: int | None = GENERATOR
 
     def to_json(self, folder: Path) -> str:
         """The record as JSON, paths relative to `folder`."""

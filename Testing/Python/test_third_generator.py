@@ -1,4 +1,4 @@
-"""The third generator of ABUS volumes, to train on: reproducible, exact in its labels, read by what training reads, and no kin of the other two."""
+"""The third generator of ABUS volumes, to train on: reproducible, exact in its labels, read by what training reads, and no kin of the others."""
 
 import sys
 from functools import partial

@@ -159,6 +159,7 @@ class Series:
             "facts": volume.facts,
             "sha256": sums,
             "software": self.software,
+            "generator": None,  # which counts the versions of the project's own phantoms
         }
         write_text(folder / "records" / f"{name}.json", json.dumps(record, indent=1) + "\n")
         return record
