@@ -141,7 +141,7 @@ def make_batch(
     Raises
     ------
     OutputError : the folder or a file cannot be written (full, read-only).
-    PhantomError : the folder holds these volumes made with other settings, or another layout.
+    PhantomError : the folder holds these volumes made with other settings, volumes of another version of the generator, or another layout.
     """
     tell, log = progress or (lambda fraction, message: None), log or (lambda text: None)
     tasks = batch.tasks()

@@ -115,8 +115,8 @@ def absolute_echo(echo: np.ndarray, hyperechoic: bool, background_echo: float) -
     """Echo of a lesion's tissue in the anatomy's units, where subcutaneous fat is 1.
 
     The lexicon's echo patterns are relative to fat (ACR BI-RADS Atlas 2013, ultrasound), wherever the mass lies: a hypoechoic one is darker than
-    fat in the midst of bright gland as well, where it is as conspicuous as fat lobules are, and does not vanish in a lobule of fat. Where the
-    surroundings are darker than fat they are the measure. Hyperechoic masses, halos and bright strands stand out of what is around them.
+    fat in the midst of bright gland as well, and does not vanish in a lobule of fat. Where the surroundings are darker than fat they are the
+    measure. Hyperechoic masses, halos and bright strands stand out of what is around them.
 
     Parameters
     ----------
