@@ -6,7 +6,7 @@ posterior of `lexicon.py` is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class LesionPatch:
     specular: np.ndarray
     edge: np.ndarray
     anchor: tuple[int, int, int]
-    hyperechoic: bool = False
+    hyperechoic: bool
 
 
 def _transition_mm(descriptors: Descriptors, radius: float, generator: np.random.Generator) -> float:
@@ -158,8 +158,8 @@ def build_lesion(
     duct = draw_duct(made, of_dots) if kind == "intraductal" else None
     dots = draw_dots(kind, made, duct, of_dots) if kind != "none" else None
     axes, painted = _paint(spec.descriptors, made, duct, by_axis, of_tissue)
-    patch = _on_voxels(made, axes, painted, dots, by_axis)
-    return replace(patch, hyperechoic=spec.descriptors.echo_pattern == "hyperechoic")
+    hyperechoic = spec.descriptors.echo_pattern == "hyperechoic"
+    return _on_voxels(made, axes, painted, dots, by_axis, hyperechoic)
 
 
 def _paint(
@@ -227,6 +227,7 @@ def _on_voxels(
     painted: dict[str, np.ndarray],
     dots: Dots | None,
     spacing: tuple[float, float, float],
+    hyperechoic: bool,
 ) -> LesionPatch:
     """Read the working grid's fields on the volume's voxels, as far as they are not empty, and set the dots."""
     # All of the mask's voxels, and the nodes around all that has weight.
@@ -257,4 +258,5 @@ def _on_voxels(
         specular=fine.get("specular", nothing),
         edge=fine.get("edge", nothing),
         anchor=tuple(int(v) for v in (low + high) // 2),
+        hyperechoic=hyperechoic,
     )

@@ -13,20 +13,11 @@ import SimpleITK as sitk
 
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.evaluation.volume_data import VolumeCase, read_volumes
-from BreastUSAILib.phantom import truth
 from BreastUSAILib.phantom.layouts import read_native
+from BreastUSAILib.phantom.spec import DESCRIPTORS
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SIZE = (128, 80, 119)  # voxels (lateral, depth, slice)
-WORDS = {
-    "shape": truth.SHAPES,
-    "orientation": truth.ORIENTATIONS,
-    "margin": truth.MARGINS,
-    "echo_pattern": truth.ECHO_PATTERNS,
-    "posterior_features": truth.POSTERIOR_FEATURES,
-    "calcifications": truth.CALCIFICATIONS,
-    "halo": truth.HALO,
-}
 SHARED = ("abus_command", "abus_records")
 even_and_odd_sides = pytest.mark.parametrize(("nz", "nx"), [(8, 10), (7, 9)])
 
@@ -80,7 +71,7 @@ def check_words(folder: Path) -> None:
     lesions = [lesion for record in read_native(folder) for lesion in record.lesions]
     assert lesions and all(lesion.posterior is None and lesion.category is None for lesion in lesions)
     for lesion in lesions:
-        assert all(getattr(lesion.descriptors, name) in known for name, known in WORDS.items()), lesion
+        assert all(getattr(lesion.descriptors, name) in known for name, known in DESCRIPTORS.items()), lesion
         deeper = lesion.size[1] > max(lesion.size[0], lesion.size[2])
         assert (lesion.descriptors.orientation == "not parallel") == deeper
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,8 +24,9 @@ from BreastUSAILib.image import write_image
 SCHEMA = "breastusai-phantom-1.0"  # of the records' fields
 
 
-class Volume(Protocol):
-    """What the volumes of all generators have, however they are made.
+@dataclass(frozen=True)
+class Volume:
+    """A synthetic volume, whichever generator made it.
 
     Attributes
     ----------

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from abus_records import Series, lesions_by_label, orientation_of
+from abus_records import Series, Volume, lesions_by_label, orientation_of
 
 from .lesion_plan import Plan
-from .volume import Volume
 
 SERIES = tuple(Series("fifth", version=1, split=split) for split in ("train", "validation"))  # never to measure on
 

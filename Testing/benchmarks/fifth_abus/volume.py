@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from abus_records import Volume
 
 from .artefacts import contact, draw_artefacts
 from .background import STYLES, Scene, draw_background
@@ -31,17 +31,6 @@ class Lesion:
     label: int
     plan: Plan
     contrast_db: float
-
-
-@dataclass(frozen=True)
-class Volume:
-    """`image` and `labels` uint8 (slice, depth, lateral), `spacing_mm` (lateral, depth, slice), `facts` for the record."""
-
-    image: np.ndarray
-    labels: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    lesions: tuple[Lesion, ...]
-    facts: dict[str, Any]
 
 
 def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Volume:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from abus_records import Series, lesions_by_label, orientation_of
+from abus_records import Series, Volume, lesions_by_label, orientation_of
 
-from .volume import Lesion, Volume
+from .volume import Lesion
 
 SERIES = (Series("fourth", version=1, split="test"),)  # these volumes are for nothing else
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from abus_records import Volume
 
 from . import beam
 from .anatomy import draw_breast
@@ -34,17 +34,6 @@ class Lesion:
     plan: Plan
     posterior: str
     contrast_db: float
-
-
-@dataclass(frozen=True)
-class Volume:
-    """`image` and `labels` are uint8 (slice, depth, lateral); `spacing_mm` is (lateral, depth, slice); `facts` are what was drawn."""
-
-    image: np.ndarray
-    labels: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    lesions: tuple[Lesion, ...]
-    facts: dict[str, Any]
 
 
 def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Volume:

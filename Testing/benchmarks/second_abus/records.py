@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from abus_records import Series, box_of
+from abus_records import Series, Volume, box_of
 
 from .lesion import Lesion, category
-from .volume import Volume
 
 SERIES = (Series("second", version=1, split="test"),)  # these volumes are for nothing else
 

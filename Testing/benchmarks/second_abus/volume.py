@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
+from abus_records import Volume
 
 from .lesion import Lesion, draw_plan, insert, place
 from .tissue import make_tissue
@@ -16,25 +14,6 @@ SIZE = (400, 100, 400)
 HEALTHY = 0.25
 NUMBERS = (0.68, 0.22, 0.10)
 """Shares of volumes with 1, 2, 3 lesions among those with any."""
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A synthetic volume.
-
-    Attributes
-    ----------
-    image, labels : (slice, depth, lateral) uint8; labels 0, and 1, 2 ... for the lesions.
-    spacing_mm : (lateral, depth, slice).
-    lesions : in the order of their labels; `start` and `mask` are (depth, slice, lateral).
-    facts : what was drawn for the volume.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    lesions: tuple[Lesion, ...]
-    facts: dict[str, Any]
 
 
 def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE, lesions: int | None = None) -> Volume:

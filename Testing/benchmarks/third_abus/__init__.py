@@ -2,9 +2,9 @@
 
 It exists to train on: what has seen two hands' phantoms should depend less on the habits of one. It draws as widely as it can (domain
 randomisation): amounts of gland, layers, lesions, gains, speckle and compression go further than any one scanner or breast does. Nothing may be
-measured on it; for that there are `second_abus` and `fourth_abus`. What it draws was written, and finished, without sight of the code or pictures of the other two;
-whoever put it into this form afterwards had seen them, and changed no bit of any volume. Nothing of `BreastUSAILib.phantom` or `second_abus` may be
-imported here.
+measured on it; for that there are `second_abus` and `fourth_abus`. What it draws was written, and finished, without sight of the code or pictures of
+the first two; whoever put it into this form afterwards had seen them, and changed no bit of any volume. Nothing of `BreastUSAILib.phantom` or of
+another generator may be imported here.
 
 The chain, a few modules each: `noise`, `filters`, `grid`, `stamps` (tools); `layers`, `gland`, `tissue`, `vessels`, `chest`, `attenuation`,
 `contact`, put together in `anatomy` (a breast as maps of echo and attenuation); `lesion_plan`, `lesion_place`, `lesion_shape`, `lesion_render` (what

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from abus_records import Series, lesions_by_label, orientation_of
+from abus_records import Series, Volume, lesions_by_label, orientation_of
 
-from .volume import Lesion, Volume
+from .volume import Lesion
 
 SERIES = tuple(Series("third", version=1, split=split) for split in ("train", "validation"))  # never to measure on
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
+from abus_records import Volume
 
 from . import anatomy, lesion_place, lesion_plan, lesion_render
 from .anatomy import Anatomy
@@ -40,25 +40,6 @@ class Lesion:
     label: int
     plan: Plan
     contrast_db: float
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A synthetic volume.
-
-    Attributes
-    ----------
-    image, labels : uint8 (slice, depth, lateral); labels 0, and 1, 2 ... for the lesions.
-    spacing_mm : (lateral, depth, slice): 0.33 to 0.42, 0.42 to 0.60, 0.38 to 0.55.
-    lesions : in the order of their labels.
-    facts : what was drawn for the volume.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    lesions: tuple[Lesion, ...]
-    facts: dict[str, Any]
 
 
 def make_volume(seed: int, index: int, size: tuple[int, int, int] = SIZE) -> Volume:
