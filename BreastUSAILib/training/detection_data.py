@@ -19,6 +19,7 @@ from ..atomic import write_bytes, write_text
 from ..errors import DataError
 from ..evaluation.volume_data import VolumeCase, read_volumes
 from ..volume_input import network_input
+from .fingerprint import fingerprint_of
 
 _VERSION = 1  # of what is kept; another one is made anew
 _OUTSIDE = 1.0  # voxels that a box may stand out of its volume, by rounding
@@ -144,6 +145,8 @@ def _load(target: Path) -> TrainingVolume:
 
 
 def fingerprint(volumes: Sequence[TrainingVolume]) -> str:
-    """A short name for a set of volumes and their lesions: the same wherever the folders lie."""
-    text = "\n".join(f"{v.name} {v.levels.shape} {v.boxes.tolist()} {v.malignant.tolist()}" for v in volumes)
-    return f"{len(volumes)} volumes {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    """A short name for a set of volumes and their lesions; see `fingerprint_of`."""
+    return fingerprint_of(
+        "volumes",
+        ((f"{v.name} {v.levels.shape} {v.boxes.tolist()} {v.malignant.tolist()}", v.levels) for v in volumes),
+    )

@@ -23,6 +23,7 @@ from ..evaluation.heatmap_patches import Patch, cut, region_about
 from ..evaluation.volume_data import VolumeCase
 from ..findings import Box
 from ..volume_input import network_input
+from .fingerprint import fingerprint_of
 
 _VERSION = 1  # of what is kept; another one is made anew
 
@@ -129,6 +130,7 @@ class PatchStore:
 
 
 def fingerprint(patches: Sequence[Patch]) -> str:
-    """A short name for a set of patches: the same wherever the folders lie."""
-    text = "\n".join(f"{p.name} {p.levels.shape} {p.start} {p.point}{p.lesions or ''}" for p in patches)
-    return f"{len(patches)} patches {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    """A short name for a set of patches; see `fingerprint_of`."""
+    return fingerprint_of(
+        "patches", ((f"{p.name} {p.levels.shape} {p.start} {p.point}{p.lesions or ''}", p.levels) for p in patches)
+    )

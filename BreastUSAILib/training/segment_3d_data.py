@@ -19,6 +19,7 @@ from ..atomic import write_bytes, write_text
 from ..errors import DataError
 from ..evaluation.volume_data import VolumeCase
 from ..lesion_crop import CropRule, Region
+from .fingerprint import fingerprint_of
 
 _VERSION = 1  # of what is kept; another one is made anew
 ZOOM = 1.35
@@ -156,6 +157,7 @@ def folds(cases: Sequence[VolumeCase], number: int, fold: int) -> tuple[list[Vol
 
 
 def fingerprint(patches: Sequence[LesionPatch]) -> str:
-    """A short name for a set of lesions: the same wherever the folders lie."""
-    text = "\n".join(f"{p.name} {p.voxels.shape} {p.spacing} {p.malignant} {p.volume_ml}" for p in patches)
-    return f"{len(patches)} lesions {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    """A short name for a set of lesions; see `fingerprint_of`."""
+    return fingerprint_of(
+        "lesions", ((f"{p.name} {p.voxels.shape} {p.spacing} {p.malignant} {p.volume_ml}", p.voxels) for p in patches)
+    )

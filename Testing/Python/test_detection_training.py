@@ -312,6 +312,15 @@ def test_training_goes_on_from_a_models_weights(trained, phantoms, cache, tmp_pa
     assert not all(torch.allclose(fresh[name].float(), before[name].float(), atol=1e-3) for name in learnt)
 
 
+def test_volumes_made_anew_under_their_names_are_other_data(phantoms, cache):
+    cases = data.read_split([phantoms], "train")
+    volumes = data.load(cases, cache, RECIPE.spacing)
+    assert data.fingerprint(volumes) == data.fingerprint(data.load(cases, cache, RECIPE.spacing))
+    levels = volumes[0].levels.copy()
+    levels[0, 0, 0] ^= 1  # boxes, shape and name stay
+    assert data.fingerprint([replace(volumes[0], levels=levels), *volumes[1:]]) != data.fingerprint(volumes)
+
+
 def test_a_run_whose_start_is_gone_ends_well(trained, phantoms, cache, tmp_path):
     start = shutil.copytree(trained, tmp_path / "start")
     recipe = replace(RECIPE, start=str(start), epochs=2, crops=4)

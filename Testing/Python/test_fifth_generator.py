@@ -21,6 +21,7 @@ from fifth_abus.speckle import UNIT, Speckle, speckle_field
 from fifth_abus.volume import make_volume
 
 from BreastUSAILib.phantom.layouts import read_native
+from BreastUSAILib.phantom.spec import DESCRIPTORS
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 made = partial(cases.make, fifth_generator, number=6, seed=3)
@@ -112,7 +113,7 @@ def test_plans_overlap_in_every_look_and_give_words_of_the_lexicon():
         assert {plan.form for plan in those} == set(FORMS) and {plan.echo for plan in those} == set(ECHOES)
     for plan in plans:
         words = descriptors(plan, [2 * r for r in plan.radii[::-1]])
-        assert all(words[name] in known for name, known in cases.WORDS.items())
+        assert all(words[name] in known for name, known in DESCRIPTORS.items())
         assert (plan.shade_db != 0) == (plan.posterior != "none")
     volumes = np.array([plan.volume_ml for plan in plans])
     assert volumes.min() >= 0.05 and 4 < volumes.max() < 17 and 0.3 < np.mean(volumes < 0.5) < 0.8

@@ -122,6 +122,9 @@ def test_of_large_healthy_volumes_patches_are_kept(phantoms, tmp_path):
     again = store_of(tmp_path / "again", healthy=3, patch=(10, 8, 10))
     again.prepare(cases)
     assert patch_store.fingerprint(again.load(cases)) == patch_store.fingerprint(store.load(cases))
+    first, *others = store.load(cases)
+    changed = replace(first, levels=255 - first.levels)
+    assert patch_store.fingerprint([changed, *others]) != patch_store.fingerprint([first, *others])
 
 
 def test_what_lies_far_from_all_lesions_serves_as_healthy(phantoms, tmp_path, monkeypatch):
