@@ -111,7 +111,7 @@ def heatmap(
         return Heat(notes=(*notes, _NOTHING_TO_SEE))
     tell(0.6, "drawing the map")
     full = seen.rule.full_heat
-    heat = on_grid_of(image, seen.heat(seen.cells), seen.volume, model.network.scale)
+    heat = on_grid_of(image, seen.heat(seen.cells), seen.volume, model.network.scale, seen.degree)
     tell(0.9, "looking for hot spots")
     threshold = options.threshold_of(model.entry)
     kept = [spot for spot in seen.spots() if spot.score >= threshold][: options.maximum]
@@ -143,6 +143,7 @@ class Seen:
     cells : (z, y, x) float32; see `gradcam_3d.activation`.
     map : the same on a grid of about a millimetre.
     rule, crop : the model's, and the (z, y, x) voxels that it learnt from.
+    degree : by which its cells are interpolated, see `gradcam_3d.interpolation`.
     """
 
     volume: VolumeInput
@@ -150,6 +151,7 @@ class Seen:
     map: SpotMap
     rule: SpotRule
     crop: Sequence[int]
+    degree: int = 1
 
     def spots(self) -> list[HotSpot]:
         """All hot spots, by falling score; in voxels of `map`."""
@@ -179,6 +181,11 @@ def looks_of(entry: ModelEntry) -> int:
     return int(entry.postprocessing.get("mirrors", 1))
 
 
+def degree_of(entry: ModelEntry) -> int:
+    """By which spline a model's cells are interpolated (`gradcam_3d.interpolation`); 1, linearly, where it does not say."""
+    return int(entry.postprocessing.get("spline", 1))
+
+
 def look(image: sitk.Image, model: LoadedModel) -> Seen | None:
     """What the network says of a volume; None where the volume has one value everywhere."""
     from .gradcam_3d import activation, spot_map
@@ -190,12 +197,15 @@ def look(image: sitk.Image, model: LoadedModel) -> Seen | None:
         return None
     mirrors = looks_of(model.entry)
     cells = activation(model.network, volume.levels, device=model.device.name, mirrors=mirrors)
-    fine = spot_map(cells, model.network.scale, volume.levels.shape, volume.spacing)
-    return Seen(volume, cells, fine, SpotRule.of(model.entry.postprocessing), preprocessing["crop"])
+    degree = degree_of(model.entry)
+    fine = spot_map(cells, model.network.scale, volume.levels.shape, volume.spacing, degree)
+    return Seen(volume, cells, fine, SpotRule.of(model.entry.postprocessing), preprocessing["crop"], degree)
 
 
-def on_grid_of(image: sitk.Image, cells: np.ndarray, volume: VolumeInput, scale: Sequence[int]) -> sitk.Image:
-    """The heat of cells on the grid of the image that it is of; float32, see `Heat`."""
+def on_grid_of(
+    image: sitk.Image, cells: np.ndarray, volume: VolumeInput, scale: Sequence[int], degree: int = 1
+) -> sitk.Image:
+    """The heat of cells on the grid of the image that it is of; float32, see `Heat`. `degree`: see `gradcam_3d.interpolation`."""
     import torch
 
     from .gradcam_3d import interpolation
@@ -203,7 +213,7 @@ def on_grid_of(image: sitk.Image, cells: np.ndarray, volume: VolumeInput, scale:
     size = image.GetSize()[::-1]
     places = [(np.arange(n) + 0.5) / s - 0.5 for n, s in zip(size, volume.scale, strict=True)]
     along_z, along_y, along_x = (
-        torch.from_numpy(interpolation(*args)) for args in zip(cells.shape, scale, places, strict=True)
+        torch.from_numpy(interpolation(*args, degree)) for args in zip(cells.shape, scale, places, strict=True)
     )
     planes = (along_y @ torch.from_numpy(cells) @ along_x.T).flatten(1)
     heat = np.empty(size, np.float32)

@@ -48,7 +48,7 @@ def draw_map(path: Path, case: VolumeCase, model) -> Path:
 def _on_levels(seen, shape: Sequence[int], scale: Sequence[int]) -> np.ndarray:
     from ..gradcam_3d import interpolation, resized
 
-    matrices = [interpolation(n, s, np.arange(m)) for n, s, m in zip(seen.cells.shape, scale, shape, strict=True)]
+    matrices = [interpolation(n, s, np.arange(m), seen.degree) for n, s, m in zip(seen.cells.shape, scale, shape, strict=True)]
     return np.maximum(resized(seen.heat(seen.cells), matrices), 0)
 
 

@@ -55,6 +55,7 @@ class HeatmapRecipe:
     rate, weight_decay : the highest learning rate of a cosine, with AdamW. With `published`, the rate of Adam throughout.
     zoom, stretch, vary, same_places : see `heatmap_crops.CropRule`.
     point : weight of `heatmap_losses.point_loss` beside the cross-entropy of the patch (paper: 0).
+    spline : degree of the map's interpolation, which the point loss reads it with, too (`gradcam_3d.interpolation`; paper: 1).
     decay : of the averaged weights; 0: the last step's weights.
     published : see `rate`.
     start : a model that ships, or a folder, whose weights are gone on from; "": fresh ones.
@@ -77,6 +78,7 @@ class HeatmapRecipe:
     vary: bool = True
     same_places: float = 0.5
     point: float = 1.0
+    spline: int = 2
     decay: float = 0.998
     published: bool = False
     start: str = ""
@@ -98,6 +100,7 @@ PAPER = HeatmapRecipe(
     vary=False,
     same_places=0.0,
     point=0.0,
+    spline=1,
     decay=0.0,
     published=True,
 )
@@ -296,7 +299,7 @@ class _Run:
             loss, place = patch, patch.new_zeros(())
             if self.recipe.point:
                 evidence = network.activation(features)
-                place = point_loss(evidence, lesion, points.to(device), network.scale, network.gain)
+                place = point_loss(evidence, lesion, points, network.scale, network.gain, self.recipe.spline)
                 loss = patch + self.recipe.point * place
             right = ((logits > 0) == (lesion > 0)).float().mean()
             figures = torch.stack([patch.detach(), place.detach(), right])
@@ -327,7 +330,15 @@ class _Run:
 
         network = self.learner.average
         looks = (1,) if self.recipe.published else CHOICES
-        choice, figures = choose(self.sets.volumes, network, self.recipe.crop, SpotRule(), self.group.device, looks)
+        choice, figures = choose(
+            self.sets.volumes,
+            network,
+            self.recipe.crop,
+            SpotRule(),
+            self.group.device,
+            looks,
+            self.recipe.spline,
+        )
         config = _config(self.recipe, self.arguments, self.sets.training_cases, choice, {**self.validate(), **figures})
         save_model(self.output, network, config)
 

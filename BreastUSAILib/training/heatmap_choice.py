@@ -30,6 +30,7 @@ def choose(
     rule: SpotRule,
     device: str,
     looks: Sequence[int] = CHOICES,
+    degree: int = 1,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """The choices for the model's `postprocessing`, and figures on the volumes that they were made on.
 
@@ -38,10 +39,11 @@ def choose(
     crop : (z, y, x) voxels that the network learnt from.
     looks : numbers of looks at mirror images to choose from; more of them must add `mirrors.HELPS` to the mean of sensitivity at 1 and 2
         false positives a volume.
+    degree : of the map's splines, see `gradcam_3d.interpolation`.
 
     Returns
     -------
-    choice : ``mirrors``, the looks; ``floor``, the activation that nine cells in ten stay below, which is shown as heat 0; ``full_heat``, the
+    choice : ``spline``, the degree; ``mirrors``, the looks; ``floor``, the activation that nine cells in ten stay below, which is shown as heat 0; ``full_heat``, the
         activation above it that is shown as heat 1, which is its median at the points that speak for a lesion at all; by what spots are scored,
         that with the higher mean of sensitivity at 1 and 2 false positives a volume; ``threshold``, the least score with which they are
         reported; the rule's fields.
@@ -50,7 +52,7 @@ def choose(
     """
     best, of_looks = None, {}
     for mirrors in looks:
-        choice, figures = _choose(volumes, network, crop, rule, device, mirrors)
+        choice, figures = _choose(volumes, network, crop, rule, device, mirrors, degree)
         merit = (figures["sensitivity_at_1_fp"] + figures["sensitivity_at_2_fp"]) / 2
         of_looks[f"sensitivity_at_1_fp_by_{mirrors}_looks"] = figures["sensitivity_at_1_fp"]
         if best is None or merit >= best[0] + HELPS:
@@ -60,13 +62,19 @@ def choose(
 
 
 def _choose(
-    volumes: Sequence[TrainingVolume], network: ResNet3d, crop: Sequence[int], rule: SpotRule, device: str, mirrors: int
+    volumes: Sequence[TrainingVolume],
+    network: ResNet3d,
+    crop: Sequence[int],
+    rule: SpotRule,
+    device: str,
+    mirrors: int,
+    degree: int,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     maps, points, values = [], [], []
     for volume in volumes:
         levels = np.asarray(volume.levels)
         cells = activation(network, levels, device=device, mirrors=mirrors)
-        seen = spot_map(cells, network.scale, levels.shape, volume.spacing)
+        seen = spot_map(cells, network.scale, levels.shape, volume.spacing, degree)
         maps.append(seen)
         points.append((volume.boxes[:, :3] + volume.boxes[:, 3:]) / 2 / seen.step)
         at = np.clip(np.floor(points[-1]), 0, np.subtract(seen.activation.shape, 1)).astype(int)
@@ -87,7 +95,7 @@ def _choose(
             "threshold": _threshold(curve),
         }
     best = max(SCORES, key=lambda name: figures[name]["sensitivity_at_1_fp"] + figures[name]["sensitivity_at_2_fp"])
-    choice = {"mirrors": mirrors, **asdict(tried[best]), "threshold": figures[best]["threshold"]}
+    choice = {"spline": degree, "mirrors": mirrors, **asdict(tried[best]), "threshold": figures[best]["threshold"]}
     measured = {
         **{name: figures[best][name] for name in ("sensitivity_at_1_fp", "sensitivity_at_2_fp")},
         **{f"sensitivity_at_1_fp_by_{name}": figures[name]["sensitivity_at_1_fp"] for name in SCORES},

@@ -10,6 +10,7 @@ import torch
 from heatmap_cases import SMALL, heat_model_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import BSpline
 from torch import nn
 
 from BreastUSAILib import gradcam_3d, heatmap
@@ -143,6 +144,20 @@ def test_a_small_lesion_does_not_drown_in_a_large_volume():
     by_hand = max(logits[z, y, x] for z in range(4, 5) for y in range(0, 9) for x in range(12, 13) if z <= 4 <= z + 7)
     assert covering[4, 8, 19] >= by_hand
     assert gradcam_3d.window_logits(cells, (50, 4, 4)).shape == (1, 17, 17)
+
+
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 40), st.sampled_from([1, 2]))
+@settings(max_examples=60, deadline=None)
+def test_interpolation_is_by_splines_whose_outermost_cells_go_on(cells, scale, size, degree):
+    matrix = gradcam_3d.interpolation(cells, scale, np.arange(size), degree)
+    assert matrix.min() >= 0
+    np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-6)
+    spline = BSpline(np.arange(cells + 5 + degree) - (degree + 1) / 2, np.eye(cells + 4)[:, 2:-2], degree)  # with two cells more at either end
+    inner = np.arange(size) / scale
+    inner = inner[(inner >= degree) & (inner <= cells - 1 - degree)]
+    np.testing.assert_allclose(
+        gradcam_3d.interpolation(cells, 1, inner, degree), spline(inner + 2), atol=1e-6
+    )
 
 
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 40))

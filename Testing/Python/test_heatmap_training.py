@@ -21,7 +21,7 @@ from BreastUSAILib.training import detection_data, patch_store
 from BreastUSAILib.training import heatmap as recipe_module
 from BreastUSAILib.training import heatmap_crops as crops_module
 from BreastUSAILib.training.heatmap_crops import CropRule, CropSet
-from BreastUSAILib.training.heatmap_losses import cell_at, point_loss
+from BreastUSAILib.training.heatmap_losses import at_points, point_loss
 from BreastUSAILib.training.patch_store import PatchStore
 
 
@@ -266,10 +266,14 @@ def test_the_point_moves_with_the_crop(changes):
     assert len(places) > 10
 
 
-def test_cells_of_points():
-    point = torch.tensor([[0.2, 5.0, 31.9], [2.6, 6.4, 6.6]])
-    # Cell i lies at the centre of voxel 4 i, which is 4 i + 0.5 from the edge.
-    assert cell_at(point, (4, 4, 4), (8, 8, 7)).tolist() == [[0, 1, 6], [1, 1, 2]]
+def test_maps_are_asked_between_their_cells():
+    z, y, x = np.meshgrid(*(np.arange(n) * 4.0 for n in (8, 8, 7)), indexing="ij")
+    plane = torch.from_numpy(z + 10 * y + 100 * x)  # cell i lies at the centre of voxel 4 i, which is 4 i + 0.5 from the edge
+    points = torch.tensor([[8.5, 12.5, 8.5], [10.1, 6.4, 17.3], [0.2, 5.0, 31.9]])
+    for degree in (1, 2):  # both are exact on planes
+        said = at_points(torch.stack([plane] * 3).float(), points, (4, 4, 4), degree).tolist()
+        assert said[:2] == pytest.approx([8 + 120 + 800, 9.6 + 59 + 1680], rel=1e-5)
+    assert at_points(plane[None].float(), points[2:], (4, 4, 4), 1).tolist() == pytest.approx([45 + 2400], rel=1e-5)  # edges go on
 
 
 def test_the_point_loss_asks_the_cell_at_the_point_and_all_of_healthy_crops():
@@ -288,6 +292,23 @@ def test_the_point_loss_asks_the_cell_at_the_point_and_all_of_healthy_crops():
     assert float(point_loss(known, lesion, points, (4, 4, 4), 8.0)) == pytest.approx(by_hand + np.log(2) / 4, rel=1e-2)
     healthy = point_loss(evidence, torch.zeros(2), points, (4, 4, 4), 8.0)
     assert float(healthy) == pytest.approx(-16 * np.log(1 - p) * p**2, rel=1e-4)
+
+
+def test_the_point_loss_draws_the_maximum_to_the_point():
+    """Evidence learnt for one point alone, by plain descent: the quadratic map has its maximum near the point, the linear one at a cell's centre."""
+    from BreastUSAILib.gradcam_3d import spot_map
+
+    random, far = np.random.default_rng(0), {1: [], 2: []}
+    for place in random.uniform(8, 24, (15, 3)):
+        point = torch.from_numpy(place[None]).float()
+        for degree, found in far.items():
+            cells = torch.zeros(1, 8, 8, 8, requires_grad=True)
+            for _ in range(20):
+                (slope,) = torch.autograd.grad(point_loss(cells, torch.ones(1), point, (4, 4, 4), 8.0, degree), cells)
+                cells = (cells - 50 * slope).detach().requires_grad_()
+            fine = spot_map(cells[0].detach().numpy(), (4, 4, 4), (32, 32, 32), (1.0, 1.0, 1.0), degree).activation
+            found.append(float(np.linalg.norm(np.array(np.unravel_index(fine.argmax(), fine.shape)) + 0.5 - place)))
+    assert np.median(far[2]) < 1.2 < 1.6 < np.median(far[1])
 
 
 def test_units_of_evidence_begin_mostly_silent():
@@ -510,7 +531,7 @@ def test_two_processes_train_in_step(phantoms, cache, tmp_path):
 def test_more_looks_are_chosen_where_they_help(gain, mirrors, monkeypatch):
     from BreastUSAILib.training import heatmap_choice
 
-    def chosen(volumes, network, crop, rule, device, looks):
+    def chosen(volumes, network, crop, rule, device, looks, degree):
         at = 0.5 + (gain if looks == 4 else 0)
         return {"mirrors": looks}, {"sensitivity_at_1_fp": at, "sensitivity_at_2_fp": at}
 
