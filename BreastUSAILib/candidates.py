@@ -41,6 +41,8 @@ class Search:
     least_mm, most_mm : boxes with a side below or above are no lesions.
     maximum : boxes of a volume, the surest.
     mirrors : looks at each window, of which the mean counts: 1, 2 or 4, see `mirrors.MIRRORS`.
+    scales : the grids that a volume is searched on, as voxel sizes in those that the network was trained on, of which the mean counts
+        (`multi_scale`); the first is 1.
     """
 
     window: tuple[int, int, int] = (160, 96, 160)
@@ -54,6 +56,7 @@ class Search:
     most_mm: float = 80.0
     maximum: int = 50
     mirrors: int = 1
+    scales: tuple[float, ...] = (1.0,)
 
     @classmethod
     def of(cls, postprocessing: Mapping[str, Any]) -> Search:

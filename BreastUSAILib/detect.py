@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import SimpleITK as sitk
 
 from .errors import ImageError, UsageError
@@ -85,7 +86,8 @@ def detect(
     ------
     ImageError : a 2D image or a single slice; a volume larger than a breast, as its spacing is wrong; axes that cannot be in this order.
     """
-    from .candidates import Search, find_candidates
+    from .candidates import Search
+    from .multi_scale import find_on_grids
     from .volume_input import network_input
 
     def tell(fraction: float, message: str) -> None:
@@ -95,13 +97,16 @@ def detect(
     notes = check_volume(image, spacing_known)
     tell(0.0, "preparing the volume")
     settings = model.entry.postprocessing
-    volume = network_input(image, model.entry.preprocessing["spacing"])
-    if volume.constant:
-        return (), (*notes, _NOTHING_TO_SEE)
     search = Search.of(settings)
-    candidates, more = find_candidates(
-        volume.levels,
-        volume.spacing,
+    spacing = np.asarray(model.entry.preprocessing["spacing"], float)
+    volumes = []
+    for scale in search.scales:
+        volumes.append(network_input(image, spacing * scale))
+        if volumes[0].constant:
+            return (), (*notes, _NOTHING_TO_SEE)
+    volume = volumes[0]
+    candidates, more = find_on_grids(
+        volumes,
         model.network,
         search,
         device=model.device.name,

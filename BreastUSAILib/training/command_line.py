@@ -106,9 +106,11 @@ def add_schedule_arguments(
 
 
 def schedule_of(args: argparse.Namespace, names: tuple[str, ...] = tuple(_SCHEDULE)) -> dict[str, Any]:
-    """What `add_schedule_arguments` says otherwise than the recipe. Raises `UsageError` for a number that is not above 0."""
+    """What `add_schedule_arguments` says otherwise than the recipe. Raises `UsageError` for a number that is not above 0; with --start there may
+    be no epochs at all: the model's weights stay, and what follows them is chosen anew."""
     changes = {name: value for name in names if (value := getattr(args, name)) is not None}
-    if any(value <= 0 for value in changes.values()):
+    kept = changes.get("epochs") == 0 and getattr(args, "start", "")
+    if any(value <= 0 for name, value in changes.items() if not (kept and name == "epochs")):
         options = [f"--{name}" for name in names]
         raise UsageError(f"{', '.join(options[:-1])} and {options[-1]} must be above 0.")
     return changes

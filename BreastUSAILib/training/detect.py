@@ -23,7 +23,7 @@ from .command_line import (
     schedule_of,
     volume_options,
 )
-from .start import go_on_from, learnt_before
+from .start import go_on_from, learnt
 
 if TYPE_CHECKING:
     from ..evaluation.volume_data import VolumeCase
@@ -157,12 +157,13 @@ def train(
 
 @dataclass(frozen=True)
 class VolumeSets:
-    """What is learnt from and what choices are made on: the cases on disk, and the same prepared (`detection_data`)."""
+    """What is learnt from and what choices are made on: the cases on disk, the same prepared (`detection_data`), and where that is kept."""
 
     training_cases: list[VolumeCase]
     validation_cases: list[VolumeCase]
     training: list[TrainingVolume]
     validation: list[TrainingVolume]
+    cache: Path
 
 
 def open_volumes(
@@ -193,7 +194,7 @@ def open_volumes(
     for name, part in zip(("train", "validation"), volumes, strict=True):
         if not any(len(volume.boxes) for volume in part):
             raise DataError(f"the split {name} of {', '.join(map(str, data))} has no lesion; make more volumes.")
-    return VolumeSets(*cases, *volumes)
+    return VolumeSets(*cases, *volumes, cache)
 
 
 def check_batches(batch: int, crops: int, processes: int) -> None:
@@ -300,12 +301,27 @@ class _Run:
         from .detection_choice import choose
 
         network, validation = self.learner.average, self.sets.validation
+        published = self.recipe.search is None
+        finer = {} if published else self._finer()
         choice, tried = choose(
-            validation, network, self.search, self.group.device, published=self.recipe.search is None
+            validation, network, self.search, self.group.device, published=published, finer=finer
         )
         write_text(self.output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
         config = _config(self.recipe, self.arguments, self.sets.training_cases, choice, tried["figures"])
         save_model(self.output, network, config)
+
+
+    def _finer(self) -> dict[float, list[TrainingVolume]]:
+        """The validation volumes on the grids of `multi_scale.CHOICES`."""
+        from ..multi_scale import CHOICES
+        from . import detection_data
+
+        cases, cache, finer = self.sets.validation_cases, self.sets.cache, {}
+        for scale in CHOICES:
+            spacing = [scale * s for s in self.recipe.spacing]
+            detection_data.prepare(cases, cache, spacing, tell_of(self.group.first))
+            finer[scale] = detection_data.load(cases, cache, spacing)
+        return finer
 
 
 def tell_of(first: bool) -> Callable[[float, str], None] | None:
@@ -337,7 +353,7 @@ def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict
             "intensity": "standardised above the lowest value, 8-bit levels",
         },
         "postprocessing": choice,
-        "trained_on": f"{described(cases)} (split train){learnt_before(recipe.start, 'detect')}",
+        "trained_on": learnt(f"{described(cases)} (split train)", recipe.start, "detect", recipe.epochs),
         "licence": "unspecified",
         "measured": {"validation": measured},
         "recipe": asdict(recipe),
@@ -352,7 +368,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant", choices=VARIANTS, default=DetectRecipe.variant, help="the paper's ablations (default: the whole)"
     )
-    parser.add_argument("--start", default="", metavar="ID|DIR", help="go on from the weights of this model")
+    parser.add_argument(
+        "--start",
+        default="",
+        metavar="ID|DIR",
+        help="go on from the weights of this model; with --epochs 0 they stay, and what follows them is chosen anew",
+    )
     for name, what in (("shallow", "end early"), ("levelled", "are levelled in depth")):
         default = f"default: {getattr(DetectRecipe, name)}; paper: {getattr(PAPER, name)}"
         parser.add_argument(f"--{name}", type=float, metavar="P", help=f"share of crops that {what} ({default})")

@@ -21,6 +21,7 @@ from ..evaluation.detection_metrics import (
     mean_iou,
 )
 from ..mirrors import CHOICES, HELPS
+from ..multi_scale import merged, scaled
 from .detection_data import TrainingVolume
 
 SUPPRESSION = (0.02, 0.1, 0.2)
@@ -38,6 +39,15 @@ def candidates_of(
     volumes: Sequence[TrainingVolume], seen: Sequence[Sequence[Seen]], search: Search
 ) -> list[Candidates]:
     return [choose_boxes(s, v.levels.shape, v.spacing, search) for v, s in zip(volumes, seen, strict=True)]
+
+
+def on_grids(grids: Sequence[Sequence[TrainingVolume]], found: Sequence[Sequence[Candidates]], search: Search) -> list[Candidates]:
+    """What was `found` of each volume on each grid, as one set in voxels of the first."""
+    merge = []
+    for volumes, each in zip(zip(*grids, strict=True), zip(*found, strict=True), strict=True):
+        factors = [np.divide(volume.spacing, volumes[0].spacing) for volume in volumes]
+        merge.append(merged([scaled(f, factor) for f, factor in zip(each, factors, strict=True)], search))
+    return merge
 
 
 def scored(volumes: Sequence[TrainingVolume], found: Sequence[Candidates]) -> list[VolumeBoxes]:
@@ -79,12 +89,20 @@ def threshold_at(boxes: Sequence[VolumeBoxes], false_positives: float = FALSE_PO
 
 
 def choose(
-    volumes: Sequence[TrainingVolume], network: nn.Module, search: Search, device: str, *, published: bool = False
+    volumes: Sequence[TrainingVolume],
+    network: nn.Module,
+    search: Search,
+    device: str,
+    *,
+    published: bool = False,
+    finer: Mapping[float, Sequence[TrainingVolume]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices for the model's `postprocessing`, and the table of what was tried.
 
-    Suppression, voting and looks by `merit`, of which more looks must add `mirrors.HELPS`; the threshold by `threshold_at`. With `published` the
-    search stays as the paper has it, and only the threshold is chosen.
+    Suppression, voting and looks by `merit`, of which more looks must add `mirrors.HELPS`; whether a second grid is searched in the same way;
+    the threshold by `threshold_at`. With `published` the search stays as the paper has it, and only the threshold is chosen.
+
+    finer : the same volumes on other grids, by their voxels' size in those of `volumes`.
     """
     rows, best = [], None
     for mirrors in (search.mirrors,) if published else CHOICES:
@@ -101,6 +119,14 @@ def choose(
         if best is None or merit(table[first]) >= merit(best[1]) + HELPS:
             best = tries[first], table[first], candidates_of(volumes, seen, tries[first])
     chosen, measured, found = best
+    for scale, others in (finer or {}).items():
+        again = candidates_of(others, see(others, network, chosen, device), chosen)
+        alone = candidates_of(volumes, see(volumes, network, chosen, device), chosen)
+        both = on_grids([volumes, others], [alone, again], chosen)
+        row = figures(volumes, both)
+        rows.append({"mirrors": chosen.mirrors, "scales": [1.0, scale], **row})
+        if merit(row) >= merit(measured) + HELPS:
+            chosen, measured, found = replace(chosen, scales=(1.0, scale)), row, both
     record = {"volumes": len(volumes), "lesions": sum(len(v.boxes) for v in volumes), "tried": rows}
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(chosen).items()}
     return {**values, "threshold": threshold_at(scored(volumes, found))}, {**record, "figures": measured}

@@ -27,7 +27,7 @@ from .command_line import (
     volume_options,
 )
 from .detect import check_batches, shares, tell_of
-from .start import go_on_from, learnt_before
+from .start import go_on_from, learnt
 
 if TYPE_CHECKING:
     from ..evaluation.heatmap_patches import Patch
@@ -360,7 +360,9 @@ def _config(recipe: HeatmapRecipe, arguments: dict, cases: Sequence, choice: dic
             "crop": list(recipe.crop),
         },
         "postprocessing": choice,
-        "trained_on": f"{described(cases)} (one central point a lesion){learnt_before(recipe.start, 'heatmap')}",
+        "trained_on": learnt(
+            f"{described(cases)} (one central point a lesion)", recipe.start, "heatmap", recipe.epochs
+        ),
         "licence": "unspecified",
         "measured": {"validation": measured},
         "recipe": asdict(recipe),
@@ -390,7 +392,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_schedule_arguments(parser, HeatmapRecipe, PAPER)
     add_configuration_argument(parser)
     parser.add_argument("--prepare-only", action="store_true", help="cut the patches and stop")
-    parser.add_argument("--start", default="", metavar="ID|DIR", help="go on from the weights of this model")
+    parser.add_argument(
+        "--start",
+        default="",
+        metavar="ID|DIR",
+        help="go on from the weights of this model; with --epochs 0 they stay, and what follows them is chosen anew",
+    )
     parser.add_argument(
         "--far", action="store_true", help="learn as healthy what lies far from all lesions of a volume, too"
     )

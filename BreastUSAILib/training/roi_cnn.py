@@ -20,7 +20,7 @@ from ..atomic import output_error
 from ..errors import DataError, UsageError
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_cases
 from .command_line import add_image_arguments, folds_of
-from .start import go_on_from, learnt_before
+from .start import go_on_from, learnt
 
 CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
 
@@ -305,8 +305,9 @@ def _config(recipe, arguments, size, cases, dice, median) -> dict:
         "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
         "preprocessing": {"dimension": 2, "size": size, "intensity": "percentile-0.5-99.5, standardised"},
         "postprocessing": {"threshold": 0.5, **({"refiner": "paper"} if recipe.configuration == "paper" else {})},
-        "trained_on": f"{len(cases)} images of {', '.join(sources)} (folds {', '.join(map(str, recipe.train_folds))})"
-        f"{learnt_before(recipe.start, 'segment')}",
+        "trained_on": learnt(
+            f"{len(cases)} images of {', '.join(sources)} (folds {', '.join(map(str, recipe.train_folds))})", recipe.start, "segment"
+        ),
         "licence": "unspecified",
         "measured": {"validation": {"mean_dice_network_only": dice, "median_dice_network_only": median}},
         "recipe": asdict(recipe),

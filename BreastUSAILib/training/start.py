@@ -25,14 +25,18 @@ def go_on_from(name: str, task: str, network: nn.Module) -> None:
         ) from error
 
 
-def learnt_before(name: str, task: str) -> str:
-    """What the model that a run went on from had learnt from, as words; "" for a run from fresh weights."""
+def learnt(now: str, name: str, task: str, epochs: int = 1) -> str:
+    """What a run's model has learnt from, as words: `now`, and what the model `name` had that it went on from ("": fresh weights).
+
+    epochs : of the run; with 0 of them nothing was learnt now.
+    """
     from ..models.zoo import resolve
 
     if not name:
-        return ""
+        return now
+    went_on = f"{now}; went on from" if epochs else "the weights of"
     try:
         entry, _ = resolve(name, task)
     except ModelError:  # was removed while this trained, which is no reason to lose the run
-        return f"; went on from {name}, which is no longer there"
-    return f"; went on from {entry.id} {entry.version}, which had learnt from: {entry.trained_on}"
+        return f"{went_on} {name}, which is no longer there"
+    return f"{went_on} {entry.id} {entry.version}, which had learnt from: {entry.trained_on}"

@@ -312,6 +312,17 @@ def test_training_goes_on_from_a_models_weights(trained, phantoms, cache, tmp_pa
     assert not all(torch.allclose(fresh[name].float(), before[name].float(), atol=1e-3) for name in learnt)
 
 
+def test_without_epochs_the_weights_stay_and_what_follows_them_is_chosen_anew(trained, phantoms, cache, tmp_path):
+    folder = recipe_module.train([phantoms], tmp_path / "anew", replace(RECIPE, start=str(trained), epochs=0), cache=cache, device="cpu")
+    before, after = _weights(trained), _weights(folder)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["trained_on"].startswith("the weights of detection-compact 1.0.0, which had learnt from: 4 phantoms")
+    assert 0 < config["postprocessing"]["threshold"] < 1
+    tried = json.loads((folder / "postprocessing.json").read_text())["tried"]["tried"]
+    assert tried[-1]["scales"] == [1.0, 0.8]
+
+
 def test_volumes_made_anew_under_their_names_are_other_data(phantoms, cache):
     cases = data.read_split([phantoms], "train")
     volumes = data.load(cases, cache, RECIPE.spacing)
@@ -409,7 +420,7 @@ def test_two_processes_train_in_step(phantoms, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (torch.load(output / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert len(list(cache.glob("*.npy"))) == 6
+    assert len(list(cache.glob("*.npy"))) == 6 + 2  # the two validation volumes on a finer grid, too
     # One process wrote the log and the model, and the same volumes were learnt from.
     assert len((output / "log.jsonl").read_text().splitlines()) == 2
     assert zoo.load(output, "detect", "cpu").entry.trained_on.startswith("4 phantoms of ")
@@ -442,6 +453,7 @@ def test_the_command_line_says_what_the_recipe_is(phantoms, tmp_path, capsys):
     assert recipe_module.recipe_of(parse([*common, "--configuration", "paper"])) == recipe_module.PAPER
     with pytest.raises(UsageError, match="above 0"):
         recipe_module.recipe_of(parse([*common, "--epochs", "0"]))
+    assert recipe_module.recipe_of(parse([*common, "--epochs", "0", "--start", "detection-compact"])).epochs == 0
     assert cli.main([*common, "--prepare-only", "--cache", str(tmp_path / "cache")]) == 0
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 6 and "The volumes are in" in capsys.readouterr().out
     assert not (tmp_path / "model").exists()

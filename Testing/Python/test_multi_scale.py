@@ -1,0 +1,101 @@
+"""A volume searched on several grids: one set of candidates, in the first grid's voxels, on any image."""
+
+import numpy as np
+import pytest
+from test_detect import GRIDS, DarkCentres, model_of, scene
+
+from BreastUSAILib.candidates import Candidates, Search
+from BreastUSAILib.detect import DetectOptions, detect
+from BreastUSAILib.multi_scale import merged, scaled
+from BreastUSAILib.training import detection_choice
+from BreastUSAILib.training.detection_data import TrainingVolume
+
+
+def boxes(*rows):
+    return np.array(rows, np.float32).reshape(-1, 6)
+
+
+def candidates(*rows):
+    """(box, score, malignancy) each."""
+    values = [[row[k] for row in rows] for k in range(3)]
+    return Candidates(boxes(*values[0]), *(np.array(v, np.float32) for v in values[1:]))
+
+
+HERE, NEAR, FAR = (0, 0, 0, 10, 10, 10), (0, 0, 2, 10, 10, 12), (40, 40, 40, 50, 50, 50)
+
+
+def test_the_mean_of_the_grids_counts():
+    coarse = candidates((HERE, 0.9, 0.2), (FAR, 0.6, 0.7))
+    fine = candidates((NEAR, 0.5, 0.6), ((0, 0, 5, 10, 10, 15), 0.4, 1.0))
+    found = merged([coarse, fine], Search(suppression_iou=0.1))
+    # HERE and NEAR overlap by 2/3: both have the mean of 0.9 and 0.5, and the one that was surer on its own grid stays.
+    assert found.scores.tolist() == pytest.approx([0.7, 0.3])
+    assert found.boxes.tolist() == [list(HERE), list(FAR)]
+    assert found.malignancy.tolist() == pytest.approx([(0.9 * 0.2 + 0.5 * 0.6) / 1.4, 0.7])
+
+
+def test_one_grid_is_left_as_it_is_and_an_empty_one_halves():
+    alone = candidates((HERE, 0.9, 0.2), (FAR, 0.6, 0.7))
+    assert merged([alone], Search()) is alone
+    halved = merged([alone, candidates()], Search())
+    assert halved.scores.tolist() == pytest.approx([0.45, 0.3]) and halved.malignancy.tolist() == pytest.approx([0.2, 0.7])
+    assert len(merged([candidates(), candidates()], Search()).scores) == 0
+
+
+def test_grids_that_agree_change_nothing_but_duplicates():
+    alone = candidates((FAR, 0.8, 0.7), (HERE, 0.3, 0.2))
+    twice = merged([alone, alone], Search())
+    for name in ("boxes", "scores", "malignancy"):
+        np.testing.assert_allclose(getattr(twice, name), getattr(alone, name), rtol=1e-6)
+    assert len(merged([alone, alone], Search(maximum=1)).scores) == 1
+
+
+def test_boxes_are_taken_to_the_first_grid():
+    found = scaled(candidates(((0, 5, 10, 20, 25, 30), 0.5, 0.5)), (0.8, 0.5, 1.0))
+    assert found.boxes.tolist() == [[0, 2.5, 10, 16, 12.5, 30]]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_lesions_are_found_where_they_are_on_two_grids(grid):
+    """The second grid alone holds a lesion's box as well, so a mistake in taking it to the first would halve the score or move the box."""
+    size, spacing, origin, direction = GRIDS[grid]
+    share = np.array([0.35, 0.5, 0.6])
+    image = scene(size, spacing, origin, direction, [(share, 6.0)])
+    once, _ = detect(image, model_of(DarkCentres()), DetectOptions(maximum=1))
+    network = DarkCentres()
+    told = []
+    twice, _ = detect(
+        image, model_of(network, scales=[1.0, 0.8]), DetectOptions(maximum=1), progress=lambda done, _: told.append(done)
+    )
+    assert len(network.seen) == 2 and np.prod(network.seen[1]) > 1.5 * np.prod(network.seen[0])
+    assert told == sorted(told) and told[-1] == 1.0
+    assert np.abs(np.subtract(once[0].box.center, twice[0].box.center)).max() < 4.5  # a cell and its neighbour
+    assert twice[0].score > 0.7 * once[0].score
+
+
+def test_validation_takes_a_second_grid_where_it_helps(monkeypatch):
+    """One lesion that the finer grid alone finds; the coarse one is surer of something else."""
+
+    def volume(step):
+        shape = tuple(round(40 / step) for _ in range(3))
+        box = boxes((10, 10, 10, 20, 20, 20)) / np.float32(step)
+        return TrainingVolume("a", np.zeros(shape, np.uint8), (step,) * 3, box, np.array([True]), np.array([1.0]), np.array([False]))
+
+    coarse, fine = [volume(1.0)] * 4, [volume(0.8)] * 4
+    monkeypatch.setattr(detection_choice, "see", lambda volumes, *_: [v.spacing[0] for v in volumes])
+
+    def found(volumes, seen, search):
+        sure = {1.0: candidates(((30, 30, 30, 38, 38, 38), 0.9, 0.5)), 0.8: candidates(((12.5, 12.5, 12.5, 25, 25, 25), 0.95, 0.5))}
+        return [sure[step] for step in seen]
+
+    monkeypatch.setattr(detection_choice, "candidates_of", found)
+    alone, _ = detection_choice.choose(coarse, None, Search(), "cpu")
+    assert alone["scales"] == [1.0]
+    choice, tried = detection_choice.choose(coarse, None, Search(), "cpu", finer={0.8: fine})
+    assert choice["scales"] == [1.0, 0.8] and tried["figures"]["sensitivity_at_1_fp"] == 1.0
+    assert tried["figures"]["mean_iou"] == pytest.approx(1.0, abs=1e-6)  # in mm, on the first grid
+    assert tried["tried"][-1]["scales"] == [1.0, 0.8]
+    assert choice["threshold"] == pytest.approx(0.45 / 2)  # the means are 0.475 and 0.45, and one false positive a volume is allowed
+    same, _ = detection_choice.choose(fine, None, Search(), "cpu", finer={0.8: fine})
+    assert same["scales"] == [1.0]  # nothing gained
+
