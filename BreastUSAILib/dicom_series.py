@@ -29,6 +29,7 @@ from .dicom_header import (
     value,
 )
 from .errors import ImageError
+from .headers import DICOM_SUFFIXES
 from .native import quiet
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 OWN = "BreastUSAI"  # Manufacturer of what we wrote ourselves
 _ULTRASOUND = (*US_IMAGE, *US_MULTIFRAME, ENHANCED_US_VOLUME)
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture and its multi-frame kinds (...7.1 to ...7.4)
+_FIRST_GROUPS = (b"\x02\0", b"\x08\0")  # 0002 and 0008, of which the first element of a file is
 _LEAST_SLICES = 3  # two images of a lesion may lie anywhere; three in a row are a volume
 _TAGS = (
     "SOPClassUID SOPInstanceUID Modality Manufacturer StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID SeriesDescription "
@@ -117,12 +119,14 @@ def only_input(folder: Path) -> SeriesInput:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM files do. One that cannot be looked at does not."""
+    """Whether a file starts as DICOM files do, or as they go on after a preamble that was left out and its name says so. One that cannot be
+    looked at does not."""
     try:
         with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            start = stream.read(132)
     except OSError:
         return False
+    return start[128:] == b"DICM" or (start[:2] in _FIRST_GROUPS and path.suffix.lower() in DICOM_SUFFIXES)
 
 
 def sort_out(files: Iterable[Path]) -> Sorted:

@@ -41,6 +41,9 @@ _MM |= {"micron": 1e-3, "microns": 1e-3, "inch": 25.4, "inches": 25.4}
 for _prefix, _mm in (("", 1e3), ("centi", 10.0), ("milli", 1.0), ("micro", 1e-3), ("nano", 1e-6)):
     _MM |= {f"{_prefix}{word}": _mm for word in ("meter", "meters", "metre", "metres")}
 
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+"""Of files that are DICOM though they leave out the preamble by which it is known."""
+
 
 @dataclass(frozen=True)
 class Header:
@@ -64,9 +67,10 @@ def data_files(path: Path) -> tuple[Path, ...]:
     ImageError : the header makes no sense.
     OSError : it cannot be read.
     """
-    readers = {".nhdr": read_nrrd_header, ".nrrd": read_nrrd_header, ".mhd": read_meta_header}
-    reader = readers.get(path.suffix.lower())
-    return () if reader is None else reader(path).data_files
+    readers = {".nhdr": (read_nrrd_header, r"NRRD\d"), ".nrrd": (read_nrrd_header, r"NRRD\d"), ".mhd": (read_meta_header, r"[^\0]*?^\s*NDims\s*=")}
+    reader, begins = readers.get(path.suffix.lower(), (None, ""))
+    # An image of another kind under such a name is read by its content, and holds its pixels itself.
+    return () if reader is None or not re.match(begins, _text(path), re.MULTILINE) else reader(path).data_files
 
 
 def _malformed(path: Path, what: str) -> ImageError:

@@ -144,7 +144,7 @@ def _kind(path: Path, start: bytes) -> str | None:
             start = b""
     if start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0"):
         return "nifti"
-    if path.suffix.lower() in (".dcm", ".dicom", ".ima"):  # DICOM without its preamble
+    if path.suffix.lower() in headers.DICOM_SUFFIXES:  # DICOM without its preamble
         return "dicom"
     return None
 

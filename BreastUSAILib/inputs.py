@@ -85,21 +85,30 @@ def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
     if len(names) == 1 and not _WILDCARDS.search(names[0]):
         yield from _search(names, output)
         return
-    seen: set[Path] = set()
+    seen: dict[Path, tuple[Path, ...]] = {}  # and the series that it begins
     passed: set[Path] = set()  # what is no image; it may still be named itself later
     for found in _search(names, output):
         sources: dict[Path, Source] = {}
+        clashes = []
         for source in found.sources:
             if source.path not in seen:
-                sources.setdefault(source.path, source)
-        seen.update(sources)
+                seen[source.path] = source.files
+                sources[source.path] = source
+            elif seen[source.path] != source.files:
+                clashes.append((source.shown, _clash(source, seen[source.path])))
         left = [
             path
             for path in found.left
             if Path(os.path.abspath(path)) not in seen and Path(os.path.abspath(path)) not in passed
         ]
         passed.update(Path(os.path.abspath(path)) for path in left)
-        yield Found(tuple(sources.values()), tuple(left), found.failures, found.reasons)
+        yield Found(tuple(sources.values()), tuple(left), (*found.failures, *clashes), found.reasons)
+
+
+def _clash(source: Source, before: Sequence[Path]) -> str:
+    """A file is one image, or begins one series: its results have one folder."""
+    now, then = (f"the first of a series of {len(files)} files" if files else "an image by itself" for files in (source.files, before))
+    return f"{source.shown} is {now} here and was {then} before in the same command; name the folder of the series alone, or the file alone."
 
 
 def _search(names: Sequence[str], output: Path) -> Iterator[Found]:
@@ -156,13 +165,14 @@ def _matches(name: str, output: Path) -> Iterator[Found]:
     matches = sorted(Path(m) for m in glob.glob(name, recursive=True))
     if not matches:
         yield Found(failures=((name, f"{name} matches no file; check the pattern."),))
+    all_below = "**" in name and Path(name).name in ("**", "*")
     images, left = [], []
     for match in matches:
         if _is_results(match, output) or any(_is_results(p, output) for p in match.parents):
             continue
         if os.path.isdir(match):
-            # ** names each folder and all that is in it: the files come by themselves.
-            if "**" not in name:
+            # ** (or any name below it) names each folder and all that is in it: the files come by themselves.
+            if not all_below:
                 yield from _walk(match, output)
         elif _is_image(match):
             images.append(match)
@@ -189,8 +199,11 @@ def _walk(folder: Path, output: Path) -> Iterator[Found]:
         problems.append((str(error.filename), f"{error.filename} cannot be listed ({reason}); check its permissions."))
 
     images = failures = 0
-    for here, folders, files in os.walk(folder, onerror=note):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _is_results(Path(here, f), output))
+    links = _Links(folder)
+    for here, folders, files in os.walk(folder, onerror=note, followlinks=True):
+        folders[:] = sorted(
+            f for f in folders if not f.startswith(".") and not _is_results(Path(here, f), output) and links.lead_on(Path(here, f))
+        )
         found, left = [], []
         for name in sorted(files):
             path = Path(here, name)
@@ -210,6 +223,26 @@ def _walk(folder: Path, output: Path) -> Iterator[Found]:
     elif not images and not failures:
         sentence = f"{folder} has no image files in it; give a folder with images."
         yield Found(failures=((str(folder), sentence),))
+
+
+class _Links:
+    """Which links to folders are followed in a search: none to what the search comes to by itself, or came to by a link before."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = Path(os.path.realpath(folder))
+        self._followed: set[Path] = set()
+
+    def lead_on(self, folder: Path) -> bool:
+        """Whether to look into a folder; always, where it is no link."""
+        if not (os.path.islink(folder) or getattr(os.path, "isjunction", lambda _: False)(folder)):  # Windows has both
+            return True
+        target = Path(os.path.realpath(folder))
+        known = (self._root, *self._followed)
+        # A folder that holds the root would lead around in a circle.
+        if any(target.is_relative_to(k) for k in known) or self._root.is_relative_to(target):
+            return False
+        self._followed.add(target)
+        return True
 
 
 def _is_image(path: Path) -> bool:

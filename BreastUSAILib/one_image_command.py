@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 from . import RESEARCH_USE
 from .errors import DataError, OtherSpacingError, OutputError, UsageError
 from .progress import Progress, show_progress
+from .run_lock import run_lock
 
 if TYPE_CHECKING:
     from .findings import Finding, Study
     from .image import LoadedImage
+
+_LOCK = ".lock"
+_PATIENCE_S = 60.0  # another command writes a moment
 
 
 def analyse(
@@ -46,11 +50,14 @@ def analyse(
     with show_progress(args.progress, args.quiet) as (progress, log):
         progress(0.0, "reading")
         loaded, record = _read(args.input, args.spacing, earlier)
-        folder = _folder(args.output, args.input, loaded, record["input"].get("sha256"))
+        known = (args.output, args.input, loaded, record["input"].get("sha256"))
+        _folder(*known)  # what speaks against it is said before the work
         study = work(loaded, lambda fraction, message: progress(0.05 + 0.9 * fraction, message))
         image = replace(study.image, path=os.path.abspath(loaded.path))  # the command may be given in another folder next
         study = replace(study, image=image, provenance=_with_record(study.provenance, record))
-        _write(study, folder)
+        with run_lock(args.output / _LOCK, _PATIENCE_S):  # another command may give the same name to another image by now
+            folder = _folder(*known)
+            _write(study, folder)
         progress(1.0, "done")
         for finding in study.findings:
             log(sentence(finding))

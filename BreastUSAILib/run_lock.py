@@ -21,16 +21,17 @@ from .errors import OutputError
 
 _OWNER = "owner.json"
 _LOCK = "lock"
-_ATTEMPTS = 5
+_ATTEMPTS = 100
 
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock inside the block.
 
     Parameters
     ----------
     folder : of the run's own files; made when it is not there, removed in the end when it is empty.
+    wait_s : seconds to wait for one who holds it.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / _LOCK, timeout=0)
+    lock = FileLock(folder / _LOCK, timeout=wait_s)
     try:
         for attempt in range(_ATTEMPTS):
             folder.mkdir(parents=True, exist_ok=True)

@@ -81,6 +81,7 @@ class SlurmJobs:
             job_extra_directives=list(options.directives),
             python=sys.executable,
         )
+        self._ids: set[str] = set()  # of all jobs that there were: Dask forgets those whose worker is lost
         self._gone_since: float | None = None  # time.monotonic() when no job stood in the queue for the first time
         self._logs = Path.cwd()  # where Slurm writes what jobs print
         self.cluster.scale(jobs=options.jobs)
@@ -89,6 +90,7 @@ class SlurmJobs:
         except (RuntimeError, ValueError) as error:
             self.close()
             raise UsageError(f"Slurm does not take the jobs ({_reason(error)}); check the --slurm options.") from error
+        self._all_ids()
         log(f"{options.jobs} Slurm jobs are asked for; the work begins with the first that runs.")
 
     async def _submitted(self) -> None:
@@ -118,7 +120,7 @@ class SlurmJobs:
 
         To be called while no worker is connected.
         """
-        ids = {str(job.job_id) for job in list(self.cluster.workers.values()) if getattr(job, "job_id", None)}
+        ids = self._all_ids()
         queued = _queue()
         if queued is None or ids & queued:
             self._gone_since = None
@@ -133,6 +135,10 @@ class SlurmJobs:
             f"All Slurm jobs of this run have ended ({named}), and inputs are left{self._said(ids)}; see why with "
             f"`sacct -j {sorted(ids)[0]}`, then give the same command again, and it goes on."
         )
+
+    def _all_ids(self) -> set[str]:
+        self._ids |= {str(job.job_id) for job in list(self.cluster.workers.values()) if getattr(job, "job_id", None)}
+        return self._ids
 
     def _said(self, ids: set[str]) -> str:
         """The last line that one of the jobs printed, where Slurm wrote it here."""

@@ -18,7 +18,7 @@ from BreastUSAILib.errors import ModelError, OutputError, UsageError
 from BreastUSAILib.inputs import read_run
 from BreastUSAILib.run import run
 from BreastUSAILib.run_input import RunOptions
-from BreastUSAILib.slurm import SlurmOptions
+from BreastUSAILib.slurm import SlurmJobs, SlurmOptions
 from BreastUSAILib.workup import WorkupOptions
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
@@ -148,6 +148,20 @@ def test_slurm_jobs_that_end_at_once_end_the_run_with_their_last_words(tmp_path,
     with pytest.raises(OutputError, match=r"have ended \(77\).*No module named distributed.*same command again"):
         cluster_run([tmp_path / "in"], tmp_path / "out", slurm=SlurmOptions(1))
     assert "--user" in (tmp_path / "asked").read_text()
+
+
+def test_slurm_jobs_that_dask_has_forgotten_are_named(slurm_tools, monkeypatch):
+    """Dask leaves a lost worker out of its cluster before the run asks for the second time whether its job has ended."""
+    slurm_tools(sbatch="echo Submitted batch job 77", squeue="true")
+    jobs = SlurmJobs(SlurmOptions(1), lambda _: None)
+    try:
+        assert jobs.ended() is None
+        time.sleep(0.4)
+        with monkeypatch.context() as later:
+            later.setattr(jobs, "cluster", SimpleNamespace(workers={}))
+            assert "`sacct -j 77`" in str(jobs.ended())
+    finally:
+        jobs.close()
 
 
 def test_a_slurm_job_that_waits_is_waited_for(tmp_path, slurm_tools):

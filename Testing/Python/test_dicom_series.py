@@ -21,7 +21,7 @@ from dicom_samples import (
 from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 
-from BreastUSAILib.dicom_series import find, sort_out
+from BreastUSAILib.dicom_series import find, is_dicom, sort_out
 from BreastUSAILib.dicom_view import parse_name
 from BreastUSAILib.errors import ImageError
 from BreastUSAILib.image import read_image
@@ -228,6 +228,33 @@ def test_a_run_takes_the_series_of_a_folder(tmp_path):
     assert why == {tmp_path / "in" / "mr.dcm": "not an ultrasound image: MR Image Storage"}
     named = list(discover([str(tmp_path / "in" / "mr.dcm")], tmp_path / "out"))
     assert [s.path.name for s in named[0].sources] == ["mr.dcm"]  # what is named is an input, whatever it is
+
+
+def test_a_series_and_its_first_file_in_one_command_are_told(tmp_path):
+    """Both have the path of that file, so the later one of them was passed over without a word."""
+    folder = tmp_path / "s"
+    paths = [save(ds, folder / f"IM{k}.dcm") for k, ds in enumerate(slices(VOXELS, SPACING))]
+    for names in ([str(paths[0]), str(folder)], [str(folder), str(paths[0])], [f"{folder}/IM0*", f"{folder}/IM*"]):
+        found = list(discover(names, tmp_path / "out"))
+        assert sum(len(f.sources) for f in found) == 1
+        ((_, sentence),) = [failure for f in found for failure in f.failures]
+        assert f"first of a series of {len(paths)} files" in sentence and "an image by itself" in sentence
+    twice = list(discover([str(folder), str(folder)], tmp_path / "out"))
+    assert [len(s.files) for f in twice for s in f.sources] == [len(paths)] and not any(f.failures for f in twice)
+
+
+def test_a_series_without_preambles_is_one_volume(tmp_path):
+    folder = tmp_path / "s"
+    paths = [save(ds, folder / f"IM{k}.dcm") for k, ds in enumerate(slices(VOXELS, SPACING))]
+    for path in paths:
+        content = path.read_bytes()
+        assert content[128:132] == b"DICM"
+        path.write_bytes(content[132:])
+    ((source,),) = (found.sources for found in discover([str(folder)], tmp_path / "out"))
+    assert source.files == tuple(paths)
+    assert read_image(source.path, files=source.files).image.GetSize()[2] == len(paths)
+    paths[0].rename(tmp_path / "IM0.txt")
+    assert not is_dicom(tmp_path / "IM0.txt")  # neither content nor name say so
 
 
 def test_a_run_takes_a_dicomdir(tmp_path):

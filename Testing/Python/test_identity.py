@@ -44,6 +44,16 @@ def test_a_file_with_pixels_of_its_own_is_all_there_is(tmp_path, name):
     assert identity(path)["bytes"] == path.stat().st_size
 
 
+@pytest.mark.parametrize("name", ["v.nrrd", "v.nhdr", "v.mhd"])
+def test_an_image_under_the_name_of_another_kind_is_known_by_its_content(tmp_path, name):
+    picture = tmp_path / "picture.png"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(48, dtype=np.uint8).reshape(6, 8)), str(picture))
+    path = picture.rename(tmp_path / name)
+    assert data_files(path) == ()
+    assert identity(path)["bytes"] == path.stat().st_size
+    assert read_image(path).image.GetSize()[:2] == (8, 6)
+
+
 @pytest.mark.parametrize(
     "header, names",
     [

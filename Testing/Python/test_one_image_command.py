@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dicom_samples import save, slices, speckle, us_cine
 from grade_cases import grade_folder, image_of
 from small_models import detector_folder, outliner_folder
 
-from BreastUSAILib import cli
+from BreastUSAILib import cli, one_image_command
 from BreastUSAILib.compare_command import study_folder
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.files import read_study, write_study
@@ -257,6 +258,26 @@ def test_two_inputs_of_one_name_have_two_results(graders, tmp_path, monkeypatch)
         monkeypatch.chdir(path.parent)
         assert grade("x.png", graders, tmp_path / "here") == 0
     assert {read_study(folder).image.path for folder in (tmp_path / "here").iterdir()} == {str(first), str(second)}
+
+
+def test_two_commands_at_once_keep_both_results(graders, tmp_path, monkeypatch):
+    """Images of one name, and the second command is given while the first is about to write."""
+    first, second = picture(tmp_path / "c1" / "x.png"), picture(tmp_path / "c2" / "x.png", seed=4)
+    out, said = tmp_path / "out", []
+    other = threading.Thread(target=lambda: said.append(grade(second, graders, out)))
+    write = one_image_command._write
+
+    def meanwhile(study, folder):
+        if threading.current_thread() is not other:
+            other.start()
+            other.join(1.5)  # long enough for it to have written, if nothing stops it
+        write(study, folder)
+
+    monkeypatch.setattr(one_image_command, "_write", meanwhile)
+    assert grade(first, graders, out) == 0
+    other.join()
+    assert said == [0]
+    assert {read_study(folder).image.path for folder in out.iterdir()} == {str(first), str(second)}
 
 
 def test_an_input_again_takes_the_place_of_its_own_result(graders, tmp_path):

@@ -95,6 +95,30 @@ def test_patterns(tmp_path):
     assert "matches no file" in find_inputs([str(tmp_path / "z*")], tmp_path / "out").failures[0][1]
 
 
+def test_a_pattern_of_folders_finds_what_is_in_them(tmp_path):
+    for name in ("p1/a.png", "x/y/p1/b.png", "x/y/p2/c.png", "p1/deep/d.png"):
+        image_at(tmp_path / name)
+    for pattern, expected in (("**/p1", "abd"), ("**/p*", "abcd"), ("**/*", "abcd"), ("*/y", "bc")):
+        found = find_inputs([str(tmp_path / pattern)], tmp_path / "out")
+        assert sorted(s.path.stem for s in found.sources) == list(expected) and found.failures == (), pattern
+
+
+def test_links_to_folders_are_followed_and_never_in_a_circle(tmp_path):
+    image_at(tmp_path / "elsewhere" / "a.png")
+    image_at(tmp_path / "in" / "sub" / "b.png")
+    for link, target in (
+        ("in/away", "elsewhere"),
+        ("in/again", "elsewhere"),  # what was come to already
+        ("in/own", "in/sub"),  # what the search comes to by itself
+        ("in/up", "."),
+        ("elsewhere/back", "in"),
+        ("elsewhere/self", "elsewhere"),
+    ):
+        (tmp_path / link).symlink_to(tmp_path / target, target_is_directory=True)
+    found = find_inputs([str(tmp_path / "in")], tmp_path / "out")
+    assert sorted(s.path.name for s in found.sources) == ["a.png", "b.png"] and found.failures == ()
+
+
 def test_results_are_never_taken_for_images(tmp_path):
     image_at(tmp_path / "in" / "a.png")
     for output in (tmp_path / "in" / "results", tmp_path / "in" / "results2", tmp_path / "in" / "results"):
