@@ -33,6 +33,10 @@ FILES = (SEG, SR, REPORT, FHIR)
 FHIR_VERSIONS = ("R4", "R5")
 NOT_DICOM = "no DICOM results were written, as the input is not a DICOM file"
 NO_OUTLINES = "no DICOM segmentation was written, as the findings have boxes and no outlines"
+NO_PLACES = (
+    "no DICOM segmentation was written, as that of a volume needs positions, and its file does not say what a pixel measures: export "
+    "the volume again with Pixel Spacing"
+)
 NO_SPACE = (
     "the DICOM segmentation has no positions, as a pixel's size is not known; 3D Slicer needs them: give --spacing"
 )
@@ -136,7 +140,7 @@ def write_files(
     """
     from .fhir import bundle
     from .pdf import encapsulated_pdf
-    from .seg import segmentation
+    from .seg import drawn, segmentation
     from .source import read_original, require_highdicom
     from .sr import report
 
@@ -152,7 +156,7 @@ def write_files(
             found[SEG] = dataset
             notes += [] if original.frame_of_reference else [NO_SPACE]
         elif study.findings:
-            notes.append(NO_OUTLINES)
+            notes.append(NO_PLACES if drawn(study) else NO_OUTLINES)
     if options.sr and original is not None:
         found[SR] = report(study, original, found.get(SEG))
     if options.report and original is not None:

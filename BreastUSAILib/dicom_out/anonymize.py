@@ -27,6 +27,7 @@ import SimpleITK as sitk
 
 from ..errors import DependencyError, OutputError, UsageError
 from ..findings import Study
+from ..grid import as_2d, from_2d
 from ..screen_area import find_screen_area
 from .equipment import DUMMY_DATE
 from .source import INSTALL
@@ -163,15 +164,16 @@ def _keep(dataset: Dataset, tag) -> None:
     """UIDs are replaced with keyed ones afterwards; the library's are random in every process."""
 
 
-def deidentified_study(study: Study, key: Key, headers: Iterable[Dataset] = ()) -> Study:
+def deidentified_study(study: Study, key: Key, headers: Iterable[Dataset] = (), files: Iterable[Path] = ()) -> Study:
     """The study without what says whose it is: file names and paths, times, checksums of the input, text about it.
 
     Parameters
     ----------
     study : also its findings' notes are cleaned.
     headers : the original's, not de-identified; their names and numbers are looked for in all text.
+    files : all that the image was read from, where they are several: notes name them as well.
     """
-    words = _identifying(study, headers)
+    words = _identifying(study, headers, files)
 
     def clean(value: Any) -> Any:
         if isinstance(value, str):
@@ -184,16 +186,18 @@ def deidentified_study(study: Study, key: Key, headers: Iterable[Dataset] = ()) 
     options = study.provenance.get("options", {})
     # Models may be named by their folders.
     named = {name: Path(value).name if isinstance(value, str) else value for name, value in options.items()}
-    provenance |= {"options": named, "notes": list(study.provenance.get("notes", ()))}
+    # The rest is of the software and its models: what stands there says nothing of the patient, also where a folder is called so.
+    provenance |= {"options": clean(named), "notes": clean(list(study.provenance.get("notes", ())))}
     findings = tuple(replace(f, notes=tuple(clean(list(f.notes)))) for f in study.findings)
     image = replace(study.image, path=key.name("image", study.image.path))
-    return replace(study, image=image, findings=findings, provenance=clean(provenance))
+    return replace(study, image=image, findings=findings, provenance=provenance)
 
 
-def _identifying(study: Study, headers: Iterable[Dataset]) -> list[str]:
+def _identifying(study: Study, headers: Iterable[Dataset], files: Iterable[Path] = ()) -> list[str]:
     """Words that must not stand in any result, the longest first."""
     path = Path(study.image.path)
     words = {str(path), path.name, path.stem, *path.parts[1:]} if study.image.path else set()
+    words |= {word for file in files for word in (file.name, file.stem)}
     for header in headers:
         for element in header.iterall():
             if element.VR in ("PN", "LO", "SH", "UI", "DA", "DT", "AE", "ST", "LT", "UC", "UT") and element.value:
@@ -208,19 +212,20 @@ def _identifying(study: Study, headers: Iterable[Dataset]) -> list[str]:
 
 def _without(text: str, words: Iterable[str]) -> str:
     for word in words:
-        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", REMOVED, text, flags=re.IGNORECASE)
+        # Names of files join words by underscores, which are letters (\w) to regular expressions.
+        text = re.sub(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", REMOVED, text, flags=re.IGNORECASE)
     return text
 
 
 def without_surroundings(
     image: sitk.Image, area: tuple[int, int, int, int] | None, headers: Iterable[Dataset] = ()
 ) -> tuple[sitk.Image, tuple[str, ...]]:
-    """Blacken what lies around the ultrasound picture of a 2D image, and say what is known of text in it.
+    """Blacken what lies around the ultrasound picture of a 2D image or a volume of one slice, and say what is known of text in it.
 
     Parameters
     ----------
-    image : 2D, or any; only 2D images have surroundings.
-    area : (x, y, width, height) of the picture where the file says so; None looks for it.
+    image : any; only those of one slice, in 2D or in 3D, have surroundings. The grid stays.
+    area : (x, y, width, height) of the picture in the slice where the file says so; None looks for it.
     headers : the original's, for what they say of burned-in text.
 
     Returns
@@ -231,20 +236,19 @@ def without_surroundings(
     notes = []
     if "YES" in stated:
         notes.append("the original says that text is burned into its pixels")
-    if image.GetDimension() == 2:
+    plane = as_2d(image)
+    if plane is not None:
         if area is None:
-            found = find_screen_area(image)
+            found = find_screen_area(plane)
             area = (*found.start, *found.size) if found.confident else None
-        if area is not None and tuple(area[2:]) != image.GetSize():
+        if area is not None and tuple(area[2:]) != plane.GetSize():
             x, y, width, height = area
-            array = sitk.GetArrayFromImage(image)
+            array = sitk.GetArrayFromImage(plane)
             black = array.min()
             inside = array[y : y + height, x : x + width].copy()
             array[...] = black
             array[y : y + height, x : x + width] = inside
-            blank = sitk.GetImageFromArray(array)
-            blank.CopyInformation(image)
-            image = blank
+            image = from_2d(sitk.GetImageFromArray(array), image)
             notes.append("the surroundings of the ultrasound picture were blackened; text inside the picture stays")
     if stated != {"NO"} and not notes:
         notes.append(

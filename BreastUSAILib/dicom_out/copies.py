@@ -64,7 +64,7 @@ def write_copy(
         notes = (NOT_DICOM,)
         options = DicomOptions(fhir=options.fhir)
     headers = None if original is None else deidentified_headers(original, key)
-    clean = deidentified_study(study, key, original or ())
+    clean = deidentified_study(study, key, original or (), loaded.files)
     image, burned = without_surroundings(loaded.image, loaded.area, original or ())
     clean = replace(clean, provenance={**clean.provenance, "notes": [*clean.provenance["notes"], *burned]})
     making = f".{target.name}-"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import RESEARCH_USE
 from ..errors import DataError, UsageError
 from . import FHIR_VERSIONS, DicomOptions, write_files
+
+if TYPE_CHECKING:
+    from .anonymize import Key
 
 
 def add_options(parser) -> None:
@@ -76,6 +81,8 @@ def main(args: argparse.Namespace) -> int:
     if args.source is not None and len(args.studies) > 1:
         raise UsageError("--source is the original of one result; give one STUDY_FOLDER with it.")
     key = read_key(args.key_file) if args.anonymize else None
+    if args.output is not None:
+        _check_targets(args.studies, args.output, key)
     for folder in args.studies:
         if key is None:
             target = folder if args.output is None else args.output / folder.resolve().name
@@ -87,6 +94,29 @@ def main(args: argparse.Namespace) -> int:
         for note in notes:
             print(f"Note: {note}.")
     return 0
+
+
+def _check_targets(studies: Iterable[Path], output: Path, key: Key | None) -> None:
+    """UsageError where two studies would go into one folder, as the later would replace the earlier.
+
+    key : of de-identified copies, whose folders are named after their images; None: they are named after those of the studies.
+    """
+    from ..run_input import read_finished
+    from .copies import copy_of
+
+    given: dict[str, Path] = {}
+    for folder in studies:
+        if key is None:
+            target = output / folder.resolve().name
+        elif (study := read_finished(folder)) is not None:
+            target = copy_of(study, output, key)
+        else:
+            continue  # reading it whole says what is wrong
+        other = given.setdefault(target.name.casefold(), folder)
+        if other.resolve() != folder.resolve():
+            raise UsageError(
+                f"{other} and {folder} would both be written to {target}; export one after the other, each with its own --output."
+            )
 
 
 def export(

@@ -81,7 +81,9 @@ def _subject(original: Original | None) -> dict[str, Any]:
         return {}
     header = original.header
     found: dict[str, Any] = {}
-    name, patient = str(header.PatientName).strip(" ^"), str(header.PatientID).strip()
+    # A name may be written several times, in Latin letters, ideographs and sounds (PS3.5, 6.2.1.2): the first that is there.
+    names = (name.strip(" ^") for name in str(header.PatientName).split("="))
+    name, patient = next(filter(None, names), ""), str(header.PatientID).strip()
     subject = {
         **({"identifier": {"value": patient}} if patient else {}),
         **({"display": " ".join(p for p in reversed(name.split("^")[:2]) if p)} if name else {}),

@@ -2,13 +2,14 @@
 
 The object's geometry is that of the study's grid, so that it lies over the volume wherever the volume's own reader puts it: each
 frame has its Plane Position, also where the original has none (GE and Siemens ABUS, 2D images); the frame of
-reference is then one of our own, as dcmqi makes one. Each frame names the frame of the original that it was drawn on.
+reference is then one of our own, as dcmqi makes one. Each frame names the frame of the original that it was drawn on; one
+on a slice that was missing, and was interpolated, names none.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def drawn(study: Study) -> tuple[Finding, ...]:
 def segmentation(
     study: Study, original: Original, probabilities: Mapping[str, sitk.Image] | None = None
 ) -> Segmentation | None:
-    """The SEG of a study; None where no finding has a mask (boxes alone, or nothing found).
+    """The SEG of a study; None where no finding has a mask (boxes alone, or nothing found), and of a volume whose pixels' size is not
+    known, as its frames are told apart by their positions alone.
 
     Parameters
     ----------
@@ -60,7 +62,8 @@ def segmentation(
     from highdicom.seg import Segmentation
 
     findings = drawn(study)
-    if not findings:
+    physical = bool(original.frame_of_reference)
+    if not findings or (original.grid.size[2] > 1 and not physical):
         return None
     masks = [_checked(f.id, mask_array(f.mask), original) for f in findings]
     if probabilities is not None:
@@ -71,7 +74,6 @@ def segmentation(
     stack = _stack([m[slices.start : slices.stop] for m in masks])
     stand_ins = [_stand_in(original, k) for k in slices]
     x, y, z = original.grid.spacing
-    physical = bool(original.frame_of_reference)
     identity = result(original, study, "seg", probabilities is not None, *_shape_of(masks))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -189,35 +191,40 @@ def _number(value: float):
 def _refer_to(dataset: Dataset, original: Original, slices: Mapping[str, int]) -> None:
     """Let a segmentation of stand-ins refer to the original's files and frames."""
 
-    def true(item: Dataset) -> Dataset:
+    def true(item: Dataset) -> None:
         if item.ReferencedSOPInstanceUID not in slices:  # one item may stand in several places
-            return item
+            return
         frame = original.frames[slices[item.ReferencedSOPInstanceUID]]
         header = original.headers[frame.file]
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
         if frame.number is not None:
             item.ReferencedFrameNumber = frame.number
-        return item
 
+    # An interpolated slice is of no frame; one named all the same would be taken for it. The sequence may be empty (type 2).
+    missing = {stand_in for stand_in, k in slices.items() if original.frames[k] is None}
     for groups in (*dataset.SharedFunctionalGroupsSequence, *dataset.PerFrameFunctionalGroupsSequence):
         for derivation in groups.get("DerivationImageSequence") or ():
             for source in derivation.SourceImageSequence:
-                true(source)
+                if source.ReferencedSOPInstanceUID in missing:
+                    groups.DerivationImageSequence = []
+                else:
+                    true(source)
     for series in dataset.ReferencedSeriesSequence:
-        series.ReferencedInstanceSequence = _once(series.ReferencedInstanceSequence, true)
+        series.ReferencedInstanceSequence = _files(original, slices.values())
     if "SourceImageSequence" in dataset:
-        dataset.SourceImageSequence = _once(dataset.SourceImageSequence, true)
+        dataset.SourceImageSequence = _files(original, slices.values())
 
 
-def _once(items, true) -> list[Dataset]:
-    """Each referenced file once, whichever of its frames was meant."""
-    found: dict[str, Dataset] = {}
-    for item in items:
-        item = deepcopy(true(item))
-        if "ReferencedFrameNumber" in item:
-            del item.ReferencedFrameNumber
-        found.setdefault(item.ReferencedSOPInstanceUID, item)
-    return list(found.values())
+def _files(original: Original, slices: Iterable[int]) -> list[Dataset]:
+    """References to the files that some slices are from, each once, whichever of its frames was meant."""
+    from pydicom import Dataset
+
+    found = []
+    for file in dict.fromkeys(frame.file for frame in original.sources(slices)):
+        item, header = Dataset(), original.headers[file]
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+        found.append(item)
+    return found
 
 
 def _description(study: Study, original: Original, finding: Finding, number: int) -> SegmentDescription:

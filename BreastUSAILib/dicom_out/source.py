@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
+from ..dicom import slice_location
+from ..dicom_geometry import Stack, read_place, read_stack, stack_frames
 from ..dicom_header import group
 from ..dicom_view import read_view
 from ..errors import DataError, DependencyError, ImageError
@@ -31,6 +33,8 @@ _NAMESPACE = uuid.UUID("6f0b1c52-3a0e-5d0c-9a61-6b1d7d1f6e55")
 # Patient and study modules: what must be there, empty where the original lacks it (type 2).
 _TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID")
 _TYPE_2 += ("AccessionNumber", "ReferringPhysicianName")
+# A volume is the result's where its ends lie within this part of the distance between slices of the result's.
+_SAME_PLACE = 0.1
 _LATERALITIES = {"L": ("7771000", "Left"), "R": ("24028007", "Right"), "B": ("51440002", "Bilateral")}
 
 
@@ -50,7 +54,7 @@ class Original:
     ----------
     headers : one multi-frame file, or the single-frame files of a series; without pixels, type 2 elements filled in.
     grid : the study's grid, 3D; a 2D image is one slice.
-    frames : for each slice of the grid.
+    frames : for each slice of the grid; None for one that was missing, and was interpolated between its neighbours.
     frame_of_reference : UID of the frame of reference that the grid is in; "" where a pixel's size is not known, and there is no
         physical space.
     own_frame : that UID is not in the original: the grid's coordinates are the image's own, not the patient's.
@@ -58,7 +62,7 @@ class Original:
 
     headers: tuple[Dataset, ...]
     grid: ImageInfo
-    frames: tuple[Frame, ...]
+    frames: tuple[Frame | None, ...]
     frame_of_reference: str
     own_frame: bool
 
@@ -84,6 +88,15 @@ class Original:
         """UID of the frame of reference of a curved acquisition's true positions (`acquisition.CurvedAcquisition`): LPS, mm from
         the middle of the transducer's face in the middle of its sweep. Not that of the grid."""
         return self.uid("frame of reference", "body")
+
+    def sources(self, slices: Iterable[int]) -> tuple[Frame, ...]:
+        """The frames that the voxels of some slices are from, each once; of an interpolated slice those on both sides of it."""
+        found: dict[Frame, None] = {}
+        for k in slices:
+            below = next(frame for frame in self.frames[k::-1] if frame is not None)
+            above = next(frame for frame in self.frames[k:] if frame is not None)
+            found |= {below: None, above: None}
+        return tuple(found)
 
     def axes(self) -> np.ndarray:
         """3x3, columns: directions of the grid's x, y and z."""
@@ -198,21 +211,35 @@ def _without_nonsense(header: Dataset) -> None:
         header.SpecificCharacterSet = "ISO_IR 192"
 
 
-def _position(header: Dataset, frame: int) -> np.ndarray | None:
-    """Image Position of a frame, in the patient or else in the scanned volume."""
-    for sequence, keyword in (
-        ("PlanePositionSequence", "ImagePositionPatient"),
-        ("PlanePositionVolumeSequence", "ImagePositionVolume"),
-    ):
-        item = group(header, frame, sequence)
-        if item is not None and item.get(keyword):
-            return np.array(item.get(keyword), float)
-    value = header.get("ImagePositionPatient")
-    return np.array(value, float) if value and not header.get("NumberOfFrames") else None
+def _stack(original: Original, name: str) -> Stack | None:
+    """The original's frames (of a series: its files) as the reader puts them together (`dicom`), so that a reference names what was
+    read; None where they do not say how."""
+    if len(original.headers) == 1:
+        return read_stack(Path(name), original.header, int(original.header.get("NumberOfFrames") or 1), volume=True)
+    places = [read_place(header, 0) or slice_location(header) for header in original.headers]
+    if any(place is None for place in places):
+        return None
+    return stack_frames(Path(name), np.array([point for point, _ in places]), places[0][1], "slice")
 
 
-def _slices(original: Original, name: str, frame: int | None) -> tuple[Frame, ...]:
-    """Which frame of the original each slice of the grid is."""
+def _has_places(header: Dataset) -> bool:
+    """Whether a multi-frame file says of each of its frames where it lies."""
+    places = ("PlanePositionSequence", "PlanePositionVolumeSequence")
+    return any(group(header, 0, sequence) is not None for sequence in places)
+
+
+def _lies_there(original: Original, stack: Stack) -> bool:
+    """Whether the ends of a volume lie where those of the result do; also where the original does not say where it lies, or the
+    result has no millimetres to compare, as a pixel's size is not known."""
+    if not original.frame_of_reference or (len(original.headers) == 1 and not _has_places(original.header)):
+        return True
+    last = len(stack.slices) - 1
+    ends = {0: stack.origin, last: stack.origin + last * stack.step * stack.direction[:, 2]}
+    return all(abs(original.index(place)[2] - k) < _SAME_PLACE for k, place in ends.items())
+
+
+def _slices(original: Original, name: str, frame: int | None) -> tuple[Frame | None, ...]:
+    """Which frame of the original each slice of the grid is; None of one that is interpolated."""
     columns, rows, count = original.grid.size
     header = original.header
     if any((h.Columns, h.Rows) != (columns, rows) for h in original.headers):
@@ -220,31 +247,26 @@ def _slices(original: Original, name: str, frame: int | None) -> tuple[Frame, ..
             f"{name} has {header.Columns} x {header.Rows} pixels and the result {columns} x {rows}; "
             "give the DICOM file that the result was made from."
         )
-    number = int(header.get("NumberOfFrames") or 1)
-    places = [(file, n) for file, h in enumerate(original.headers) for n in range(int(h.get("NumberOfFrames") or 1))]
-    several = "NumberOfFrames" in header
+    numbers = [int(h.get("NumberOfFrames") or 1) for h in original.headers]
     if count == 1 and len(original.headers) == 1:
-        return (Frame(0, choose_frame(Path(name), number, frame) + 1 if several else None),)
-    positions = [_position(original.headers[file], n) for file, n in places]
-    found: dict[int, Frame] = {}
-    if all(p is not None for p in positions):
-        step = original.grid.spacing[2]
-        for (file, n), place in zip(places, positions, strict=True):
-            data = group(original.headers[file], n, "ImageDataTypeSequence")
-            if data is not None and data.get("DataType", "TISSUE_INTENSITY") != "TISSUE_INTENSITY":
-                continue
-            offset = original.axes().T @ (place - original.grid.origin)
-            k = round(offset[2] / step)
-            if 0 <= k < count and abs(offset[2] - k * step) < 0.1 * step:
-                found.setdefault(k, Frame(file, n + 1 if several else None))  # of a time series the first
-    elif len(places) == count:
-        found = {k: Frame(file, n + 1 if several else None) for k, (file, n) in enumerate(places)}
-    if len(found) < count:
+        return (_frame(original, choose_frame(Path(name), numbers[0], frame)),)
+    try:
+        stack = _stack(original, name)
+    except ImageError:  # what makes no volume is not what the result was made from
+        stack = None
+    if stack is None or len(stack.slices) != count or not _lies_there(original, stack):
         raise DataError(
-            f"{name} has {len(places)} frames, which are not the {count} slices of the result; "
+            f"{name} has {sum(numbers)} frames, which are not the {count} slices of the result; "
             "give the DICOM file that the result was made from."
         )
-    return tuple(found[k] for k in range(count))
+    # Of frames in one place the reader takes the first.
+    return tuple(_frame(original, frames[0]) if frames else None for frames in stack.slices)
+
+
+def _frame(original: Original, index: int) -> Frame:
+    """A frame of a file, or a file of a series, by its index."""
+    file, number = (0, index + 1) if len(original.headers) == 1 else (index, 1)
+    return Frame(file, number if "NumberOfFrames" in original.headers[file] else None)
 
 
 def read_original(study: Study, headers: tuple[Dataset, ...]) -> Original:
@@ -263,7 +285,8 @@ def read_original(study: Study, headers: tuple[Dataset, ...]) -> Original:
     known = study.image.spacing_known
     header = headers[0]
     stated = ""
-    if group(header, 0, "PlanePositionSequence") is not None or header.get("ImagePositionPatient"):
+    in_patient = header.get("ImagePositionPatient") and header.get("ImageOrientationPatient")  # one alone places nothing
+    if group(header, 0, "PlanePositionSequence") is not None or in_patient:
         stated = str(header.get("FrameOfReferenceUID") or "")
     elif group(header, 0, "PlanePositionVolumeSequence") is not None:
         # The positions are in the scanned volume, which has a frame of reference of its own (C.8.24.2).

@@ -9,7 +9,7 @@ transducer, whose grid is not where it was in the body, the box's centre and fac
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +32,7 @@ from .equipment import (
     result,
 )
 from .seg import segment_number
-from .source import Original, mask_array, require_highdicom
+from .source import Frame, Original, mask_array, require_highdicom
 
 if TYPE_CHECKING:
     from highdicom.sr import ImageRegion, Measurement, QualitativeEvaluation
@@ -124,7 +124,7 @@ def _groups(study: Study, original: Original, finding: Finding, segmentation: Da
     flat = original.grid.size[2] == 1
     box = _box(original, finding)
     if number is not None:
-        region, purpose = _segment(original, segmentation, number, flat), None
+        region, purpose = _segment(original, finding, segmentation, number, flat), None
     elif flat and finding.mask is not None and (outline := _outline(original, finding)) is not None:
         region, purpose = {"referenced_region": outline}, OUTLINE
     else:
@@ -276,20 +276,18 @@ def _slices(original: Original, finding: Finding) -> range:
     return range(first, int(np.clip(np.ceil(high - 1e-6), first + 1, last + 1)))
 
 
-def _source(original: Original, k: int, kind):
-    """A reference to the original of slice k; kind: the class of the content item."""
-    frame = original.frames[k]
+def _source(original: Original, frame: Frame, kind):
+    """A reference to a frame of the original; kind: the class of the content item."""
     header = original.headers[frame.file]
     return kind(header.SOPClassUID, header.SOPInstanceUID, None if frame.number is None else [frame.number])
 
 
-def _sources(original: Original, slices: range):
+def _sources(original: Original, slices: Iterable[int]):
     """References to the originals of some slices: each file once, with its frames."""
     from highdicom.sr import SourceImageForSegmentation
 
     files: dict[int, list[int]] = {}
-    for k in slices:
-        frame = original.frames[k]
+    for frame in original.sources(slices):
         files.setdefault(frame.file, []).extend([] if frame.number is None else [frame.number])
     headers = original.headers
     return [
@@ -298,7 +296,7 @@ def _sources(original: Original, slices: range):
     ]
 
 
-def _segment(original: Original, segmentation: Dataset, number: int, flat: bool) -> dict:
+def _segment(original: Original, finding: Finding, segmentation: Dataset, number: int, flat: bool) -> dict:
     from highdicom.sr import ReferencedSegment, ReferencedSegmentationFrame
 
     frames = [
@@ -315,28 +313,31 @@ def _segment(original: Original, segmentation: Dataset, number: int, flat: bool)
         return {"referenced_segment": region}
     drawn = set()
     for n in frames:
-        item = group(segmentation, n - 1, "DerivationImageSequence").SourceImageSequence[0]
-        drawn.add((item.ReferencedSOPInstanceUID, item.get("ReferencedFrameNumber")))
+        derivation = group(segmentation, n - 1, "DerivationImageSequence")
+        if derivation is not None:  # of an interpolated slice there is none
+            item = derivation.SourceImageSequence[0]
+            drawn.add((item.ReferencedSOPInstanceUID, item.get("ReferencedFrameNumber")))
     slices = [
         k
         for k, frame in enumerate(original.frames)
-        if (original.headers[frame.file].SOPInstanceUID, frame.number) in drawn
+        if frame is not None and (original.headers[frame.file].SOPInstanceUID, frame.number) in drawn
     ]
-    return {"referenced_segment": ReferencedSegment(*uids, number, source_images=_sources(original, slices))}
+    sources = _sources(original, slices or _slices(original, finding))
+    return {"referenced_segment": ReferencedSegment(*uids, number, source_images=sources)}
 
 
-def _polyline(original: Original, points: np.ndarray, k: int) -> ImageRegion:
+def _polyline(original: Original, points: np.ndarray, frame: Frame) -> ImageRegion:
     from highdicom.sr import GraphicTypeValues, ImageRegion, SourceImageForRegion
 
     columns, rows, _ = original.grid.size
     points = np.clip(points, 0, (columns, rows))
-    return ImageRegion(GraphicTypeValues.POLYLINE, points, _source(original, k, SourceImageForRegion))
+    return ImageRegion(GraphicTypeValues.POLYLINE, points, _source(original, frame, SourceImageForRegion))
 
 
 def _outline(original: Original, finding: Finding) -> ImageRegion | None:
     """The largest outline of the mask of a 2D finding; None of an empty mask."""
     rings = polygons(mask_array(finding.mask)[0])
-    return _polyline(original, max(rings, key=lambda ring: abs(_area(ring))), 0) if rings else None
+    return _polyline(original, max(rings, key=lambda ring: abs(_area(ring))), original.frames[0]) if rings else None
 
 
 def _area(ring: np.ndarray) -> float:
@@ -376,11 +377,12 @@ def _box(original: Original, finding: Finding) -> dict:
 
     points = _rectangle(original, finding)
     if original.grid.size[2] == 1:
-        return {"referenced_region": _polyline(original, points, 0)}
+        return {"referenced_region": _polyline(original, points, original.frames[0])}
     slices = _slices(original, finding)
-    if original.own_frame:
-        # A frame of reference that only we know says nothing to a reader; rectangles on the original's frames do.
-        return {"referenced_regions": [_polyline(original, points, k) for k in slices]}
+    if original.own_frame or not original.frame_of_reference:
+        # A frame of reference that only we know, or none, says nothing to a reader; rectangles on the original's frames do.
+        frames = [frame for k in slices if (frame := original.frames[k]) is not None]
+        return {"referenced_regions": [_polyline(original, points, f) for f in frames or original.sources(slices)]}
     corners = _corners(original, finding)
     faces = [corners[[*face, face[0]]] for face in _FACES]
     surface = VolumeSurface(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 pytest.importorskip("highdicom", reason="highdicom is not installed (extra `dicom`)")
 import dicom_samples as samples  # noqa: E402
 import pydicom  # noqa: E402
-from dicom_studies import BIRADS, KINDS, dciodvfy, load, mask_on, rotation, study_of, write_kind  # noqa: E402
+from dicom_studies import BIRADS, KINDS, SPACING, dciodvfy, load, mask_on, rotation, study_of, volume, write_kind  # noqa: E402
 
 from BreastUSAILib import dicom_out  # noqa: E402
 from BreastUSAILib.dicom_out import codes, fhir, pdf, seg, source, sr  # noqa: E402
@@ -166,9 +166,8 @@ def test_any_grid_and_any_mask_survive(tmp_path, angles, spacing, origin, seed):
     assert np.array_equal(found[1], source.mask_array(mask))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_frame_names_the_frame_of_the_original_that_it_was_drawn_on(kinds, kind):
-    _, loaded, study, original = kinds[kind]
+def check_references(loaded, study, original):
+    """Each frame of the SEG names the frame of the original with the pixels that it was drawn on."""
     dataset = seg.segmentation(study, original)
     pixels = {}  # what each frame of the original shows, by the original's own pixels
     for header in original.headers:
@@ -187,6 +186,123 @@ def test_each_frame_names_the_frame_of_the_original_that_it_was_drawn_on(kinds, 
     named = {i.ReferencedSOPInstanceUID for s in dataset.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence}
     assert named <= {h.SOPInstanceUID for h in original.headers}
     assert [s.SeriesInstanceUID for s in dataset.ReferencedSeriesSequence] == [original.header.SeriesInstanceUID]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_frame_names_the_frame_of_the_original_that_it_was_drawn_on(kinds, kind):
+    check_references(*kinds[kind][1:])
+
+
+def write_series(folder: Path, place: str, missing=()) -> Path:
+    """A series whose names are in another order than its slices, as IM1, IM10, IM2 are.
+
+    place : "position", "one frame stated" (and Number of Frames 1), "no pixel size" (the position alone), "location" (Slice Location
+        alone).
+    missing : slices that were not sent.
+    """
+    pixels = volume((12, 12, 16))
+    for k, ds in enumerate(samples.slices(pixels, SPACING, origin=(-80.5, 12.25, 33.0))):
+        if place == "one frame stated":
+            ds.NumberOfFrames = 1
+        if place == "no pixel size":
+            del ds.PixelSpacing
+        if place == "location":
+            del ds.ImagePositionPatient, ds.ImageOrientationPatient
+            ds.SliceLocation = 5 + k * SPACING[2]
+        if k not in missing:
+            samples.save(ds, folder / f"IM{k + 1}.dcm")
+    return folder
+
+
+@pytest.mark.parametrize("place", ["position", "one frame stated", "no pixel size", "location"])
+def test_references_of_a_series_follow_its_places_not_the_names_of_its_files(tmp_path, place):
+    folder = write_series(tmp_path / "series", place)
+    loaded = read_image(folder)
+    study = study_of(loaded)
+    headers = source.read_headers(Path(loaded.path), loaded.files)
+    original = source.read_original(study, headers)
+    names = [Path(headers[frame.file].filename).name for frame in original.frames]
+    assert names == [f"IM{k + 1}.dcm" for k in range(12)]
+    if place != "no pixel size":
+        check_references(loaded, study, original)
+    for header in headers:  # files that do not say where they lie are not counted off
+        for keyword in ("ImagePositionPatient", "SliceLocation"):
+            header.pop(keyword, None)
+    with pytest.raises(DataError, match="give the DICOM file that the result was made from"):
+        source.read_original(study, headers)
+
+
+def test_a_volume_that_lies_elsewhere_is_not_the_original(tmp_path):
+    folder = write_series(tmp_path / "series", "position")
+    loaded = read_image(folder)
+    headers = source.read_headers(Path(loaded.path), loaded.files)
+    for header in headers:
+        header.ImagePositionPatient = [-80.5, 12.25, float(header.ImagePositionPatient[2]) + SPACING[2]]
+    with pytest.raises(DataError, match="12 frames, which are not the 12 slices of the result"):
+        source.read_original(study_of(loaded), headers)
+
+
+def test_a_volume_without_a_known_pixel_size_has_all_but_a_segmentation(tmp_path):
+    """highdicom, and all readers, tell the frames of a SEG apart by their positions."""
+    loaded = read_image(write_series(tmp_path / "series", "no pixel size"))
+    assert not loaded.spacing_known
+    out = tmp_path / "out"
+    study = dicom_out.write(study_of(loaded), loaded, out, dicom_out.DicomOptions(True, True, True, "R4"))
+    assert study.provenance["notes"] == [dicom_out.NO_PLACES]
+    assert {path.name for path in out.iterdir()} == {dicom_out.SR, dicom_out.REPORT, dicom_out.FHIR}
+    dciodvfy(out / dicom_out.SR)
+    regions = [roi for g in groups_of(pydicom.dcmread(out / dicom_out.SR)) for roi in g.roi]
+    assert regions and {roi.ValueType for roi in regions} == {"SCOORD"}
+
+
+def in_slices(image, *slices):
+    """A mask of a block in some slices."""
+    array = np.zeros(image.GetSize()[::-1], np.uint8)
+    array[list(slices), 3:8, 4:11] = 1
+    mask = sitk.GetImageFromArray(array)
+    mask.CopyInformation(image)
+    return mask
+
+
+def referred(dataset):
+    """The UIDs that stand as references anywhere in an object."""
+    return {e.value for e in dataset.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
+
+
+@pytest.mark.parametrize("place", ["position", "location"])
+def test_a_series_with_an_interpolated_slice_is_written_and_names_real_files_only(tmp_path, place):
+    import highdicom as hd
+
+    folder = write_series(tmp_path / "series", place, missing=(5,))
+    loaded = read_image(folder)
+    assert loaded.image.GetSize()[2] == 12 and any("interpolated" in note for note in loaded.notes)
+    masks = in_slices(loaded.image, 4, 5, 6), in_slices(loaded.image, 5)
+    study = study_of(loaded)
+    found = [replace(f, mask=m, box=box_of_mask(m)) for f, m in zip(study.findings, masks, strict=True)]
+    study = replace(study, findings=tuple(found))
+    out = tmp_path / "out"
+    dicom_out.write(study, loaded, out, dicom_out.DicomOptions(True, True, True, "R4"))
+    for name in (dicom_out.SEG, dicom_out.SR, dicom_out.REPORT):
+        dciodvfy(out / name)
+    assert json.loads((out / dicom_out.FHIR).read_text())["resourceType"] == "Bundle"
+    there = {k: pydicom.dcmread(folder / f"IM{k + 1}.dcm").SOPInstanceUID for k in range(12) if k != 5}
+    dataset = pydicom.dcmread(out / dicom_out.SEG)
+    for number, voxels in masks_by_position(dataset, loaded.image).items():
+        assert np.array_equal(voxels, source.mask_array(masks[number - 1]))
+    hd.seg.segread(out / dicom_out.SEG).get_volume(combine_segments=False)
+    image, named = loaded.image, {}
+    for k, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        position = [float(v) for v in group(dataset, k, "PlanePositionSequence").ImagePositionPatient]
+        z = image.TransformPhysicalPointToIndex(position)[2]
+        named.setdefault(z, set()).update(s.ReferencedSOPInstanceUID for d in frame.DerivationImageSequence for s in d.SourceImageSequence)
+    assert named == {4: {there[4]}, 5: set(), 6: {there[6]}}
+    assert referred(dataset) == {there[4], there[6]}
+    # The report names the slices on both sides of the one that was made of them, with segments and with boxes alone.
+    boxes = replace(study, findings=tuple(replace(f, mask=None, label=None) for f in found))
+    original = source.read_original(study, source.read_headers(Path(loaded.path), loaded.files))
+    for report in (pydicom.dcmread(out / dicom_out.SR), saved(sr.report(boxes, original), tmp_path)):
+        shown = {uid for g in groups_of(report) for item in g for uid in referred(item)}
+        assert shown - {dataset.SOPInstanceUID} == {there[4], there[6]}
 
 
 def test_a_segment_says_what_it_is_where_and_who_drew_it(kinds):
@@ -546,6 +662,24 @@ def test_the_report_as_pdf_is_valid_and_the_same_each_time(kinds, kind, tmp_path
     assert again.EncapsulatedDocument == dataset.EncapsulatedDocument
     nothing = pdf.pdf(replace(study, findings=()), loaded.image, [("Patient", "Ω & <b>")])
     assert nothing.startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("Mueller^Anna", "Anna Mueller"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Tarou Yamada"),
+        ("=山田^太郎", "太郎 山田"),
+        ("==", None),
+    ],
+)
+def test_fhir_shows_a_name_once_whichever_ways_it_is_written(kinds, name, shown):
+    _, _, study, original = kinds["image"]
+    header = pydicom.Dataset()
+    header.update(original.header)
+    header.SpecificCharacterSet, header.PatientName = "ISO_IR 192", name
+    report = fhir.bundle(study, replace(original, headers=(header,)))["entry"][0]["resource"]
+    assert report["subject"].get("display") == shown
 
 
 @pytest.mark.parametrize("version", ["R4", "R5"])

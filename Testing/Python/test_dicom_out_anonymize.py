@@ -205,7 +205,115 @@ def test_the_surroundings_of_the_ultrasound_picture_are_blackened_in_the_picture
     assert anonymize.without_surroundings(image, (0, 0, 80, 60), [samples.item(BurnedInAnnotation="NO")])[1] == ()
 
 
+def screen() -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """A screen with a name above the picture, and (x, y, width, height) of the picture."""
+    array = np.full((300, 400), 5, np.uint8)
+    array[5:25, 20:250] = 255
+    array[50:290, 40:390] = samples.speckle((240, 350))
+    return array, (40, 50, 350, 240)
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_the_name_around_the_picture_is_in_no_file_of_a_copy_also_of_an_image_with_a_place(tmp_path, capsys, placed):
+    """With Image Position an image is read as a volume of one slice, as is what Slicer saved."""
+    from PIL import Image
+
+    array, (x, y, width, height) = screen()
+    ds = samples.us_image(array)
+    ds.SequenceOfUltrasoundRegions = [samples.region((0.02, 0.01), (x, y, x + width - 1, y + height - 1))]
+    if placed:
+        ds.ImagePositionPatient, ds.ImageOrientationPatient = [1, 2, 3], [1, 0, 0, 0, 0, -1]
+    path = samples.save(ds, tmp_path / "screen.dcm")
+    loaded = load(path)
+    assert loaded.image.GetDimension() == (3 if placed else 2)
+    clean, notes = anonymize.without_surroundings(loaded.image, loaded.area)
+    assert clean.GetSize() == loaded.image.GetSize() and clean.GetOrigin() == loaded.image.GetOrigin()
+    assert clean.GetSpacing() == loaded.image.GetSpacing() and clean.GetDirection() == loaded.image.GetDirection()
+    after = sitk.GetArrayFromImage(clean).reshape(array.shape)
+    assert np.array_equal(after[y : y + height, x : x + width], array[y : y + height, x : x + width])
+    assert after[:y].max() == after.min() and "blackened" in notes[0]
+    files.write_study(study_of(loaded, count=0), tmp_path / "results")
+    command = ["export", str(tmp_path / "results"), "--dicom-report", "--anonymize", "-o", str(tmp_path / "copy")]
+    assert cli.main(command) == 0 and "blackened" in capsys.readouterr().out
+    (copy,) = (tmp_path / "copy").iterdir()
+    with Image.open(copy / "preview.jpg") as picture:
+        seen = np.asarray(picture.convert("L"))
+    assert seen[: len(seen) // 8].max() < 50 < seen.max()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_picture_of_a_single_slice_is_looked_for_whichever_way_it_lies(axis):
+    array, (x, y, width, height) = screen()
+    image = sitk.GetImageFromArray(np.expand_dims(array, axis))
+    clean, notes = anonymize.without_surroundings(image, None)
+    after = np.squeeze(sitk.GetArrayFromImage(clean), axis)
+    assert after[: y - 10].max() == after.min() and "blackened" in notes[0]
+    inside = np.s_[y + 10 : y + height - 10, x + 10 : x + width - 10]
+    assert np.array_equal(after[inside], array[inside])
+
+
+def test_other_files_of_a_series_are_named_in_no_note(tmp_path):
+    """A note on slices that are there twice names files, which are called after the patient."""
+    for k, ds in enumerate(samples.slices(samples.speckle((6, 12, 16)), (0.2, 0.1, 0.5))):
+        ds.PatientName = "MUELLER^ANNA"
+        samples.save(ds, tmp_path / "in" / f"scan_MUELLER_ANNA_{k}.dcm")
+        if k == 3:
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+            samples.save(ds, tmp_path / "in" / "holiday-in-1999.dcm")
+    loaded = load(tmp_path / "in")
+    study = study_of(loaded)
+    provenance = {**study.provenance, "notes": [*loaded.notes, "see scan_anna_3 and holiday-in-1999"], "input": {"files": 7}}
+    assert any("scan_MUELLER_ANNA_3.dcm" in note or "holiday" in note for note in loaded.notes)
+    files.write_study(replace(study, provenance=provenance), tmp_path / "results")
+    command = ["export", str(tmp_path / "results"), "--source", str(tmp_path / "in"), "--anonymize"]
+    assert cli.main([*command, "-o", str(tmp_path / "copy")]) == 0
+    (copy,) = (tmp_path / "copy").iterdir()
+    notes = " ".join(files.read_study(copy).provenance["notes"])
+    assert not re.search("mueller|anna|holiday", notes, re.IGNORECASE)
+    assert "1 duplicate slice left out ([removed])" in notes and "see scan_[removed]_3 and [removed]" in notes
+
+
+def test_models_keep_their_record_where_a_folder_is_called_like_their_task(tmp_path):
+    path = write_kind("image", tmp_path / "segment" / "roi-cnn-compact")
+    study = study_of(load(path))
+    provenance = {**study.provenance, "notes": ["read from the folder segment"], "options": {"model": "segment"}}
+    clean = anonymize.deidentified_study(replace(study, provenance=provenance), anonymize.read_key(None))
+    assert list(clean.provenance["models"]) == list(study.provenance["models"])
+    assert clean.provenance["notes"] == ["read from the folder [removed]"]
+    assert clean.provenance["options"] == {"model": "[removed]"}
+    original = source.read_original(clean, source.read_headers(path))
+    dataset = pydicom.dcmread(seg_of(clean, original, tmp_path))
+    named = dataset.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmName
+    assert named == "BreastUSAI roi-cnn-compact"
+
+
+def seg_of(study, original, folder: Path) -> Path:
+    from BreastUSAILib.dicom_out.seg import segmentation
+
+    segmentation(study, original).save_as(folder / "s.dcm", enforce_file_format=True)
+    return folder / "s.dcm"
+
+
 # ------------------------------------------------------------------------------------------------------------ export
+
+
+@pytest.mark.parametrize("anonymize_too", [False, True])
+def test_results_that_would_take_one_folder_are_refused_before_anything_is_written(tmp_path, capsys, anonymize_too):
+    path = write_kind("image", tmp_path)
+    study = study_of(load(path))
+    folders = [tmp_path / "run1" / "x", tmp_path / "run2" / "X"]
+    for folder in folders:
+        files.write_study(study, folder)
+    out = tmp_path / "out"
+    command = ["export", *map(str, folders), "--fhir", "-o", str(out), *(["--anonymize"] if anonymize_too else [])]
+    assert cli.main(command) == 2
+    told = capsys.readouterr().err
+    assert f"{folders[0]} and {folders[1]} would both be written to {out}" in told and "with its own --output" in told
+    assert not out.exists()
+    # Beside the results each has its own place, and one that is named twice is one.
+    assert cli.main(["export", *map(str, folders), "--fhir"]) == 0
+    command[2] = str(folders[0]) + "/"
+    assert cli.main(command) == 0 and len(list(out.glob("*/fhir.json"))) == 1
 
 
 def test_export_writes_beside_the_study_or_elsewhere(tmp_path, capsys):
