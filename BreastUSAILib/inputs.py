@@ -78,7 +78,7 @@ def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
     """Expand files, folders (with all below) and wildcard patterns, folder by folder, as the search goes on.
 
     A file that is named is an input whatever it is; from folders and patterns only image files are taken; each file comes
-    once. The output folder and the results of other runs are not looked into. Only the folder that is being read is held
+    once, and links to folders are followed (`_Links`). The output folder and the results of other runs are not looked into. Only the folder that is being read is held
     in memory; where several things are named, so is the name of every file.
     """
     output = Path(os.path.abspath(output))

@@ -119,9 +119,9 @@ def choose(
         if best is None or merit(table[first]) >= merit(best[1]) + HELPS:
             best = tries[first], table[first], candidates_of(volumes, seen, tries[first])
     chosen, measured, found = best
+    alone = found
     for scale, others in (finer or {}).items():
         again = candidates_of(others, see(others, network, chosen, device), chosen)
-        alone = candidates_of(volumes, see(volumes, network, chosen, device), chosen)
         both = on_grids([volumes, others], [alone, again], chosen)
         row = figures(volumes, both)
         rows.append({"mirrors": chosen.mirrors, "scales": [1.0, scale], **row})
