@@ -14,7 +14,7 @@ from .echoes_3d import Echoes
 from .errors import ImageError, UsageError
 from .grid import physical_to_index
 from .hull_3d import Hull
-from .surface_3d import Surface, offsets_from, smooth_surface
+from .surface_3d import SpeckError, Surface, offsets_from, smooth_surface
 
 DETAIL_MM = 0.5  # what is finer on a surface is not looked at for its area
 OVERALL = 0.35  # of the ball's radius: what is finer is roughness of the surface, what is coarser is the lesion's form
@@ -113,30 +113,24 @@ def measure_3d(mask: sitk.Image, image: sitk.Image, spacing_known: bool = True) 
         cubic_mm = count * float(spacing.prod())
         ball = (6 * cubic_mm / math.pi) ** (1 / 3)
         length, height, width = np.multiply(inside.shape, spacing)
-        coarsest = float(spacing.max())
-        surface = smooth_surface(inside, spacing, max(DETAIL_MM, coarsest))
-        detailed = smooth_surface(inside, spacing, max(FINEST_MM, coarsest / 2))
-        hull = Hull(detailed.vertices)
-        major, second, third = hull.diameters()
-        volume, surface_area = cubic_mm / 1000 if spacing_known else cubic_mm, surface.area
+        try:
+            surface_area, diameters, shape = _of_surfaces(inside, spacing, cubic_mm, spacing_known)
+        except SpeckError:
+            surface_area, diameters, shape = _of_surfaces(inside, spacing, cubic_mm, spacing_known, speck=True)
+        volume = cubic_mm / 1000 if spacing_known else cubic_mm
         lengths |= {
-            "major_diameter": major,
-            "second_diameter": second,
-            "third_diameter": third,
+            **diameters,
             "equal_volume_diameter": ball,
             "width": width,
             "height": height,
             "length": length,
             "depth": echoes.first[1] * spacing[1],
-            "spiculation": _spiculation(inside, spacing, detailed) if spacing_known else None,
         }
         ratios |= {
             "orientation_deg": _orientation(inside, spacing),
             "parallel_to_skin": float(height < width),
             "height_to_width_ratio": height / width,
-            "sphericity": surface.sphericity,
-            "solidity": min(1.0, cubic_mm / hull.volume),
-            "surface_roughness": _roughness(inside, spacing, surface, ball / 2),
+            **shape,
             **echoes.ratios(ball),
         }
     unit, cubic = ("mm", "volume_ml") if spacing_known else ("px", "volume_px3")
@@ -200,13 +194,27 @@ def _orientation(inside: np.ndarray, spacing: np.ndarray) -> float | None:
     return math.degrees(math.asin(min(1.0, abs(float(vectors[1, 2])))))
 
 
-def _roughness(inside: np.ndarray, spacing: np.ndarray, surface: Surface, radius: float) -> float:
-    overall = smooth_surface(inside, spacing, max(OVERALL * radius, DETAIL_MM, float(spacing.max())))
-    return float(offsets_from(surface, overall).std()) / radius
+def _of_surfaces(
+    inside: np.ndarray, spacing: np.ndarray, volume: float, spacing_known: bool, speck: bool = False
+) -> tuple[float, dict[str, float | None], dict[str, float]]:
+    """Area, lengths and ratios that are those of surfaces, all made alike (`smooth_surface`, which may raise `SpeckError`)."""
+    coarsest = float(spacing.max())
+    radius = (6 * volume / math.pi) ** (1 / 3) / 2  # of the ball
 
+    def smoothed(sigma: float, least: float = coarsest) -> Surface:
+        return smooth_surface(inside, spacing, max(sigma, least), speck=speck)
 
-def _spiculation(inside: np.ndarray, spacing: np.ndarray, detailed: Surface) -> float | None:
-    if spacing.max() > 1.0:
-        return None
-    blunt = smooth_surface(inside, spacing, max(SPICULE_MM, float(spacing.max())))
-    return float(np.percentile(offsets_from(detailed, blunt), SPICULE_PERCENTILE))
+    surface, detailed = smoothed(DETAIL_MM), smoothed(FINEST_MM, coarsest / 2)
+    hull = Hull(detailed.vertices)
+    major, second, third = hull.diameters()
+    spiculation = None
+    if spacing_known and coarsest <= 1.0:
+        spiculation = float(np.percentile(offsets_from(detailed, smoothed(SPICULE_MM)), SPICULE_PERCENTILE))
+    overall = smoothed(max(OVERALL * radius, DETAIL_MM))
+    lengths = {"major_diameter": major, "second_diameter": second, "third_diameter": third, "spiculation": spiculation}
+    ratios = {
+        "sphericity": surface.sphericity,
+        "solidity": min(1.0, volume / hull.volume),
+        "surface_roughness": float(offsets_from(surface, overall).std()) / radius,
+    }
+    return surface.area, lengths, ratios

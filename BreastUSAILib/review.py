@@ -73,18 +73,16 @@ def by_suspicion(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def carried_over(before: Study, reviews: Mapping[str, Review], now: Study) -> dict[str, Review]:
     """What was said of the findings of an earlier run on the same image, for those of a new one that are about the same lesion.
 
-    A review goes to the finding whose box overlaps the old one most, if their intersection is at least half of their union.
+    Old and new findings are matched one to one, those first whose boxes overlap most, if their intersection is at least half of their
+    union. Old findings of which nothing was said are matched, too: a new one that is theirs is not their neighbour's.
     """
-    carried: dict[str, Review] = {}
-    for old in before.findings:
-        review = reviews.get(old.id, Review())
-        if review == Review():
-            continue
-        free = [f for f in now.findings if f.id not in carried]
-        best = max(free, key=lambda f: _iou(now.image, old.box, f.box), default=None)
-        if best is not None and _iou(now.image, old.box, best.box) >= _SAME_IOU:
-            carried[best.id] = review
-    return carried
+    overlaps = [(_iou(now.image, old.box, new.box), old.id, new.id) for old in before.findings for new in now.findings]
+    matched: dict[str, str] = {}  # new -> old
+    for overlap, old, new in sorted(overlaps, key=lambda pair: -pair[0]):
+        if overlap >= _SAME_IOU and new not in matched and old not in matched.values():
+            matched[new] = old
+    said = {new: reviews.get(old, Review()) for new, old in matched.items()}
+    return {new: review for new, review in said.items() if review != Review()}
 
 
 def _iou(info: ImageInfo, one: Box, other: Box) -> float:

@@ -166,7 +166,7 @@ def segment_3d(
                 failures[finding.id] = reason_of_failure(error, model.device.name)
         if made is None:
             full = label == MAX_FINDINGS
-            told = _why_not(settings, point, None if other is None else results[other].id, full)
+            told = _why_not(settings, point, None if other is None else requests[other][0].id, full)
             if finding.id in failures:
                 told = f"not outlined: {failures[finding.id]}"
             results.append(replace(finding, notes=(*finding.notes, told)))
@@ -504,27 +504,45 @@ def _one_owner_each(outlines: Sequence[_Outline | None]) -> list[int | None]:
 
     Returns
     -------
-    for each outline the number of an earlier one that shows the same lesion, else None.
+    for each outline the number of another one that shows the same lesion: an earlier one that shares most of it, or, where nothing is left
+    of it, the one that shares more of it than others; else None.
     """
     same: list[int | None] = [None] * len(outlines)
+    # Compared as they came: what one lesion loses to a neighbour must not make it the same as the next.
+    sizes = [0 if outline is None else int(outline.inside.sum()) for outline in outlines]
+    pairs = {}
     for j, second in enumerate(outlines):
         for i, first in enumerate(outlines[:j]):
-            if first is None or second is None or same[i] is not None or same[j] is not None:
+            both = None if first is None or second is None or same[i] is not None else _in_both(first, second)
+            if both is None:
                 continue
-            shared = _shared(first.place, second.place)
-            if shared is None:
-                continue
-            a, b = shared
-            both = first.inside[a] & second.inside[b]
-            if not both.any():
-                continue
-            if both.sum() >= _SAME * min(first.inside.sum(), second.inside.sum()):
+            if both[2].sum() >= _SAME * min(sizes[i], sizes[j]):
                 same[j] = i
-                continue
-            surer = first.probability[a] >= second.probability[b]
-            second.inside[b] &= ~(both & surer)
-            first.inside[a] &= ~(both & ~surer)
+                break
+            pairs[i, j] = both
+    pairs = {(i, j): both for (i, j), both in pairs.items() if same[j] is None}
+    for (i, j), (a, b, both) in pairs.items():
+        first, second = outlines[i], outlines[j]
+        surer = first.probability[a] >= second.probability[b]
+        second.inside[b] &= ~(both & surer)
+        first.inside[a] &= ~(both & ~surer)
+    left = [outline is not None and bool(outline.inside.any()) for outline in outlines]
+    for number in range(len(outlines)):
+        if same[number] is not None or left[number] or not sizes[number]:
+            continue
+        shares = {j if i == number else i: both.sum() for (i, j), (_, _, both) in pairs.items() if number in (i, j)}
+        same[number] = max((other for other in shares if left[other]), key=shares.get)
     return same
+
+
+def _in_both(first: _Outline, second: _Outline):
+    """The part that two outlines' places share, as slices of the first and of the second, and where both hold a voxel of it; None: nowhere."""
+    shared = _shared(first.place, second.place)
+    if shared is None:
+        return None
+    a, b = shared
+    both = first.inside[a] & second.inside[b]
+    return (a, b, both) if both.any() else None
 
 
 def _shared(first, second):

@@ -5,6 +5,7 @@ Imported by the Slicer modules only: it needs Slicer's Qt.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import qt
@@ -122,4 +123,8 @@ class ReportExport:
             self._panel.showStatus(_("Report: {files}").format(files=", ".join(str(p) for p in written)))
         except BreastUSAIError as error:
             self._panel.showError(str(error))
+        except Exception as error:  # e.g. no memory: said, and the buttons work again
+            logging.exception("BreastUSAI: the report failed")
+            text = _("The report failed unexpectedly ({error}); see the log.")
+            self._panel.showError(text.format(error=f"{type(error).__name__}: {error}"))
         self._on_end()

@@ -23,7 +23,13 @@ from .pooling import block_means
 
 _TRUNCATE = 3.5  # standard deviations after which a Gaussian ends
 _MOST_VOXELS = 8e6  # of the grid that the surface is made on; a mask that is larger is looked at more coarsely
+_PEAK = 1e-6  # of a field's peak: levels that are nearer to it differ from it by rounding alone
+_HALVINGS = 16  # in which a speck's level is found to 1/65536 of the peak
 _STEPS = 1.5  # voxels a standard deviation on which a Gaussian is good enough
+
+
+class SpeckError(Exception):
+    """Voxels cannot be counted to find a mask's surface (`smooth_surface`): it has too few."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,17 @@ class Surface:
 
     @cached_property
     def _triangles(self) -> tuple[float, float]:
-        """Area, and volume within: the sum of the tetrahedra that the triangles form with one point (divergence theorem)."""
-        a, b, c = ((self.vertices - self.vertices.mean(axis=0))[self.faces[:, i]] for i in range(3))
-        area = float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum(dtype=np.float64)) / 2
-        return area, abs(float(np.einsum("ij,ij->", a, np.cross(b, c)))) / 6
+        return _area_and_volume(self.vertices, self.faces)
 
 
-def smooth_surface(inside: np.ndarray, spacing: Sequence[float], sigma: float) -> Surface:
+def _area_and_volume(vertices: np.ndarray, faces: np.ndarray) -> tuple[float, float]:
+    """Area, and volume within: the sum of the tetrahedra that the triangles form with one point (divergence theorem)."""
+    a, b, c = ((vertices - vertices.mean(axis=0))[faces[:, i]] for i in range(3))
+    area = float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum(dtype=np.float64)) / 2
+    return area, abs(float(np.einsum("ij,ij->", a, np.cross(b, c)))) / 6
+
+
+def smooth_surface(inside: np.ndarray, spacing: Sequence[float], sigma: float, *, speck: bool = False) -> Surface:
     """The surface of a mask without what is finer than `sigma` (or than a voxel, where the mask has millions), around its own volume.
 
     It is made on a grid of whole blocks of voxels, each no wider than two thirds of the standard deviation: a large lesion on a fine
@@ -86,6 +96,12 @@ def smooth_surface(inside: np.ndarray, spacing: Sequence[float], sigma: float) -
     inside : (z, y, x) bool, not empty; outside the array is outside the mask.
     spacing : mm along z, y, x.
     sigma : standard deviation of the Gaussian, mm; not less than half of the largest spacing.
+    speck : whether the level that encloses the volume is found by what the triangles hold, not by counting voxels: slower, and as good for
+        a mask of a block or less, too.
+
+    Raises
+    ------
+    SpeckError : the mask is too small for counting.
     """
     from scipy import ndimage
     from skimage.measure import marching_cubes
@@ -99,7 +115,8 @@ def smooth_surface(inside: np.ndarray, spacing: Sequence[float], sigma: float) -
     step = spacing * blocks
     field = ndimage.gaussian_filter(share, sigma / step, truncate=_TRUNCATE)
 
-    level = _level_of_volume(field, float(share.sum(dtype=np.float64)))
+    voxels = float(share.sum(dtype=np.float64))
+    level = _level_of_speck(field, voxels) if speck else _level_of_volume(field, voxels)
     vertices, faces, _, _ = marching_cubes(field, level, spacing=tuple(step))
     # The middle of the first block, seen from the array's first voxel.
     corner = ((blocks - 1) / 2 - border * blocks) * spacing
@@ -118,12 +135,33 @@ def _shares(inside: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 def _level_of_volume(field: np.ndarray, voxels: float) -> float:
     """The level above which `field` has so many voxels; between two voxels' values where the number is not whole."""
     values = field[field > 1e-4]
+    if not values.size:  # a few voxels of a block of many
+        raise SpeckError
     # Only two of the values in descending order are asked for: those before and after the place.
     place = min(max(voxels - 0.5, 0.0), values.size - 1.0)
     above = int(place)
     ranks = [values.size - 1 - above, max(values.size - 2 - above, 0)]
     first, second = np.partition(values, ranks)[ranks].tolist()
-    return first + (place - above) * (second - first)
+    level = first + (place - above) * (second - first)
+    if level > (1 - _PEAK) * float(values.max()):  # about the peak there is no surface
+        raise SpeckError
+    return level
+
+
+def _level_of_speck(field: np.ndarray, voxels: float) -> float:
+    """The level at which the triangles hold so many voxels."""
+    from skimage.measure import marching_cubes
+
+    peak = float(field.max())
+    low, high = 0.0, 1.0  # shares of the peak
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        vertices, faces, _, _ = marching_cubes(field, middle * peak)
+        if _area_and_volume(vertices, faces)[1] > voxels:
+            low = middle
+        else:
+            high = middle
+    return low * peak
 
 
 def offsets_from(surface: Surface, other: Surface) -> np.ndarray:

@@ -36,7 +36,7 @@ from .grade_metrics import (
     within_one,
     yes_no_figures,
 )
-from .segmentation_data import TEST_FOLD, Case, in_folds, read_cases
+from .segmentation_data import TEST_FOLD, Case, in_folds, read_data_sets
 
 COARSE = ("2", "3", "4", "5")
 """What BUS-BRA's labels tell apart."""
@@ -63,9 +63,10 @@ def _with_intervals(
     rows: Sequence[Row], figures: Callable[[np.ndarray], dict[str, float]]
 ) -> dict[str, dict[str, Any]]:
     """Figure -> value and interval; `figures` of weights (n,)."""
-    groups = sorted({row.case.group for row in rows})
+    patients = [(row.case.source, row.case.group) for row in rows]  # those of two data sets may have one name
+    groups = sorted(set(patients))
     place = {group: i for i, group in enumerate(groups)}
-    of_row = np.array([place[row.case.group] for row in rows])
+    of_row = np.array([place[patient] for patient in patients])
     values = figures(np.ones(len(rows)))
     low, high = percentile_intervals(
         len(groups), lambda drawn: np.array(list(figures(weights_of(drawn)[of_row]).values()))
@@ -347,7 +348,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    cases = [case for folder in args.data for case in read_cases(folder) if gradable(case)]
+    cases = [case for case in read_data_sets(args.data) if gradable(case)]
     if not args.all_folds:
         cases = in_folds(cases, args.folds)
     models = models_of(args)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..atomic import atomic_path, output_error, write_text
 from ..errors import UsageError
+from ..identity import identity
 from .segmentation_data import Case, load_pixels
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def largest_part(mask: np.ndarray) -> np.ndarray:
 @dataclass
 class FoundOutlines:
     """What a segmentation model finds, image by image, kept in `folder` as PNG files; those of another model, or of the same with other
-    settings after it (threshold, refiner, ...), are refused.
+    settings after it (threshold, refiner, ...), are refused. An image goes by its bytes, too: another data set's of the same name, or one
+    that was changed, is segmented itself.
 
     Attributes
     ----------
@@ -73,7 +75,8 @@ class FoundOutlines:
 
         path = None
         if self.folder is not None:
-            path = self.folder / ("refined" if refine else "unrefined") / case.source / f"{case.id}.png"
+            name = f"{case.id}-{identity(case.image)['sha256'][:16]}.png"
+            path = self.folder / ("refined" if refine else "unrefined") / case.source / name
             if path.is_file():
                 return np.asarray(Image.open(path)) > 0
         mask = self._segment(case, refine)

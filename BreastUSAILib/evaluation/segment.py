@@ -14,13 +14,16 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import DataError
 from .metrics import bootstrap_interval, dice, hausdorff95, jaccard
-from .segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_cases
+from .segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_data_sets
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,14 @@ def _union(findings, shape) -> np.ndarray:
 
 def evaluate_case(case: Case, model, options) -> Row:
     """Segment one image, refined as `options` say and unrefined, and compare both with its annotation."""
-    from ..image import read_image
+    from ..image import as_2d, read_image
     from ..segment import segment_2d
 
-    loaded = read_image(case.image)
     _, truth = load_pixels(case)
-    findings, _ = segment_2d(loaded.image, model, options, spacing_known=False, area=loaded.area)
-    plain, _ = segment_2d(loaded.image, model, replace(options, refine=False), spacing_known=False, area=loaded.area)
+    loaded = read_image(case.image)
+    plane = as_2d(loaded.image)  # 3D Slicer saves images as volumes of one slice
+    findings, _ = segment_2d(plane, model, options, spacing_known=False, area=loaded.area)
+    plain, _ = segment_2d(plane, model, replace(options, refine=False), spacing_known=False, area=loaded.area)
     pixel = case.row.get("pixel_mm")
     found, unrefined = _union(findings, truth.shape), _union(plain, truth.shape)
     has_lesion = bool(truth.any())
@@ -82,7 +86,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """The figures of some rows: counts, Dice with intervals, the gain by refinement, misses and false alarms."""
     lesion = [r for r in rows if r.has_lesion]
     healthy = [r for r in rows if not r.has_lesion]
-    values, groups = [r.dice for r in lesion], [r.group for r in lesion]
+    # Patients of two data sets may have one name.
+    values, groups = [r.dice for r in lesion], [(r.source, r.group) for r in lesion]
     figures: dict[str, Any] = {"images": len(rows), "with_lesion": len(lesion)}
     if lesion:
         figures |= {
@@ -143,7 +148,7 @@ def as_markdown(figures: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _figure(rows: Sequence[Row], path: Path) -> None:
+def _figure(rows: Sequence[Row]) -> Figure:
     """The share of images at or below a Dice, by data set."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -152,12 +157,12 @@ def _figure(rows: Sequence[Row], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for source in sorted({r.source for r in rows if r.has_lesion}):
-        values = sorted(r.dice for r in rows if r.source == source and r.has_lesion)
-        axes.step(values, np.linspace(0, 1, len(values)), where="post", label=f"{source} (n = {len(values)})")
+        values = [r.dice for r in rows if r.source == source and r.has_lesion]
+        axes.ecdf(values, label=f"{source} (n = {len(values)})")
     axes.set(xlabel="Dice", ylabel="share of images at or below", xlim=(0, 1), ylim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
@@ -172,7 +177,7 @@ def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]],
     write_text(folder / "figures.md", as_markdown(figures))
     if any(r.has_lesion for r in rows):
         with atomic_path(folder / "dice.png") as temporary:
-            _figure(rows, temporary)
+            _figure(rows).savefig(temporary, dpi=150)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +196,7 @@ def main(args: argparse.Namespace) -> int:
     from ..models.zoo import load
     from ..segment import SegmentOptions
 
-    cases = [case for folder in args.data for case in read_cases(folder)]
+    cases = read_data_sets(args.data)
     if not args.all_folds:
         cases = in_folds(cases, args.folds)
     model = load(args.model, "segment", args.device)

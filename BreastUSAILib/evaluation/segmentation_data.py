@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ TEST_FOLD, VALIDATION_FOLD = 0, 1
 
 @dataclass(frozen=True)
 class Case:
-    """One labelled image: where its files are, and what labels.csv says of it (`row`, column -> text)."""
+    """One labelled image: where its files are, what labels.csv says of it (`row`, column -> text), and the name of its data set's folder."""
 
     id: str
     image: Path
@@ -26,11 +27,7 @@ class Case:
     group: str
     fold: int
     row: dict[str, str]
-
-    @property
-    def source(self) -> str:
-        """Name of the data set's folder."""
-        return self.image.parents[1].name
+    source: str
 
 
 def read_cases(folder: Path | str) -> list[Case]:
@@ -43,8 +40,8 @@ def read_cases(folder: Path | str) -> list[Case]:
 
     Raises
     ------
-    DataError : labels.csv is missing, lacks a column, names a file that is not there, or lets a group (patient) lie
-        in two folds, which would make every figure too good.
+    DataError : labels.csv is missing, lacks a column, names a file that is not there, gives two images one id, or lets a group
+        (patient) lie in two folds, which would make every figure too good.
     """
     folder = Path(folder)
     table = folder / "labels.csv"
@@ -58,7 +55,8 @@ def read_cases(folder: Path | str) -> list[Case]:
         rows = list(reader)
     if not rows:
         raise DataError(f"{table} lists no images.")
-    cases, folds = [], {}
+    source = _name_of(folder)
+    cases, folds, lines = [], {}, {}
     for number, row in enumerate(rows, start=2):
         try:
             fold = int(row["fold"])
@@ -70,10 +68,36 @@ def read_cases(folder: Path | str) -> list[Case]:
         for path in (image, mask):
             if path is not None and not path.is_file():
                 raise DataError(f"{table}, line {number}: {path} is missing.")
+        if lines.setdefault(row["id"], number) != number:
+            raise DataError(
+                f"{table}, line {number}: line {lines[row['id']]} has the id {row['id']!r}, too; give each image an id of its own."
+            )
         if folds.setdefault(row["group"], fold) != fold:
             raise DataError(f"{table}, line {number}: group {row['group']} lies in folds {folds[row['group']]} and {fold}.")
-        cases.append(Case(row["id"], image, mask, row["class"], row["group"], fold, row))
+        cases.append(Case(row["id"], image, mask, row["class"], row["group"], fold, row, source))
     return cases
+
+
+def read_data_sets(folders: Sequence[Path | str]) -> list[Case]:
+    """All cases of several data sets that are told apart by their folders' names.
+
+    Raises
+    ------
+    DataError : see `read_cases`; two of the folders have one name.
+    """
+    names = [_name_of(folder) for folder in folders]
+    for number, (folder, name) in enumerate(zip(folders, names, strict=True)):
+        if name in names[:number]:
+            first = folders[names.index(name)]
+            raise DataError(
+                f"the data sets {first} and {folder} have one name, by which figures tell them apart; give folders with different names."
+            )
+    return [case for folder in folders for case in read_cases(folder)]
+
+
+def _name_of(folder: Path | str) -> str:
+    """What a data set is called: its folder's name as the user has it, also that of a link, and of "."."""
+    return os.path.basename(os.path.abspath(folder))
 
 
 def in_folds(cases: Iterable[Case], folds: Sequence[int]) -> list[Case]:

@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ..atomic import atomic_path
     from ..models.zoo import load
     from ..segment import DEFAULT_THRESHOLD, probability_map
-    from .segmentation_data import VALIDATION_FOLD, in_folds, load_pixels, read_cases
+    from .segmentation_data import VALIDATION_FOLD, in_folds, load_pixels, read_data_sets
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR")
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     model = load(options.model, "segment", options.device)
-    listed = in_folds([case for folder in options.data for case in read_cases(folder)], [VALIDATION_FOLD])
+    listed = in_folds(read_data_sets(options.data), [VALIDATION_FOLD])
 
     def cases():
         for case in tqdm(listed, unit="image"):

@@ -2,15 +2,24 @@
 
 import csv
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
+from BreastUSAILib import cli
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.evaluation import segment as protocol
 from BreastUSAILib.evaluation.metrics import bootstrap_interval, dice, hausdorff95, jaccard
+from BreastUSAILib.evaluation.segmentation_data import read_cases
+from BreastUSAILib.models.zoo import load
+from BreastUSAILib.segment import SegmentOptions
+
+DATA = Path(__file__).parents[1] / "Data"
 
 masks = arrays(bool, (9, 7))
 
@@ -78,6 +87,52 @@ def test_summary_counts_misses_and_false_alarms():
     assert figures["median_hausdorff95_mm"] == 2.0 and figures["median_hausdorff95_px"] == 5.0
     table = protocol.as_markdown({"set": figures, "healthy": protocol.summarise(rows[3:])})
     assert "0.567" in table and "1 of 2" in table and len(table.splitlines()) == 4
+
+
+def test_patients_of_two_data_sets_are_two_whatever_they_are_called():
+    values = np.random.default_rng(0).uniform(0.5, 1, 20)
+
+    def interval(prefix):
+        sets = (("a", ""), ("b", prefix))
+        rows = [_row(source=s, group=f"{p}{i}", dice=v) for s, p in sets for i, v in enumerate(values)]
+        return protocol.summarise(rows)["mean_dice_interval"]
+
+    assert interval("") == interval("b")
+
+
+def test_the_share_at_or_below_a_dice_is_that_of_the_images():
+    rows = [_row(dice=d) for d in (0.8, 0.2, 0.6, 0.4)] + [_row(source="one", dice=0.5)]
+    lines = {line.get_label(): line for line in protocol._figure(rows).axes[0].lines}
+    assert lines["one (n = 1)"].get_xydata().tolist() == [[0.5, 0], [0.5, 1]]
+    steps = lines["set (n = 4)"]
+    assert steps.get_drawstyle() == "steps-post"
+    assert steps.get_xydata().tolist() == [[0.2, 0], [0.2, 0.25], [0.4, 0.5], [0.6, 0.75], [0.8, 1]]
+
+
+def test_an_image_saved_as_one_slice_is_measured_as_the_image(tmp_path):
+    """As 3D Slicer saves them."""
+    row = next(csv.DictReader((DATA / "labels.csv").open(newline="")))
+    for name in ("file", "mask"):
+        plane = sitk.ReadImage(str(DATA / row[name]))
+        row[name] = f"{name}.nrrd"
+        sitk.WriteImage(sitk.JoinSeries(plane), str(tmp_path / row[name]))
+    with (tmp_path / "labels.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(row))
+        writer.writeheader()
+        writer.writerow({**row, "group": "p"})
+    model = load("", "segment", "cpu")
+    slice_, plane = (protocol.evaluate_case(read_cases(d)[0], model, SegmentOptions()) for d in (tmp_path, DATA))
+    assert slice_.dice > 0.7
+    assert slice_ == replace(plane, source=tmp_path.name, group="p")
+
+
+def test_data_sets_of_one_name_are_refused(tmp_path, capsys):
+    folders = [str(tmp_path / hospital / "test") for hospital in ("a", "b")]
+    assert cli.main(["evaluate", "segment", "--data", *folders, "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == (
+        f"error: the data sets {folders[0]} and {folders[1]} have one name, by which figures tell them apart; "
+        "give folders with different names.\n"
+    )
 
 
 def test_results_are_written(tmp_path):

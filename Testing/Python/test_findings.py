@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.findings import BIRADS_CATEGORIES, Box, Finding, ImageInfo, Study, study_schema
+from BreastUSAILib.review import REJECTED, Review, carried_over
 
 number = st.floats(-1e6, 1e6)
 probability = st.floats(0, 1)
@@ -103,6 +104,18 @@ def test_bad_boxes_categories_and_ids_are_refused():
 def test_records_do_not_change_in_place():
     with pytest.raises(FrozenInstanceError):
         Finding("L1", Box((0, 0, 0), (1, 1, 1)), 0.5).score = 0.7
+
+
+def test_a_review_is_not_carried_to_a_neighbour():
+    """The boxes of both overlap by half; only one lesion is found again, and it is the one of which nothing was said."""
+    info = ImageInfo("v", (100, 100, 100), (1,) * 3, (0,) * 3, (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    first, second = (Finding(f"L{i + 1}", Box((30 + 6 * i, 30, 30), (20, 20, 20)), 0.9) for i in range(2))
+    said = {"L1": Review(REJECTED, "artefact")}
+    again = Finding("L1", second.box, 0.9)
+    assert carried_over(Study(info, (first, second)), said, Study(info, (again,))) == {}
+    assert carried_over(Study(info, (first,)), said, Study(info, (again,))) == said
+    both = Study(info, (again, Finding("L2", first.box, 0.8)))
+    assert carried_over(Study(info, (first, second)), said, both) == {"L2": said["L1"]}
 
 
 def test_nothing_found_has_its_own_words():

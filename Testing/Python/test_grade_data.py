@@ -28,7 +28,7 @@ from BreastUSAILib.training.grade_losses import grade_loss, marginal_nll
 
 
 def _case(label="benign", **row):
-    return Case("a", Path("a.png"), Path("m.png"), label, "g", 2, {k: str(v) for k, v in row.items()})
+    return Case("a", Path("a.png"), Path("m.png"), label, "g", 2, {k: str(v) for k, v in row.items()}, "set")
 
 
 def _words(case, output):

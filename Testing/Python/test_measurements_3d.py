@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.measurements import measure_2d
 from BreastUSAILib.measurements_3d import measure_3d
+from BreastUSAILib.surface_3d import smooth_surface
 
 UNIT_FREE = {
     "orientation_deg",
@@ -274,7 +275,8 @@ def test_left_and_right_and_slices_may_be_swapped(seed, mirror, swap):
         other["width_mm"], other["length_mm"] = other["length_mm"], other["width_mm"]
     own = {"height_to_width_ratio", "parallel_to_skin"}  # these look at the width alone
     for name in set(found) - (own if swap else set()):
-        expected = pytest.approx(found[name], rel=2e-3, abs=2e-3) if found[name] is not None else None
+        # Marching cubes join ambiguous corners by the order of the axes: up to 0.2 % of a blob's surface was seen.
+        expected = pytest.approx(found[name], rel=5e-3, abs=2e-3) if found[name] is not None else None
         assert other[name] == expected, name
 
 
@@ -339,6 +341,30 @@ def test_specks_and_sheets_have_figures_and_no_error(shape):
     assert 0 < found["sphericity"] <= 1 and 0 < found["solidity"] <= 1
     a, b, c = (found[name] for name in DIAMETERS)
     assert 0 < c <= b * 1.001 and b <= a * 1.001
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 5, 2), (2, 6, 6), (9, 1, 1)])
+@pytest.mark.parametrize("spacing", [(0.21, 0.07, 0.52), (0.2, 0.082, 1.0), (0.23, 0.06, 2.0), (0.02, 0.02, 3.0)])
+def test_small_outlines_on_fine_grids_have_figures(shape, spacing, known):
+    """Masks of no more than a block, and of a few voxels of a block of thousands; a person paints them."""
+    inside = np.pad(np.ones(shape, bool), 6)
+    image, echoes = image_of(inside.astype(np.uint8), spacing), image_of(np.where(inside, 50.0, 100.0), spacing)
+    found = measure_3d(image, echoes, known)
+    unit, volume = ("mm", math.prod(shape) * math.prod(spacing)) if known else ("px", math.prod(shape))
+    assert found["volume_ml" if known else "volume_px3"] == pytest.approx(volume / (1000 if known else 1))
+    assert all(v is None or math.isfinite(v) for v in found.values())
+    assert found[f"surface_{unit}2"] >= (math.pi * 36 * volume**2) ** (1 / 3) * 0.999  # that of the ball
+    assert 0 < found["sphericity"] <= 1 and 0 < found["solidity"] <= 1
+    a, b, c = (found[name.replace("mm", unit)] for name in DIAMETERS)
+    assert 0 < c <= b * 1.001 and b <= a * 1.001
+    assert a > 0.5 * found[f"equal_volume_diameter_{unit}"]  # no surface has shrunk to a point
+
+
+def test_the_surface_of_a_speck_is_around_its_volume():
+    for spacing in ((1.0, 0.082, 0.2), (2.0, 0.06, 0.23)):
+        speck = smooth_surface(np.ones((1, 2, 2), bool), spacing, max(spacing), speck=True)
+        assert speck._triangles[1] == pytest.approx(speck.volume, rel=1e-3)
 
 
 def test_an_empty_mask_has_no_figures():

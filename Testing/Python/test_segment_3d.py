@@ -19,7 +19,7 @@ from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grid import physical_to_index
 from BreastUSAILib.lesion_crop import CropRule, Region
 from BreastUSAILib.networks.vnet import Joint
-from BreastUSAILib.segment_3d import Segment3dOptions, segment_3d
+from BreastUSAILib.segment_3d import Segment3dOptions, _one_owner_each, _Outline, segment_3d
 
 RULE = {"shape": [48, 32, 48], "finest": 0.4, "coarsest": 1.5, "margin": 1.8}
 
@@ -175,6 +175,50 @@ def test_touching_outlines_share_no_voxel():
     again, _ = segment_3d(image, model_of(Dark()), boxes=[boxes[0], boxes[0]])
     assert again[0].mask is not None and again[1].mask is None
     assert "that of L1" in again[1].notes[0]
+
+
+def _block(first, last, probability):
+    shape = (10, 10, last - first)
+    place = (slice(5, 15), slice(5, 15), slice(first, last))
+    return _Outline(np.ones(shape, bool), np.full(shape, probability, np.float32), place, None, None)
+
+
+def test_neighbours_are_compared_as_they_came():
+    """The one in the middle loses half to the first; what it shares with the third is half of it all the same, and not all that is left."""
+    outlines = [_block(5, 25, 0.9), _block(20, 30, 0.7), _block(25, 45, 0.6)]
+    assert _one_owner_each(outlines) == [None, None, None]
+    assert [o.inside.sum() for o in outlines] == [2000, 1000 - 500, 2000 - 500]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
+def test_an_outline_of_which_nothing_is_left_is_told(order):
+    blocks = [_block(5, 25, 0.9), _block(20, 32, 0.6), _block(25, 45, 0.8)]
+    outlines = [blocks[i] for i in order]
+    same = _one_owner_each(outlines)
+    assert [None if i is None else order[i] for i in same] == [2 if i == 1 else None for i in order]
+    assert [o.inside.sum() for o in blocks] == [2000, 0, 2000]
+
+
+class Middle(nn.Module):
+    """Says lesion in the middle half of every crop, the surer the coarser the crop is."""
+
+    segmentation, iterative, answers = True, True, 1
+
+    def forward(self, volume, probability=None, spacing=None, opinion=True):
+        outline = torch.full_like(volume[:, 0], -9.0)
+        _, z, y, x = outline.shape
+        middle = outline[:, z // 4 : -z // 4, y // 4 : -y // 4, x // 4 : -x // 4]
+        middle[:] = 2 * spacing[:, None, None, None]
+        return Joint(outline, spacing[:, None])
+
+
+def test_a_lesion_between_two_surer_ones_names_one_of_them():
+    """Nothing is left of its outline, half of which is each other's; they come after it."""
+    image, _ = scene((90, 50, 50), (1.0, 1.0, 1.0), [])
+    boxes = [Box((45.0, 25.0, 25.0), (8.0,) * 3), *(Box((45.0 + x, 25.0, 25.0), (20.0,) * 3) for x in (-13.0, 13.0))]
+    findings, notes = segment_3d(image, model_of(Middle()), boxes=boxes)
+    assert notes == () and [f.mask is not None for f in findings] == [False, True, True]
+    assert findings[0].notes == ("the outline found here is that of L2; the lesion is outlined there",)
 
 
 def test_the_maps_of_each_lesion_can_be_had():
