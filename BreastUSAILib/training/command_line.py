@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def add_image_arguments(
 def folds_of(args: argparse.Namespace) -> dict[str, Any]:
     """The folds of `add_image_arguments` as fields of a recipe."""
     return {"train_folds": tuple(args.train_folds), "validation_fold": args.validation_fold}
+
+
+def check_folds(train_folds: Sequence[int], validation_fold: int) -> None:
+    """UsageError where what is learnt from would be judged on, too: every choice and every figure would be too good."""
+    if validation_fold in train_folds:
+        raise UsageError(
+            f"fold {validation_fold} cannot both teach and validate; leave it out of --train-folds, or give another --validation-fold."
+        )
 
 
 def add_volume_data_arguments(parser: argparse.ArgumentParser, seed: int) -> None:

@@ -23,7 +23,7 @@ from .command_line import (
     schedule_of,
     volume_options,
 )
-from .start import go_on_from, learnt
+from .start import check_start, go_on_from, learnt
 
 if TYPE_CHECKING:
     from ..evaluation.volume_data import VolumeCase
@@ -137,7 +137,7 @@ def train(
     Raises
     ------
     DataError : a data set's layout is wrong, or a split is empty or has no lesion.
-    UsageError : unknown configuration, variant or device; a batch that the processes cannot share; a checkpoint of another recipe.
+    UsageError : unknown configuration, variant or device; a batch that the processes cannot share; a checkpoint of another recipe; `start` is `output`.
     OutputError : `output` or `cache` cannot be written.
     """
     from ..models.devices import choose_device
@@ -145,6 +145,7 @@ def train(
     from .parallel import team
 
     output = Path(output)
+    check_start(recipe.start, output)
     cache = Path(cache) if cache is not None else output / "cache"
     with team(choose_device(device).name) as group:
         check_batches(recipe.batch, recipe.crops, group.size)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..atomic import write_bytes, write_text
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..evaluation.volume_data import VolumeCase, read_volumes
 from ..volume_input import network_input
 from .fingerprint import fingerprint_of
@@ -66,6 +66,19 @@ def read_split(folders: Sequence[Path | str], split: str, spacing_mm: Sequence[f
     if not cases:
         raise refusal or DataError("no data set was given.")
     return cases
+
+
+def check_once(cases: Sequence[VolumeCase]) -> None:
+    """UsageError where a volume is there twice, or two have the same name: dealt out in folds, it would be learnt from and judged on."""
+    seen = set()
+    for case in cases:
+        known = {f"{case.source}/{case.id}", case.image.resolve()}
+        if known & seen:
+            raise UsageError(
+                f"{case.image} is there twice, or another volume is called {case.source}/{case.id}, too; for folds "
+                "give each data set once, in folders with different names."
+            )
+        seen |= known
 
 
 def cache_name(case: VolumeCase, spacing: Sequence[float]) -> str:

@@ -23,7 +23,7 @@ from ..errors import DataError, UsageError
 from ..evaluation.grade_data import gradable
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_cases
 from ..lesion_view import ViewRule
-from .command_line import add_image_arguments, folds_of
+from .command_line import add_image_arguments, check_folds, folds_of
 
 if TYPE_CHECKING:
     import torch
@@ -166,10 +166,13 @@ PAPER = {
 epochs (100), Qi et al. not the number of epochs (100)."""
 
 
-def build_networks(recipe: GradeRecipe, start: Mapping[str, Path]) -> tuple[nn.ModuleDict, dict[str, dict[str, Any]]]:
+def build_networks(
+    recipe: GradeRecipe, start: Mapping[str, Path], fresh: bool = True
+) -> tuple[nn.ModuleDict, dict[str, dict[str, Any]]]:
     """Fresh networks by system, with the weights that they start from, and their arguments.
 
     start : system -> a weight file: ImageNet's in the usual layouts, or a model's own (`imagenet.load_matching`).
+    fresh : or else a checkpoint has the weights, and no file is looked for.
     """
     import importlib
 
@@ -189,9 +192,9 @@ def build_networks(recipe: GradeRecipe, start: Mapping[str, Path]) -> tuple[nn.M
             network = getattr(loaded, name)(**values)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        if system in start:
+        if fresh and system in start:
             print(load_matching(network, start[system]).sentence(start[system]), flush=True)
-        elif recipe.imagenet and values["trunk"] in PACKAGES:
+        elif fresh and recipe.imagenet and values["trunk"] in PACKAGES:
             network.load_imagenet(imagenet_weights(values["trunk"]))
         networks[system], arguments[system] = network, values
     return networks, arguments
@@ -269,9 +272,13 @@ class GradeRun:
         generator = generator_of(recipe.seed, epoch)
         torch.manual_seed(recipe.seed * 1000003 + epoch * 1009 + self.group.rank)  # dropout
         order = draw_order(self.training.cases, dict(recipe.balance), generator)
-        batches = [part for part in order.split(recipe.batch) if len(part) > max(1, self.group.size - 1)]
+        # One image alone has no statistics for batch normalisation: each process needs two.
+        batches = [part for part in order.split(recipe.batch) if len(part) >= 2 * self.group.size]
         if not batches:
-            raise DataError(f"{len(order)} training images are too few for a batch; two are needed at least.")
+            raise DataError(
+                f"{len(order)} training images in batches of {recipe.batch} are too few: a batch must hold two for each process "
+                f"({self.group.size} here); add images, raise --batch or start fewer processes."
+            )
         sums: dict[str, float] = {}
         for step, indices in enumerate(batches):
             inputs = self.training.varied(indices, generator, recipe.wide, recipe.plain)
@@ -316,23 +323,21 @@ class GradeRun:
         said = answers_of(self.learner.average, self.validation, 2 * self.recipe.batch, self.group.device)
         for name, outputs in said.items():
             figures = validation_figures(outputs, self.validation.allowed)
-            before = self.measured.get(name, {}).get("f_beta", -1.0)
-            if self.recipe.keep == "f-beta" and figures.get("f_beta", -1.0) > max(before, self._kept(name)):
+            if self.recipe.keep == "f-beta" and figures.get("f_beta", -1.0) > self.kept.get(name, -1.0):
                 self._save(name, figures)
+                self.kept[name] = figures["f_beta"]
             self.measured[name] = figures
             record |= {f"{name}_{key}": value for key, value in figures.items()}
         return record
 
-    def _kept(self, system: str) -> float:
-        """The F-beta of the model that this run left before it was killed."""
-        config = self.folder(system) / "config.json"
-        if not self.learner.first_epoch or not config.is_file():
-            return -1.0
-        return json.loads(config.read_text(encoding="utf-8"))["measured"]["validation"].get("f_beta", -1.0)
+    @property
+    def kept(self) -> dict[str, float]:
+        """System -> F-beta of the model that this run has left, before it was killed as well. What an earlier run left in the folder is none."""
+        return self.learner.notes.setdefault("f_beta", {})
 
     def save(self) -> None:
         for system in self.recipe.systems:
-            if self.recipe.keep == "last" or not (self.folder(system) / "config.json").is_file():
+            if self.recipe.keep == "last" or system not in self.kept:
                 self._save(system, self.measured.get(system, {}))
 
     def _save(self, system: str, figures: dict[str, float]) -> None:
@@ -394,8 +399,9 @@ def train(
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, or a fold that is needed is empty.
-    UsageError : unknown settings; a checkpoint of another recipe or other data in `output`; outlines without a model for them.
+    DataError : a data folder's layout is wrong, a fold that is needed is empty, or the checkpoint is damaged.
+    UsageError : unknown settings; a checkpoint of another recipe, other data or another start in `output`; outlines without a model for them;
+        the validation fold is one of the training's.
     OutputError : `output` cannot be written.
     """
     import torch
@@ -406,9 +412,10 @@ def train(
     from .parallel import team
     from .roi_cnn import fingerprint
 
-    output = Path(output)
+    output, start = Path(output), start or {}
     if found is None and set(recipe.outlines) & {"refined", "unrefined"}:
         raise UsageError("outlines that are found need a segmentation model; give --segmentation, or --outlines true.")
+    check_folds(recipe.train_folds, recipe.validation_fold)
     training, validation = cases_of(data, recipe.train_folds), cases_of(data, (recipe.validation_fold,))
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -416,7 +423,8 @@ def train(
         raise output_error(output, error) from error
     with team(choose_device(device).name) as group:
         torch.manual_seed(recipe.seed)
-        networks, arguments = build_networks(recipe, start or {})
+        checkpoint = output / "checkpoint.pt"
+        networks, arguments = build_networks(recipe, start, fresh=not (resume and checkpoint.is_file()))
         networks = networks.to(group.device).to(memory_format=torch.channels_last)
         channels = next(iter(arguments.values()))["in_channels"]
         rule = ViewRule(recipe.size, recipe.view, recipe.margin, mask=channels > 1)
@@ -424,9 +432,9 @@ def train(
         optimiser, schedule = _optimiser(recipe)
         learner = Learner(
             networks,
-            output / "checkpoint.pt",
+            checkpoint,
             recipe,
-            fingerprint(training),
+            fingerprint(training, outputs),
             group,
             resume=resume,
             optimiser=optimiser,
@@ -434,7 +442,8 @@ def train(
         )
         sources = ", ".join(sorted({case.source for case in training}))
         images = f"{len(training)} images of {sources} (folds {', '.join(map(str, recipe.train_folds))})"
-        about = {system: images + _started(system, start or {}) for system in recipe.systems}
+        started = _started(learner, start)
+        about = {system: images + started.get(system, "") for system in recipe.systems}
         if learner.first_epoch < recipe.epochs:
             if found is not None and found.folder is not None:
                 if group.first:
@@ -448,18 +457,25 @@ def train(
     return output
 
 
-def _started(system: str, start: Mapping[str, Path]) -> str:
-    """Which weights a system went on from, as words; "" where it was given none."""
-    import hashlib
+def _started(learner: Learner, start: Mapping[str, Path]) -> dict[str, str]:
+    """System -> which weights it went on from, as words. A run that goes on says what it began with, which its checkpoint knows.
 
-    if system not in start:
-        return ""
-    file = Path(start[system])
-    try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-    except OSError:  # a run that goes on after its first epoch does not need them any more
-        return f"; went on from {file.name}, which is no longer there"
-    return f"; went on from {file.name}, SHA-256 {digest}"
+    UsageError where it began with others than it is given now; they need not be there any more.
+    """
+    from ..models.folder import sha256
+
+    def words(file: Path) -> str:
+        return f"; went on from {file.name}, SHA-256 {sha256(file)[:12]}"
+
+    if not learner.first_epoch:
+        learner.notes["started"] = {system: words(Path(file)) for system, file in start.items()}
+    before = learner.notes.get("started", {})
+    given = {system: words(Path(file)) for system, file in start.items() if Path(file).is_file()}
+    if before.keys() != start.keys() or any(before[system] != said for system, said in given.items()):
+        raise UsageError(
+            f"{learner.path} began with other --weights than are given now; give the same ones, choose another --output or give --restart."
+        )
+    return before
 
 
 def _prepare(cases: Sequence[Case], outlines: Sequence[str], found: FoundOutlines) -> None:

@@ -27,7 +27,7 @@ from .command_line import (
     volume_options,
 )
 from .detect import check_batches, shares, tell_of
-from .start import go_on_from, learnt
+from .start import check_start, go_on_from, learnt
 
 if TYPE_CHECKING:
     from ..evaluation.heatmap_patches import Patch
@@ -145,7 +145,8 @@ def train(
     Raises
     ------
     DataError : a data set's layout is wrong, or a split lacks lesions or healthy volumes.
-    UsageError : unknown configuration or device; a batch that the processes cannot share; a checkpoint of another recipe.
+    UsageError : unknown configuration or device; a batch that the processes cannot share; a checkpoint of another recipe; `start` is `output`;
+        with `fold`, volumes that are there twice.
     OutputError : `output` or `cache` cannot be written.
     """
     from ..models.devices import choose_device
@@ -153,6 +154,7 @@ def train(
     from .parallel import team
 
     output = Path(output)
+    check_start(recipe.start, output)
     cache = Path(cache) if cache is not None else output / "cache"
     with team(choose_device(device).name) as group:
         sets = open_patches(data, output, cache, recipe, fold, spacing_mm, group)
@@ -226,8 +228,11 @@ def split_into_folds(cases: Sequence[VolumeCase], fold: int, folds: int) -> list
 
     Raises
     ------
-    UsageError : a fold that there is not, or more folds than volumes.
+    UsageError : a fold that there is not, more folds than volumes, or a volume that is there twice.
     """
+    from .detection_data import check_once
+
+    check_once(cases)
     if not 2 <= folds <= len(cases) or not 1 <= fold <= folds:
         raise UsageError(
             f"fold {fold} of {folds} cannot be made of {len(cases)} volumes; there must be 2 folds or more."
@@ -409,6 +414,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def recipe_of(args: argparse.Namespace) -> HeatmapRecipe:
     """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
     recipe = PAPER if args.configuration == "paper" else HeatmapRecipe()
+    if args.folds is not None and args.folds < 2:
+        raise UsageError(f"--folds is {args.folds}; a cross-validation needs 2 folds or more.")
     if args.start and args.folds:
         raise UsageError(
             "--start with --folds would measure each fold on volumes that the model may have learnt from; leave one of them out."

@@ -60,6 +60,7 @@ class CropSet(Dataset):
             if patch.point is None:
                 volumes.setdefault(patch.name, []).append(patch)
         self.healthy = list(volumes.values())  # each volume as often as the others, of however many patches
+        self.certain = [some for some in self.healthy if not any(p.lesions for p in some)]  # healthy wherever one looks
         self.rule, self.length, self.seed, self.epoch = rule, length, seed, 0
 
     def __len__(self) -> int:
@@ -93,19 +94,30 @@ class CropSet(Dataset):
         return crop[None], torch.tensor(float(lesion)), torch.from_numpy(point).float()
 
     def _healthy(self, size: np.ndarray, place: np.ndarray | None, random: np.random.Generator):
-        """A patch, and where in it a healthy crop begins and how large it is; `place` (3,) in its volume, from 0 to 1, or anywhere."""
+        """A patch, and where in it a healthy crop begins and how large it is; `place` (3,) in its volume, from 0 to 1, or anywhere.
+
+        Where volumes are small, hardly a place of those with lesions may be far from them: after some tries one without lesions is taken.
+        """
         for _ in range(_TRIES):
-            some = self.healthy[random.integers(len(self.healthy))]
-            patch = some[random.integers(len(some))]
-            within = np.minimum(size, patch.levels.shape)
-            last = np.asarray(patch.levels.shape) - within
-            start = random.integers(0, last + 1)
-            if place is not None:
-                there = place * (np.asarray(patch.volume) - within)
-                start = np.clip(np.rint(there).astype(int) - patch.start, 0, last)
+            patch, start, within = self._drawn(self.healthy, size, place, random)
             if self._far(patch, start, within):
                 return patch, start, within
-        raise DataError("no place of the volumes is far enough from their lesions; add volumes without lesions, or leave out --far.")
+        if not self.certain:
+            raise DataError("no place of the volumes is far enough from their lesions; add volumes without lesions, or leave out --far.")
+        return self._drawn(self.certain, size, place, random)
+
+    @staticmethod
+    def _drawn(volumes: Sequence[Sequence[Patch]], size: np.ndarray, place: np.ndarray | None, random: np.random.Generator):
+        """A patch of one of these volumes, and a crop of it; see `_healthy`."""
+        some = volumes[random.integers(len(volumes))]
+        patch = some[random.integers(len(some))]
+        within = np.minimum(size, patch.levels.shape)
+        last = np.asarray(patch.levels.shape) - within
+        start = random.integers(0, last + 1)
+        if place is not None:
+            there = place * (np.asarray(patch.volume) - within)
+            start = np.clip(np.rint(there).astype(int) - patch.start, 0, last)
+        return patch, start, within
 
     def _far(self, patch: Patch, start: np.ndarray, size: np.ndarray) -> bool:
         """Whether a crop lies far from all lesions of its volume."""

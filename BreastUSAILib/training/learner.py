@@ -49,10 +49,12 @@ class Learner:
     ----------
     average : the averaged network, which is what a run leaves.
     first_epoch : the one to go on with.
+    notes : what else a recipe is to know again when the run goes on; plain values, kept in the checkpoint.
 
     Raises
     ------
     UsageError : a checkpoint of another recipe or other data.
+    DataError : a checkpoint that is damaged.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Learner:
             self.optimiser = optimiser(network.parameters())
         self._schedule = schedule or (lambda progress: cosine_rate(progress, recipe.rate))
         self.first_epoch = 0
+        self.notes: dict[str, Any] = {} if state is None else dict(state.get("notes", {}))
         if state is not None:
             network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
@@ -122,6 +125,7 @@ class Learner:
             average=self.average.state_dict(),
             steps=self._average.steps,
             optimiser=self.optimiser.state_dict(),
+            notes=self.notes,
         )
 
 

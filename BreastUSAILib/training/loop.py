@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import DataError
+
 
 class ExponentialAverage:
     """Running average of a network's weights (and of batch-normalisation statistics): steadier than the last step's.
@@ -72,8 +74,18 @@ def save_checkpoint(path: Path, **state: Any) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state that `save_checkpoint` wrote (tensors and plain values only), or None if there is none."""
-    return torch.load(path, weights_only=True, map_location="cpu") if path.is_file() else None
+    """The state that `save_checkpoint` wrote (tensors and plain values only), or None if there is none. DataError where it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        state["recipe"]  # which every checkpoint has
+    except Exception as error:  # a damaged file raises whatever its reader stumbles on
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path} cannot be read ({reason}); it may be damaged: delete it or give --restart, and the run begins anew."
+        ) from error
+    return state
 
 
 class Journal:

@@ -37,22 +37,30 @@ class Team:
             distributed.barrier()
 
     def average(self, network: nn.Module, figures: torch.Tensor) -> torch.Tensor:
-        """Give all processes the mean of their gradients and of their buffers; returns the mean of their `figures` (n,)."""
+        """Give all processes the mean of their gradients and of their buffers; returns the mean of their `figures` (n,).
+
+        A parameter that none of them has a gradient of is left without, as it is in one process: the optimiser passes it over.
+        """
         if self.size == 1:
             return figures
         buffers = [value for value in network.buffers() if value.is_floating_point()]
         parameters = [p for p in network.parameters() if p.requires_grad]
+        learnt = torch.tensor([p.grad is not None for p in parameters])
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         tensors = [*(p.grad for p in parameters), *buffers]
-        message = torch.cat([figures.to(tensors[0]), *(t.reshape(-1) for t in tensors)])
+        message = torch.cat([figures.to(tensors[0]), learnt.to(tensors[0]), *(t.reshape(-1) for t in tensors)])
         distributed.all_reduce(message)
         message /= self.size
-        start = len(figures)
+        start = len(figures) + len(parameters)
+        shares = message[len(figures) : start].tolist()
         for tensor in tensors:
             tensor.copy_(message[start : start + tensor.numel()].reshape(tensor.shape))
             start += tensor.numel()
+        for parameter, share in zip(parameters, shares, strict=True):
+            if share == 0:  # of the processes that had a gradient
+                parameter.grad = None
         return message[: len(figures)].to(figures)
 
 

@@ -11,16 +11,18 @@ better generalization"; for data of other origin: Cha et al. 2021, "SWAD"). Fold
 from __future__ import annotations
 
 import argparse
-import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..atomic import output_error
 from ..errors import DataError, UsageError
+from ..evaluation.grade_data import allowed
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_cases
-from .command_line import add_image_arguments, folds_of
-from .start import go_on_from, learnt
+from .command_line import add_image_arguments, check_folds, folds_of
+from .fingerprint import bytes_of, fingerprint_of
+from .start import check_start, go_on_from, learnt
 
 CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
 
@@ -148,8 +150,9 @@ def train(
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, or a fold that is needed is empty or has no lesion.
-    UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data in `output`; `start` is another network.
+    DataError : a data folder's layout is wrong, a fold that is needed is empty or has no lesion, or the checkpoint is damaged.
+    UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data in `output`; `start` is another network, or
+        `output` itself; the validation fold is one of the training's; several processes (torchrun).
     ModelError : there is no model `start`.
     OutputError : `output` cannot be written.
     """
@@ -168,17 +171,22 @@ def train(
     if recipe.loss not in criteria:
         raise UsageError(f"loss {recipe.loss!r} is unknown; choose one of {', '.join(criteria)}.")
     criterion = criteria[recipe.loss]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("ROI-CNN trains in one process; start it without torchrun.")
+    output = Path(output)
+    check_start(recipe.start, output)
+    check_folds(recipe.train_folds, recipe.validation_fold)
     cases = [case for folder in data for case in read_cases(folder)]
     training, validation = in_folds(cases, recipe.train_folds), in_folds(cases, (recipe.validation_fold,))
     if not training or not validation:
         raise DataError(
             f"the folds {recipe.train_folds} (training) and {recipe.validation_fold} (validation) of {list(map(str, data))} must not be empty."
         )
-    if all(case.mask is None for case in validation):
+    if not any(load_pixels(case)[1].any() for case in validation if case.mask is not None):
         raise DataError(
-            f"fold {recipe.validation_fold} of {list(map(str, data))} has no image with a lesion to validate on."
+            f"fold {recipe.validation_fold} of {list(map(str, data))} has no image with a lesion to validate on (masks without a pixel are none); "
+            "give another --validation-fold or correct the masks."
         )
-    output = Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -289,10 +297,16 @@ def train(
     return output
 
 
-def fingerprint(cases: Sequence[Case]) -> str:
-    """A short name for a set of cases: the same for the same ids, groups and folds, wherever the folders lie."""
-    text = "\n".join(f"{c.source}/{c.id}/{c.group}/{c.fold}" for c in cases)
-    return f"{len(cases)} cases {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+def fingerprint(cases: Sequence[Case], outputs: Iterable[str] = ()) -> str:
+    """A short name for a set of cases, see `fingerprint_of`: another one when an image, its mask, its class, group or fold changes, or what
+    its labels allow of these `outputs` of a grading network."""
+    names = sorted(outputs)
+
+    def known(case: Case) -> str:
+        said = [allowed(case, name) for name in names]
+        return f"{case.source}/{case.id}/{case.group}/{case.fold}/{case.label} {case.mask is not None} {said}"
+
+    return fingerprint_of("cases", ((known(c), bytes_of(c.image, *([c.mask] if c.mask else []))) for c in cases))
 
 
 def _config(recipe, arguments, size, cases, dice, median) -> dict:

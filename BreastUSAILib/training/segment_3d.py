@@ -185,8 +185,14 @@ class _Sets:
 def split_cases(
     data: Sequence[Path | str], recipe: Segment3dRecipe, spacing_mm: Sequence[float] | None = None
 ) -> list[list[VolumeCase]]:
-    """The cases to learn from and to validate on: the data sets' splits, or a fold of both together."""
-    from .detection_data import read_split
+    """The cases to learn from and to validate on: the data sets' splits, or a fold of both together.
+
+    Raises
+    ------
+    DataError : see `train`; fewer volumes than folds.
+    UsageError : with a fold, a volume that is there twice.
+    """
+    from .detection_data import check_once, read_split
     from .segment_3d_data import folds
 
     cases = []
@@ -200,6 +206,7 @@ def split_cases(
     if recipe.fold is None:
         return cases
     together = [*cases[0], *cases[1]]
+    check_once(together)
     if len(together) < recipe.folds:
         raise DataError(f"{len(together)} volumes cannot be dealt out in {recipe.folds} folds; make more volumes.")
     return list(folds(together, recipe.folds, recipe.fold))
@@ -398,7 +405,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fold", type=int, metavar="K", help="hold out this fold, from 0, of the volumes for training and validation"
     )
     parser.add_argument(
-        "--folds", type=int, default=Segment3dRecipe.folds, metavar="N", help="how many folds there are (default: 4)"
+        "--folds", type=int, metavar="N", help=f"with --fold: how many folds there are (default: {Segment3dRecipe.folds})"
     )
 
 
@@ -410,9 +417,10 @@ def recipe_of(args: argparse.Namespace) -> Segment3dRecipe:
         if not 0 <= args.weight <= 1:
             raise UsageError(f"--lambda is {args.weight}; it must lie between 0 and 1.")
         changes["weight"] = args.weight
-    if args.iterations is not None:
-        changes["iterations"] = args.iterations
-    same = {name: getattr(args, name) for name in ("ablation", "uncertainty", "fold", "folds", "seed")}
+    if args.folds is not None and args.fold is None:
+        raise UsageError(f"--folds {args.folds} says nothing without --fold, the one to hold out; give both or leave --folds out.")
+    changes |= {name: value for name in ("iterations", "folds") if (value := getattr(args, name)) is not None}
+    same = {name: getattr(args, name) for name in ("ablation", "uncertainty", "fold", "seed")}
     return replace(recipe, **same, **changes)
 
 

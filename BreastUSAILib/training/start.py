@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def check_start(name: str, output: Path) -> None:
+    """UsageError where a run would go on from the model that it leaves itself: it would be lost, and nobody could say what it had learnt from."""
+    if name and Path(name).resolve() == output.resolve():
+        raise UsageError(f"--start {name} is the folder of --output, whose model this run replaces; choose another --output.")
 
 
 def go_on_from(name: str, task: str, network: nn.Module) -> None:

@@ -295,7 +295,7 @@ def test_a_closed_pipe_is_no_traceback():
 def test_models_show_reads_a_folder_of_any_task(tmp_path, capsys):
     config = {
         "id": "mine", "task": "detect", "version": "1", "network": "detection.DetectionNetwork", "arguments": {},
-        "preprocessing": {}, "trained_on": "nothing", "file": "model.safetensors", "sha256": "0" * 64,
+        "preprocessing": {"spacing": [1, 1, 1]}, "trained_on": "nothing", "file": "model.safetensors", "sha256": "0" * 64,
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert cli.main(["models", "show", str(tmp_path)]) == 0

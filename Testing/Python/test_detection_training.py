@@ -343,6 +343,18 @@ def test_a_run_whose_start_is_gone_ends_well(trained, phantoms, cache, tmp_path)
     assert "no longer there" in json.loads((folder / "config.json").read_text())["trained_on"]
 
 
+def test_a_run_does_not_go_on_from_the_model_that_it_leaves(trained, phantoms, cache):
+    with pytest.raises(UsageError, match="is the folder of --output"):
+        recipe_module.train([phantoms], trained, replace(RECIPE, start=str(trained)), cache=cache, device="cpu")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn"])
+def test_a_damaged_checkpoint_is_one_sentence(content, phantoms, cache, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(DataError, match=r"checkpoint.pt cannot be read .*delete it or give --restart"):
+        recipe_module.train([phantoms], tmp_path, RECIPE, cache=cache, device="cpu")
+
+
 def test_a_start_of_another_kind_is_told(trained, phantoms, cache, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="nowhere"):
         recipe_module.train([phantoms], tmp_path, replace(RECIPE, start="nowhere"), cache=cache, device="cpu")

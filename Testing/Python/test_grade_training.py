@@ -102,7 +102,7 @@ def test_order_sees_each_once_or_as_the_balance_says(data):
     assert sorted(draw_order(cases, {}, generator_of(0)).tolist()) == list(range(20))
     # All are of one data set: there is nothing to balance.
     assert sorted(draw_order(cases, {"breast": 3.0}, generator_of(0)).tolist()) == list(range(20))
-    others = [replace(c, image=Path("/data/other/images") / c.image.name) for c in cases]
+    others = [replace(c, source="other") for c in cases]
     drawn = torch.cat([draw_order([*cases, *others], {"breast": 3.0}, generator_of(s)) for s in range(50)])
     assert float((drawn < 20).float().mean()) == pytest.approx(0.75, abs=0.04)
 
@@ -142,6 +142,21 @@ def test_outlines_that_were_found_are_kept_and_belong_to_a_model(data, tmp_path,
     assert not outline(case, "none", None).any() and outline(case, "true", None).any()
     with pytest.raises(UsageError):
         outline(case, "refined", None)
+
+
+def test_outlines_that_are_kept_are_of_the_very_image(tmp_path):
+    """Another data set of the same name has images of the same names; and an image may be changed."""
+    first, second = (data_folder(tmp_path / hospital / "test", 1, seed) for hospital, seed in (("a", 0), ("b", 3)))
+    model = load("", "segment", "cpu")
+    found = FoundOutlines(model, tmp_path / "kept")
+    one, other = (read_cases(folder)[0] for folder in (first, second))
+    assert (one.source, one.id) == (other.source, other.id)
+    outlines = [found.of(case) for case in (one, other)]
+    assert outlines[0].any() and outlines[1].any() and not np.array_equal(*outlines)
+    assert np.array_equal(outlines[1], FoundOutlines(model).of(other))
+    other.image.write_bytes(one.image.read_bytes())
+    assert np.array_equal(found.of(other), outlines[0])
+    assert len(list((tmp_path / "kept/refined/test").iterdir())) == 2
 
 
 def test_outlines_of_something_else_teach_nothing_and_are_judged(data, monkeypatch):
@@ -211,6 +226,96 @@ def test_papers_settings_train_and_keep_the_best_f_beta(small, data, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     assert config["measured"]["validation"]["f_beta"] == max(line["mtnet_f_beta"] for line in lines)
     assert config["preprocessing"]["view"] == "image"
+
+
+def _answering(monkeypatch, scores):
+    """Validation says these F-betas, one after the other; None: that there is none."""
+    from BreastUSAILib.evaluation import grade_metrics
+
+    said = iter(scores)
+    monkeypatch.setattr(grade_metrics, "validation_figures", lambda *a: {} if (f := next(said)) is None else {"f_beta": f})
+
+
+def test_the_best_f_beta_is_kept_and_not_the_last_to_rise(small, data, tmp_path, monkeypatch):
+    recipe = _recipe("mtnet", keep="f-beta", epochs=4)
+    _answering(monkeypatch, [0.5, 0.9, 0.3, 0.4])
+    folder = train([data], tmp_path / "m", recipe, device="cpu", validate_every=1)
+    assert json.loads((folder / "config.json").read_text())["measured"]["validation"]["f_beta"] == 0.9
+
+
+def test_a_run_without_f_beta_leaves_its_own_model(small, data, tmp_path, monkeypatch):
+    """Not that of an earlier run in the folder: with --restart, and where it was killed and goes on."""
+    recipe = _recipe("mtnet", keep="f-beta")
+    _answering(monkeypatch, [0.9, 0.95, None, None, 0.2, 0.1])
+    folder = train([data], tmp_path / "m", recipe, device="cpu", validate_every=1)
+    first = (folder / "model.safetensors").read_bytes()
+    train([data], folder, replace(recipe, seed=2), resume=False, device="cpu", validate_every=1)
+    second = (folder / "model.safetensors").read_bytes()
+    assert second != first and json.loads((folder / "config.json").read_text())["recipe"]["seed"] == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe_module.GradeRun, "save", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train([data], folder, replace(recipe, seed=3), resume=False, device="cpu", validate_every=1)
+    _answering(monkeypatch, [0.1])
+    train([data], folder, replace(recipe, seed=3), device="cpu", validate_every=1)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["recipe"]["seed"] == 3 and config["measured"]["validation"]["f_beta"] == 0.2
+
+
+def test_labels_that_changed_are_other_data(small, tmp_path):
+    folder = data_folder(tmp_path / "breast")
+    out, recipe = tmp_path / "out", _recipe("mtnet", epochs=1)
+    train([folder], out, recipe, device="cpu")
+    table = folder / "labels.csv"
+    said = table.read_text()
+    for old, new in (("benign", "malignant"), (",4c,", ",5,")):
+        table.write_text(said.replace(old, new))
+        with pytest.raises(UsageError, match="or other data"):
+            train([folder], out, recipe, device="cpu")
+    table.write_text(said.replace(",oval,", ",round,"))  # which Mt-Net does not learn
+    train([folder], out, recipe, device="cpu")
+
+
+def test_a_fold_does_not_both_teach_and_validate(small, data, tmp_path):
+    with pytest.raises(UsageError, match="fold 3 cannot both teach and validate"):
+        train([data], tmp_path / "m", _recipe("mtnet", validation_fold=3), device="cpu")
+
+
+def test_each_process_has_two_images_of_a_batch_or_none(small, data):
+    """12 images in batches of 5 end in 2, which two processes cannot share: one image alone has no statistics."""
+    from types import SimpleNamespace
+
+    from BreastUSAILib.training.parallel import Team
+
+    recipe = _recipe("gcnn", batch=5)
+    networks, arguments = recipe_module.build_networks(recipe, {})
+    cases = [c for c in read_cases(data) if c.fold in recipe.train_folds and c.label != "normal"]
+    lesions = Lesions(cases, ViewRule(SIZE, mask=True), arguments["gcnn"]["outputs"])
+    steps = []
+    learner = SimpleNamespace(network=networks, notes={}, step=lambda total, values, at: steps.append(at) or values.detach())
+    run = recipe_module.GradeRun(recipe, learner, lesions, None, arguments, Path(), Team(1, 2, "cpu"), {})
+    assert np.isfinite(run.epoch(0)["loss"]) and len(cases) == 12 and len(steps) == 2
+    run.recipe = replace(recipe, batch=3)
+    with pytest.raises(DataError, match="two for each process .2 here."):
+        run.epoch(0)
+
+
+def test_a_run_knows_which_weights_it_began_with(small, data, tmp_path):
+    given, other = (grade_folder(tmp_path / name, "mtnet", seed) / "model.safetensors" for seed, name in enumerate("ab"))
+    out, recipe = tmp_path / "out", _recipe("mtnet")
+    began = {"mtnet": given}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe_module.GradeRun, "save", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train([data], out, recipe, start=began, device="cpu")
+    for start in ({"mtnet": other}, {}):
+        with pytest.raises(UsageError, match="began with other --weights than are given now"):
+            train([data], out, recipe, start=start, device="cpu")
+    digest = hashlib.sha256(given.read_bytes()).hexdigest()[:12]
+    given.unlink()  # they are in the checkpoint
+    train([data], out, recipe, start=began, device="cpu")
+    trained_on = json.loads((out / "config.json").read_text())["trained_on"]
+    assert trained_on.endswith(f"went on from model.safetensors, SHA-256 {digest}")
 
 
 def test_recipes_are_checked():
@@ -487,11 +592,21 @@ def test_figures_of_answers_that_are_right(data):
         protocol.summaries([], 0.5)
 
 
+def test_patients_of_two_data_sets_are_two_whatever_they_are_called(data):
+    cases = [c for c in read_cases(data) if c.label != "normal"]
+    random = np.random.default_rng(0)
+    said = [{"gcnn": {"malignancy": random.normal(0, 1, 2)}} for _ in range(2 * len(cases))]
+
+    def figures(prefix):
+        both = [*cases, *(replace(c, source="other", group=f"{prefix}{c.group}") for c in cases)]
+        return protocol.summaries(protocol.rows_of(both, said, [True] * len(both), Pooling()), 0.5)["all"]
+
+    assert figures("") == figures("other-")
+
+
 def test_sub_categories_are_measured_where_readers_told_them_apart(data):
     cases = [c for c in read_cases(data) if c.label != "normal"]
-    coarse = [
-        replace(c, image=Path("/x/coarse/images/a.png"), row={**c.row, "birads": c.row["birads"][0]}) for c in cases
-    ]
+    coarse = [replace(c, source="coarse", row={**c.row, "birads": c.row["birads"][0]}) for c in cases]
     said = [{"gcnn": {"birads": np.log(np.full(6, 1 / 6))}}] * 40
     rows = protocol.rows_of([*cases, *coarse], said, [True] * 40, Pooling())
     fine = protocol.finely_labelled(rows)

@@ -150,6 +150,21 @@ def test_what_lies_far_from_all_lesions_serves_as_healthy(phantoms, tmp_path, mo
         [crops[i] for i in range(60)]
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_where_no_place_is_far_from_lesions_healthy_volumes_serve(share):
+    """Volumes smaller than the distance, of which one in forty is healthy: the tries may all meet others, again on every resume."""
+
+    def whole(name, level, **about):
+        return Patch(name, np.full((8, 8, 8), level, np.uint8), (0, 0, 0), (8, 8, 8), **about)
+
+    ill = [whole(f"ill {i}", 200, lesions=((4.0, 4.0, 4.0),)) for i in range(40)]
+    shown = whole("shown", 200, point=(4.0, 4.0, 4.0))
+    crops = CropSet([shown, *ill, whole("well", 90)], CropRule((4, 4, 4), same_places=share), 400, 1)
+    drawn = [float(crop.mean()) for crop, lesion, _ in (crops[i] for i in range(400)) if not lesion]
+    healthy = float(crops_module.to_tensor(np.full((4, 4, 4), 90, np.uint8)).mean())
+    assert len(drawn) > 100 and drawn == pytest.approx([healthy] * len(drawn))
+
+
 def test_healthy_volumes_are_drawn_as_often_as_each_other():
     def patch(name, level, point=None):
         return Patch(name, np.full((8, 8, 8), level, np.uint8), (0, 0, 0), (8, 8, 8), point)
@@ -460,6 +475,30 @@ def test_folds_share_the_volumes_out(phantoms):
     for fold, folds in ((4, 3), (1, 1), (1, 9)):
         with pytest.raises(UsageError, match=f"fold {fold} of {folds}"):
             recipe_module.split_into_folds(cases, fold, folds)
+
+
+def test_a_volume_is_dealt_out_once(phantoms, tmp_path):
+    """The same data set twice, also by another path, or another of its name: folds would be judged on what they learnt from."""
+    (tmp_path / "linked").symlink_to(phantoms)
+    make(tmp_path / phantoms.name, [1, 0], "train")
+    for other in (phantoms, tmp_path / "linked", tmp_path / phantoms.name):
+        cases = detection_data.read_split([phantoms, other], "train")
+        with pytest.raises(UsageError, match="for folds give each data set once, in folders with different names"):
+            recipe_module.split_into_folds(cases, 1, 2)
+
+
+def test_cross_validation_needs_two_folds(capsys):
+    from BreastUSAILib import cli
+
+    for folds in ("0", "-3", "1"):
+        assert cli.main(["train", "heatmap", "--data", "x", "--output", "y", "--folds", folds]) == 2
+        assert f"--folds is {folds}; a cross-validation needs 2 folds or more" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_from_the_model_that_it_leaves(phantoms, tmp_path, trained):
+    for output in (trained, trained / ".." / trained.name):
+        with pytest.raises(UsageError, match="is the folder of --output"):
+            recipe_module.train([phantoms], output, small(start=str(trained)), resume=False, device="cpu")
 
 
 def test_cross_validation_sums_up_its_folds(phantoms, cache, tmp_path):

@@ -143,6 +143,46 @@ def test_config_without_what_is_needed(folder):
         zoo.load(folder)
 
 
+HEAT = {
+    **CONFIG_OF_TINY, "task": "heatmap", "file": WEIGHTS, "sha256": "0",
+    "preprocessing": {"dimension": 3, "spacing": [1.0, 1.0, 1.0], "patch": [8, 8, 8], "crop": [4, 4, 4]},
+    "postprocessing": {"mirrors": 4, "spline": 2, "scored_by": "peak", "full_heat": 1.0, "threshold": 0.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "sentence"),
+    [
+        ("postprocessing", "mirrors", 8, "mirrors is 8; it must be 1, 2 or 4"),
+        ("postprocessing", "mirrors", 0, "mirrors is 0; it must be 1, 2 or 4"),
+        ("postprocessing", "mirrors", True, "mirrors is true; it must be 1, 2 or 4"),
+        ("postprocessing", "spline", 3, "spline is 3; it must be 1 or 2"),
+        ("postprocessing", "spline", 0, "spline is 0; it must be 1 or 2"),
+        ("postprocessing", "scales", [0.8, 1], r"scales is .0.8, 1.; it must be a list of numbers above 0 that begins with 1"),
+        ("postprocessing", "scored_by", "Peak", 'scored_by is "Peak"; it must be "patch" or "peak"'),
+        ("postprocessing", "threshold", None, "threshold is null; it must be a number from 0 to 1"),
+        ("postprocessing", "full_heat", 0, "full_heat is 0; it must be a number above 0"),
+        ("preprocessing", "spacing", 1.0, "spacing is 1.0; it must be three numbers above 0"),
+        ("preprocessing", "crop", [4, 4], "crop is .4, 4.; it must be three numbers above 0"),
+        ("", "postprocessing", None, "postprocessing is null; it must be settings by name"),
+        ("", "preprocessing", {"spacing": [1, 1, 1]}, "lacks patch, crop in preprocessing"),
+        ("", "sha256", None, "sha256 is null; it must be text"),
+        ("", "trained_on", None, "trained_on is null; it must be text"),
+        ("", "references", None, "references is null; it must be a list of texts"),
+        ("", "size_bytes", None, "size_bytes is null; it must be a whole number"),
+    ],
+)
+def test_configs_that_were_edited_by_hand(tmp_path, part, name, value, sentence):
+    config = json.loads(json.dumps(HEAT))
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    assert zoo.resolve(tmp_path, "heatmap")[0].postprocessing == HEAT["postprocessing"]
+    (config[part] if part else config)[name] = value
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=sentence) as error:
+        zoo.resolve(tmp_path, "heatmap")
+    assert str(tmp_path / CONFIG) in str(error.value)
+
+
 def test_unknown_model_names_the_known_ones():
     with pytest.raises(ModelError, match=catalog.entries()[0].id):
         zoo.load("no-such-model")

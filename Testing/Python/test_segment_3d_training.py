@@ -440,6 +440,38 @@ def test_what_cannot_be_trained_is_refused(phantoms, tmp_path, small_networks):
         train([phantoms], tmp_path / "m", replace(RECIPE, fold=1, folds=9), cache=tmp_path / "c", device="cpu")
 
 
+def test_a_volume_is_dealt_out_once(phantoms, tmp_path):
+    with pytest.raises(UsageError, match="for folds give each data set once"):
+        recipe_module.split_cases([phantoms, phantoms], replace(RECIPE, fold=0, folds=2))
+    assert len(recipe_module.split_cases([phantoms], replace(RECIPE, fold=0, folds=2))) == 2
+
+
+def test_processes_leave_out_what_none_of_them_has_learnt(monkeypatch):
+    """As one process does: the optimiser passes over parameters without a gradient, which zeros would move on and decay."""
+    from BreastUSAILib.training import parallel
+
+    def gradients(first, second, size):
+        network = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(2)) for _ in range(3)])
+        messages = []
+
+        def reduce(message):  # what comes of this process and one that has `second`
+            if len(messages) == 1:
+                message += messages[0]
+            messages.append(message.clone())
+
+        monkeypatch.setattr(parallel.distributed, "all_reduce", reduce)
+        for said in (second, first):
+            for parameter, gradient in zip(network, said, strict=True):
+                parameter.grad = None if gradient is None else torch.tensor(gradient)
+            figures = parallel.Team(0, size, "cpu").average(network, torch.tensor([1.0, 3.0]))
+        assert figures.tolist() == [1.0, 3.0]
+        return [None if p.grad is None else p.grad.tolist() for p in network]
+
+    one, other = ([1.0, 2.0], None, None), ([3.0, 6.0], [4.0, 8.0], None)
+    assert gradients(one, other, 2) == [[2.0, 4.0], [2.0, 4.0], None]
+    assert gradients(one, one, 1) == [[1.0, 2.0], None, None]
+
+
 def arguments(*argv):
     import argparse
 
@@ -456,9 +488,12 @@ def test_the_command_line_says_the_recipe():
     )
     assert (said.ablation, said.iterations, said.weight, said.fold, said.epochs) == ("C_MS VNet", 0, 0.5, 2, 3)
     assert build_network(replace(Segment3dRecipe(), iterations=0))[0].iterative is False
+    assert recipe_of(arguments("--fold", "0", "--folds", "3")).folds == 3
     for wrong in (("--epochs", "0"), ("--lambda", "1.5")):
         with pytest.raises(UsageError):
             recipe_of(arguments(*wrong))
+    with pytest.raises(UsageError, match="--folds 3 says nothing without --fold"):
+        recipe_of(arguments("--folds", "3"))
 
 
 # ------------------------------------------------------------------------------------------------------- evaluation

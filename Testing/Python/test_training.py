@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from BreastUSAILib.errors import DataError, DependencyError, ModelError, OutputError, UsageError
-from BreastUSAILib.evaluation.segmentation_data import in_folds, load_pixels, read_cases
+from BreastUSAILib.evaluation.segmentation_data import in_folds, load_pixels, read_cases, read_data_sets
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks import roi_cnn as networks
 from BreastUSAILib.training import augment as augmentation
@@ -123,6 +123,49 @@ def test_a_checkpoint_of_other_data_is_not_continued(data, tmp_path):
     _write(data, _rows(data)[:-1])
     with pytest.raises(UsageError, match="or other data"):
         roi_cnn.train([data], tmp_path / "out", recipe)
+
+
+def test_masks_and_images_that_changed_are_other_data(data, tmp_path):
+    """A finished run would say "the model is in ...", and mean the one that learnt from the old ones."""
+    recipe = replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),)),))
+    folder = roi_cnn.train([data], tmp_path / "out", recipe)
+    roi_cnn.train([data], tmp_path / "out", recipe)
+    before = (folder / "checkpoint.pt").read_bytes()
+    for name in ("masks/9.png", "images/9.png"):
+        whole = (data / name).read_bytes()
+        Image.fromarray(np.asarray(Image.open(data / name))[::-1].copy()).save(data / name)
+        with pytest.raises(UsageError, match="or other data"):
+            roi_cnn.train([data], tmp_path / "out", recipe)
+        (data / name).write_bytes(whole)
+    _write(data, [{**r, "class": "malignant"} for r in _rows(data)])
+    with pytest.raises(UsageError, match="or other data"):
+        roi_cnn.train([data], tmp_path / "out", recipe)
+    assert (folder / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_fold_does_not_both_teach_and_validate(data, tmp_path):
+    with pytest.raises(UsageError, match="fold 2 cannot both teach and validate"):
+        roi_cnn.train([data], tmp_path / "out", replace(RECIPE, validation_fold=2))
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_is_not_for_torchrun(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="without torchrun"):
+        roi_cnn.train([data], tmp_path / "out", RECIPE)
+
+
+def test_validation_masks_without_a_pixel_are_refused_before_training(data, tmp_path):
+    for i in range(4, 8):
+        Image.new("L", (80, 60)).save(data / f"masks/{i}.png")
+    with pytest.raises(DataError, match="no image with a lesion to validate on"):
+        roi_cnn.train([data], tmp_path / "out", RECIPE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_does_not_go_on_from_the_model_that_it_leaves(data, tmp_path):
+    with pytest.raises(UsageError, match="is the folder of --output"):
+        roi_cnn.train([data], tmp_path / "out", replace(RECIPE, start=str(tmp_path / "x" / ".." / "out")))
 
 
 def test_the_recipe_starts_from_imagenet_weights(data, tmp_path, monkeypatch):
@@ -247,10 +290,29 @@ def test_data_folders_that_are_wrong(data, tmp_path):
     _write(data, [{**rows[0], "file": "images/none.png"}])
     with pytest.raises(DataError, match="none.png is missing"):
         read_cases(data)
+    _write(data, [rows[0], rows[1], {**rows[2], "id": "0"}])
+    with pytest.raises(DataError, match=r"labels.csv, line 4: line 2 has the id '0', too; give each image an id of its own"):
+        read_cases(data)
     Image.new("L", (5, 5)).save(data / "masks/0.png")
     _write(data, rows)
     with pytest.raises(DataError, match="they must agree"):
         load_pixels(read_cases(data)[0])
+
+
+def test_a_data_set_goes_by_its_folders_name(data, tmp_path, monkeypatch):
+    """Wherever its images lie in it and however it is named; and two of one name are refused."""
+    rows = _rows(data)[:1]
+    (data / "flat.png").write_bytes((data / "images/0.png").read_bytes())
+    (data / "images/benign").mkdir()
+    (data / "images/benign/0.png").write_bytes((data / "images/0.png").read_bytes())
+    (tmp_path / "linked").symlink_to(data)
+    monkeypatch.chdir(data)
+    for file in ("flat.png", "images/0.png", "images/benign/0.png"):
+        _write(data, [{**rows[0], "file": file}])
+        assert [read_cases(folder)[0].source for folder in (data, ".", "images/..")] == ["made"] * 3
+    assert [case.source for case in read_data_sets([data, tmp_path / "linked"])] == ["made", "linked"]
+    with pytest.raises(DataError, match=r"the data sets .*made and \. have one name.*give folders with different names"):
+        read_data_sets([data, "."])
 
 
 def _batch():
