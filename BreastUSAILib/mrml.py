@@ -24,6 +24,7 @@ import SimpleITK as sitk
 
 from .acquisition import CurvedAcquisition
 from .atomic import atomic_path
+from .breast_position import NIPPLE
 from .errors import DataError, ImageError, OutputError
 from .findings import Box, Finding, ImageInfo, Study
 from .slicer_runtime import import_slicer, private_scene
@@ -51,6 +52,8 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Pictures state a resolution for printing, if any: 72 or 96 dots an inch, whatever is seen in them.
 _PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 _CONTROL_MM = 5.0
+_NEAR = 0.1  # of a voxel, by which grids may differ that went through files of few digits
+_PEAK = ("peak_x", "peak_y", "peak_z")  # in a finding's evidence: where its heat is greatest, LPS mm
 _UNITS = {"mm", "mm2", "mm3", "ml", "deg", "px", "px2", "px3", "s"}
 
 # Outside the application nobody says which plugin shows a node in the data tree; Slicer reads it from the scene.
@@ -143,12 +146,12 @@ def add_volume_beside(
 
     Raises
     ------
-    DataError : the picture is of another size than the volume.
+    DataError : the picture is of another size than the volume, or see `placed`.
     ImageError : see `add_volume`.
     """
     import vtk
 
-    frame = _Frame.of(ImageInfo.of(image, name), volume_node)
+    frame = _Frame.of(_grid_now(ImageInfo.of(image, name), volume_node), volume_node)
     node = add_volume(scene, image, name, spacing_known(volume_node))
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(frame.pixel_to_ras.ravel())
@@ -338,12 +341,11 @@ def add_segmentation(
     crops = mask_crops(study) if crops is None else crops
     if pixel_spacing is not None:
         _check_spacing(volume_node, pixel_spacing)
-    if node is not None and node.GetTransformNodeID() != volume_node.GetTransformNodeID():
-        if len(_own_segments(node)) < node.GetSegmentation().GetNumberOfSegments():
-            raise OutputError(
-                f"the segmentation {node.GetName()} stands under another transform than the image "
-                f"{volume_node.GetName()}; choose a new segmentation, or put both under the same transform."
-            )
+    if node is not None and not may_hold(node, volume_node):
+        raise OutputError(
+            f"the segmentation {node.GetName()} stands under another transform than the image "
+            f"{volume_node.GetName()}; choose a new segmentation, or put both under the same transform."
+        )
     _save_undo_state(scene)
     if pixel_spacing is not None:
         _set_pixel_spacing(volume_node, pixel_spacing)
@@ -383,6 +385,12 @@ def add_segmentation(
         _show_surface(node)
     node.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
     return node
+
+
+def may_hold(node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a segmentation can take what was found in a volume: not where it would take a person's segments to another place, as
+    it stands under another transform."""
+    return node.GetTransformNodeID() == volume_node.GetTransformNodeID() or not _holds_others(node)
 
 
 def _show_surface(node: Any) -> None:
@@ -520,8 +528,9 @@ def show_study(
 
     Raises
     ------
-    DataError, ImageError, OutputError : see `add_segmentation`; nothing was changed then.
+    DataError, ImageError, OutputError : see `add_segmentation` and `placed`; nothing was changed then.
     """
+    study = placed(study, volume_node, pixel_spacing)
     segmentation = add_segmentation(scene, study, volume_node, segmentation_node, pixel_spacing, crops)
     for old in _nodes_of(segmentation):
         scene.RemoveNode(old)
@@ -550,8 +559,9 @@ def show_detections(
 
     Raises
     ------
-    DataError : the study is about an image of another size than the volume; nothing was changed then.
+    DataError : the study is about an image of another size than the volume, or see `placed`; nothing was changed then.
     """
+    study = placed(study, volume_node)
     _Frame.of(study.image, volume_node)
     _save_undo_state(scene)
     for old in _nodes_of(table_node, SHOWN_WITH) if table_node is not None else ():
@@ -564,6 +574,22 @@ def show_detections(
         if node is not None:
             node.SetNodeReferenceID(SHOWN_WITH, table.GetID())
     return DetectionNodes(volume_node, boxes, points, table)
+
+
+def remove_study(shown: vtkMRMLSegmentationNode | vtkMRMLTableNode) -> None:
+    """Take from the scene what `show_study` (its segmentation) or `show_detections` (its table) showed.
+
+    Segments that a person drew stay where they are, in a segmentation that shows no study any more.
+    """
+    scene, is_table = shown.GetScene(), shown.IsA("vtkMRMLTableNode")
+    for node in _nodes_of(shown, SHOWN_WITH if is_table else BELONGS_TO):
+        scene.RemoveNode(node)
+    if is_table or not _holds_others(shown):
+        scene.RemoveNode(shown)
+        return
+    for segment_id in _own_segments(shown):
+        shown.GetSegmentation().RemoveSegment(segment_id)
+    shown.RemoveAttribute(STUDY)
 
 
 def holds_other_detections(table_node: vtkMRMLTableNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
@@ -638,18 +664,18 @@ def study_from_nodes(
 
     A finding whose box and segment were both deleted is left out; without its segment it has no mask. A box that was
     turned is replaced by the smallest box along the image's axes that holds it. Segments that a person added are no
-    findings of a model and are left out.
+    findings of a model and are left out. Coordinates are those of the volume as it is now (`placed`).
 
     Raises
     ------
-    DataError : the node does not hold a study, or is about another image.
+    DataError : the node does not hold a study, or is about another image; or see `placed`.
     """
     is_table = shown.IsA("vtkMRMLTableNode")
     kind = "table" if is_table else "segmentation"
     text = shown.GetAttribute(STUDY)
     if text is None:
         raise DataError(f"the {kind} {shown.GetName()} was not made by BreastUSAI; choose another one.")
-    study = Study.from_json(text, source=f"the {kind} {shown.GetName()}")
+    study = placed(Study.from_json(text, source=f"the {kind} {shown.GetName()}"), volume_node)
     frame = _Frame.of(study.image, volume_node)
     nodes = _nodes_of(shown, SHOWN_WITH if is_table else BELONGS_TO)
     boxes = {n.GetAttribute(FINDING): n for n in nodes if n.IsA("vtkMRMLMarkupsROINode")}
@@ -861,11 +887,82 @@ def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: 
 # --- grids -----------------------------------------------------------------------------------------------------------
 
 
+def placed(study: Study, volume_node: vtkMRMLScalarVolumeNode, pixel_spacing: float | None = None) -> Study:
+    """A study where its volume is now: one that was moved since it was analysed (centred, a transform hardened) takes its findings along.
+
+    Studies with two-dimensional coordinates follow their pixels anyway, and come back as they are.
+
+    Parameters
+    ----------
+    pixel_spacing : see `add_segmentation`.
+
+    Raises
+    ------
+    DataError : the voxels are of another spacing now, so that figures and boxes would be wrong, or the volume was mirrored.
+    """
+    return on_grid(study, _grid_now(study.image, volume_node, pixel_spacing))
+
+
+def on_grid(study: Study, info: ImageInfo) -> Study:
+    """A study on another grid of as many voxels, about the same voxels as before. Masks and maps, which count by voxel here, stay as they are;
+    on a grid of another size, so does all."""
+    if info == study.image or info.size != study.image.size:
+        return study
+    move = _pixel_to_lps(info) @ np.linalg.inv(_pixel_to_lps(study.image))
+    scale = _grid_3d(info)[0] / _grid_3d(study.image)[0]
+
+    def there(point: Sequence[float]) -> tuple[float, ...]:
+        return tuple(float(v) for v in (move @ [*point, 1.0])[:3])
+
+    def moved(finding: Finding) -> Finding:
+        box = Box(there(finding.box.center), tuple(np.array(finding.box.size) * scale))
+        peak = [finding.evidence.get(name) for name in _PEAK]
+        evidence = {} if None in peak else dict(zip(_PEAK, there(peak), strict=True))
+        return replace(finding, box=box, evidence={**finding.evidence, **evidence})
+
+    provenance, nipple = study.provenance, study.provenance.get(NIPPLE)
+    if nipple:
+        provenance = {**provenance, NIPPLE: {**nipple, "position": list(there(nipple["position"]))}}
+    return replace(study, image=info, findings=tuple(map(moved, study.findings)), provenance=provenance)
+
+
+def _grid_now(info: ImageInfo, volume_node: Any, pixel_spacing: float | None = None) -> ImageInfo:
+    """The grid of an image where its volume is now, see `placed`; another one's as it is. A curved sweep lies in the body where its own grid
+    says, and stays there."""
+    here = info_of(volume_node)
+    if info.dimension == 2 or info.acquisition is not None or info.size != here.size:
+        return info
+    if pixel_spacing:  # which the volume is about to get
+        here = replace(here, spacing=info.spacing)
+    if _same_voxels(info, here):
+        return info
+    if not np.allclose(info.spacing, here.spacing, rtol=1e-3):
+        before, now = (" x ".join(f"{s:g}" for s in grid.spacing) for grid in (info, here))
+        raise DataError(
+            f"{here.path} had voxels of {before} mm when it was analysed and has voxels of {now} mm now; repeat the analysis."
+        )
+    if np.linalg.det(_pixel_to_lps(info)) * np.linalg.det(_pixel_to_lps(here)) < 0:
+        raise DataError(
+            f"{here.path} was mirrored since it was analysed, or moved with its slices in the other order; repeat the analysis."
+        )
+    return replace(info, origin=here.origin, direction=here.direction)
+
+
+def _same_voxels(one: ImageInfo, other: ImageInfo) -> bool:
+    """Whether the voxels of two 3D grids of one size are at the same places, in the same order or reversed along some axes."""
+    last = np.array(one.size) - 1
+    corners = np.array([np.zeros(3), *np.diag(last)])  # the first voxel, and the one at the end of each axis
+    between = np.linalg.inv(_pixel_to_lps(other)) @ _pixel_to_lps(one)
+    index = corners @ between[:3, :3].T + between[:3, 3]
+    reverse = index[0] > last / 2
+    return bool(np.abs(index - np.where(reverse, last - corners, corners)).max() < _NEAR)
+
+
 @dataclass(frozen=True)
 class _Frame:
     """How a study's coordinates lie in a volume node's own space.
 
-    A 3D study and its volume share physical space; the order of the voxels may differ, as Slicer reverses the slices
+    A 3D study and its volume share physical space (`placed`); the order of the voxels may differ, as Slicer reverses the slices
     of left-handed images when it reads them. A 2D study and its slice share the pixels; the slice may lie along any
     axis of the volume, and its own two axes come first here.
 
@@ -894,10 +991,8 @@ class _Frame:
                 f"the study is about {info.path} with {' x '.join(map(str, info.size))} pixels, the volume "
                 f"{volume_node.GetName()} has {' x '.join(map(str, size))}; choose the volume that was analysed."
             )
-        spacing, origin, axes = _grid_3d(info)
-        pixel_to_lps = np.eye(4)
-        pixel_to_lps[:3, :3] = axes * spacing
-        pixel_to_lps[:3, 3] = origin
+        spacing, _origin, axes = _grid_3d(info)
+        pixel_to_lps = _pixel_to_lps(info)
         if info.dimension == 3:
             return cls(
                 pixel_to_ras=_LPS_TO_RAS @ pixel_to_lps,
@@ -953,6 +1048,14 @@ def _grid_3d(info: ImageInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     spacing[:d], origin[:d] = info.spacing, info.origin
     axes[:d, :d] = np.reshape(info.direction, (d, d))
     return spacing, origin, axes
+
+
+def _pixel_to_lps(info: ImageInfo) -> np.ndarray:
+    """4x4, index of a pixel -> LPS mm; see `_grid_3d`."""
+    spacing, origin, axes = _grid_3d(info)
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = axes * spacing, origin
+    return matrix
 
 
 def _plane_first(node: Any) -> tuple[int, int, int]:
@@ -1187,6 +1290,11 @@ def _own_segments(segmentation_node: Any) -> list[str]:
         for segment_id in segmentation.GetSegmentIDs()
         if (_tag(segmentation.GetSegment(segment_id), ALGORITHM_NAME_TAG) or "").startswith("BreastUSAI")
     ]
+
+
+def _holds_others(segmentation_node: Any) -> bool:
+    """Whether a segmentation has segments that BreastUSAI did not make."""
+    return len(_own_segments(segmentation_node)) < segmentation_node.GetSegmentation().GetNumberOfSegments()
 
 
 def _segments_by_finding(segmentation_node: Any) -> dict[str, str]:

@@ -7,11 +7,13 @@ probabilities again after the scene was saved and opened.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import mrml
 from .activation import PERCENT
+from .errors import DataError
 from .findings import BIRADS_CATEGORIES, Finding, Study
 from .grade_terms import WORDS, words_of
 from .mrml_overlay import add_map
@@ -59,20 +61,23 @@ def show_grades(
 
     Parameters
     ----------
-    table_node : None for a new one. One that is given is replaced, and with it its map and its outlines.
+    table_node : None for a new one. One that is given is replaced, and with it its map and its outlines; segments that a person drew stay.
     outlines : whether the findings are new in the scene and their segmentation, boxes and points are shown as well (`mrml.show_study`).
 
     Raises
     ------
-    DataError : the study is about an image of another size than the volume; nothing was changed then.
-    OutputError : see `mrml.add_segmentation`.
+    DataError : the study is about an image of another size than the volume, or see `mrml.placed`; nothing was changed then.
     """
+    study = mrml.placed(study, volume_node)
     for finding in study.findings[:1]:
         mrml.finding_position(volume_node, study, finding)  # refuses studies of other images
     before = None if table_node is None else table_node.GetNodeReference(OUTLINES)
     segmentation = None
     if outlines:
-        segmentation = mrml.show_study(scene, study, volume_node, before).segmentation
+        old = before if before is not None and mrml.may_hold(before, volume_node) else None
+        segmentation = mrml.show_study(scene, study, volume_node, old).segmentation
+        if before is not None and before is not segmentation:
+            mrml.remove_study(before)  # a person drew into it, and the image stands under another transform now
     elif scene.GetUndoFlag():
         scene.SaveStateForUndo()
     table = _table(scene, study, volume_node, table_node)
@@ -108,6 +113,8 @@ def jump_to_graded(table_node: vtkMRMLTableNode, row: int) -> tuple[float, float
     study, volume = graded(table_node), table_node.GetNodeReference(GRADED)
     if study is None or volume is None or not 0 <= row < len(study.findings):
         return None
+    with suppress(DataError):  # whose voxels have another spacing now: the place as it was graded
+        study = mrml.placed(study, volume)
     center = mrml.finding_position(volume, study, study.findings[row])
     slicer = import_slicer()
     slicer.vtkMRMLSliceNode.JumpAllSlices(table_node.GetScene(), *center, slicer.vtkMRMLSliceNode.CenteredJumpSlice)

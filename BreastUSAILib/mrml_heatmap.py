@@ -51,8 +51,9 @@ def show_heatmap(
 
     Raises
     ------
-    DataError : the study is about an image of another size than the volume; nothing was changed then.
+    DataError : the study is about an image of another size than the volume, or see `mrml.placed`; nothing was changed then.
     """
+    study = mrml.placed(study, volume_node)
     old = None if table_node is None else table_node.GetNodeReference(MAP)
     nodes = mrml.show_detections(scene, study, volume_node, table_node)
     if old is not None:

@@ -96,11 +96,11 @@ def nearest(
 def share_frame(one: vtkMRMLScalarVolumeNode, other: vtkMRMLScalarVolumeNode) -> bool:
     """Whether positions in two volumes may be the same places of the body.
 
-    Not so where DICOM names two different frames of reference, unless a person put a volume under a linear transform. Where nobody
-    says it, coordinates are believed.
+    Not so where DICOM names two different frames of reference, unless a person put a volume under a linear transform. One above both
+    moves the examination, and not one view to the other. Where nobody says it, coordinates are believed.
     """
     frames = [frame_of_reference(v) for v in (one, other)]
-    return frames[0] == frames[1] or "" in frames or any(map(_was_moved, (one, other)))
+    return frames[0] == frames[1] or "" in frames or _linear_transforms(one) != _linear_transforms(other)
 
 
 def frame_of_reference(volume: vtkMRMLScalarVolumeNode) -> str:
@@ -207,11 +207,11 @@ def show_side_by_side(
     return changed
 
 
-def _was_moved(volume: Any) -> bool:
-    """Whether a linear transform stands above a volume; the grid of a curved sweep alone moves it within its own frame."""
-    node = volume.GetParentTransformNode()
+def _linear_transforms(volume: Any) -> set[str]:
+    """Ids of the linear transforms above a volume; the grid of a curved sweep alone moves it within its own frame."""
+    found, node = set(), volume.GetParentTransformNode()
     while node is not None:
         if node.IsA("vtkMRMLLinearTransformNode"):
-            return True
+            found.add(node.GetID())
         node = node.GetParentTransformNode()
-    return False
+    return found

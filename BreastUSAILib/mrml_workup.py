@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,8 @@ def show_workup(
 ) -> Shown:
     """Show a study, in place of the workup that this image had before; returns the result's node.
 
-    What a person said of a finding before goes to the new finding about the same lesion (`review.carried_over`).
+    What a person said of a finding before goes to the new finding about the same lesion (`review.carried_over`). Segments that a person
+    drew into the result before stay, see `remove`.
 
     Parameters
     ----------
@@ -66,11 +68,13 @@ def show_workup(
 
     Raises
     ------
-    DataError, ImageError, OutputError : see `mrml.show_study`; nothing was changed then.
+    DataError, ImageError : see `mrml.show_study`; nothing was changed then.
     """
     before = workup_of(volume_node)
-    reviews = {} if before is None else carried_over(made(before), reviews_of(before), study)
-    old = before if before is not None and before.IsA("vtkMRMLSegmentationNode") == mrml.shows_masks(study) else None
+    study = mrml.placed(study, volume_node, pixel_spacing)
+    # Where the image was moved or got another spacing since, what was said is still about the same lesions.
+    reviews = {} if before is None else carried_over(mrml.on_grid(made(before), study.image), reviews_of(before), study)
+    old = before if before is not None and _can_show(before, study, volume_node) else None
     if mrml.shows_masks(study):
         shown = mrml.show_study(scene, study, volume_node, old, pixel_spacing, crops).segmentation
     else:
@@ -89,13 +93,24 @@ def show_workup(
     return shown
 
 
+def _can_show(before: Shown, study: Study, volume_node: vtkMRMLScalarVolumeNode) -> bool:
+    """Whether the node of an earlier result can show a new one."""
+    if not before.IsA("vtkMRMLSegmentationNode"):
+        return not mrml.shows_masks(study)
+    return mrml.shows_masks(study) and mrml.may_hold(before, volume_node)
+
+
 def remove(shown: Shown) -> None:
-    """Take a result and all that belongs to it from the scene."""
-    scene, parts, image = shown.GetScene(), mrml.parts_of(shown), image_of(shown)
-    maps = maps_of(image) if image is not None else ()
-    for node in (*parts.boxes.values(), parts.points, *parts.tables, *maps, shown):
-        if node is not None and scene.IsNodePresent(node):
-            scene.RemoveNode(node)
+    """Take a result and all that belongs to it from the scene; a segmentation into which a person drew stays with that, and is no result
+    any more."""
+    scene, image = shown.GetScene(), image_of(shown)
+    for node in maps_of(image) if image is not None else ():
+        scene.RemoveNode(node)
+    # First what makes it a result: a panel that follows it must not look for what is about to go.
+    for name in (WORKUP, REVIEWS, OUTLINES):
+        shown.RemoveAttribute(name)
+    shown.RemoveNodeReferenceIDs(IMAGE)
+    mrml.remove_study(shown)
 
 
 def workup_of(volume_node: vtkMRMLScalarVolumeNode) -> Shown | None:
@@ -128,8 +143,14 @@ def made(shown: Shown) -> Study:
 
 
 def listed(shown: Shown) -> tuple[Study, tuple[Finding, ...]]:
-    """The study as the models left it, and those of its findings whose box or segment is still in the scene. Quick: reads no voxel."""
-    study, parts = made(shown), mrml.parts_of(shown)
+    """The study as the models left it, and those of its findings whose box or segment is still in the scene. Quick: reads no voxel.
+
+    An image that was moved since has taken it along (`mrml.placed`); one whose voxels have another spacing now has not.
+    """
+    study, parts, image = made(shown), mrml.parts_of(shown), image_of(shown)
+    if image is not None:
+        with suppress(DataError):
+            study = mrml.placed(study, image)
     return study, tuple(f for f in study.findings if f.id in parts.boxes or f.id in parts.segments)
 
 
@@ -139,12 +160,12 @@ def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:
 
     Raises
     ------
-    DataError : the image was removed, or is another one.
+    DataError : the image was removed, or is another one; or see `mrml.placed`.
     """
     volume = image_of(shown)
     if volume is None:
         raise DataError(f"the image of {shown.GetName()} was removed from the scene; load it again and repeat the workup.")
-    before, now = made(shown), mrml.study_from_nodes(volume, shown)
+    before, now = mrml.placed(made(shown), volume), mrml.study_from_nodes(volume, shown)
     image = mrml.image_from_volume(volume)
     keys = json.loads(shown.GetAttribute(OUTLINES) or "{}")
 

@@ -33,7 +33,7 @@ class Row:
     Attributes
     ----------
     shown : id of the node that shows its image's result.
-    image : name of the image.
+    image : name of the image; with a number where several have the same.
     finding, study : the finding, and the study that it is of.
     review : what a person said of it.
     index : its place in the study, from which it has its colour.
@@ -197,7 +197,7 @@ class FindingsTable:
         """Show these, sorted by suspicion; what was chosen stays chosen where it is still there. Tells nobody."""
         chosen = self.current()
         self._rows = sort_rows(rows)
-        several = len({row.image for row in self._rows}) > 1
+        several = len({row.shown for row in self._rows}) > 1
         kept = []
         for number, (title, tip, words) in enumerate(columns()):
             cells = [words(row) for row in self._rows]

@@ -60,11 +60,14 @@ class Overview:
         if data is None or min(data.GetDimensions()) < 2:
             self.clear()
             return
-        # Findings that moved and volumes that changed are other pictures.
+        # Findings that moved, and volumes that changed or were moved, are other pictures.
         boxes = tuple((f.id, f.box.center, f.box.size) for f in study.findings)
-        key = (volume_node.GetID(), data.GetMTime(), boxes)
+        info = mrml.info_of(volume_node)
+        key = (volume_node.GetID(), data.GetMTime(), info.spacing, info.origin, info.direction, boxes)
         if key == self._key:
-            if selected != self._selected:
+            if (self._wanted, self._selected) != (key, selected):
+                self._wanted, self._task = key, None  # another one that was asked for meanwhile is wanted no more
+                self._timer.stop()
                 self._selected = selected
                 self._paint()
             return
@@ -91,7 +94,7 @@ class Overview:
 
     def click(self, x, y):
         """As a click at a pixel of the picture."""
-        if self._navigator is None:
+        if not self.ready:  # what is still to be seen may be of another volume than what was chosen since
             return
         finding = self._navigator.finding_at(x, y)
         if finding is not None:

@@ -50,6 +50,7 @@ class WorkupPanel(AnalysisPanel):
         self._jobVolumeIDs = ()
         self._jobSpacings = {}  # id of a 2D image -> the pixel spacing that the analysis took for it
         self._jobShown = 0  # how many of the job's outcomes were taken
+        self._jobFailures = []  # why some of these could not be shown, in sentences; said when the job ends
         self._watched = []  # results whose changes the list follows
         self._results = Following(vtk.vtkCommand.ModifiedEvent, self.onResultModified)
         self._lit = None  # id of the result of which a finding stands out
@@ -149,7 +150,7 @@ class WorkupPanel(AnalysisPanel):
         spacing = self._parameterNode.pixelSpacing
         asked = [v for v in images if self.logic.asksForSpacing(v)]
         self._jobSpacings = {v.GetID(): spacing or mrml.spacing_by_user(v) for v in asked}
-        self._jobShown = 0
+        self._jobShown, self._jobFailures = 0, []
         options = self.logic.options(self._parameterNode)
         return self.logic.start(images, options, self.onStep, self.ui.logTextEdit.appendPlainText, self._jobSpacings)
 
@@ -166,18 +167,17 @@ class WorkupPanel(AnalysisPanel):
 
     def takeResult(self, job):
         outcomes = job.result()
-        failures = self.showOutcomes(outcomes)
+        self.showOutcomes(outcomes)
         failed = [o for o in outcomes if o.error is not None]
         self.ui.progressBar.value = 100
         self.showStatus(self.logic.summary(outcomes))
-        if failures or failed:
-            raise BreastUSAIError("\n".join([str(o.error) for o in failed] + failures))
+        if self._jobFailures or failed:
+            raise BreastUSAIError("\n".join([str(o.error) for o in failed] + self._jobFailures))
         if self.findings.current() is None:
             self.findings.step(1)
 
     def showOutcomes(self, outcomes):
-        """Show those that were not shown yet; returns what could not be shown, in sentences."""
-        failures = []
+        """Show those that were not shown yet; keeps why one cannot be shown."""
         for volumeID, outcome in list(zip(self._jobVolumeIDs, outcomes, strict=False))[self._jobShown :]:
             self._jobShown += 1
             if outcome.study is None:
@@ -185,18 +185,25 @@ class WorkupPanel(AnalysisPanel):
             volume = slicer.mrmlScene.GetNodeByID(volumeID)
             try:
                 if volume is None:
-                    raise ImageError(_("the image was removed from the scene while it was analysed; load it again."))
+                    said = _("{image} was removed from the scene while it was analysed; load it again.")
+                    raise ImageError(said.format(image=outcome.name))
                 spacing = self._jobSpacings.get(volumeID)
-                shown = self.logic.show(outcome.study, volume, spacing, outcome.keys, outcome.crops)
-                self.review.replaced(shown)
+                before = mrml_workup.workup_of(volume)
+                self.review.replaced(self.logic.show(outcome.study, volume, spacing, outcome.keys, outcome.crops))
+                if before is not None:  # its node may stay for what a person drew
+                    self.review.replaced(before)
             except BreastUSAIError as error:
-                failures.append(str(error))
+                self._jobFailures.append(str(error))
         self.showFindings()
-        return failures
 
     def cancelJob(self):
         self.export.forget()
         AnalysisPanel.cancelJob(self)
+
+    def onCancelButton(self, checked=False):
+        AnalysisPanel.onCancelButton(self, checked)
+        if self._jobFailures:
+            self.showError("\n".join(self._jobFailures))
 
     # --- the list
 

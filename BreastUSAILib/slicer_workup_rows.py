@@ -31,7 +31,7 @@ def rows(results, parameters):
     DataError : what a node keeps cannot be read.
     """
     found, hints = [], []
-    for shown in results:
+    for shown, name in zip(results, _image_names(results), strict=True):
         study, there = mrml_workup.listed(shown)
         reviews, image = mrml_workup.reviews_of(shown), mrml_workup.image_of(shown)
         try:
@@ -47,8 +47,14 @@ def rows(results, parameters):
             if finding.id in ids:
                 review = reviews.get(finding.id, Review())
                 change = changes.get(finding.id, "")
-                found.append(Row(shown.GetID(), image.GetName(), finding, study, review, index, change))
+                found.append(Row(shown.GetID(), name, finding, study, review, index, change))
     return found, " ".join(dict.fromkeys(h for h in hints if h))
+
+
+def _image_names(results):
+    """The names of the results' images; those that several have are numbered: two views may come from files of the same name."""
+    names = [mrml_workup.image_of(shown).GetName() for shown in results]
+    return [f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def with_positions(study, volume, parameters):

@@ -34,7 +34,7 @@ class PanelCase(panel_cases.FolderCase):
         folder = self.folder / behaviour
         folder.mkdir(exist_ok=True)
         config = {"id": f"model {behaviour}", "version": "1", "task": "detect", "network": "detection.DetectionNetwork"}
-        config |= {"arguments": {}, "preprocessing": {"spacing": 1.0}, "file": "model.safetensors", "sha256": "0" * 64}
+        config |= {"arguments": {}, "preprocessing": {"spacing": [1.0, 1.0, 1.0]}, "file": "model.safetensors", "sha256": "0" * 64}
         (folder / "config.json").write_text(json.dumps({**config, "postprocessing": {"threshold": threshold}}))
         return str(folder)
 

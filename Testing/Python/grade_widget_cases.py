@@ -245,6 +245,32 @@ class Running(PanelCase):
         self.assertIsNot(self.panel._parameterNode.outputTable, first)
         self.assertEqual(mrml_grades.graded(first).image.path, "case 1")
 
+    def test_what_a_person_drew_stays_when_the_image_goes_under_a_transform(self):
+        chosen = self.ready()
+        self.apply()
+        before = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+        before.GetSegmentation().AddEmptySegment("mine")
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registered")
+        chosen.SetAndObserveTransformNodeID(transform.GetID())
+        self.apply()
+        self.assertEqual((self.errors, count("Segmentation"), count("MarkupsROI")), ([], 2, 1))
+        self.assertEqual((before.GetSegmentation().GetSegmentIDs(), before.GetTransformNodeID()), (("mine",), None))
+        outlines = self.panel._parameterNode.outputTable.GetNodeReference(mrml_grades.OUTLINES)
+        self.assertEqual((outlines.GetTransformNodeID(), outlines.GetSegmentation().GetNumberOfSegments()), (transform.GetID(), 1))
+
+    def test_a_click_leads_to_where_a_volume_was_moved(self):
+        chosen = self.readyWithVolume()
+        slices = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "A")
+        self.apply(wait=False)
+        for x in (30.0, 70.0):  # while it is graded, and afterwards
+            chosen.SetOrigin(x, 0.0, 0.0)
+            self.until(lambda: self.panel._job is None)
+            self.panel.onRow(Row(1))
+            matrix = slices.GetSliceToRAS()
+            expected = [x - 27 * SPACING[0], -7 * SPACING[1], 22 * SPACING[2]]
+            np.testing.assert_allclose([matrix.GetElement(i, 3) for i in range(3)], expected, atol=1e-4)
+        self.assertEqual(self.errors, [])
+
     def test_nothing_found_is_an_ordinary_result(self):
         self.ready("0.14")
         self.apply()

@@ -34,7 +34,8 @@ class PanelCase(panel_cases.FolderCase):
         folder = self.folder / behaviour
         folder.mkdir(exist_ok=True)
         config = {"id": f"model {behaviour}", "version": "1", "task": "heatmap", "network": "resnet_3d.ResNet3d"}
-        config |= {"arguments": {}, "preprocessing": {"spacing": 1.0}, "file": "model.safetensors", "sha256": "0" * 64}
+        sizes = {"spacing": [1.0, 1.0, 1.0], "patch": [8, 8, 8], "crop": [4, 4, 4]}
+        config |= {"arguments": {}, "preprocessing": sizes, "file": "model.safetensors", "sha256": "0" * 64}
         (folder / "config.json").write_text(json.dumps({**config, "postprocessing": {"threshold": threshold}}))
         return str(folder)
 

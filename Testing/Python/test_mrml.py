@@ -496,6 +496,109 @@ def test_a_refusal_leaves_all_as_it_was(scene):
     _same_study(mrml.study_from_nodes(volume, chosen), study)
 
 
+def test_what_a_person_drew_stays_when_a_study_is_removed(scene):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    shown = mrml.show_study(scene, study, volume).segmentation
+    shown.GetSegmentation().AddEmptySegment("mine")
+    mrml.remove_study(shown)
+    assert shown.GetSegmentation().GetSegmentIDs() == ("mine",) and not mrml.shows_other_image(shown, mrml.add_volume(scene, image, "b"))
+    with pytest.raises(DataError, match="not made by BreastUSAI"):
+        mrml.study_from_nodes(volume, shown)
+    mrml.remove_study(mrml.show_study(scene, study, volume).segmentation)
+    mrml.remove_study(mrml.show_detections(scene, study, volume).table)
+    left = [scene.GetNumberOfNodesByClass(f"vtkMRML{kind}Node") for kind in ("Segmentation", "MarkupsROI", "MarkupsFiducial", "Table")]
+    assert left == [1, 0, 0, 0]
+
+
+# --- volumes that are moved ------------------------------------------------------------------------------------------
+
+
+def _ijk_to_ras_of(volume) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+@pytest.mark.parametrize("kind", ["3D", "3D oblique", "3D mirrored"])
+def test_findings_go_along_with_a_volume_that_is_moved(scene, kind):
+    image, study = _case(kind)
+    nipple = {"nipple": {"position": list(study.findings[1].box.center), "laterality": "R"}}
+    peaks = dict(zip(("peak_x", "peak_y", "peak_z"), study.findings[0].box.center, strict=True))
+    first = replace(study.findings[0], evidence={**peaks, "heat_peak": 0.5})
+    study = replace(study, findings=(first, study.findings[1]), provenance={**study.provenance, **nipple})
+    volume = mrml.add_volume(scene, image, "image")
+    before = _ijk_to_ras_of(volume)
+    turn = vtk.vtkTransform()
+    turn.Translate(30, -10, 5)
+    turn.RotateWXYZ(70, 1, 2, 3)
+    matrix = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Multiply4x4(turn.GetMatrix(), _matrix(before), matrix)
+    volume.SetIJKToRASMatrix(matrix)  # as a transform that is hardened does
+    nodes = mrml.show_study(scene, study, volume)
+    detected = mrml.show_detections(scene, study, volume)
+    for finding, *boxes in zip(study.findings, nodes.boxes, detected.boxes, strict=True):
+        expected = turn.TransformPoint(*np.multiply(finding.box.center, (-1, -1, 1)))
+        for box in boxes:
+            assert box.GetCenter() == pytest.approx(expected, abs=1e-4)
+            assert sorted(box.GetSize()) == pytest.approx(sorted(finding.box.size), abs=1e-5)
+    back = mrml.study_from_nodes(volume, nodes.segmentation)
+    assert back.image == replace(mrml.info_of(volume), path=study.image.path)
+    for a, b in zip(back.findings, study.findings, strict=True):
+        np.testing.assert_array_equal(sitk.GetArrayViewFromImage(a.mask), sitk.GetArrayViewFromImage(b.mask))
+        assert a.box.size == pytest.approx(b.box.size, abs=1e-5)
+        assert a.mask.GetOrigin() == pytest.approx(mrml.info_of(volume).origin)
+    assert [back.findings[0].evidence[name] for name in peaks] == pytest.approx(back.findings[0].box.center, abs=1e-4)
+    assert back.findings[0].evidence["heat_peak"] == 0.5
+    assert back.provenance["nipple"]["position"] == pytest.approx(back.findings[1].box.center, abs=1e-4)
+    # Its map lies on it, too.
+    heat = mrml.add_volume_beside(scene, sitk.Cast(image, sitk.sitkFloat32), volume, "heat")
+    np.testing.assert_allclose(_ijk_to_ras_of(heat), _ijk_to_ras_of(volume), atol=1e-6)
+
+
+def _matrix(values: np.ndarray) -> vtk.vtkMatrix4x4:
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(values.ravel())
+    return matrix
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_in_the_other_order_are_no_move(scene, axis):
+    image, study = _case("3D oblique")
+    volume = mrml.add_volume(scene, sitk.Flip(image, [a == axis for a in range(3)]), "as Slicer reads it")
+    assert mrml.placed(study, volume) is study
+
+
+def test_results_that_are_hardened_with_their_volume_come_back_whole(scene):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    nodes = mrml.show_study(scene, study, volume)
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    transform.SetMatrixTransformToParent(_matrix(np.array([[0, -1, 0, 30], [1, 0, 0, 0], [0, 0, 1, 5], [0, 0, 0, 1.0]])))
+    for node in (volume, nodes.segmentation, *nodes.boxes, nodes.points):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        node.HardenTransform()
+    placed = mrml.placed(study, volume)
+    for a, b in zip(mrml.study_from_nodes(volume, nodes.segmentation).findings, placed.findings, strict=True):
+        np.testing.assert_array_equal(sitk.GetArrayViewFromImage(a.mask), sitk.GetArrayViewFromImage(b.mask))
+        assert (*a.box.center, *a.box.size) == pytest.approx((*b.box.center, *b.box.size), abs=1e-4)
+
+
+def test_voxels_of_another_size_and_mirrored_volumes_are_refused(scene):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    before = scene.GetNumberOfNodes()
+    volume.SetSpacing(0.16, 0.12, 0.5)
+    with pytest.raises(DataError, match=r"image had voxels of 0.08 x 0.12 x 0.5 mm .* voxels of 0.16 x 0.12 x 0.5 mm now; repeat"):
+        mrml.show_study(scene, study, volume)
+    volume.SetSpacing(*image.GetSpacing())
+    volume.SetOrigin(40.0, 0.0, 0.0)
+    volume.SetIJKToRASDirections(1, 0, 0, 0, -1, 0, 0, 0, 1)
+    with pytest.raises(DataError, match="image was mirrored since it was analysed"):
+        mrml.show_detections(scene, study, volume)
+    assert scene.GetNumberOfNodes() == before
+
+
 def test_whose_result_a_segmentation_holds(scene):
     image, study = _case("2D")
     volume, other = (mrml.add_volume(scene, image, name) for name in ("image", "other"))

@@ -25,6 +25,7 @@ from panel_cases import STANDIN_CLI, count
 from standin_findings import worked_up
 
 from BreastUSAILib import mrml, mrml_other_view, mrml_workup
+from BreastUSAILib.background import BackgroundTask
 from BreastUSAILib.child_process import ChildError
 from BreastUSAILib.child_workup import ChildWorkup, load_input
 from BreastUSAILib.review import ACCEPTED, NONE, REJECTED, Review
@@ -372,6 +373,68 @@ class Running(PanelCase):
         self.assertEqual(len(self.errors), 1)
         self.assertIn("removed from the scene", self.errors[0])
 
+    def test_a_view_that_cannot_be_shown_is_told_when_all_are_done(self):
+        first = self.choose(volume("AP"), volume("LAT"))
+        self.apply(wait=False)
+        slicer.mrmlScene.RemoveNode(first)
+        self.until(lambda: self.panel._job is None)
+        self.assertEqual(self.errors, ["AP was removed from the scene while it was analysed; load it again."])
+        self.assertEqual({r.image for r in self.panel.findings.rows}, {"LAT"})
+
+    def test_a_view_that_cannot_be_shown_is_told_when_the_rest_is_cancelled(self):
+        first = self.choose(image("first"), volume("second"))
+        self.panel._parameterNode.detectFolder = self.model("0.13")
+        self.apply(wait=False)
+        slicer.mrmlScene.RemoveNode(first)
+        self.until(lambda: "second (2 of 2)" in self.panel.ui.statusLabel.text)
+        self.panel.ui.cancelButton.click()
+        self.assertEqual(self.errors, ["first was removed from the scene while it was analysed; load it again."])
+
+    def test_a_volume_that_is_moved_meanwhile_takes_its_findings_along(self):
+        import vtk
+
+        node = self.choose(volume(), outlines=True)
+        self.apply()
+        self.pick(1)
+        self.panel.review.accept()
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "turned")
+        turn = vtk.vtkTransform()
+        turn.Translate(30, -10, 5)
+        turn.RotateZ(90)
+        transform.SetMatrixTransformToParent(turn.GetMatrix())
+        self.apply(wait=False)
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        node.HardenTransform()
+        self.until(lambda: self.panel._job is None)
+        self.assertEqual(self.errors, [])
+        shown = self.shown(node)
+        for finding, before in (("L1", FIRST), ("L2", SECOND)):
+            expected = turn.TransformPoint(*before)
+            np.testing.assert_allclose(mrml_workup.position_of(shown, finding), expected, atol=1e-4)
+            segment = mrml.parts_of(shown).segments[finding]
+            np.testing.assert_allclose(shown.GetSegmentCenterRAS(segment), expected, atol=1.2)  # to a voxel
+        self.assertEqual(mrml_workup.reviews_of(shown), {"L1": Review(ACCEPTED)})  # and keeps what was said
+        self.export()
+        study = json.loads((self.folder / "reports" / "case_1" / "study.json").read_text())
+        np.testing.assert_allclose(study["image"]["origin"], mrml.info_of(node).origin, atol=1e-9)
+        np.testing.assert_allclose(study["findings"][1]["box"]["center"], np.multiply(turn.TransformPoint(*FIRST), (-1, -1, 1)), atol=1e-4)
+        self.assertFalse(any("by a person" in note for f in study["findings"] for note in f["notes"]))
+
+    def test_a_volume_that_gets_another_spacing_meanwhile_is_told(self):
+        node = self.choose(volume(), outlines=True)
+        self.apply()
+        self.pick(1)
+        self.panel.review.accept()
+        before = mrml.parts_of(self.shown(node))
+        self.apply(wait=False)
+        node.SetSpacing(0.4, 0.9, 1.1)
+        self.until(lambda: self.panel._job is None)
+        said = "case 1 had voxels of 0.8 x 0.9 x 1.1 mm when it was analysed and has voxels of 0.4 x 0.9 x 1.1 mm now; repeat the analysis."
+        self.assertEqual((self.errors, mrml.parts_of(self.shown(node))), ([said], before))
+        self.errors.clear()
+        self.apply()  # what was said is still about the same lesions
+        self.assertEqual((self.errors, mrml_workup.reviews_of(self.shown(node))), ([], {"L1": Review(ACCEPTED)}))
+
     def test_an_unknown_spacing_gives_pixels_and_a_given_one_millimetres(self):
         node = self.choose(image(known=False))
         self.apply()
@@ -516,6 +579,50 @@ class Going(PanelCase):
         at = self.camera().GetFocalPoint()
         np.testing.assert_allclose((at[0], at[2]), (-20.0, 3.0), atol=0.5)
         self.assertEqual(self.panel.findings.current().key, chosen)
+
+    def test_the_overview_is_of_the_finding_that_was_chosen_last(self):
+        first, second = volume("AP"), volume("LAT")
+        self.choose(first, second)
+        self.apply()
+        overview = self.panel.overview
+        rows = [(r.image, r.finding.id) for r in self.panel.findings.rows]
+        self.pick(rows.index(("AP", "L2")))
+        self.until(lambda: overview.ready)
+        self.pick(rows.index(("LAT", "L1")))
+        self.assertFalse(overview.ready)
+        left, top, right, bottom = next(m.box for m in overview._navigator.marks if m.id == "L2")
+        overview.click((left + right) / 2, (top + bottom) / 2)  # in the picture of the other volume, which is still there
+        self.assertEqual(self.panel.findings.current().finding.id, "L1")
+        self.pick(rows.index(("AP", "L1")))  # back before the other picture is made
+        self.assertTrue(overview.ready)
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            slicer.app.processEvents()
+        self.assertEqual((overview._key[0], overview._task), (first.GetID(), None))
+        for finding in ("LAT", "L2"), ("AP", "L2"):
+            self.pick(rows.index(finding))
+        self.assertEqual((overview.ready, overview._selected), (True, "L2"))
+
+    def test_the_overview_follows_a_volume_that_is_moved(self):
+        node = self.choose(volume())
+        self.apply()
+        overview = self.panel.overview
+        self.until(lambda: overview.ready)
+        at = overview._navigator.position(20, 20)
+        node.SetOrigin(50.0, 0.0, 0.0)  # in the module Volumes
+        self.panel.enter()
+        self.until(lambda: overview.ready)
+        np.testing.assert_allclose(np.subtract(overview._navigator.position(20, 20), at), (-50, 0, 0), atol=1e-6)
+
+    def test_views_of_one_name_are_told_apart(self):
+        first, second = volume("case 1"), volume("other")
+        second.SetName("case 1")
+        self.choose(first, second)
+        self.apply()
+        self.assertEqual(self.errors, [])
+        names = {self.shown(first).GetID(): "case 1 (1)", self.shown(second).GetID(): "case 1 (2)"}
+        for line, row in enumerate(self.panel.findings.rows):
+            self.assertEqual(self.cell(line, "Image"), names[row.shown])
 
     def test_where_networks_looked_is_shown_when_asked_for(self):
         node = self.choose(image())
@@ -689,6 +796,23 @@ class InAnotherView(PanelCase):
             else:
                 slicer.dicomDatabase = had
 
+    def test_a_transform_above_both_lays_nothing_over_each_other(self):
+        first, second = self.beside()
+        had, mrml_other_view.frame_of_reference = mrml_other_view.frame_of_reference, lambda node: f"2.25.{node.GetName()}"
+        try:
+            both, one = (slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", n) for n in ("both", "one"))
+            for node in (first, second):
+                node.SetAndObserveTransformNodeID(both.GetID())
+            self.look(0)
+            self.assertIsNone(self.mark())
+            self.assertIn("AP and LAT do not share a frame of reference", self.words())
+            one.SetAndObserveTransformNodeID(both.GetID())
+            second.SetAndObserveTransformNodeID(one.GetID())
+            self.look(0)
+            np.testing.assert_allclose(self.mark()[1], SECOND, atol=1e-4)
+        finally:
+            mrml_other_view.frame_of_reference = had
+
     def test_what_cannot_be_laid_over_each_other_is_said(self):
         first, _second = self.beside()
         self.panel._parameterNode.otherView = image("picture")
@@ -776,6 +900,58 @@ class Judging(PanelCase):
         self.apply()
         said = {i: r.verdict for i, r in mrml_workup.reviews_of(self.shown(node)).items()}
         self.assertEqual((said, count("Table"), count("Segmentation"), count("MarkupsROI")), ({"L1": REJECTED, "L2": ACCEPTED}, 1, 1, 2))
+
+    def draw(self, shown, name="biopsy tract"):
+        """As a person draws a segment of their own into a result: four voxels; returns their place, RAS mm."""
+        segment = slicer.vtkSegment()
+        segment.SetName(name)
+        labelmap = slicer.vtkOrientedImageData()
+        labelmap.DeepCopy(shown.GetBinaryLabelmapInternalRepresentation(mrml.parts_of(shown).segments["L1"]))
+        segment.AddRepresentation("Binary labelmap", labelmap)
+        self.assertTrue(shown.GetSegmentation().AddSegment(segment, name))
+        return shown.GetSegmentCenterRAS(name)
+
+    def test_what_a_person_drew_stays_when_nothing_is_outlined_any_more(self):
+        node = self.choose(volume(), outlines=True)
+        self.apply()
+        shown = self.shown(node)
+        where = self.draw(shown)
+        self.pick(0)
+        self.panel.review.accept()
+        self.panel._parameterNode.outlineFolder = ""  # its model was taken out
+        self.apply()
+        self.assertEqual((self.errors, self.ids()), ([], ["L2", "L1"]))
+        self.assertTrue(self.shown(node).IsA("vtkMRMLTableNode"))
+        self.assertEqual(mrml_workup.reviews_of(self.shown(node)), {"L2": Review(ACCEPTED)})
+        self.assertFalse(self.panel.ui.undoButton.enabled)
+        self.assertEqual((count("Segmentation"), count("Table"), count("MarkupsROI")), (1, 1, 2))
+        self.assertTrue(slicer.mrmlScene.IsNodePresent(shown))
+        self.assertEqual((shown.GetSegmentation().GetSegmentIDs(), shown.GetSegmentCenterRAS("biopsy tract")), (("biopsy tract",), where))
+        self.assertFalse(mrml.shows_other_image(shown, volume("case 2")))  # it is no result any more
+        # Without a person's segments nothing is left of an earlier result.
+        self.panel._parameterNode.outlineFolder = self.model()
+        self.apply()
+        self.assertEqual((count("Segmentation"), count("Table")), (2, 1))
+        self.panel._parameterNode.outlineFolder = ""
+        self.apply()
+        self.assertEqual((self.errors, count("Segmentation"), count("Table")), ([], 1, 1))
+
+    def test_what_a_person_drew_stays_where_it_is_when_the_volume_goes_under_a_transform(self):
+        node = self.choose(volume(), outlines=True)
+        self.apply()
+        before = self.shown(node)
+        where = self.draw(before)
+        self.pick(0)
+        self.panel.review.accept()
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registered")
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        self.apply()
+        now = self.shown(node)
+        self.assertEqual((self.errors, self.ids(), now.GetTransformNodeID()), ([], ["L2", "L1"], transform.GetID()))
+        self.assertEqual(now.GetSegmentation().GetNumberOfSegments(), 2)
+        self.assertEqual(mrml_workup.reviews_of(now), {"L2": Review(ACCEPTED)})
+        self.assertEqual((before.GetSegmentation().GetSegmentIDs(), before.GetSegmentCenterRAS("biopsy tract")), (("biopsy tract",), where))
+        self.assertEqual((before.GetTransformNodeID(), count("Segmentation"), count("Table"), count("MarkupsROI")), (None, 2, 1, 2))
 
     def test_what_was_said_and_dragged_is_taken_back_step_by_step(self):
         node = self.choose(volume())
@@ -930,6 +1106,19 @@ class Reporting(PanelCase):
         self.assertEqual(len(self.errors), 1)
         self.assertIn("cannot be written", self.errors[0])
         self.assertTrue(self.panel.ui.exportButton.enabled)
+
+    def test_a_report_that_fails_as_nobody_expected_is_one_message(self):
+        self.choose(image())
+        self.apply()
+
+        def write():
+            raise MemoryError("too large")
+
+        self.panel.export._start = lambda folder: BackgroundTask(write)
+        self.export()
+        self.assertEqual(self.errors, ["The report failed unexpectedly (MemoryError: too large); see the log."])
+        self.assertTrue(self.panel.ui.exportButton.enabled)
+        self.assertTrue(self.panel.ui.applyButton.enabled)
 
 
 class Life(PanelCase):
