@@ -66,9 +66,9 @@ def scaled(found: Candidates, factor: Sequence[float]) -> Candidates:
 def merged(found: Sequence[Candidates], search: Search) -> Candidates:
     """The candidates of several grids as one set.
 
-    A box's score is the mean over the grids of the highest score with which one of theirs overlaps it (`SAME_IOU`), 0 where none does; so is its
-    malignancy, weighted by these scores. Of boxes that overlap (`Search.suppression_iou`) the surest stays, and of equals, as all that two grids
-    agree on are, the one that was the surer on its own grid.
+    A box's score is the mean over the grids of the highest score with which one of theirs overlaps it (`SAME_IOU`), 0 where none does; its edges
+    and its malignancy are means of these boxes', weighted by these scores. Of boxes that overlap (`Search.suppression_iou`) the surest stays, and
+    of equals, as all that two grids agree on are, the one that was the surer on its own grid.
 
     found : of each grid, all in voxels of one; a single one is given back as it is.
     """
@@ -78,17 +78,17 @@ def merged(found: Sequence[Candidates], search: Search) -> Candidates:
         torch.from_numpy(np.concatenate([getattr(f, name) for f in found]).astype(np.float32))
         for name in ("boxes", "scores", "malignancy")
     )
-    total, told = torch.zeros(len(boxes)), torch.zeros(len(boxes))
+    values = torch.cat([boxes, malignancy[:, None]], dim=1)
+    total, means = torch.zeros(len(boxes)), torch.zeros_like(values)
     for grid in found:
         if not len(grid.boxes):
             continue
-        overlap = b.iou_matrix(boxes, torch.from_numpy(grid.boxes).float())
-        scores = torch.from_numpy(grid.scores).float()
-        best, which = torch.where(overlap > SAME_IOU, scores, 0.0).max(1)
-        total += best / len(found)
-        told += best / len(found) * torch.from_numpy(grid.malignancy).float()[which]
+        its_boxes, its_scores, its_malignancy = (torch.from_numpy(v).float() for v in (grid.boxes, grid.scores, grid.malignancy))
+        best, which = torch.where(b.iou_matrix(boxes, its_boxes) > SAME_IOU, its_scores, 0.0).max(1)
+        total += best
+        means += best[:, None] * torch.cat([its_boxes, its_malignancy[:, None]], dim=1)[which]
+    means = torch.where(total[:, None] > 0, means / total.clamp_min(1e-9)[:, None], values)
     order = torch.from_numpy(np.lexsort((-own.numpy(), -total.numpy())))
-    boxes, total, told, own_malignancy = boxes[order], total[order], told[order], malignancy[order]
-    kept = b.non_maximum_suppression(boxes, total, search.suppression_iou, search.maximum)
-    malignant = torch.where(total > 0, told / total.clamp_min(1e-9), own_malignancy)
-    return Candidates(boxes[kept].numpy(), total[kept].numpy(), malignant[kept].clamp(0, 1).numpy())
+    kept = order[b.non_maximum_suppression(boxes[order], total[order], search.suppression_iou, search.maximum)]
+    means, scores = means[kept], total[kept] / len(found)
+    return Candidates(means[:, :6].numpy(), scores.numpy(), means[:, 6].clamp(0, 1).numpy())
