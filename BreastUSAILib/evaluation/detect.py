@@ -27,8 +27,8 @@ from . import detection_metrics as dm
 from . import tdsc_submission
 from .bootstrap import SAMPLES
 from .detection_summary import MALIGNANT_FROM, Measured, OperatingPoint, VolumeResult, summarise
-from .volume_data import VolumeCase, read_volumes
-from .volume_options import check_options
+from .volume_data import VolumeCase
+from .volume_options import cases_of, check_options
 
 Detector = Callable[[sitk.Image, VolumeCase], Sequence[Finding]]
 """From a volume to findings with boxes in LPS mm and scores: all candidates, whatever would be reported of them."""
@@ -228,7 +228,7 @@ def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     _check(args)
-    cases = [case for folder in args.data for case in read_volumes(folder, [args.split], args.spacing)[: args.limit]]
+    cases = cases_of(args)
     if args.detections is not None:
         detections = tdsc_submission.read_detections(args.detections)
         detector, point, models = _detector_of_file(detections, cases, args.detections), OperatingPoint(), []

@@ -25,8 +25,8 @@ from .bootstrap import SAMPLES
 from .heatmap_patches import Patch, ask, cut, healthy_patches, region_about
 from .heatmap_summary import LesionHeat, VolumeHeat, summarise
 from .tables import stated
-from .volume_data import VolumeCase, read_volumes
-from .volume_options import check_options
+from .volume_data import VolumeCase
+from .volume_options import cases_of, check_options
 
 LESION_COLUMNS = (
     "data",
@@ -293,7 +293,7 @@ def main(args: argparse.Namespace) -> int:
 
     check_options(args, (), ("--slabs", "--limit", "--bootstrap"))
     model = load(args.model, "heatmap", args.device)
-    cases = [case for folder in args.data for case in read_volumes(folder, [args.split], args.spacing)[: args.limit]]
+    cases = cases_of(args)
     with tqdm(total=len(cases), unit="volume") as bar:
         results, answers = evaluate(cases, model, args.slabs or 0, lambda heat: bar.update())
     threshold = HeatOptions().threshold_of(model.entry)

@@ -30,8 +30,8 @@ from . import metrics
 from .bootstrap import SAMPLES
 from .segment_3d_summary import MALIGNANT_FROM, LesionResult, summarise
 from .tables import stated
-from .volume_data import TrueLesion, VolumeCase, read_volumes
-from .volume_options import check_options
+from .volume_data import TrueLesion, VolumeCase
+from .volume_options import cases_of, check_options
 
 Segmenter = Callable[[sitk.Image, Finding], Finding]
 """From a volume and a finding with a box to the same with a mask, or without one where nothing was outlined."""
@@ -291,7 +291,7 @@ def main(args: argparse.Namespace) -> int:
             return judge_3d(image, model, [finding], options)[0]
         return segment_3d(image, model, [finding], options)[0][0]
 
-    cases = [case for folder in args.data for case in read_volumes(folder, [args.split], args.spacing)[: args.limit]]
+    cases = cases_of(args)
     with tqdm(total=len(cases), unit="volume") as bar:
         results = evaluate(cases, boxes, segmenter, lambda case: bar.update())
     chosen = model.entry.postprocessing.get("malignant_from", MALIGNANT_FROM)

@@ -137,6 +137,19 @@ def described(cases: Sequence[VolumeCase]) -> str:
     return f"{len(cases)} {kind} of {', '.join(sorted({case.source for case in cases}))}"
 
 
+def with_spacing(
+    folders: Sequence[Path | str], spacing_mm: Sequence[float] | None
+) -> list[tuple[Path | str, Sequence[float] | None]]:
+    """Each data set with the spacing that `read_volumes` is to be given: phantoms, which say their own, may stand beside data in the
+    challenge's layout. Where none is in that layout all have it, and are refused."""
+    told = [_in_challenge_layout(folder) for folder in folders]
+    return [(folder, spacing_mm if here or not any(told) else None) for folder, here in zip(folders, told, strict=True)]
+
+
+def _in_challenge_layout(folder: Path | str) -> bool:
+    return any((Path(folder) / part).is_dir() for part in FOLDERS.values())
+
+
 def read_volumes(
     folder: Path | str, splits: Sequence[str] = SPLITS, spacing_mm: Sequence[float] | None = None
 ) -> list[VolumeCase]:
@@ -155,7 +168,7 @@ def read_volumes(
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give one that breastusai phantom made, or TDSC-ABUS.")
-    if any((folder / part).is_dir() for part in FOLDERS.values()):
+    if _in_challenge_layout(folder):
         records = {int(r.name): r for r in read_records(folder, leave_out_damaged=True) if r.name.isdigit()}
         cases = read_tdsc_abus(folder, splits, spacing_mm)
         return [_challenge_case(folder, case, records.get(case.case_id)) for case in cases]

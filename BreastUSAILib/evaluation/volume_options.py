@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from .volume_data import VolumeCase
 
 
 def check_options(args: argparse.Namespace, shares: Sequence[str], counts: Sequence[str]) -> None:
@@ -30,6 +34,14 @@ def check_options(args: argparse.Namespace, shares: Sequence[str], counts: Seque
     names = [folder.resolve().name for folder in args.data]
     if len(set(names)) < len(names):
         raise UsageError(f"the data sets {', '.join(names)} cannot be told apart; give folders with different names.")
+
+
+def cases_of(args: argparse.Namespace) -> list[VolumeCase]:
+    """The volumes that a command line asks for: --data, --split, --spacing, --limit. Raises `DataError`, see `volume_data.read_volumes`."""
+    from .volume_data import read_volumes, with_spacing
+
+    folders = with_spacing(args.data, args.spacing)
+    return [case for folder, spacing in folders for case in read_volumes(folder, [args.split], spacing)[: args.limit]]
 
 
 def _value(args: argparse.Namespace, option: str) -> float | None:

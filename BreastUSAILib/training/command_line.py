@@ -62,12 +62,23 @@ def check_folds(train_folds: Sequence[int], validation_fold: int) -> None:
         )
 
 
+def _millimetres(text: str) -> float:
+    """A length for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of mm")
+    return value
+
+
 def add_volume_data_arguments(parser: argparse.ArgumentParser, seed: int) -> None:
     """Arguments of every recipe on volumes."""
     add_run_arguments(parser, "phantoms, or data in the layout of TDSC-ABUS", seed)
     parser.add_argument(
         "--spacing",
-        type=float,
+        type=_millimetres,
         nargs=3,
         metavar="MM",
         help="true spacing (lateral, depth, slice) of data in the layout of TDSC-ABUS",

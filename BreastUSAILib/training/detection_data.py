@@ -17,7 +17,7 @@ import numpy as np
 
 from ..atomic import write_bytes, write_text
 from ..errors import DataError, UsageError
-from ..evaluation.volume_data import VolumeCase, read_volumes
+from ..evaluation.volume_data import VolumeCase, read_volumes, with_spacing
 from ..volume_input import network_input
 from .fingerprint import fingerprint_of
 
@@ -57,11 +57,11 @@ def read_split(folders: Sequence[Path | str], split: str, spacing_mm: Sequence[f
     DataError : a folder is no data set, or none of them has the split; see `evaluation.volume_data.read_volumes`.
     """
     cases, refusal = [], None
-    for folder in folders:
+    for folder, spacing in with_spacing(folders, spacing_mm):
         try:
-            cases += read_volumes(folder, (split,), spacing_mm)
+            cases += read_volumes(folder, (split,), spacing)
         except DataError as error:
-            read_volumes(folder, spacing_mm=spacing_mm)  # a folder that has no split at all is told as it is
+            read_volumes(folder, spacing_mm=spacing)  # a folder that has no split at all is told as it is
             refusal = error
     if not cases:
         raise refusal or DataError("no data set was given.")

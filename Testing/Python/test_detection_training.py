@@ -466,6 +466,10 @@ def test_the_command_line_says_what_the_recipe_is(phantoms, tmp_path, capsys):
     with pytest.raises(UsageError, match="above 0"):
         recipe_module.recipe_of(parse([*common, "--epochs", "0"]))
     assert recipe_module.recipe_of(parse([*common, "--epochs", "0", "--start", "detection-compact"])).epochs == 0
+    for wrong in ("-1", "nan", "x"):
+        with pytest.raises(SystemExit):
+            parse([*common, "--spacing", "1", wrong, "1"])
+        assert "is not a positive number of mm" in capsys.readouterr().err
     assert cli.main([*common, "--prepare-only", "--cache", str(tmp_path / "cache")]) == 0
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 6 and "The volumes are in" in capsys.readouterr().out
     assert not (tmp_path / "model").exists()

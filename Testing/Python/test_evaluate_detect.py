@@ -18,6 +18,7 @@ from BreastUSAILib.evaluation import detection_metrics as dm
 from BreastUSAILib.evaluation import detection_summary, tdsc_submission
 from BreastUSAILib.evaluation.detection_summary import OperatingPoint, groups, measure
 from BreastUSAILib.evaluation.volume_data import read_volumes
+from BreastUSAILib.evaluation.volume_options import cases_of
 from BreastUSAILib.findings import Box, Finding
 from BreastUSAILib.phantom.grids import PhantomGrid
 from BreastUSAILib.phantom.layouts import write_phantom, write_tables
@@ -94,6 +95,16 @@ def test_data_that_are_not_there_are_told(native, tmp_path):
         read_volumes(native, ["validation"])
     with pytest.raises(DataError, match="leave --spacing out"):
         read_volumes(native, ["test"], (1, 1, 1))
+
+
+def test_phantoms_may_stand_beside_data_whose_spacing_is_given(native, challenge):
+    """As weakly supervised training needs them: the challenge has no healthy volumes."""
+    arguments = types.SimpleNamespace(data=[challenge, native], split="test", spacing=[0.3, 0.4, 0.5], limit=2)
+    given = {case.source: case.read()[0].GetSpacing() for case in cases_of(arguments)}
+    assert given == {challenge.name: (0.3, 0.4, 0.5), native.name: pytest.approx(GRID.spacing)}
+    arguments.data = [native]
+    with pytest.raises(DataError, match="leave --spacing out"):
+        cases_of(arguments)
 
 
 def test_axes_in_another_order_are_told(challenge, tmp_path):
