@@ -80,7 +80,7 @@ def check_refused(made: Callable[..., int], folder: Path, capsys, *options: str,
     """A command does not add to a folder of another series."""
     with pytest.raises(SystemExit):
         made(folder, *options, **other)
-    assert "of another series" in capsys.readouterr().err
+    assert "choose another --output" in capsys.readouterr().err
 
 
 def check_stopped_run(made: Callable[..., int], folder: Path, volumes: dict[str, int]) -> None:

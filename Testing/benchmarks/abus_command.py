@@ -87,7 +87,8 @@ def _make_data_set(
         parser.error("--n must be 1 or more, --seed 0 or more, and --size 32 or more on each axis")
     if strangers := series.others(args.output, args.seed, args.n):
         parser.error(
-            f"{args.output} holds {strangers[0]} and {len(strangers) - 1} more of another series; choose another --output"
+            f"{args.output} holds {strangers[0]} and {len(strangers) - 1} more that are not among the first {args.n} of seed {args.seed}; "
+            "give the --n and --seed that it was made with, or choose another --output"
         )
     settings = {"seed": args.seed, "size": list(args.size)}
     records = []
