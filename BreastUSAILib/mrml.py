@@ -905,17 +905,22 @@ def placed(study: Study, volume_node: vtkMRMLScalarVolumeNode, pixel_spacing: fl
 
 def on_grid(study: Study, info: ImageInfo) -> Study:
     """A study on another grid of as many voxels, about the same voxels as before. Masks and maps, which count by voxel here, stay as they are;
-    on a grid of another size, so does all."""
-    if info == study.image or info.size != study.image.size:
+    on a grid of another size, so does all. A 2D image and a volume of one slice of its size are as large."""
+    before, after = _slice_last(study.image), _slice_last(info)
+    if info == study.image or _size_along(study.image, before) != _size_along(info, after):
         return study
-    move = _pixel_to_lps(info) @ np.linalg.inv(_pixel_to_lps(study.image))
-    scale = _grid_3d(info)[0] / _grid_3d(study.image)[0]
+    move = _pixel_to_lps(info)[:, [*after, 3]] @ np.linalg.inv(_pixel_to_lps(study.image)[:, [*before, 3]])
+    scale = _grid_3d(info)[0][after] / _grid_3d(study.image)[0][before]
 
     def there(point: Sequence[float]) -> tuple[float, ...]:
         return tuple(float(v) for v in (move @ [*point, 1.0])[:3])
 
     def moved(finding: Finding) -> Finding:
-        box = Box(there(finding.box.center), tuple(np.array(finding.box.size) * scale))
+        size = np.zeros(3)
+        size[after] = np.array(finding.box.size)[before] * scale
+        if info.dimension != study.image.dimension:  # a box has no thickness in a 2D image, that of the slice in a volume
+            size[after[-1]] = 0 if info.dimension == 2 else _grid_3d(info)[0][after[-1]]
+        box = Box(there(finding.box.center), tuple(size.tolist()))
         peak = [finding.evidence.get(name) for name in _PEAK]
         evidence = {} if None in peak else dict(zip(_PEAK, there(peak), strict=True))
         return replace(finding, box=box, evidence={**finding.evidence, **evidence})
@@ -1056,6 +1061,17 @@ def _pixel_to_lps(info: ImageInfo) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = axes * spacing, origin
     return matrix
+
+
+def _slice_last(info: ImageInfo) -> list[int]:
+    """The three axes of an image, that of a single slice last; a 2D image's third is across it."""
+    across = max((axis for axis, n in enumerate(info.size) if n == 1), default=2) if info.dimension == 3 else 2
+    return [*(axis for axis in range(3) if axis != across), across]
+
+
+def _size_along(info: ImageInfo, axes: Sequence[int]) -> tuple[int, ...]:
+    """Voxels along these axes; a 2D image has one across it."""
+    return tuple((*info.size, 1)[axis] for axis in axes)
 
 
 def _plane_first(node: Any) -> tuple[int, int, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
+from ..evaluation.grade_data import allowed
+from ..evaluation.segmentation_data import Case
 
 
 def fingerprint_of(what: str, items: Iterable[tuple[str, np.ndarray]]) -> str:
@@ -37,3 +39,15 @@ def bytes_of(*files: Path) -> np.ndarray:
         except OSError as error:
             raise DataError(f"{file} cannot be read ({error.strerror or error}); check its permissions.") from error
     return np.concatenate(parts)
+
+
+def fingerprint_of_cases(cases: Sequence[Case], outputs: Iterable[str] = ()) -> str:
+    """A short name for a set of cases, see `fingerprint_of`: another one when an image, its mask, its class, group or fold changes, or what
+    its labels allow of these `outputs` of a grading network."""
+    names = sorted(outputs)
+
+    def known(case: Case) -> str:
+        said = [allowed(case, name) for name in names]
+        return f"{case.source}/{case.id}/{case.group}/{case.fold}/{case.label} {case.mask is not None} {said}"
+
+    return fingerprint_of("cases", ((known(c), bytes_of(c.image, *([c.mask] if c.mask else []))) for c in cases))

@@ -21,7 +21,7 @@ import numpy as np
 from ..atomic import output_error
 from ..errors import DataError, UsageError
 from ..evaluation.grade_data import gradable
-from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_cases
+from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_data_sets
 from ..lesion_view import ViewRule
 from .command_line import add_image_arguments, check_folds, folds_of
 
@@ -369,7 +369,7 @@ class GradeRun:
 
 def cases_of(data: Sequence[Path | str], folds: Sequence[int]) -> list[Case]:
     """The images with a lesion of these folds. DataError where there are none."""
-    cases = [case for folder in data for case in in_folds(read_cases(folder), folds) if gradable(case)]
+    cases = [case for case in in_folds(read_data_sets(data), folds) if gradable(case)]
     if not cases:
         raise DataError(
             f"the folds {', '.join(map(str, folds))} of {', '.join(map(str, data))} hold no image with a lesion."
@@ -399,7 +399,7 @@ def train(
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, a fold that is needed is empty, or the checkpoint is damaged.
+    DataError : a data folder's layout is wrong, two folders have one name, a fold that is needed is empty, or the checkpoint is damaged.
     UsageError : unknown settings; a checkpoint of another recipe, other data or another start in `output`; outlines without a model for them;
         the validation fold is one of the training's.
     OutputError : `output` cannot be written.
@@ -407,10 +407,10 @@ def train(
     import torch
 
     from ..models.devices import choose_device
+    from .fingerprint import fingerprint_of_cases
     from .grade_batches import Lesions
     from .learner import Learner, run_epochs
     from .parallel import team
-    from .roi_cnn import fingerprint
 
     output, start = Path(output), start or {}
     if found is None and set(recipe.outlines) & {"refined", "unrefined"}:
@@ -434,7 +434,7 @@ def train(
             networks,
             checkpoint,
             recipe,
-            fingerprint(training, outputs),
+            fingerprint_of_cases(training, outputs),
             group,
             resume=resume,
             optimiser=optimiser,

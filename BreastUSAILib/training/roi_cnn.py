@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..atomic import output_error
 from ..errors import DataError, UsageError
-from ..evaluation.grade_data import allowed
-from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_cases
+from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_data_sets
 from .command_line import add_image_arguments, check_folds, folds_of
-from .fingerprint import bytes_of, fingerprint_of
+from .fingerprint import fingerprint_of_cases
 from .start import check_start, go_on_from, learnt
 
 CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
@@ -150,7 +149,8 @@ def train(
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, a fold that is needed is empty or has no lesion, or the checkpoint is damaged.
+    DataError : a data folder's layout is wrong, two folders have one name, a fold that is needed is empty or has no lesion, or the checkpoint is
+        damaged.
     UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data in `output`; `start` is another network, or
         `output` itself; the validation fold is one of the training's; several processes (torchrun).
     ModelError : there is no model `start`.
@@ -176,7 +176,7 @@ def train(
     output = Path(output)
     check_start(recipe.start, output)
     check_folds(recipe.train_folds, recipe.validation_fold)
-    cases = [case for folder in data for case in read_cases(folder)]
+    cases = read_data_sets(data)
     training, validation = in_folds(cases, recipe.train_folds), in_folds(cases, (recipe.validation_fold,))
     if not training or not validation:
         raise DataError(
@@ -195,7 +195,7 @@ def train(
 
     checkpoint_path = output / "checkpoint.pt"
     # Without a start a recipe reads as it did before there were any: runs of then go on.
-    settings = f"{recipe!r} on {fingerprint(training)}".replace(", start=''", "")
+    settings = f"{recipe!r} on {fingerprint_of_cases(training)}".replace(", start=''", "")
     state = load_checkpoint(checkpoint_path) if resume else None
     if state is not None and state["recipe"] != settings:
         raise UsageError(
@@ -295,18 +295,6 @@ def train(
         print("choosing sizes, threshold and refiner on the validation fold", flush=True)
         choose_and_record(output, validation)
     return output
-
-
-def fingerprint(cases: Sequence[Case], outputs: Iterable[str] = ()) -> str:
-    """A short name for a set of cases, see `fingerprint_of`: another one when an image, its mask, its class, group or fold changes, or what
-    its labels allow of these `outputs` of a grading network."""
-    names = sorted(outputs)
-
-    def known(case: Case) -> str:
-        said = [allowed(case, name) for name in names]
-        return f"{case.source}/{case.id}/{case.group}/{case.fold}/{case.label} {case.mask is not None} {said}"
-
-    return fingerprint_of("cases", ((known(c), bytes_of(c.image, *([c.mask] if c.mask else []))) for c in cases))
 
 
 def _config(recipe, arguments, size, cases, dice, median) -> dict:

@@ -281,6 +281,26 @@ def test_a_2d_study_fits_a_slice_along_any_axis(scene, size):
     assert volume.GetSpacing() == ((0.5, 0.1, 0.1) if size[0] == 1 else (0.1, 0.4, 0.1))
 
 
+@pytest.mark.parametrize("size", [(1, 40, 30), (40, 1, 30), (40, 30, 1)])
+def test_a_2d_study_on_a_slice_along_any_axis_is_about_the_same_pixels(size):
+    flat = _image((40, 30), (0.5, 0.4), (7, -3), (0.6, -0.8, 0.8, 0.6))
+    study = _study(flat, *CASE_2D[1:])
+    whole = _image(size, (0.2, 0.3, 0.7), direction=TURN)
+    across = size.index(1)
+    there = mrml.on_grid(study, ImageInfo.of(whole, "slice"))
+    for moved, finding in zip(there.findings, study.findings, strict=True):
+        index = list(flat.TransformPhysicalPointToContinuousIndex(finding.box.center[:2]))
+        index.insert(across, 0)
+        assert moved.box.center == pytest.approx(whole.TransformContinuousIndexToPhysicalPoint(index))
+        pixels = [finding.box.size[0] / 0.5, finding.box.size[1] / 0.4]
+        pixels.insert(across, 1)
+        assert moved.box.size == pytest.approx(np.array(pixels) * whole.GetSpacing())
+    back = mrml.on_grid(there, study.image)
+    for moved, finding in zip(back.findings, study.findings, strict=True):
+        assert (*moved.box.center, *moved.box.size) == pytest.approx((*finding.box.center, *finding.box.size))
+    assert mrml.on_grid(study, ImageInfo.of(_image((40, 31, 1)), "another")) == study
+
+
 # --- studies ---------------------------------------------------------------------------------------------------------
 
 

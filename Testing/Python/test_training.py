@@ -16,7 +16,7 @@ from BreastUSAILib.evaluation.segmentation_data import in_folds, load_pixels, re
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks import roi_cnn as networks
 from BreastUSAILib.training import augment as augmentation
-from BreastUSAILib.training import loop, pretrained, roi_cnn
+from BreastUSAILib.training import grade, loop, pretrained, roi_cnn
 
 RECIPE = roi_cnn.RoiCnnRecipe(
     cycles=(roi_cnn.Cycle(((48, 2), (64, 1)), 3e-3), roi_cnn.Cycle(((64, 1),), 1e-3, wide=True), roi_cnn.Cycle(((64, 1),), 1e-3)), batch=4, balance=(), imagenet=False
@@ -313,6 +313,10 @@ def test_a_data_set_goes_by_its_folders_name(data, tmp_path, monkeypatch):
     assert [case.source for case in read_data_sets([data, tmp_path / "linked"])] == ["made", "linked"]
     with pytest.raises(DataError, match=r"the data sets .*made and \. have one name.*give folders with different names"):
         read_data_sets([data, "."])
+    # Learnt from together, two patients of one name would be one.
+    for learn in (lambda: roi_cnn.train([data, "."], tmp_path / "model"), lambda: grade.cases_of([data, "."], (2, 3))):
+        with pytest.raises(DataError, match="have one name"):
+            learn()
 
 
 def _batch():

@@ -439,9 +439,11 @@ class Running(PanelCase):
         node = self.choose(image(known=False))
         self.apply()
         self.assertFalse(mrml.spacing_known(node))
+        mrml_workup.set_review(self.shown(node), "L1", Review(ACCEPTED, "seen"))
         self.panel.ui.pixelSpacingSpinBox.value = 0.2
         self.apply()
         self.assertEqual((mrml.spacing_by_user(node), self.errors), (0.2, []))
+        self.assertEqual(mrml_workup.reviews_of(self.shown(node)), {"L1": Review(ACCEPTED, "seen")})
         self.panel.ui.pixelSpacingSpinBox.value = 0.0  # nothing is said here any more; what was said stays
         self.apply()
         self.assertEqual((mrml.spacing_by_user(node), self.errors), (0.2, []))
