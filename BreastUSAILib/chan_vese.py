@@ -473,6 +473,10 @@ def _gaussian(n: int, sigma: float, rows: np.ndarray | None = None) -> np.ndarra
     reach = min(2 * n, math.ceil(_REACH * sigma) + 1)
     taps = np.zeros(2 * n)
     taps[:reach] = np.exp(-0.5 * (np.arange(reach) / sigma) ** 2)
+    if whole := reach <= n:
+        # Mirrored once at each end every row holds all taps, which sum to the same.
+        taps /= 2 * taps.sum() - 1
+    taps = taps.astype(np.float32)
     line = np.concatenate([taps[n - 1 : 0 : -1], taps[:n]])
     # taps[|i - j|], taps[i + j + 1] and taps[2 n - 1 - i - j]: windows of a line, which need not be gathered.
     step = taps.strides[0]
@@ -487,8 +491,9 @@ def _gaussian(n: int, sigma: float, rows: np.ndarray | None = None) -> np.ndarra
     else:
         matrix = straight[rows] + before[rows]
         matrix += behind[rows]
-    matrix /= matrix.sum(axis=1, keepdims=True)
-    return matrix.astype(np.float32)
+    if not whole:
+        matrix /= matrix.sum(axis=1, keepdims=True)
+    return matrix
 
 
 def _interpolation(n: int, places: np.ndarray) -> np.ndarray:
