@@ -213,10 +213,12 @@ def refine(
         prior = parameters.prior * (1.0 - 2.0 * _centred(_checked_probability(probability, mask.shape)[region], neutral))
 
     inside, iterations = _evolve(intensity, start, prior, steps / radius, parameters)
-    components = keep_components(inside, steps, keep="largest")
-    if not components:
+    if not inside.any():
         return kept("the outline vanished", iterations)
-    inside = components[0]
+    box = _box_of(inside)
+    largest = keep_components(inside[box], steps, keep="largest")[0]
+    inside = np.zeros_like(inside)
+    inside[box] = largest
     size = int(np.count_nonzero(inside))
     if _border_share(inside, region, mask.shape) > parameters.max_border:
         return kept("the outline flooded the region around the mask", iterations)
@@ -238,15 +240,26 @@ def _equivalent_radius(count: int, steps: np.ndarray) -> float:
 
 def _region(mask: np.ndarray, margin: float) -> tuple[slice, ...]:
     """The mask's bounding box and `margin` of its extent (two pixels at least) more on each side, within the image."""
-    region, part = [], mask
+    box = _box_of(mask)
+    return _widened(box, [math.ceil(margin * (part.stop - part.start)) + 2 for part in box], mask.shape)
+
+
+def _box_of(mask: np.ndarray) -> tuple[slice, ...]:
+    """The bounding box of a mask that is not empty."""
+    box, part = [], mask
     for length in mask.shape:
         # What is left of the mask is seen along its first axis, cut to where it is, and seen along the next from above.
         along = np.flatnonzero(part.reshape(length, -1).any(axis=1))
         low, high = int(along[0]), int(along[-1]) + 1
         part = part[low:high].any(axis=0)
-        extra = math.ceil(margin * (high - low)) + 2
-        region.append(slice(max(0, low - extra), min(length, high + extra)))
-    return tuple(region)
+        box.append(slice(low, high))
+    return tuple(box)
+
+
+def _widened(box: tuple[slice, ...], extra: Sequence[int], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """A box with `extra` pixels (one number an axis) more on each side, within the image."""
+    sides = zip(box, extra, shape, strict=True)
+    return tuple(slice(max(0, part.start - more), min(length, part.stop + more)) for part, more, length in sides)
 
 
 def _normalised(values: np.ndarray, sigma: np.ndarray) -> np.ndarray | None:
@@ -324,7 +337,7 @@ def _evolve(
     parameters: ChanVeseParameters,
 ) -> tuple[np.ndarray, int]:
     """Minimise the energy from coarse to fine; `steps` is the spacing in R. The new mask and the number of steps."""
-    allowed = None if math.isinf(parameters.max_change) else _signed_distance(start, steps)
+    allowed = None if math.isinf(parameters.max_change) else _signed_distance(start, steps, parameters)
     first = start.astype(np.float32)
     u, taken = None, 0
     grids = _pyramid(start.shape, steps, parameters.levels)
@@ -386,11 +399,9 @@ def _part(inside: np.ndarray) -> tuple[slice, ...]:
     """Beyond what products need not look: the bounding box of a mask; all of its grid where it is empty, or too small to be worth it."""
     if inside.size < _SMALL:
         return (slice(None),) * inside.ndim
-    axes = range(inside.ndim)
-    filled = [np.flatnonzero(inside.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
-    if not filled[0].size:
+    if not inside.any():
         return (slice(None),) * inside.ndim
-    return tuple(slice(int(f[0]), int(f[-1]) + 1) for f in filled)
+    return _box_of(inside)
 
 
 def _smoothing(kernel: Sequence[np.ndarray]) -> Callable[[np.ndarray, tuple[slice, ...]], np.ndarray]:
@@ -437,16 +448,16 @@ class _LocalFit:
     """
 
     def __init__(self, values: np.ndarray, steps: np.ndarray, window: float) -> None:
-        self._gather, self._spread, self._again = [], [], []
+        self._gather, self._wide = [], []
         for n, s in zip(values.shape, steps, strict=True):
             stride = max(1, int(window / s / _WINDOW_PIXELS))
             places = np.unique(np.append(np.arange(0, n, stride), n - 1))
             gaussian = _gaussian(n, window / s, places)
             interpolate = _interpolation(n, places)
             self._gather.append(gaussian)
-            self._spread.append(interpolate)
-            self._again.append(gaussian @ interpolate)
+            self._wide.append(interpolate @ (gaussian @ interpolate))
         self._total = _along_axes(values, self._gather)
+        self._sum, self._doubled = float(values.sum()), 2 * values
 
     def __call__(
         self, values: np.ndarray, u: np.ndarray, part: tuple[slice, ...], mu1: float, mu2: float
@@ -457,15 +468,13 @@ class _LocalFit:
         count, total = float(u.sum()), float(np.vdot(u, values))
         little = 1e-3
         c1 = (inside + little * total / max(count, 1.0)) / (weight + little)
-        mean2 = (float(values.sum()) - total) / max(u.size - count, 1.0)
+        mean2 = (self._sum - total) / max(u.size - count, 1.0)
         c2 = (self._total - inside + little * mean2) / (1 - weight + little)
-        constant = self._wide(mu1 * c1 * c1 - mu2 * c2 * c2)
-        linear = self._wide(mu1 * c1 - mu2 * c2)
-        cost = constant - 2 * values * linear
+        cost = _along_axes(mu1 * c1 * c1 - mu2 * c2 * c2, self._wide)
+        linear = _along_axes(mu1 * c1 - mu2 * c2, self._wide)
+        linear *= self._doubled
+        cost -= linear
         return cost if mu1 == mu2 else cost + (mu1 - mu2) * values * values
-
-    def _wide(self, coarse: np.ndarray) -> np.ndarray:
-        return _along_axes(_along_axes(coarse, self._again), self._spread)
 
 
 def _gaussian(n: int, sigma: float, rows: np.ndarray | None = None) -> np.ndarray:
@@ -544,8 +553,9 @@ def _refine_grid(u: np.ndarray, coarse: np.ndarray, fine: np.ndarray, shape: tup
     return u[tuple(slice(n) for n in shape)]
 
 
-def _signed_distance(mask: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Distance to the outline of `mask`, positive inside, in the unit of `steps`; float32.
+def _signed_distance(mask: np.ndarray, steps: np.ndarray, parameters: ChanVeseParameters) -> np.ndarray:
+    """Distance to the outline of `mask`, positive inside, in the unit of `steps`; float32. Where the outline may not go outside, it is
+    some distance that is too far.
 
     Large regions are done on a grid half as fine and interpolated, exact to a fraction of a pixel.
     """
@@ -557,8 +567,14 @@ def _signed_distance(mask: np.ndarray, steps: np.ndarray) -> np.ndarray:
     if not coarse.any() or coarse.all():
         thin, places, coarse = np.ones_like(thin), [np.arange(n) for n in mask.shape], mask
     sampling = steps * thin
-    distance = ndimage.distance_transform_edt(coarse, sampling) - ndimage.distance_transform_edt(~coarse, sampling)
-    distance = distance.astype(np.float32)
+    # What is inside is nearest to a pixel beside the mask's box. Outside, a block of the coarsest grid that reaches to where the
+    # outline may go is measured whole.
+    limit, box = parameters.max_change, _box_of(coarse)
+    beside = _widened(box, (1,) * coarse.ndim, coarse.shape)
+    around = _widened(box, [math.ceil(limit / s) + 2**parameters.levels for s in sampling], coarse.shape)
+    distance = np.full(coarse.shape, -limit - 1, np.float32)
+    distance[around] = -ndimage.distance_transform_edt(~coarse[around], sampling)
+    distance[beside] += ndimage.distance_transform_edt(coarse[beside], sampling)
     # The transform measures to the nearest pixel of the other side; the outline lies half a pixel before it.
     distance -= np.sign(distance) * 0.5 * float(sampling.min())
     if (thin == 1).all():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from BreastUSAILib.chan_vese import ChanVeseParameters, refine
+from BreastUSAILib.chan_vese import ChanVeseParameters, _signed_distance, refine
 from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.evaluation.metrics import dice
 from BreastUSAILib.evaluation.tune_refiner import tune
@@ -120,6 +120,23 @@ def test_anisotropic_spacing_is_respected():
     allowed = limited.max_change * radius
     assert 0 < (rows0[0] - rows[0]) * 2.0 <= allowed + 2
     assert 0 < (columns0[0] - columns[0]) * 1.0 <= allowed + 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), limit=st.floats(0.01, 3.0), dimension=st.integers(2, 3))
+def test_distances_are_exact_as_far_as_the_outline_may_go(seed, limit, dimension):
+    """They are measured near the mask alone, also where it touches the image's border; farther away it is too far."""
+    rng = np.random.default_rng(seed)
+    mask = ndimage.gaussian_filter(rng.standard_normal(rng.integers(3, 30, dimension)), 2) > rng.uniform(0, 0.3)
+    if not mask.any() or mask.all():
+        return
+    steps = rng.uniform(0.02, 0.3, dimension)
+    plain = ndimage.distance_transform_edt(mask, steps) - ndimage.distance_transform_edt(~mask, steps)
+    plain -= np.sign(plain) * 0.5 * steps.min()
+    found = _signed_distance(mask, steps, ChanVeseParameters(max_change=limit))
+    near = plain >= -limit
+    np.testing.assert_allclose(found[near], plain[near], rtol=1e-5, atol=1e-6)
+    assert (found[~near] < -limit + 1e-6).all()
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.1, 0.2])
