@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -135,15 +135,18 @@ class Growth:
 
     Attributes
     ----------
-    volumes_ml : earlier and later; both of the outlines where both have one, else both of the boxes' ellipsoids (pi/6 a b c).
+    volumes_ml : earlier and later, in the body; both of the outlines where both have one, else both of the boxes' ellipsoids (pi/6 a b c).
     outlined : whether they are of outlines.
-    diameters_mm : (earlier, later) of the longest, the second and the third diameter of the outlines, else of the box's sides by size.
+    diameters_mm : (earlier, later) of the longest, the second and the third diameter of the outlines; of the box's sides in the body by size
+        where there are no outlines, or one of the two volumes is of a curved transducer, on whose grid diameters are not those of the body.
+    sides : whether they are of boxes.
     days : between the examinations, or None.
     """
 
     volumes_ml: tuple[float, float]
     outlined: bool
     diameters_mm: tuple[tuple[float, float], ...]
+    sides: bool
     days: int | None = None
 
     @property
@@ -197,14 +200,20 @@ class Comparison:
         """How a finding that was followed changed; None for others, and where one of the two has no size."""
         if pair.status != FOLLOWED:
             return None
-        sizes = [_size(*s) for s in ((self.earlier, pair.earlier), (self.later, pair.later))]
+        sizes = [self.size(*s) for s in ((self.earlier, pair.earlier), (self.later, pair.later))]
         outlined = all(size.outlined for size in sizes)
         if not outlined:
             sizes = [_box_size(*s) for s in ((self.earlier, pair.earlier), (self.later, pair.later))]
         if not all(size.volume > 0 and size.diameters[0] > 0 for size in sizes):
             return None
         diameters = tuple(zip(sizes[0].diameters, sizes[1].diameters, strict=True))
-        return Growth((sizes[0].volume, sizes[1].volume), outlined, diameters, self.days)
+        return Growth((sizes[0].volume, sizes[1].volume), outlined, diameters, sizes[0].sides, self.days)
+
+    def size(self, study: Study, finding: Finding) -> Size:
+        """How large a finding of one of the two is, so that it can be compared with one of the other."""
+        size = _size(study, finding)
+        curved = any(study.image.acquisition is not None for study in (self.earlier, self.later))
+        return replace(size, diameters=_box_size(study, finding).diameters, sides=True) if curved else size
 
     @property
     def summary(self) -> str:
@@ -327,18 +336,18 @@ def _row(comparison: Comparison, pair: Pair) -> dict[str, object]:
             )
         else:
             point = study.physical_box(finding).center
-            size = _size(study, finding)
+            size = comparison.size(study, finding)
             row |= {
                 f"{side}_finding": finding.id,
                 f"{side}_score": finding.score,
                 f"{side}_malignancy": finding.malignancy,
             }
-            row |= {"size_of": _source(size.outlined), f"{side}_volume_ml": size.volume}
+            row |= {"size_of": _source(size.outlined, size.sides), f"{side}_volume_ml": size.volume}
             row |= {f"{side}_{n}_mm": d for n, d in zip(("longest", "second", "third"), size.diameters, strict=True)}
         row |= {f"{side}_{axis}_mm": float(v) for axis, v in zip("xyz", point, strict=True)}
     growth = comparison.growth(pair)
     if growth is not None:
-        row["size_of"] = _source(growth.outlined)
+        row["size_of"] = _source(growth.outlined, growth.sides)
         for i, side in enumerate(_SIDES):
             row[f"{side}_volume_ml"] = growth.volumes_ml[i]
             row |= {
@@ -350,32 +359,39 @@ def _row(comparison: Comparison, pair: Pair) -> dict[str, object]:
     return row
 
 
-def _source(outlined: bool) -> str:
-    return "outline" if outlined else "box"
+def _source(outlined: bool, sides: bool) -> str:
+    return "box" if not outlined else "outline, sides of the box" if sides else "outline"
 
 
 # -------------------------------------------------------------------------------------------------------------- size
 
 
 @dataclass(frozen=True)
-class _Size:
-    volume: float  # ml
-    diameters: tuple[float, ...]  # mm, three
+class Size:
+    """The size of a finding, in the body: `volume` in ml, three `diameters` in mm, the longest first; whether the volume is `outlined`, else that
+    of the ellipsoid in the box; whether the diameters are `sides` of the box."""
+
+    volume: float
+    diameters: tuple[float, ...]
     outlined: bool
+    sides: bool
 
 
-def _size(study: Study, finding: Finding) -> _Size:
+def _size(study: Study, finding: Finding) -> Size:
     """The size of the outline, where one was measured, else of the box."""
     figures = [finding.measurements.get(name) for name in (_VOLUME, *_DIAMETERS)]
     # Where there is no outline, figures of these names would be of something else.
     if finding.label is None or any(v is None for v in figures):
         return _box_size(study, finding)
-    return _Size(figures[0], tuple(figures[1:]), True)
+    # Outlines are measured on the grid; that of a curved transducer widens what lies deep.
+    acquisition = study.image.acquisition
+    scale = 1.0 if acquisition is None else float(acquisition.lateral_scale(finding.box.center))
+    return Size(figures[0] * scale, tuple(figures[1:]), True, False)
 
 
-def _box_size(study: Study, finding: Finding) -> _Size:
+def _box_size(study: Study, finding: Finding) -> Size:
     sides = tuple(sorted(study.physical_box(finding).size, reverse=True))
-    return _Size(math.pi / 6 * math.prod(sides) / 1000, sides, False)
+    return Size(math.pi / 6 * math.prod(sides) / 1000, sides, False, True)
 
 
 def _nipple(study: Study) -> np.ndarray | None:

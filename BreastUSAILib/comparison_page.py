@@ -105,11 +105,13 @@ def _how(comparison: Comparison) -> str:
         else "by the volumes' own coordinates, as the nipple is not marked in both"
     )
     limit = f"{comparison.limit_mm:g} mm"
+    curved = any(study.image.acquisition is not None for study in (comparison.earlier, comparison.later))
+    body = " As a curved transducer is among them, volumes are told as in the body, and lengths are of the boxes there." if curved else ""
     days = "" if comparison.days is not None else " The doubling time needs the dates of both examinations."
     return (
         f"Findings were matched by their positions, {where}; those more than {limit} apart are not taken for the same. A finding is new "
         "or gone where the other volume shows the place and nothing was reported there, which may be the model's doing as well as the "
-        f"lesion's. Volumes are of the outlines, or, where one has none, of the ellipsoid in the box.{days}"
+        f"lesion's. Volumes are of the outlines, or, where one has none, of the ellipsoid in the box.{body}{days}"
     )
 
 
@@ -167,7 +169,7 @@ def _figures(comparison: Comparison, pair: Pair) -> list[tuple[str, str, str, st
         for title, (before, after) in zip(("Longest", "Second", "Third"), growth.diameters_mm, strict=True):
             rows.append(
                 (
-                    f"{title} {'diameter' if growth.outlined else 'side'}, mm",
+                    f"{title} {'side' if growth.sides else 'diameter'}, mm",
                     f"{before:.1f}",
                     f"{after:.1f}",
                     f"{after - before:+.1f}",

@@ -226,6 +226,22 @@ def test_positions_of_curved_sweeps_are_the_bodys():
     assert alone.place.point == pytest.approx((40, 40, 0))  # on the other's grid, where its pictures are cut
 
 
+def test_a_curved_transducers_grid_is_no_growth():
+    """On it what lies deep is wider than in the body: volumes are told as there, and lengths of the boxes there."""
+    curve = CurvedAcquisition(400.0, (0.0, 0.0, 0.0))
+    place = (360 * math.sin(0.1), 400 - 360 * math.cos(0.1), 0)
+    flat, bent = study(place, outlines=True), study((40, 40, 0), outlines=True, acquisition=curve)
+    wide = replace(bent.findings[0], measurements={**SIZES, "volume_ml": 0.5 / 0.9}, box=Box((40, 40, 0), (8 / 0.9, 6, 10)))
+    found = compare(flat, replace(bent, findings=(wide,)), days=100, limit_mm=1)
+    growth = found.growth(found.pairs[0])
+    assert growth.volumes_ml == pytest.approx((0.5, 0.5)) and growth.outlined and growth.sides
+    assert growth.diameters_mm == (pytest.approx((10, 10)), pytest.approx((8, 8)), pytest.approx((6, 6)))
+    (row,) = comparison_rows(found)
+    assert row["size_of"] == "outline, sides of the box" and row["later_volume_ml"] == pytest.approx(0.5)
+    plain = compare(flat, flat, days=100)
+    assert not plain.growth(plain.pairs[0]).sides and comparison_rows(plain)[0]["size_of"] == "outline"
+
+
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 
