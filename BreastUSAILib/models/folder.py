@@ -28,13 +28,22 @@ def save_weights(path: Path, state: Mapping[str, torch.Tensor], *, half: bool = 
 
     `half` stores floating-point weights as fp16: half the size, for networks where it was measured to cost nothing.
     """
+    return write_bytes(path, _serialised(state, half))
+
+
+def published_sha256(state: Mapping[str, torch.Tensor]) -> str:
+    """The SHA-256 of the file that a model's weights become when it is published: they are known by it before and after."""
+    return hashlib.sha256(_serialised(state, half=True)).hexdigest()
+
+
+def _serialised(state: Mapping[str, torch.Tensor], half: bool) -> bytes:
     import torch
     from safetensors.torch import save
 
     state = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     if half:
         state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
-    return write_bytes(path, save(state))
+    return save(state)
 
 
 def save_model(folder: Path, network: nn.Module, config: dict[str, Any]) -> Path:

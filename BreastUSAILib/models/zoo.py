@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from . import catalog
 from .devices import Device, choose_device
 from .engine_names import ENGINE_VARIABLE
 from .entry import ModelEntry
-from .folder import CONFIG
+from .folder import CONFIG, published_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,12 +41,21 @@ class LoadedModel:
     """A network ready to use (evaluation mode, on its device), what is known of it, and the engine that runs it.
 
     Where the device is fast at bfloat16 the convolutions' weights are in it: call the network under `devices.autocast(device.name)`.
+    `file` has its weights; None: those of the catalogue.
     """
 
     entry: ModelEntry
     network: nn.Module
     device: Device
     engine: str = "torch"
+    file: Path | None = None
+
+    @cached_property
+    def published_sha256(self) -> str:
+        """What its weights are known by, in a folder and in the catalogue alike; see `folder.published_sha256`. ModelError: see `read_verified`."""
+        if self.file is None or self.file.parent == catalog.WEIGHTS:
+            return self.entry.sha256
+        return published_sha256(read_state(self.entry, self.file))
 
     def provenance(self) -> dict[str, str]:
         """The record that a study keeps of the model."""
@@ -131,7 +141,7 @@ def load(name: str | Path = "", task: str = "segment", device: str = "auto", eng
     network, used = with_engine(network, entry, chosen.name, engine or os.environ.get(ENGINE_VARIABLE, "auto"))
     if used == "torch":
         network = prepared(network, chosen.name, volumes)
-    return LoadedModel(entry, network, chosen, used)
+    return LoadedModel(entry, network, chosen, used, weights)
 
 
 def read_state(entry: ModelEntry, weights: Path) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def choose_and_record(
     with tqdm(total=len(cases), unit="image") as bar:
         said, _ = answers_on(cases, models, options, which, found, lambda n: bar.update(n - bar.n))
     chosen, tried = choose(said, cases, sensitivity)
-    chosen["models"] = {name: model.entry.id for name, model in models.present.items()}
+    chosen |= {"models": models.names, "sha256": models.sha256}
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     config["postprocessing"] = {**config["postprocessing"], "pooling": chosen}
     write_text(folder / "pooling.json", json.dumps(tried, indent=2) + "\n")
