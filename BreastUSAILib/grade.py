@@ -30,6 +30,7 @@ from .grid import as_2d, box_region
 from .lesion_by_lesion import reason_of_failure, told_of_failures
 from .lesion_view import ViewRule, crop_places, cut, network_input, several
 from .letterbox import to_unit_range
+from .screen_area import ultrasound_area
 
 if TYPE_CHECKING:
     import torch
@@ -87,12 +88,22 @@ class GradeModels:
     @property
     def pooling(self) -> Pooling:
         """What was chosen on the validation fold for these very models together; else a pooling that says it was not."""
-        ids = {name: model.entry.id for name, model in self.present.items()}
         for model in self.present.values():
             said = model.entry.postprocessing.get("pooling")
-            if said is not None and said.get("models") == ids:
+            # Names alone would do for models that were trained again, or by others, under the same ones.
+            if said is not None and said.get("models") == self.names and said.get("sha256") == self.sha256:
                 return Pooling.of(said)
         return Pooling()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """System -> id of its model."""
+        return {name: model.entry.id for name, model in self.present.items()}
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """System -> what its model's weights are known by."""
+        return {name: model.published_sha256 for name, model in self.present.items()}
 
 
 class Graded(NamedTuple):
@@ -321,7 +332,8 @@ def grade(
     image : 2D, or 3D with a single slice; scalar, finite.
     findings : with masks on the image's grid, or with boxes alone.
     models : see `GradeModels`; none needs the others.
-    area : the part of the image (x, y, width, height in pixels) that is ultrasound; None: all of it.
+    area : the part of the image (x, y, width, height in pixels) that is ultrasound, where it is known; None: a screen capture's is looked for,
+        so that a finding is graded alike wherever its picture comes from.
     progress : called with a fraction 0 to 1 and what is being done.
 
     Raises
@@ -335,14 +347,19 @@ def grade(
     check_grids(image, findings)
     if options.enhance:
         models.check_same_view()
-    x, y, width, height = area if area is not None else (0, 0, *plane.GetSize())
+    x, y, width, height = ultrasound_area(plane, area)[0]
     part = (slice(y, y + height), slice(x, x + width))
     pixels = sitk.GetArrayFromImage(plane)[part]
     spacing = plane.GetSpacing()
     maps = ActivationImage(image)
 
     def look(finding: Finding) -> Answers:
-        mask = lesion_mask(image, finding).reshape(plane.GetSize()[::-1])[part]
+        mask = lesion_mask(image, finding).reshape(plane.GetSize()[::-1])
+        if not mask.any():
+            raise ImageError("its outline is empty")
+        mask = mask[part]
+        if not mask.any():
+            raise ImageError("its outline lies outside of the ultrasound picture")
         said, seen = answers(pixels, mask, models, options, spacing[1] / spacing[0])
         if seen:
             maps.add(main_map(seen).on(pixels.shape), (x, y))

@@ -8,12 +8,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import ImageError, UsageError
+from .screen_area import part_with
 
 RING_WIDTH = 0.2  # of the equivalent diameter: the surrounding tissue that the lesion is compared with
 _ROUND = 1e-3  # axes that differ by less than this share have no direction
 
 
-def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict[str, float | None]:
+def measure_2d(
+    mask: sitk.Image, image: sitk.Image, spacing_known: bool, area: tuple[int, int, int, int] | None = None
+) -> dict[str, float | None]:
     """Measure one lesion.
 
     Everything is measured along the image's own axes, whatever its direction cosines: x is parallel to the skin, y
@@ -26,6 +29,8 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
     image : 2D, one component, of the same size: the echoes.
     spacing_known : whether the image's spacing is in millimetres. If not, a pixel counts as 1 by 1, and the names end in
         ``_px`` and ``_px2`` instead of ``_mm`` and ``_mm2``.
+    area : the part of the image (x, y, width, height in pixels) that is ultrasound, see `screen_area.ultrasound_area`; None: all of it. Depth
+        counts from its upper edge, and what a scanner draws around it is no echo. A mask that reaches beyond it makes it larger.
 
     Returns
     -------
@@ -39,7 +44,7 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
       the pixels' edges, which lie on the outline.
     - ``minor_diameter_mm``: the longest chord of that hull perpendicular to the longest diameter.
     - ``width_mm``, ``height_mm``: extent of the bounding box along x and y.
-    - ``depth_mm``: from the image's upper edge to the box's.
+    - ``depth_mm``: from the upper edge of the image (of its ultrasound area) to the box's.
     - ``orientation_deg``: angle between x and the long axis of the ellipse of the same second moments, in (-90, 90],
       positive where the end at larger x lies deeper; None for a round mask.
     - ``height_to_width_ratio``: height / width of the box; above 1 is "taller than wide".
@@ -81,19 +86,22 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
             "contrast_ratio posterior_ratio echo_heterogeneity"
         ).split()
     )
-    area = None
+    surface = None
     if inside.any():
+        if area is not None:
+            picture = part_with(area, inside)
+            inside, echoes = inside[picture], echoes[picture]
         # Only what lies around the lesion is looked at, so that a large image takes no more memory than a small one.
         part = _surroundings(inside, spacing)
         top = part[0].start
         inside, echoes = inside[part], echoes[part].astype(float)
         rows, columns = np.nonzero(inside)
         box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-        area = float(rows.size * spacing.prod())
+        surface = float(rows.size * spacing.prod())
         height, width = ((part.stop - part.start) * step for part, step in zip(box, spacing, strict=True))
         perimeter = _perimeter(inside, spacing)
         major, minor = _diameters(inside, spacing)
-        diameter = 2 * math.sqrt(area / math.pi)
+        diameter = 2 * math.sqrt(surface / math.pi)
         lengths |= {
             "perimeter": perimeter,
             "equivalent_diameter": diameter,
@@ -108,7 +116,7 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
         ratios |= {
             "orientation_deg": orientation,
             "height_to_width_ratio": height / width,
-            "circularity": min(1.0, 4 * math.pi * area / perimeter**2),
+            "circularity": min(1.0, 4 * math.pi * surface / perimeter**2),
             "solidity": _solidity(inside[box]),
             "aspect_ratio": long / short,
             "eccentricity": math.sqrt(max(0.0, 1 - (short / long) ** 2)),
@@ -117,7 +125,7 @@ def measure_2d(mask: sitk.Image, image: sitk.Image, spacing_known: bool) -> dict
             "echo_heterogeneity": _ratio(echoes[inside].std(), mean),
         }
     unit = "mm" if spacing_known else "px"
-    figures = {f"area_{unit}2": area, **{f"{name}_{unit}": value for name, value in lengths.items()}, **ratios}
+    figures = {f"area_{unit}2": surface, **{f"{name}_{unit}": value for name, value in lengths.items()}, **ratios}
     return {name: None if value is None else float(value) for name, value in figures.items()}
 
 

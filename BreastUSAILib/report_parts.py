@@ -30,7 +30,7 @@ _TITLES = {
     "longest_side": "Longest side of the box",
     "clock_position": "Clock position about the nipple, from the front",
     "nipple_distance": "Distance from the nipple, along the breast",
-    "depth": "Depth below the upper edge of the image",
+    "depth": "Depth below the upper edge of the ultrasound image",
     "spiculation": "Spiculation: how far narrow processes stand out",
     "orientation": "Angle of the long axis to the skin",
     "parallel_to_skin": "Parallel to the skin (wider than tall)",

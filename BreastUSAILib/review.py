@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from .errors import DataError
 from .findings import Box, Finding, ImageInfo, Study
+from .screen_area import AREA, ultrasound_area
 
 NONE, ACCEPTED, REJECTED = "", "accepted", "rejected"
 VERDICTS = (NONE, ACCEPTED, REJECTED)
@@ -143,10 +144,18 @@ def with_edits(made: Study, now: Study, image: sitk.Image, keys: Mapping[str, st
     grades stay what they were, and the note says that as well.
     """
     before = {f.id: f for f in made.findings}
-    return replace(now, findings=tuple(_edited(before[f.id], f, now.image, image, keys) for f in now.findings))
+    area = tuple(made.provenance.get(AREA, ())) or None
+    return replace(now, findings=tuple(_edited(before[f.id], f, now.image, image, keys, area) for f in now.findings))
 
 
-def _edited(before: Finding, now: Finding, info: ImageInfo, image: sitk.Image, keys: Mapping[str, str]) -> Finding:
+def _edited(
+    before: Finding,
+    now: Finding,
+    info: ImageInfo,
+    image: sitk.Image,
+    keys: Mapping[str, str],
+    area: tuple[int, int, int, int] | None,
+) -> Finding:
     from .grid import box_of_mask
 
     moved = any(
@@ -158,7 +167,7 @@ def _edited(before: Finding, now: Finding, info: ImageInfo, image: sitk.Image, k
             note = "The outline was emptied by a person; scores and grades are those of the models' outline."
             return replace(now, mask=None, label=None, measurements={}, notes=(*now.notes, note))
         note = "The outline was edited by a person and measured again; scores and grades are those of the models' outline."
-        figures = _measured(now.mask, info, image)
+        figures = _measured(now.mask, info, image, area)
         box = now.box if moved else box_of_mask(now.mask)
         return replace(now, box=box, measurements=figures, notes=(*now.notes, note))
     if now.mask is None and keys.get(now.id):
@@ -175,14 +184,17 @@ def _edited(before: Finding, now: Finding, info: ImageInfo, image: sitk.Image, k
     return now
 
 
-def _measured(mask: sitk.Image, info: ImageInfo, image: sitk.Image) -> dict[str, float | None]:
+def _measured(
+    mask: sitk.Image, info: ImageInfo, image: sitk.Image, area: tuple[int, int, int, int] | None
+) -> dict[str, float | None]:
+    """`area` as the models looked at it; None: not known of this study, and looked for."""
     from .grid import as_2d
 
     flat = as_2d(image)
     if flat is not None:
         from .measurements import measure_2d
 
-        return measure_2d(as_2d(mask), flat, info.spacing_known)
+        return measure_2d(as_2d(mask), flat, info.spacing_known, ultrasound_area(flat, area)[0])
     from .measurements_3d import measure_3d
 
     return measure_3d(mask, image, info.spacing_known)

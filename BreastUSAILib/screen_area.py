@@ -25,6 +25,10 @@ _SHARP = 50  # grey levels; no dim tissue changes as much within a block
 _MARGIN = 0.02  # of the image's side; less around the picture is not a screen's surroundings
 
 
+AREA = "ultrasound_area"
+"""In the provenance of a study of a 2D image: [x, y, width, height] in pixels of the part that was looked at."""
+
+
 @dataclass(frozen=True)
 class ScreenArea:
     """A rectangle of pixels.
@@ -104,6 +108,27 @@ def _panels(lit: np.ndarray) -> list[tuple[int, int]]:
     if len(middle) < 2:  # tissue has ink near the probe in every column; one column may be dark by chance
         return [(0, len(lit))]
     return [(0, int(middle[0])), (int(middle[-1]) + 1, len(lit))]
+
+
+def ultrasound_area(
+    plane: sitk.Image, stated: tuple[int, int, int, int] | None = None
+) -> tuple[tuple[int, int, int, int], tuple[str, ...]]:
+    """The part of a 2D image that is ultrasound, (x, y, width, height) in pixels, and sentences about it: what its file states, else what is
+    found (`find_screen_area`)."""
+    if stated is not None:
+        return stated, ()
+    found = find_screen_area(plane)
+    return (*found.start, *found.size), found.notes
+
+
+def part_with(area: tuple[int, int, int, int], mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of an area (x, y, width, height), and of a mask where that reaches beyond it."""
+    x, y, width, height = area
+    part = []
+    for axis, first, end in ((1, y, y + height), (0, x, x + width)):
+        filled = np.flatnonzero(mask.any(axis=axis))
+        part.append(slice(min([first, *filled[:1]]), max([end, *(filled[-1:] + 1)])))
+    return tuple(part)
 
 
 def find_screen_area(image2d: sitk.Image) -> ScreenArea:

@@ -19,6 +19,7 @@ from .findings import Finding
 from .image import as_2d, box_of_mask, from_2d
 from .letterbox import Letterbox, standardise, to_unit_range
 from .nearer import Again, Window, looked_again
+from .screen_area import ultrasound_area
 
 if TYPE_CHECKING:
     from .models.zoo import LoadedModel
@@ -111,6 +112,11 @@ class Look:
     spacing: tuple[float, float]
     notes: tuple[str, ...]
 
+    @property
+    def area(self) -> tuple[int, int, int, int]:
+        """(x, y, width, height) of the ultrasound area in pixels of the image."""
+        return (*self.start, *self.pixels.shape[::-1])
+
     def again(
         self,
         keep: Callable[[np.ndarray], list[np.ndarray]],
@@ -146,13 +152,7 @@ def look(
 
     `area` (x, y, width, height) is the area where the file states it; None: it is looked for.
     """
-    notes: tuple[str, ...] = ()
-    if area is None:
-        from .screen_area import find_screen_area
-
-        found = find_screen_area(plane)
-        area, notes = (*found.start, *found.size), tuple(found.notes)
-    x, y, width, height = area
+    (x, y, width, height), notes = ultrasound_area(plane, area)
     pixels = sitk.GetArrayFromImage(plane)[y : y + height, x : x + width]
     spacing = plane.GetSpacing()[::-1]
     return Look(pixels, probability_map(pixels, model, spacing[0] / spacing[1], sizes), (x, y), spacing, notes)
@@ -251,7 +251,7 @@ def segment_2d(
         taken |= region
         label = len(findings) + 1
         mask = seen.on_image(region, plane)
-        measurements = measure_2d(mask, plane, spacing_known)
+        measurements = measure_2d(mask, plane, spacing_known, seen.area)
         mask = mask if image.GetDimension() == 2 else from_2d(mask, image)
         findings.append(
             Finding(

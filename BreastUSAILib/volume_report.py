@@ -91,7 +91,7 @@ def _cells(image: sitk.Image, finding: Finding) -> dict[str, str]:
         "score": f"{finding.score:.2f}",
         "malignancy": "" if finding.malignancy is None else f"{finding.malignancy:.2f}",
         "category": stated_category(finding.birads) if finding.birads else "",
-        "volume": "" if volume is None else f"{volume:.2f}",
+        "volume": "" if volume is None else number(volume),
         "size": " x ".join(f"{s:.1f}" for s in finding.box.size),
         "depth": f"{_depth(image, finding):.1f}",
         "slice": str(volume_pictures.voxel_at(image, finding.box.center)[2] + 1),

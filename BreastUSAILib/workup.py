@@ -24,6 +24,7 @@ from .grid import as_2d
 from .heatmap import HeatOptions, heatmap, with_evidence
 from .models import catalog
 from .progress import Progress
+from .screen_area import AREA, ultrasound_area
 from .segment import segment_2d
 from .segment_3d import segment_3d
 from .workup_options import (
@@ -145,6 +146,7 @@ def run_workup(
     ImageError, ModelError, UsageError : see `segment.segment_2d`, `detect.detect` and `models.zoo.load`; the file is named.
     """
     task = first_task(loaded.image)
+    loaded = _with_area(loaded)
     if task == "segment":
         steps = [_segment(loaded, options)]
     else:
@@ -195,6 +197,7 @@ def run_grading(
 
     `findings` : None finds and outlines the lesions of a 2D image first; a volume's must be given (UsageError).
     """
+    loaded = _with_area(loaded)
     flat = as_2d(loaded.image) is not None
     if findings is None and not flat:
         raise UsageError(f"{loaded.path} is a volume; give the findings that are to be graded.")
@@ -215,6 +218,15 @@ def run_heatmap(
     The provenance also has the ``operating_point``.
     """
     return _analyse(loaded, asdict(options), [_heatmap(loaded, options)], progress, cache)
+
+
+def _with_area(loaded: LoadedImage) -> LoadedImage:
+    """A 2D image with the area that is ultrasound, which all tasks look at alike, and what there is to say of it; a volume as it is."""
+    plane = as_2d(loaded.image)
+    if plane is None:
+        return loaded
+    area, notes = ultrasound_area(plane, loaded.area)
+    return replace(loaded, area=area, notes=(*loaded.notes, *notes))
 
 
 # ---------------------------------------------------------------------------------------------------------- the steps
@@ -374,6 +386,7 @@ def _analyse(
         "options": dict(options),
         "seconds": seconds,
         "notes": notes,
+        **({AREA: list(loaded.area)} if as_2d(loaded.image) is not None and loaded.area is not None else {}),
         **more,
     }
     return Study(loaded.info, findings, heat, provenance, activation)

@@ -75,7 +75,7 @@ _CONCEPTS: dict[str, Code] = {
     "echo_heterogeneity": Code("IBSI", "7TET", "Coefficient of Variation"),
     # For the following neither the standard's groups nor IBSI have a term with this definition.
     "clock_position_h": Code(SCHEME, "CLOCK_POSITION", "Clock position about the nipple, hours"),
-    "depth": Code(SCHEME, "DEPTH", "Depth of the lesion below the upper edge of the image"),
+    "depth": Code(SCHEME, "DEPTH", "Depth of the lesion below the upper edge of the ultrasound image"),
     "equivalent_diameter": Code(SCHEME, "EQ_DIAMETER", "Diameter of the disc of the same area"),
     "equal_volume_diameter": Code(SCHEME, "EQ_DIAMETER_3D", "Diameter of the ball of the same volume"),
     "orientation": Code(SCHEME, "ANGLE_TO_SKIN", "Angle between the long axis and the skin"),
@@ -90,7 +90,7 @@ _CONCEPTS: dict[str, Code] = {
     "posterior_ratio": Code(SCHEME, "POSTERIOR_RATIO", "Mean echo behind divided by that beside"),
     "outline_uncertainty": Code(SCHEME, "OUTLINE_SPREAD", "Uncertainty of the outline"),
 }
-# In volumes, whose first row is the skin (`measurements_3d`); in 2D the upper edge may be a screen's.
+# In volumes, whose first row is the skin (`measurements_3d`); in 2D a picture may begin below it.
 _CONCEPTS_3D: dict[str, Code] = {
     "depth": Code("DCM", "121243", "Distance from skin"),
     "solidity": Code("IBSI", "R3ER", "Volume Density in Convex Hull"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..grade import GradeModels, GradeOptions, answers
 from ..grade_pooling import SYSTEMS, Answers
 from .grade_outlines import OUTLINES, FoundOutlines, outline
-from .segmentation_data import Case, load_pixels
+from .segmentation_data import Case, load_picture
 
 
 def answers_on(
@@ -21,15 +21,10 @@ def answers_on(
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Answers], list[bool]]:
     """What the models say of each case, and whether its outline was there (the whole image is looked at otherwise)."""
-    from ..image import read_image
-
     said, outlined = [], []
     for number, case in enumerate(cases, start=1):
-        pixels, _ = load_pixels(case)
+        pixels, _, part = load_picture(case)
         mask = outline(case, which, found)
-        area = read_image(case.image).area
-        x, y, width, height = area if area is not None else (0, 0, pixels.shape[1], pixels.shape[0])
-        part = (slice(y, y + height), slice(x, x + width))
         said.append(answers(pixels[part], mask[part], models, options)[0])
         outlined.append(bool(mask.any()))
         if progress is not None:

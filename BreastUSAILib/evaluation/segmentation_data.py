@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from ..errors import DataError
+from ..image import as_2d, read_image
+from ..screen_area import part_with, ultrasound_area
 
 REQUIRED_COLUMNS = ("id", "file", "mask", "class", "group", "fold")
 TEST_FOLD, VALIDATION_FOLD = 0, 1
+CLASSES = ("benign", "malignant", "normal")
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,12 @@ def read_cases(folder: Path | str) -> list[Case]:
     Parameters
     ----------
     folder : holds ``labels.csv`` with the columns id, file, mask, class, group, fold (others are kept in `Case.row`);
-        ``file`` and ``mask`` are relative to it. An empty mask means that the image shows no lesion.
+        ``file`` and ``mask`` are relative to it. An empty mask means that the image shows no lesion; ``class`` is one of `CLASSES`, in any
+        case, or empty where it is not known.
 
     Raises
     ------
-    DataError : labels.csv is missing, lacks a column, names a file that is not there, gives two images one id, or lets a group
+    DataError : labels.csv is missing, lacks a column, names a file that is not there, gives two images one id, states another class, or lets a group
         (patient) lie in two folds, which would make every figure too good.
     """
     folder = Path(folder)
@@ -62,6 +67,11 @@ def read_cases(folder: Path | str) -> list[Case]:
             fold = int(row["fold"])
         except (ValueError, TypeError):
             raise DataError(f"{table}, line {number}: fold {row['fold']!r} is not a whole number.") from None
+        label = (row["class"] or "").strip().lower()
+        if label not in (*CLASSES, ""):
+            raise DataError(
+                f"{table}, line {number}: the class {row['class']!r} is unknown; it may be {', '.join(CLASSES)}, or empty where it is not known."
+            )
         if not row["file"] or not row["group"]:
             raise DataError(f"{table}, line {number}: file and group must not be empty.")
         image, mask = folder / row["file"], folder / row["mask"] if row["mask"] else None
@@ -74,7 +84,7 @@ def read_cases(folder: Path | str) -> list[Case]:
             )
         if folds.setdefault(row["group"], fold) != fold:
             raise DataError(f"{table}, line {number}: group {row['group']} lies in folds {folds[row['group']]} and {fold}.")
-        cases.append(Case(row["id"], image, mask, row["class"], row["group"], fold, row, source))
+        cases.append(Case(row["id"], image, mask, label, row["group"], fold, row, source))
     return cases
 
 
@@ -110,20 +120,32 @@ def load_pixels(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
     Raises DataError when the two differ in size, or one is a volume of several slices.
     """
-    import SimpleITK as sitk
+    plane, _, mask = _read(case)
+    return sitk.GetArrayFromImage(plane), mask
 
-    from ..image import as_2d, read_image
 
-    def plane(path: Path, **options) -> np.ndarray:
-        image = as_2d(read_image(path, **options).image)
+def load_picture(case: Case) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
+    """As `load_pixels`, and the rows and columns that are ultrasound, which is all of an image that networks see when it is analysed; more
+    where the mask reaches beyond."""
+    plane, stated, mask = _read(case)
+    area = ultrasound_area(plane, stated)[0]
+    return sitk.GetArrayFromImage(plane), mask, part_with(area, mask)
+
+
+def _read(case: Case) -> tuple[sitk.Image, tuple[int, int, int, int] | None, np.ndarray]:
+    """Image, 2D; the area of it that its file states to be ultrasound; and mask."""
+
+    def plane(path: Path, **options) -> tuple[sitk.Image, tuple[int, int, int, int] | None]:
+        loaded = read_image(path, **options)
+        image = as_2d(loaded.image)
         if image is None:
             raise DataError(f"{path} is a volume of several slices; 2D images are needed.")
-        return sitk.GetArrayFromImage(image)
+        return image, loaded.area
 
-    image = plane(case.image)
+    image, stated = plane(case.image)
     if case.mask is None:
-        return image, np.zeros(image.shape, bool)
-    mask = plane(case.mask, allow_constant=True)
-    if mask.shape != image.shape:
-        raise DataError(f"{case.mask} is {mask.shape[::-1]} pixels and its image {image.shape[::-1]}; they must agree.")
-    return image, mask > 0
+        return image, stated, np.zeros(image.GetSize()[::-1], bool)
+    mask = sitk.GetArrayFromImage(plane(case.mask, allow_constant=True)[0])
+    if mask.shape != image.GetSize()[::-1]:
+        raise DataError(f"{case.mask} is {mask.shape[::-1]} pixels and its image {image.GetSize()}; they must agree.")
+    return image, stated, mask > 0

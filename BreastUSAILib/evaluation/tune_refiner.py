@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ..atomic import atomic_path
     from ..models.zoo import load
     from ..segment import DEFAULT_THRESHOLD, probability_map
-    from .segmentation_data import VALIDATION_FOLD, in_folds, load_pixels, read_data_sets
+    from .segmentation_data import VALIDATION_FOLD, in_folds, load_picture, read_data_sets
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", required=True, type=Path, metavar="DIR")
@@ -145,8 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def cases():
         for case in tqdm(listed, unit="image"):
-            image, truth = load_pixels(case)
-            image = np.asarray(image, np.float32)
+            image, truth, part = load_picture(case)
+            image, truth = np.asarray(image[part], np.float32), truth[part]
             yield Case(image, probability_map(image, model, 1.0), truth, (1.0, 1.0), source=case.source)
 
     # The plain energy and the defaults stand beside the grid.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..evaluation.grade_data import allowed
 from ..evaluation.grade_outlines import FoundOutlines, largest_part, outline
-from ..evaluation.segmentation_data import Case, load_pixels
+from ..evaluation.segmentation_data import Case, load_picture
 from ..lesion_view import ViewRule, cut, network_input
 from ..letterbox import to_unit_range
 from .augment import geometric, intensity, overlays, scanner
@@ -71,10 +71,10 @@ class Lesions:
         self._images = torch.empty(rows, 1, side, side, dtype=torch.uint8)
         self._marks = torch.empty_like(self._images)  # 1: within the outline, 2: within the image
         for number, case in enumerate(self.cases):
-            pixels, truth = load_pixels(case)
-            unit = to_unit_range(pixels)
+            pixels, truth, part = load_picture(case)
+            unit, truth = to_unit_range(pixels[part]), truth[part]
             for version, which in enumerate(outlines):
-                mask = outline(case, which, found)
+                mask = outline(case, which, found)[part]
                 if which != "none" and (not mask.any() or (touching and not (mask & truth).any())):
                     mask = largest_part(truth)
                 window = rule.window(mask).square().larger(spare)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..atomic import output_error
 from ..errors import DataError, UsageError
-from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_pixels, read_data_sets
+from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_picture, load_pixels, read_data_sets
 from .command_line import add_image_arguments, check_folds, folds_of
 from .fingerprint import fingerprint_of_cases
 from .start import check_start, go_on_from, learnt
@@ -106,7 +106,8 @@ class _Cache:
 
         images, masks, valid = [], [], []
         for case in cases:
-            pixels, mask = load_pixels(case)
+            pixels, mask, part = load_picture(case)
+            pixels, mask = pixels[part], mask[part]
             box = Letterbox.fit(pixels.shape, size)
             images.append(box.place(to_unit_range(pixels)).half())
             masks.append((box.place(mask) > 0.5).to(torch.uint8))

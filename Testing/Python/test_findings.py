@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.findings import BIRADS_CATEGORIES, Box, Finding, ImageInfo, Study, study_schema
-from BreastUSAILib.review import REJECTED, Review, carried_over
+from BreastUSAILib.measurements import measure_2d
+from BreastUSAILib.review import REJECTED, Review, carried_over, with_edits
 
 number = st.floats(-1e6, 1e6)
 probability = st.floats(0, 1)
@@ -116,6 +117,21 @@ def test_a_review_is_not_carried_to_a_neighbour():
     assert carried_over(Study(info, (first,)), said, Study(info, (again,))) == said
     both = Study(info, (again, Finding("L2", first.box, 0.8)))
     assert carried_over(Study(info, (first, second)), said, both) == {"L2": said["L1"]}
+
+
+def test_an_outline_that_was_edited_is_measured_where_the_models_looked():
+    """On a scanner's screen: depth counts from the picture's upper edge, after an edit as before."""
+    screen = np.zeros((60, 80), np.uint8)
+    screen[20:50, 10:70] = np.random.default_rng(0).integers(60, 140, (30, 60))
+    image = sitk.GetImageFromArray(screen)
+    shape = np.zeros((60, 80), np.uint8)
+    shape[30:40, 30:50] = 1
+    mask = sitk.GetImageFromArray(shape)
+    info = ImageInfo.of(image, "s.png", False)
+    found = Finding("L1", Box((0, 0, 0), (1, 1, 0)), 0.9, mask=mask, label=1)
+    made = Study(info, (found,), provenance={"ultrasound_area": [10, 20, 60, 30]})
+    (edited,) = with_edits(made, made, image, {"L1": "another"}).findings
+    assert edited.measurements == measure_2d(mask, image, False, (10, 20, 60, 30)) and edited.measurements["depth_px"] == 10
 
 
 def test_nothing_found_has_its_own_words():

@@ -11,6 +11,7 @@ import torch
 from grade_cases import SIZE, grade_folder, image_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_screens import make_screen
 
 from BreastUSAILib.activation import PERCENT, Activation, ActivationImage
 from BreastUSAILib.cli import main
@@ -29,10 +30,11 @@ from BreastUSAILib.grade import (
 from BreastUSAILib.grade_3d import grade_3d, mean_answers, sections
 from BreastUSAILib.grade_pooling import FEATURES, Familiar, Pooling, concluded, told_categories
 from BreastUSAILib.grid import box_of_mask
-from BreastUSAILib.image import read_image
+from BreastUSAILib.image import LoadedImage, read_image
 from BreastUSAILib.lesion_view import ViewRule, Window, cut, several
 from BreastUSAILib.models import catalog
 from BreastUSAILib.models.zoo import load
+from BreastUSAILib.screen_area import find_screen_area
 from BreastUSAILib.workup import GradingOptions, run_grading
 
 DATA = Path(__file__).parents[1] / "Data"
@@ -234,6 +236,38 @@ def test_ultrasound_area_is_what_is_looked_at(models, lesion):
     assert not there[:10].any() and not there[:, :30].any()
 
 
+def test_a_screen_is_graded_as_its_picture(models):
+    """Where no file says which part is ultrasound it is found, as for outlines."""
+    array = sitk.GetArrayFromImage(read_image(DATA / "images" / "bus_0030-s.png").image)
+    screen, area = make_screen(array, 5)
+    x, y, width, height = area
+    mask = np.zeros(screen.shape, np.uint8)
+    mask[y + height // 3 : y + height // 2, x + width // 3 : x + width // 2] = 1
+    image, shape = sitk.GetImageFromArray(screen), sitk.GetImageFromArray(mask)
+    finding = Finding("L1", box_of_mask(shape), 0.9, mask=shape, label=1)
+    found = find_screen_area(image)
+    assert found.confident
+    stated = grade(image, [finding], models, area=(*found.start, *found.size)).findings[0]
+    whole = grade(image, [finding], models, area=(0, 0, *image.GetSize())).findings[0]
+    assert grade(image, [finding], models).findings[0].evidence == stated.evidence != whole.evidence
+    options = GradingOptions(**{system: str(model.file.parent) for system, model in models.present.items()})
+    study = run_grading(LoadedImage(image, Path("screen.png"), False), [finding], options)
+    assert study.findings[0].evidence == stated.evidence
+    assert study.provenance["ultrasound_area"] == [*found.start, *found.size]
+    outside = np.zeros_like(mask)
+    outside[: y - 20, :10] = 1
+    there = replace(finding, mask=sitk.GetImageFromArray(outside))
+    (alone,), notes, _ = grade(image, [there], models)
+    assert alone.malignancy is None and notes == ("1 finding was not graded: L1 (its outline lies outside of the ultrasound picture)",)
+
+
+def test_an_emptied_outline_is_not_graded(models, lesion):
+    """Not the whole image in its place."""
+    image, finding = lesion
+    (graded,), notes, _ = grade(image, [replace(finding, mask=finding.mask * 0)], models)
+    assert graded.malignancy is None and notes == ("1 finding was not graded: L1 (its outline is empty)",)
+
+
 def test_volumes_and_masks_of_other_grids_are_refused(models, lesion):
     image, finding = lesion
     with pytest.raises(ImageError, match="several slices"):
@@ -277,7 +311,19 @@ def test_pooling_counts_only_for_the_models_that_it_was_chosen_for(tmp_path, les
         "threshold": 0.3,
         "disagreement": None,
     }
-    mtnet = load(grade_folder(tmp_path / "m", "mtnet", pooling=json.loads(json.dumps(chosen))), "grade-mtnet", "cpu")
+    folder = grade_folder(tmp_path / "m", "mtnet")
+    config = json.loads((folder / "config.json").read_text())
+
+    def with_pooling(about):
+        config["postprocessing"] = {"pooling": {**chosen, **about}}
+        (folder / "config.json").write_text(json.dumps(config))
+        return load(folder, "grade-mtnet", "cpu")
+
+    # Another model may have the same name; its weights it has not.
+    for about in ({}, {"sha256": {"mtnet": "0" * 64}}):
+        assert not GradeModels(mtnet=with_pooling(about)).pooling.calibrated
+    known = load(folder, "grade-mtnet", "cpu").published_sha256
+    mtnet = with_pooling({"sha256": {"mtnet": known}})
     assert GradeModels(mtnet=mtnet).pooling.threshold == 0.3
     gcnn = load(grade_folder(tmp_path / "g", "gcnn"), "grade-gcnn", "cpu")
     assert not GradeModels(mtnet=mtnet, gcnn=gcnn).pooling.calibrated

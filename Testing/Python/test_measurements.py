@@ -189,6 +189,25 @@ def test_no_posterior_ratio_where_the_image_ends():
     assert measure_2d(*images(one_side), True)["posterior_ratio"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_scanner_draws_around_the_picture_is_no_echo(known):
+    """The same figures, depth as well, whether the picture comes alone or on the scanner's screen."""
+    rng = np.random.default_rng(4)
+    picture = rng.uniform(60, 140, (70, 90))
+    inside = np.zeros(picture.shape, bool)
+    inside[25:45, 5:35] = True  # what lies below reaches beyond the picture's edges at the left and below
+    screen, on_screen = np.zeros((150, 170)), np.zeros((150, 170), bool)
+    screen[40:110, 30:120], on_screen[40:110, 30:120] = picture, inside
+    alone = measure_2d(*images(inside, picture, (0.2, 0.1)), known)
+    assert measure_2d(*images(on_screen, screen, (0.2, 0.1)), known, (30, 40, 90, 70)) == alone
+    assert measure_2d(*images(on_screen, screen, (0.2, 0.1)), known)["posterior_ratio"] != alone["posterior_ratio"]
+    # A mask that a person drew beyond it is measured whole.
+    on_screen[36:40, 40:60] = True
+    beyond = measure_2d(*images(on_screen, screen, (0.2, 0.1)), known, (30, 40, 90, 70))
+    unit = "mm" if known else "px"
+    assert beyond[f"depth_{unit}"] == 0 and beyond[f"height_{unit}"] == pytest.approx(49 * (0.1 if known else 1))
+
+
 def test_an_empty_mask_has_no_figures_and_one_pixel_has():
     empty = np.zeros((20, 20), bool)
     assert set(measure_2d(*images(empty), True).values()) == {None}

@@ -293,6 +293,11 @@ def test_data_folders_that_are_wrong(data, tmp_path):
     _write(data, [rows[0], rows[1], {**rows[2], "id": "0"}])
     with pytest.raises(DataError, match=r"labels.csv, line 4: line 2 has the id '0', too; give each image an id of its own"):
         read_cases(data)
+    _write(data, [{**rows[0], "class": "cancer"}])
+    with pytest.raises(DataError, match=r"labels.csv, line 2: the class 'cancer' is unknown; it may be benign, malignant, normal, or empty"):
+        read_cases(data)
+    _write(data, [{**rows[0], "class": " Malignant "}, {**rows[1], "class": ""}])
+    assert [case.label for case in read_cases(data)] == ["malignant", ""]
     Image.new("L", (5, 5)).save(data / "masks/0.png")
     _write(data, rows)
     with pytest.raises(DataError, match="they must agree"):
