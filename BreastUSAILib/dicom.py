@@ -41,6 +41,7 @@ class DicomImage:
     area : (x, y, width, height) of the ultrasound region, or None.
     acquisition : where its voxels lie in the body, where that is not where its grid is; or None.
     laterality, view : see `dicom_view`, or None.
+    aspect : the height of a pixel divided by its width, where the file says that alone and no spacing.
     """
 
     image: sitk.Image
@@ -50,6 +51,7 @@ class DicomImage:
     acquisition: CurvedAcquisition | None = None
     laterality: str | None = None
     view: str | None = None
+    aspect: float = 1.0
 
 
 def read_dicom(
@@ -126,7 +128,8 @@ def _read_file(path: Path, frame: int | None, max_pixels: int | None, volume: bo
     notes = (*plane.notes, *stack.notes, *more, *_common_notes(header, first, coloured, view))
     image = _placed(voxels, plane.spacing, stack)
     acquisition = None if ge is None else ge.acquisition
-    return DicomImage(image, plane.spacing is not None, notes, plane.area, acquisition, view.laterality, view.view)
+    known = plane.spacing is not None
+    return DicomImage(image, known, notes, plane.area, acquisition, view.laterality, view.view, plane.aspect)
 
 
 def _read_frame(path: Path, header: Dataset, frames: int, frame: int | None, max_pixels: int | None) -> DicomImage:
@@ -152,8 +155,9 @@ def _read_frame(path: Path, header: Dataset, frames: int, frame: int | None, max
     else:
         thickness = number(header, "SliceThickness") or 1.0
         image = _placed(values, plane.spacing, Stack(((0,),), *place, thickness if thickness > 0 else 1.0))
+    known, aspect = plane.spacing is not None, plane.aspect
     return DicomImage(
-        image, plane.spacing is not None, tuple(notes), plane.area, laterality=view.laterality, view=view.view
+        image, known, tuple(notes), plane.area, laterality=view.laterality, view=view.view, aspect=aspect
     )
 
 
@@ -215,7 +219,8 @@ def _read_series(path: Path, files: Sequence[Path], max_pixels: int | None) -> D
         *_common_notes(headers[0], 0, any(coloured for _, coloured in read), view),
     )
     image = _placed(voxels, plane.spacing, stack)
-    return DicomImage(image, plane.spacing is not None, notes, plane.area, laterality=view.laterality, view=view.view)
+    known, aspect = plane.spacing is not None, plane.aspect
+    return DicomImage(image, known, notes, plane.area, laterality=view.laterality, view=view.view, aspect=aspect)
 
 
 def slice_location(header: Dataset) -> tuple[np.ndarray, np.ndarray] | None:

@@ -18,7 +18,9 @@ from .errors import ImageError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+SEVERAL_PICTURES = "the screen shows more than one ultrasound picture; the largest is used"  # also said by `screen_area`
 _CENTIMETRES = 3  # Physical Units X/Y Direction
+_SAME_ZERO = 2  # pixels, whole numbers, by which two statements of where one picture's coordinates begin may differ
 _EVEN = 0.02  # frames may lie this part of their distance off an even step
 _ROUNDING_MM = 0.01  # or this far, as positions are written with few digits ...
 _MOST_ROUNDING = 0.1  # ... though never more than this part of their distance
@@ -40,11 +42,59 @@ _VOLUME = (
 
 @dataclass(frozen=True)
 class Plane:
-    """Where the pixels of a frame lie. spacing: (x, y) mm. area: (x, y, width, height) of the ultrasound region."""
+    """Where the pixels of a frame lie. spacing: (x, y) mm. area: (x, y, width, height) of the ultrasound region.
+    aspect: the height of a pixel divided by its width, where no spacing says it."""
 
     spacing: tuple[float, float] | None
     notes: tuple[str, ...] = ()
     area: tuple[int, int, int, int] | None = None
+    aspect: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A calibrated ultrasound region. spacing: (x, y) mm. area: (x, y, width, height) on the screen. zero: the (x, y) pixel of
+    the screen where its physical coordinates are 0, or None where it does not say."""
+
+    spacing: tuple[float, float]
+    area: tuple[int, int, int, int]
+    zero: tuple[float, float] | None
+
+    def is_apart(self, other: _Region) -> bool:
+        """Whether the other is surely another picture of the screen.
+
+        A picture may be described by several regions, which overlap or touch and share their coordinates. Pictures side by side
+        are parted by columns that belong to neither, or touch, and each has coordinates of its own.
+        """
+        starts, sizes = (self.area[:2], other.area[:2]), (self.area[2:], other.area[2:])
+        gap = max(max(a, b) - min(a + m, b + n) for a, b, m, n in zip(*starts, *sizes, strict=True))
+        if gap > 0:
+            return True
+        if gap < -1 or self.zero is None or other.zero is None:  # -1: they touch, and the last column stated is the next's first
+            return False
+        return max(abs(a - b) for a, b in zip(self.zero, other.zero, strict=True)) > _SAME_ZERO
+
+
+def _several_pictures(used: _Region, found: list[_Region]) -> bool:
+    """Whether any region belongs to another picture than the one that is used: no chain of regions leads there."""
+    together, others = [used], [region for region in found if region is not used]
+    for region in together:  # which grows
+        parts = [other for other in others if not region.is_apart(other)]
+        others = [other for other in others if region.is_apart(other)]
+        together += parts
+    return bool(others)
+
+
+def _zero(region: Dataset) -> tuple[float, float] | None:
+    """Where a region's physical coordinates are 0: its reference pixel is counted from the region's own corner."""
+    places = []
+    for axis in "XY":
+        corner, reference = number(region, f"RegionLocationMin{axis}0"), number(region, f"ReferencePixel{axis}0")
+        there, delta = number(region, f"ReferencePixelPhysicalValue{axis}"), number(region, f"PhysicalDelta{axis}")
+        if corner is None or reference is None or there is None or not delta:
+            return None
+        places.append(corner + reference - there / delta)
+    return places[0], places[1]
 
 
 def _region_plane(dataset: Dataset) -> Plane | None:
@@ -63,13 +113,25 @@ def _region_plane(dataset: Dataset) -> Plane | None:
         x0, y0 = max(x0, 0), max(y0, 0)
         x1, y1 = min(x1, int(dataset.Columns) - 1), min(y1, int(dataset.Rows) - 1)
         if min(spacing) > 0 and x1 > x0 and y1 > y0:
-            found.append((spacing, (x0, y0, x1 - x0 + 1, y1 - y0 + 1)))
+            found.append(_Region(spacing, (x0, y0, x1 - x0 + 1, y1 - y0 + 1), _zero(region)))
     if not found:
         return None
-    spacing, area = max(found, key=lambda f: f[1][2] * f[1][3])
-    others = {s for s, _ in found if not np.allclose(s, spacing, rtol=0.01)}
-    notes = ("the image has several ultrasound regions of different scale; lengths are right in the largest",)
-    return Plane(spacing, notes if others else (), area)
+    used = max(found, key=lambda region: region.area[2] * region.area[3])
+    notes = []
+    if not all(np.allclose(region.spacing, used.spacing, rtol=0.01) for region in found):
+        notes.append("the image has several ultrasound regions of different scale; lengths are right in the largest")
+    if _several_pictures(used, found):
+        notes.append(SEVERAL_PICTURES)
+    return Plane(used.spacing, tuple(notes), used.area)
+
+
+def _pixel_aspect(dataset: Dataset) -> float:
+    """The height of a pixel divided by its width, by Pixel Aspect Ratio (vertical size \\ horizontal size); 1 where it says nothing.
+
+    PS3.3 C.7.6.3.1.7. Files state it where pixels are not square and no spacing is known, such as captures of a video signal.
+    """
+    vertical, horizontal = numbers(dataset, "PixelAspectRatio", 2) or (1.0, 1.0)
+    return vertical / horizontal if min(vertical, horizontal) > 0 else 1.0
 
 
 def read_plane(dataset: Dataset, frame: int) -> Plane:
@@ -90,7 +152,7 @@ def read_plane(dataset: Dataset, frame: int) -> Plane:
         values = numbers(source, keyword, 2)
         if values and min(values) > 0:
             return Plane((values[1], values[0]), (caution,) if caution else ())  # stated as row, column distance
-    return Plane(None)
+    return Plane(None, aspect=_pixel_aspect(dataset))
 
 
 def _axes(values: Sequence[float] | None) -> np.ndarray | None:

@@ -151,6 +151,25 @@ def _check_nrrd_lines(path: Path, text: str) -> None:
             return  # what follows are names of files, which have a check of their own
 
 
+def _check_no_series(path: Path, text: str, sizes: Sequence[int], kinds: Sequence[str]) -> None:
+    """Refuse images one after the other in one NRRD, which must not be taken for the colours of one, or for slices.
+
+    Slicer writes sequences, and layers of overlapping segments, with an axis of the kind "list". The colours of its volumes have the
+    kinds "RGB-color" and "RGBA-color", those of SimpleITK "vector".
+    """
+    count = math.prod(n for n, kind in zip(sizes, kinds, strict=True) if kind.lower() in ("list", "time"))
+    if count <= 1:
+        return
+    if re.search(r"^Segment\w*:=", text, re.MULTILINE):
+        raise ImageError(
+            f"{path} is a segmentation of {count} layers, whose segments overlap; save each segment by itself (in 3D Slicer: export it to a labelmap)."
+        )
+    raise ImageError(
+        f'{path} holds {count} images one after the other, as a sequence of 3D Slicer does (an axis of the kind "list" or "time"); save the one '
+        "that you want by itself (in 3D Slicer: choose it in the sequence browser and export its volume)."
+    )
+
+
 def read_nrrd_header(path: Path) -> Header:
     """The header of a .nrrd, .nhdr or .seg.nrrd file (NRRD0001 to NRRD0005)."""
     text = re.split(r"\r?\n\r?\n", _text(path), maxsplit=1)[0]
@@ -180,6 +199,7 @@ def read_nrrd_header(path: Path) -> Header:
         raise _malformed(path, "fields of different lengths")
     if any("complex" in kind for kind in kinds):
         raise ImageError(f"{path} holds complex numbers; save their magnitude as an image.")
+    _check_no_series(path, text, sizes, kinds)
     spatial = [a for a, kind in enumerate(kinds) if kind in ("domain", "space", "time", "???", "none")]
     spatial = [a for a in spatial if not (vectors and vectors[a] == "none" and kinds[a] == "???")]
     spacing = None

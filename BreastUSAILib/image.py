@@ -65,6 +65,7 @@ IMAGE_SUFFIXES = (
 _FORMATS = "NRRD, NIfTI, MetaImage, PNG, JPEG, BMP, TIFF or DICOM"
 VOLUMES_KEEP_THEIR_SPACING = "the spacing that was given is for 2D images; this volume has what its file says"
 UNKNOWN_SPACING = "the file does not say what a pixel measures; lengths are in pixels"
+_ASPECT = 0.02  # part by which pixels may be higher or wider than the file's Pixel Aspect Ratio: nobody sees it, and spacings have few digits
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,25 @@ def _without_metadata(image: sitk.Image) -> sitk.Image:
     return image
 
 
+def _aspect_note(aspect: float, spacing: Sequence[float], known: bool) -> str | None:
+    """A sentence where pixels are not of the form that the file states; None where they are.
+
+    A spacing of 1 by the ratio would not do where none is known: figures, tables and Slicer's volumes count such pixels as 1 by 1,
+    or take any other number for mm.
+
+    Parameters
+    ----------
+    aspect : the height of a pixel divided by its width, after the file.
+    spacing : of the image, x and y first. known : whether it was given.
+    """
+    if abs(spacing[1] / spacing[0] - aspect) <= _ASPECT * aspect:
+        return None
+    stated = f"the file says that a pixel is {aspect:.3g} times as high as wide (Pixel Aspect Ratio)"
+    if known:
+        return f"{stated}, the spacing given says {spacing[1] / spacing[0]:.3g} times; shapes are wrong if the file is right"
+    return f"{stated} but not what it measures; pixels are taken for square, so shapes are wrong until the spacing along each axis is given"
+
+
 def read_image(
     path: str | os.PathLike,
     *,
@@ -224,7 +244,7 @@ def read_image(
     """Read an image: NRRD, NIfTI, MetaImage, PNG, JPEG, BMP, TIFF or DICOM, told apart by content, not by name.
 
     Colour becomes luminance; values that are not finite become the minimum; a palette, transparency, EXIF orientation,
-    rescale slope and MONOCHROME1 are applied. The number of dimensions stays what the file says: a volume with one
+    rescale slope, MONOCHROME1 and TIFF's WhiteIsZero are applied. The number of dimensions stays what the file says: a volume with one
     slice is 3D (see `as_2d`). A cine of several frames is not a volume: one frame is taken; where three spacings are given
     it is taken for one.
 
@@ -280,6 +300,8 @@ def read_image(
     if not np.allclose(axes.T @ axes, np.eye(dimension), atol=1e-3):
         raise not_orthonormal(path)
     image, value_notes = clean_values(path, image, allow_constant)
+    if image.GetPixelID() == sitk.sitkInt8:  # of which Slicer writes no volumes
+        image = sitk.Cast(image, sitk.sitkInt16)
     notes = [*notes, *value_notes]
     if spacing_mm is None and plane_spacing_mm is not None:
         if as_2d(image) is not None:
@@ -298,6 +320,9 @@ def read_image(
     elif not known:
         image.SetSpacing([1.0] * dimension)
         notes.append(UNKNOWN_SPACING)
+    if dicom is not None and dicom.aspect != 1:
+        aspect_note = _aspect_note(dicom.aspect, image.GetSpacing(), known)
+        notes += [aspect_note] if aspect_note else []
     loaded = LoadedImage(image=image, path=path, spacing_known=known, notes=tuple(notes), files=tuple(files))
     if dicom is None:
         return loaded

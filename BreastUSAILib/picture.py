@@ -21,7 +21,9 @@ from .pixels import COLOUR_NOTE, check_size, choose_frame, luminance
 # ImageJ's names for units, in mm. It writes the micro sign as an escape.
 _UNITS = {"mm": 1.0, "cm": 10.0, "m": 1e3, "micron": 1e-3, "um": 1e-3, "µm": 1e-3, "\\u00b5m": 1e-3, "nm": 1e-6}
 _UNITS |= {"inch": 25.4, "in": 25.4}
-
+# Tags of TIFF, and what they say of pixels.
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 
 _pillow = threading.Lock()
 
@@ -53,12 +55,38 @@ def _imagej_spacing(picture) -> tuple[float, float] | None:
     return tuple(_UNITS[unit[1]] / p for p in per_unit)
 
 
-def _grey(picture) -> tuple[np.ndarray, list[str]]:
-    """(height, width) array of a Pillow image of any mode, and what was done."""
+def _tag(tags, number: int, default: int | None = None) -> int | None:
+    """A tag of a TIFF, the first of its values."""
+    found = tags.get(number, default)
+    return int(found[0]) if isinstance(found, tuple) else found
+
+
+def _as_tagged(array: np.ndarray, tags) -> np.ndarray:
+    """One number a pixel as the tags of a TIFF mean it.
+
+    Pillow takes signed bytes for unsigned and unsigned numbers of 32 bits for signed ones, and turns pictures whose white is 0
+    round only up to 8 bits. Floats have no black of their own: the highest that there is becomes 0.
+    """
+    kind = _tag(tags, _SAMPLE_FORMAT, _UNSIGNED)
+    turned = array.dtype.itemsize == 1  # by Pillow; the bits of signed bytes, too, are turned round like this
+    if array.dtype == np.uint8 and kind == _SIGNED:
+        array = array.view(np.int8)
+    elif array.dtype == np.int32 and kind == _UNSIGNED and _tag(tags, _BITS) == 32:
+        array = array.view(np.uint32)
+    if turned or _tag(tags, _PHOTOMETRIC) != _WHITE_IS_ZERO:
+        return array
+    if array.dtype.kind == "f":
+        finite = array[np.isfinite(array)]
+        return finite.max() - array if finite.size else array
+    return ~array if array.dtype.kind == "i" else array.dtype.type(2 ** _tag(tags, _BITS) - 1) - array
+
+
+def _grey(picture, tags) -> tuple[np.ndarray, list[str]]:
+    """(height, width) array of a Pillow image of any mode, and what was done. tags: of a TIFF, empty for other formats."""
     notes = []
     if picture.mode in ("L", "I", "F") or picture.mode.startswith("I;16"):
         array = np.asarray(picture)
-        return array.astype(array.dtype.newbyteorder("=")), notes
+        return _as_tagged(array.astype(array.dtype.newbyteorder("=")), tags), notes
     if picture.mode == "1":
         return np.asarray(picture.convert("L")), notes
     if picture.mode == "LAB":
@@ -107,7 +135,7 @@ def read_picture(path: Path, *, frame: int | None, max_pixels: int | None) -> tu
                 if picture.getexif().get(0x0112, 1) in range(2, 9):
                     notes.append("turned upright as its EXIF orientation says")
                     spacing = spacing and (spacing if upright.size == picture.size else spacing[::-1])
-                array, colour_notes = _grey(upright)
+                array, colour_notes = _grey(upright, getattr(picture, "tag_v2", {}))
         # Pillow raises one of these, by format, for a file that ends early or holds something else.
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
             raise ImageError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from .dicom_geometry import SEVERAL_PICTURES
 from .pixels import without_overflow
 
 # Work is done on a grid of about this many blocks along the longer side; a block of a 1024 x 768 screen is 4 x 4.
@@ -196,5 +197,5 @@ def find_screen_area(image2d: sitk.Image) -> ScreenArea:
     if sum(margins) < 2:
         # Deep tissue may be black and one side covered, but a screen has something left, right and above.
         return whole
-    notes = ("the screen shows more than one ultrasound picture; the largest is used",) if several else ()
+    notes = (SEVERAL_PICTURES,) if several else ()
     return ScreenArea((x0, y0), (x1 - x0, y1 - y0), True, notes)

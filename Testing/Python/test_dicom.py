@@ -20,8 +20,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from BreastUSAILib.dicom_geometry import SEVERAL_PICTURES
 from BreastUSAILib.errors import DependencyError, ImageError, UsageError
 from BreastUSAILib.image import read_image
+from BreastUSAILib.screen_area import find_screen_area
 
 ULTRASOUND = "1.2.840.10008.5.1.4.1.1.6.1"
 MULTIFRAME = "1.2.840.10008.5.1.4.1.1.3.1"
@@ -132,6 +134,109 @@ def test_regions_of_no_use_leave_the_spacing_unknown(tmp_path):
     loaded = read_image(save(dataset(GREY, SequenceOfUltrasoundRegions=Sequence(regions)), tmp_path / "a.dcm"))
     assert not loaded.spacing_known
     assert loaded.image.GetSpacing() == (1, 1)
+
+
+LEFT, RIGHT = (0, 0, 6, 11), (8, 0, 15, 11)  # with a column between them
+TOUCHING = (7, 0, 15, 11)
+
+
+def measured_from(ds, pixel, value=(0.0, 0.0)):
+    """The region with its reference pixel, which is counted from the region's own corner."""
+    ds.ReferencePixelX0, ds.ReferencePixelY0 = pixel
+    ds.ReferencePixelPhysicalValueX, ds.ReferencePixelPhysicalValueY = value
+    return ds
+
+
+def with_regions(tmp_path, *regions):
+    return read_image(save(dataset(GREY, SequenceOfUltrasoundRegions=Sequence(regions)), tmp_path / "a.dcm"))
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        [region(where=LEFT), region(where=RIGHT)],
+        [region(where=LEFT), region(where=RIGHT), region(where=(0, 0, 15, 11), data_type=2)],  # no tissue, it joins nothing
+        [region(where=(0, 0, 15, 4)), region(where=(0, 6, 15, 11))],
+        [measured_from(region(where=LEFT), (3, 0)), measured_from(region(where=TOUCHING), (4, 0))],
+        [measured_from(region(where=(0, 0, 7, 11)), (3, 0)), measured_from(region(where=TOUCHING), (4, 0))],
+    ],
+    ids=["beside", "colour of both", "below", "touching", "one column in both"],
+)
+def test_a_second_picture_on_the_screen_is_told_of(tmp_path, regions):
+    assert with_regions(tmp_path, *regions).notes == (SEVERAL_PICTURES,)
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        [region(where=(0, 0, 15, 11)), region(where=(4, 4, 9, 9))],
+        [measured_from(region(where=(0, 0, 15, 11)), (8, 0)), measured_from(region(where=(4, 4, 9, 9)), (3, 0))],
+        [region(where=(0, 0, 9, 11)), region(where=(5, 3, 15, 11))],
+        [region(where=LEFT), region(where=TOUCHING)],
+        [region(where=(4, 0, 11, 3)), region(where=(2, 4, 13, 6)), region(where=(0, 7, 15, 11))],
+        [
+            measured_from(region(where=(4, 0, 11, 5)), (4, 0)),
+            measured_from(region(where=(0, 6, 15, 11)), (9, 0), (0.02, 0.18)),
+        ],
+        [region(where=(0, 0, 15, 11)), region(where=(0, 0, 15, 11))],
+    ],
+    ids=["inside", "inside, from its corner", "overlapping", "touching", "trapezoid", "touching, one zero", "twice"],
+)
+def test_regions_of_one_picture_are_not_taken_for_several(tmp_path, regions):
+    assert with_regions(tmp_path, *regions).notes == ()
+    assert with_regions(tmp_path, *regions[::-1]).notes == ()
+
+
+def test_a_second_picture_of_another_scale_is_told_of_twice(tmp_path):
+    scale, several = with_regions(tmp_path, region(where=LEFT, delta=(0.05, 0.05)), region(where=RIGHT)).notes
+    assert "different scale" in scale
+    assert several == SEVERAL_PICTURES
+
+
+def test_a_second_picture_is_told_of_in_the_words_of_screens_without_regions():
+    screen = np.zeros((600, 800), np.uint8)
+    screen[100:500, 60:390] = screen[100:500, 410:740] = RNG.normal(110, 30, (400, 330)).clip(20, 255)
+    assert find_screen_area(sitk.GetImageFromArray(screen)).notes == (SEVERAL_PICTURES,)
+
+
+@pytest.mark.parametrize(("ratio", "words"), [([2, 1], "is 2 times as high as wide"), ([10, 11], "is 0.909 times")])
+def test_pixels_that_are_not_square_are_told_of(tmp_path, ratio, words):
+    path = save(dataset(GREY, PixelAspectRatio=ratio), tmp_path / "a.dcm")
+    loaded = read_image(path)
+    assert not loaded.spacing_known
+    assert loaded.image.GetSpacing() == (1, 1)
+    assert words in loaded.notes[-1] and "taken for square" in loaded.notes[-1]
+
+
+def test_a_spacing_for_pixels_that_are_not_square(tmp_path):
+    path = save(dataset(GREY, PixelAspectRatio=[6, 5]), tmp_path / "a.dcm")  # vertical size first
+    loaded = read_image(path, spacing_mm=(0.25, 0.3))
+    assert loaded.image.GetSpacing() == (0.25, 0.3)
+    assert not any("Aspect" in note for note in loaded.notes)
+    for spacing in (0.25, (0.3, 0.25)):  # which make them square, or broad
+        assert "shapes are wrong if the file is right" in read_image(path, spacing_mm=spacing).notes[-1]
+    assert "the spacing given says 1 times" in read_image(path, plane_spacing_mm=0.25).notes[-1]
+
+
+def test_frames_of_pixels_that_are_not_square(tmp_path):
+    frames = np.stack([GREY, GREY // 2, GREY // 3])
+    ds = dataset(frames, sop=MULTIFRAME, frames=3, SpacingBetweenSlices=0.5, PixelAspectRatio=[2, 1])
+    path = save(ds, tmp_path / "a.dcm")
+    assert "is 2 times as high as wide" in read_image(path).notes[-1]
+    assert not any("Aspect" in note for note in read_image(path, spacing_mm=(0.1, 0.2, 0.5)).notes)
+
+
+@pytest.mark.parametrize("ratio", [[1, 1], [101, 100], [0, 1], [1, 0], [-2, 1], [2]])
+def test_a_pixel_aspect_ratio_that_says_nothing_changes_nothing(tmp_path, ratio):
+    loaded = read_image(save(dataset(GREY, PixelAspectRatio=ratio), tmp_path / "a.dcm"))
+    assert loaded.notes == ("the file does not say what a pixel measures; lengths are in pixels",)
+
+
+def test_a_stated_spacing_goes_before_a_pixel_aspect_ratio(tmp_path):
+    path = save(dataset(GREY, PixelAspectRatio=[2, 1], PixelSpacing=[0.2, 0.2]), tmp_path / "a.dcm")
+    assert not any("Aspect" in note for note in read_image(path).notes)
+    ds = dataset(GREY, PixelAspectRatio=[2, 1], SequenceOfUltrasoundRegions=Sequence([region()]))
+    assert read_image(save(ds, tmp_path / "b.dcm")).notes == ()
 
 
 @pytest.mark.parametrize("keyword", ["PixelSpacing", "NominalScannedPixelSpacing"])

@@ -302,6 +302,48 @@ def test_colour_images_become_luminance_on_their_grid(tmp_path, name):
     assert loaded.image.GetSpacing() == (0.5, 0.25)
 
 
+@pytest.mark.parametrize("kind", ["vector", "RGB-color", "3-color"])
+def test_kinds_of_colour_in_an_nrrd(tmp_path, kind):
+    header = f"""
+        type: uchar
+        dimension: 3
+        space dimension: 2
+        sizes: 3 8 6
+        space directions: none (0.5,0) (0,0.25)
+        kinds: {kind} domain domain
+        encoding: raw
+        """
+    loaded = read_image(nrrd(tmp_path / "a.nrrd", header, RGB.tobytes()))
+    assert_luma(loaded)
+    assert loaded.image.GetSpacing() == (0.5, 0.25)
+
+
+def vtk_image(array):
+    """Of (slices, rows, columns) or (slices, rows, columns, colours)."""
+    import vtk
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    image = vtk.vtkImageData()
+    image.SetDimensions(array.shape[2::-1])
+    values = array.reshape(-1, array.shape[3]) if array.ndim == 4 else array.ravel()
+    image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(values), deep=1))
+    return image
+
+
+@pytest.mark.parametrize("storage", ["vtkMRMLVolumeArchetypeStorageNode", "vtkMRMLNRRDStorageNode"])
+@pytest.mark.parametrize("colours", [3, 4])
+def test_colour_volumes_of_slicer_become_luminance(tmp_path, storage, colours):
+    slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+    array = np.concatenate([RGB, np.full((6, 8, 1), 255, np.uint8)], axis=-1)[None, ..., :colours]
+    scene = slicer.vtkMRMLScene()
+    node = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode")
+    node.SetAndObserveImageData(vtk_image(array))
+    writer = scene.AddNewNodeByClass(storage)
+    writer.SetFileName(str(tmp_path / "a.nrrd"))
+    assert writer.WriteData(node)
+    assert_luma(read_image(tmp_path / "a.nrrd"))
+
+
 def test_grey_stored_as_colour_is_kept_exactly_and_without_a_note(tmp_path):
     Image.fromarray(np.stack([GREY] * 3, axis=-1)).save(tmp_path / "a.png")
     loaded = read_image(tmp_path / "a.png")
@@ -356,6 +398,75 @@ def test_pages_of_a_tiff_are_frames(tmp_path):
             read_image(tmp_path / "a.tif", frame=frame)
 
 
+def tiff(path, array, *, white_is_zero=False, order="<", bits=None):
+    """A TIFF of one strip, as its tags say: Pillow writes few kinds of them."""
+    kind = {"u": 1, "i": 2, "f": 3}[array.dtype.kind]
+    height, width = array.shape
+    data = array.astype(array.dtype.newbyteorder(order)).tobytes()
+    shorts = {256: width, 257: height, 258: bits or 8 * array.dtype.itemsize, 259: 1, 262: int(not white_is_zero)}
+    shorts |= {277: 1, 278: height, 339: kind}
+    fields = [(tag, 3, struct.pack(order + "HH", value, 0)) for tag, value in shorts.items()]
+    fields += [(273, 4, struct.pack(order + "I", 8)), (279, 4, struct.pack(order + "I", len(data)))]
+    entries = b"".join(struct.pack(order + "HHI", tag, code, 1) + value for tag, code, value in sorted(fields))
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8 + len(data))
+    path.write_bytes(start + data + struct.pack(order + "H", len(fields)) + entries + bytes(4))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        ("uint8", 0, 255),
+        ("int8", -128, 127),
+        ("uint16", 0, 65535),
+        ("int16", -30000, 30000),
+        ("uint32", 0, 2**32 - 1),
+        ("int32", -(2**31), 2**31 - 1),
+        ("float32", -3e38, 3e38),
+    ],
+)
+def test_numbers_of_a_tiff_are_what_its_tags_say(tmp_path, dtype, low, high):
+    array = np.linspace(low, high, 48).reshape(6, 8).astype(dtype)
+    array.flat[[0, -1]] = low, high  # as float32 rounds
+    for order in "<>" if dtype != "uint32" else "<":  # Pillow does not read all kinds in this order
+        loaded = read_image(tiff(tmp_path / "a.tif", array, order=order))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(loaded.image), array)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_tiff_whose_white_is_zero_is_turned_round(tmp_path, dtype):
+    array = np.clip(GREY, 20, 200).astype(dtype)
+    loaded = read_image(tiff(tmp_path / "a.tif", array, white_is_zero=True))
+    top = {"uint8": 255, "uint16": 65535, "float32": 200}[dtype]  # of floats the highest that there is
+    pixels = sitk.GetArrayFromImage(loaded.image)
+    assert pixels.dtype == dtype
+    np.testing.assert_array_equal(pixels, top - array)
+    turned = read_image(tiff(tmp_path / "b.tif", array)).image
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(turned), array)
+
+
+def test_a_float_tiff_whose_white_is_zero_may_have_holes(tmp_path):
+    array = GREY.astype(np.float32)
+    array[2, 3], array[0, 0], array[0, 1] = np.nan, 0, 255
+    loaded = read_image(tiff(tmp_path / "a.tif", array, white_is_zero=True))
+    expected = np.where(np.isnan(array), 0, 255 - array)  # a hole is as dark as the darkest
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(loaded.image), expected)
+
+
+@pytest.mark.parametrize(
+    ("array", "options"),
+    [
+        (GREY.astype(np.int8), {"white_is_zero": True}),
+        (GREY.astype(np.uint32), {"white_is_zero": True}),
+        (GREY.astype(np.uint16), {"white_is_zero": True, "order": ">"}),
+        (GREY.astype(np.float64), {}),
+    ],
+    ids=["int8", "uint32", "big-endian", "float64"],
+)
+def test_kinds_of_tiff_that_are_not_read_are_refused(tmp_path, array, options):
+    assert "save it as PNG" in sentence(tiff(tmp_path / "a.tif", array, **options))
+
+
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha", "a.nii", "a.nii.gz"])
 def test_values_that_are_not_finite_become_the_minimum(tmp_path, name):
     array = VOLUME.astype(np.float32) + 10
@@ -377,6 +488,15 @@ def test_64_bit_integers_become_types_that_are_worked_with(tmp_path):
         loaded = read_image(tmp_path / "a.nrrd")
         assert loaded.image.GetPixelID() == kind
         np.testing.assert_array_equal(sitk.GetArrayFromImage(loaded.image), array)
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha", "a.nii"])
+def test_signed_bytes_become_a_type_that_slicer_saves(tmp_path, name):
+    image = oblique(VOLUME.view(np.int8))
+    sitk.WriteImage(image, str(tmp_path / name))
+    loaded = read_image(tmp_path / name)
+    assert loaded.image.GetPixelID() == sitk.sitkInt16
+    assert_same_image(loaded.image, image, 1e-6)
 
 
 def test_nifti_with_a_last_axis_of_one_is_a_volume(tmp_path):
@@ -470,6 +590,56 @@ def test_wrong_numbers_of_dimensions(tmp_path):
     assert "time series" in sentence(four)
     sitk.WriteImage(sitk.JoinSeries([oblique(VOLUME)] * 3), str(tmp_path / "four.nii.gz"))
     assert "4 dimensions" in sentence(tmp_path / "four.nii.gz")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize("kind", ["list", "time"])
+def test_images_one_after_the_other_are_not_colours(tmp_path, count, kind):
+    first = f"sizes: {count} 4 4 2\nspace directions: none (1,0,0) (0,1,0) (0,0,1)\nkinds: {kind} domain domain domain"
+    last = f"sizes: 4 4 2 {count}\nspace directions: (1,0,0) (0,1,0) (0,0,1) none\nkinds: domain domain domain {kind}"
+    flat = f"sizes: 4 8 {count}\nkinds: domain domain {kind}"
+    for number, axes in enumerate((first, last, flat)):
+        space = "space: left-posterior-superior\n" * ("space" in axes)
+        header = f"type: uchar\ndimension: {3 + bool(space)}\n{space}{axes}\nencoding: raw"
+        text = sentence(nrrd(tmp_path / f"{number}.seq.nrrd", header, bytes(range(32 * count))))
+        assert f"holds {count} images one after the other" in text
+        assert "save the one that you want" in text
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_sequence_that_slicer_wrote_is_refused(tmp_path, count):
+    slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+    scene = slicer.vtkMRMLScene()
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode")
+    for time in range(count):
+        node = slicer.vtkMRMLScalarVolumeNode()
+        node.SetAndObserveImageData(vtk_image(VOLUME // (time + 1)))
+        sequence.SetDataNodeAtValue(node, str(time))
+    writer = scene.AddNewNodeByClass("vtkMRMLVolumeSequenceStorageNode")
+    writer.SetFileName(str(tmp_path / "a.seq.nrrd"))
+    assert writer.WriteData(sequence)
+    assert f"holds {count} images one after the other" in sentence(tmp_path / "a.seq.nrrd")
+
+
+def test_a_sequence_of_one_image_is_that_image(tmp_path):
+    header = """
+        type: uchar
+        dimension: 4
+        space: left-posterior-superior
+        sizes: 4 4 4 1
+        space directions: (1,0,0) (0,2,0) (0,0,3) none
+        kinds: domain domain domain list
+        encoding: raw
+        """
+    loaded = read_image(nrrd(tmp_path / "a.nrrd", header))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(loaded.image).ravel(), np.arange(64))
+    assert loaded.image.GetSpacing() == (1, 2, 3)
+
+
+def test_layers_of_a_segmentation_are_not_colours(tmp_path):
+    header = "type: uchar\ndimension: 4\nsizes: 3 4 4 2\nkinds: list domain domain domain\nencoding: raw\nSegment0_Layer:=0"
+    text = sentence(nrrd(tmp_path / "a.seg.nrrd", header, bytes(range(96))), allow_constant=True)
+    assert "segmentation of 3 layers" in text
 
 
 def test_no_pixels(tmp_path):
