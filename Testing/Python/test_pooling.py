@@ -31,8 +31,12 @@ def test_each_value_is_the_mean_of_its_block(axes, kind, seed):
 def test_slabs_of_any_size_say_the_same(monkeypatch, kind, order):
     values = np.random.default_rng(1).integers(0, 256, (14, 10, 12)).astype(kind, order=order)
     whole = block_means(values, (2, 2, 2))
-    monkeypatch.setattr(pooling, "_SLAB", 500)
-    assert np.array_equal(block_means(values, (2, 2, 2)), whole)
+    for slab, threaded in ((500, 1 << 25), (500, 1), (1, 1)):
+        monkeypatch.setattr(pooling, "_SLAB", slab)
+        monkeypatch.setattr(pooling, "_THREADED", threaded)
+        for threads in ("1", "2", "3", "50", "many"):
+            monkeypatch.setenv("OMP_NUM_THREADS", threads)
+            assert np.array_equal(block_means(values, (2, 2, 2)), whole)
     assert whole[3, 2, 1] == values[6:8, 4:6, 2:4].astype(float).mean().astype(np.float32)
 
 
