@@ -72,7 +72,15 @@ class _Region:
             return True
         if gap < -1 or self.zero is None or other.zero is None:  # -1: they touch, and the last column stated is the next's first
             return False
-        return max(abs(a - b) for a, b in zip(self.zero, other.zero, strict=True)) > _SAME_ZERO
+        return not self._has_zero_of(other)
+
+    def goes_on_in(self, other: _Region) -> bool:
+        """Whether both surely have the same scale and coordinates."""
+        known = self.zero is not None and other.zero is not None
+        return known and np.allclose(self.spacing, other.spacing, rtol=0.01) and self._has_zero_of(other)
+
+    def _has_zero_of(self, other: _Region) -> bool:
+        return max(abs(a - b) for a, b in zip(self.zero, other.zero, strict=True)) <= _SAME_ZERO
 
 
 def _several_pictures(used: _Region, found: list[_Region]) -> bool:
@@ -122,7 +130,18 @@ def _region_plane(dataset: Dataset) -> Plane | None:
         notes.append("the image has several ultrasound regions of different scale; lengths are right in the largest")
     if _several_pictures(used, found):
         notes.append(SEVERAL_PICTURES)
-    return Plane(used.spacing, tuple(notes), used.area)
+    return Plane(used.spacing, tuple(notes), _whole(used, found))
+
+
+def _whole(used: _Region, found: list[_Region]) -> tuple[int, int, int, int]:
+    """The area of the picture that a region belongs to: around it and those that go on where it ends, of its scale and with its coordinates."""
+    parts, others = [used], [region for region in found if region is not used and used.goes_on_in(region)]
+    for part in parts:  # which grows
+        parts += (beside := [other for other in others if not part.is_apart(other)])
+        others = [other for other in others if other not in beside]
+    corners = np.array([(*part.area[:2], part.area[0] + part.area[2], part.area[1] + part.area[3]) for part in parts])
+    (x0, y0), (x1, y1) = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    return int(x0), int(y0), int(x1 - x0), int(y1 - y0)
 
 
 def _pixel_aspect(dataset: Dataset) -> float:

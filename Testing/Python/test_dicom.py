@@ -187,6 +187,16 @@ def test_regions_of_one_picture_are_not_taken_for_several(tmp_path, regions):
     assert with_regions(tmp_path, *regions[::-1]).notes == ()
 
 
+def test_a_picture_in_several_regions_is_looked_at_whole(tmp_path):
+    """Where they share scale and coordinates; what only touches may be anything."""
+    upper = measured_from(region(where=(4, 0, 11, 5)), (4, 0))
+    lower = measured_from(region(where=(0, 6, 15, 11)), (9, 0), (0.02, 0.18))
+    assert with_regions(tmp_path, upper, lower).area == with_regions(tmp_path, lower, upper).area == (0, 0, 16, 12)
+    assert with_regions(tmp_path, region(where=(4, 0, 11, 5)), region(where=(0, 6, 15, 11))).area == (0, 6, 16, 6)
+    other_scale = measured_from(region(where=(4, 0, 11, 5), delta=(0.01, 0.01)), (4, 0))
+    assert with_regions(tmp_path, other_scale, lower).area == (0, 6, 16, 6)
+
+
 def test_a_second_picture_of_another_scale_is_told_of_twice(tmp_path):
     scale, several = with_regions(tmp_path, region(where=LEFT, delta=(0.05, 0.05)), region(where=RIGHT)).notes
     assert "different scale" in scale
