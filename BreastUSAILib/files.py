@@ -419,9 +419,14 @@ def _control_point(
 
 
 def _axes(info: ImageInfo) -> list[float]:
-    """The image's direction cosines as 9 numbers, row by row; the columns are the axes. The third of 2D is z."""
+    """The image's direction cosines as 9 numbers, row by row; the columns are the axes. The third of 2D is z.
+
+    Right-handed, as an ROI needs them: of left-handed images the third axis is reversed, with which a box looks the same.
+    """
     axes = np.eye(3)
     axes[: info.dimension, : info.dimension] = np.reshape(info.direction, (info.dimension, info.dimension))
+    if np.linalg.det(axes) < 0:
+        axes[:, 2] *= -1
     return axes.ravel().tolist()
 
 

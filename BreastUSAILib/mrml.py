@@ -25,8 +25,9 @@ import SimpleITK as sitk
 from .acquisition import CurvedAcquisition
 from .atomic import atomic_path
 from .breast_position import NIPPLE
-from .errors import DataError, ImageError, OutputError
+from .errors import DataError, ImageError, OtherSpacingError, OutputError
 from .findings import Box, Finding, ImageInfo, Study
+from .grid import as_2d
 from .slicer_runtime import import_slicer, private_scene
 from .terminology import ALGORITHM_NAME_TAG, lesion_color, segment_tags
 
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 SPACING_KNOWN = "BreastUSAI.SpacingKnown"  # attribute of a volume: "1", "0", or "user" where a person said it
 FINDING = "BreastUSAI.Finding"  # attribute of an ROI, tag of a segment: the finding's id
 STUDY = "BreastUSAI.Study"  # attribute of a segmentation, or of the table of a study without masks: the study's JSON
+PIXELS = "BreastUSAI.PixelSpacing"  # attribute beside STUDY, of a 2D image: the spacing of its volume when it was laid over that, mm
 BELONGS_TO = "BreastUSAISegmentation"  # node reference from ROI, points and table to the segmentation
+HEATMAP = "BreastUSAI.Heatmap"  # attribute of a table of hot spots (`mrml_heatmap`), which are no findings
 SHOWN_WITH = "BreastUSAITable"  # where there is no segmentation: from ROI and points to the table
 ABOUT = "BreastUSAIVolume"  # node reference from such a table to the volume that was analysed
 
@@ -232,6 +235,19 @@ def image_from_volume(node: vtkMRMLScalarVolumeNode) -> sitk.Image:
     return image
 
 
+def image_for(info: ImageInfo, node: vtkMRMLScalarVolumeNode) -> sitk.Image:
+    """The voxels of a volume node as a study of them takes them: of a 2D study, the slice on the study's own grid, where a pixel may count
+    as 1 while the volume has a spacing. Raises `ImageError`, see `image_from_volume`."""
+    image = image_from_volume(node)
+    plane = as_2d(image) if info.dimension == 2 else None
+    if plane is None or plane.GetSize() != info.size:
+        return image
+    plane.SetSpacing(info.spacing)
+    plane.SetOrigin(info.origin)
+    plane.SetDirection(info.direction)
+    return plane
+
+
 def info_of(node: vtkMRMLScalarVolumeNode) -> ImageInfo:
     """Name and grid (LPS) of a volume node, without its parent transform; of one without voxels the size is 0. Reads no voxel."""
     data = node.GetImageData()
@@ -275,6 +291,9 @@ def spacing_by_user(node: vtkMRMLScalarVolumeNode) -> float:
 def set_pixel_spacing(node: vtkMRMLScalarVolumeNode, spacing: float) -> None:
     """Say what a pixel of a 2D image measures, in mm, where the file did not; undo state saved first.
 
+    What was found in the image before goes along and covers the same pixels: outlines, boxes, points and maps. Its figures stay what they
+    were: pixels where they were measured in pixels, and refused (`placed`) where they were measured in other millimetres.
+
     Parameters
     ----------
     node : volume of one slice; its slice thickness stays.
@@ -297,11 +316,121 @@ def _check_spacing(node: Any, spacing: float) -> None:
 def _set_pixel_spacing(node: Any, spacing: float) -> None:
     if spacing == 0 and not spacing_by_user(node):
         return
-    values = list(node.GetSpacing())
+    before = node.GetSpacing()
+    values = list(before)
     for axis in _plane_first(node)[:2]:
         values[axis] = spacing or 1.0
     node.SetSpacing(*values)
     node.SetAttribute(SPACING_KNOWN, "user" if spacing else "0")
+    _take_along(node, before)
+
+
+# --- results on pixels that get another size -------------------------------------------------------------------------
+
+
+def _take_along(volume_node: Any, before: Sequence[float]) -> None:
+    """Let what was found in an image, and its maps, cover the pixels that they covered when these had the spacing `before`.
+
+    What was laid over yet another spacing, as a person changed it in the module Volumes since, is brought back to its pixels as well.
+    Segmentations that a person drew on the image go along where they stand under its transform.
+    """
+    from .mrml_overlay import is_map_of
+
+    for node in _all(volume_node.GetScene(), "vtkMRMLSegmentationNode"):
+        mine = node.GetAttribute(STUDY) is not None or bool(_own_segments(node))
+        if _image_id(node) == volume_node.GetID() and (mine or node.GetTransformNodeID() == volume_node.GetTransformNodeID()):
+            move = _to_spacing_now(volume_node, _laid_on(node) or before)
+            _move_segments(node, move)
+            _move_markups(_nodes_of(node), move, volume_node)
+            if mine:
+                _keep_laid_on(node, volume_node)
+    for node in _all(volume_node.GetScene(), "vtkMRMLTableNode"):
+        if node.GetNodeReferenceID(ABOUT) == volume_node.GetID():
+            _move_markups(_nodes_of(node, SHOWN_WITH), _to_spacing_now(volume_node, _laid_on(node) or before), volume_node)
+            _keep_laid_on(node, volume_node)
+    for node in _all(volume_node.GetScene(), "vtkMRMLScalarVolumeNode"):
+        if is_map_of(node, volume_node):
+            node.SetIJKToRASMatrix(_vtk_matrix(_to_spacing_now(volume_node, before) @ _ijk_to_ras(node)))
+            node.SetAttribute(SPACING_KNOWN, "1" if spacing_known(volume_node) else "0")
+
+
+def _to_spacing_now(volume_node: Any, before: Sequence[float]) -> np.ndarray:
+    """4x4, RAS in the volume's own space: from where its pixels were with the spacing `before` to where they are."""
+    now = _ijk_to_ras(volume_node)
+    then = now.copy()
+    then[:3, :3] = _axes(volume_node) * before
+    return now @ np.linalg.inv(then)
+
+
+def _move_segments(segmentation_node: Any, move: np.ndarray) -> None:
+    """Move labelmaps without touching a voxel; surfaces are made again."""
+    import vtk
+
+    segmentation = segmentation_node.GetSegmentation()
+    names: list[str] = []
+    segmentation.GetContainedRepresentationNames(names)
+    transform = vtk.vtkTransform()
+    transform.SetMatrix(_vtk_matrix(move))
+    segmentation.ApplyLinearTransform(transform)  # and the grid on which a person goes on drawing
+    for name in names:
+        if name != segmentation.GetSourceRepresentationName():
+            segmentation.CreateRepresentation(name, True)
+
+
+def _move_markups(nodes: Sequence[Any], move: np.ndarray, volume_node: Any) -> None:
+    """Move the boxes and points among some nodes, which lie on the pixels of an image."""
+    defined = import_slicer().vtkMRMLMarkupsNode.PositionDefined
+    for node in nodes:
+        if node.IsA("vtkMRMLMarkupsROINode"):
+            _move_box(node, move, _right_handed(_axes(volume_node)))
+        elif node.IsA("vtkMRMLMarkupsFiducialNode"):
+            for index in range(node.GetNumberOfControlPoints()):
+                if node.GetNthControlPointPositionStatus(index) == defined:
+                    position = [0.0, 0.0, 0.0]
+                    node.GetNthControlPointPosition(index, position)
+                    node.SetNthControlPointPosition(index, *(move @ [*position, 1.0])[:3])
+
+
+def _move_box(roi: Any, move: np.ndarray, image_axes: np.ndarray) -> None:
+    """Move an ROI. One that was turned and would be askew becomes the box along the image's axes around it, as which it is read anyway
+    (`study_from_nodes`)."""
+    matrix, size = _object_to_node(roi), np.array(roi.GetSize())
+    edges = move[:3, :3] @ matrix[:3, :3]
+    lengths = np.linalg.norm(edges, axis=0)
+    if not np.allclose((edges / lengths).T @ (edges / lengths), np.eye(3), rtol=0, atol=1e-6):
+        size = np.abs(image_axes.T @ matrix[:3, :3]) @ size
+        edges = move[:3, :3] @ image_axes
+        lengths = np.linalg.norm(edges, axis=0)
+    there = np.eye(4)
+    there[:3, :3], there[:3, 3] = edges / lengths, (move @ matrix[:, 3])[:3]
+    roi.SetAndObserveObjectToNodeMatrix(_vtk_matrix(there))
+    roi.SetSize(*(size * lengths))
+
+
+def _keep_laid_on(shown: Any, volume_node: Any) -> None:
+    """Keep with what shows a study of a 2D image which spacing its pixels have; volumes are known by their study (`placed`)."""
+    if is_volume(volume_node):
+        shown.RemoveAttribute(PIXELS)
+    else:
+        shown.SetAttribute(PIXELS, json.dumps(volume_node.GetSpacing()))
+
+
+def _laid_on(shown: Any) -> tuple[float, ...] | None:
+    """The spacing of `_keep_laid_on`; None where there is none, as in scenes of earlier versions."""
+    text = shown.GetAttribute(PIXELS)
+    return None if text is None else tuple(json.loads(text))
+
+
+def _check_laid_on(shown: Any, kind: str, volume_node: Any) -> None:
+    """Refuse what lies beside its pixels, since their spacing was changed elsewhere than here, as in the module Volumes."""
+    before, now, plane = _laid_on(shown), volume_node.GetSpacing(), _plane_first(volume_node)[:2]
+    if before is None or all(np.isclose(before[axis], now[axis], rtol=1e-3, atol=0) for axis in plane):
+        return
+    then, here = (" x ".join(f"{spacing[axis]:g}" for axis in plane) for spacing in (before, now))
+    raise OtherSpacingError(
+        f"the {kind} {shown.GetName()} was laid over pixels of {then} mm, and the image {volume_node.GetName()} has pixels of {here} mm now; "
+        "make it again with this spacing."
+    )
 
 
 # --- a study's nodes -------------------------------------------------------------------------------------------------
@@ -384,6 +513,7 @@ def add_segmentation(
     if crops and frame.thickness is None:
         _show_surface(node)
     node.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
+    _keep_laid_on(node, volume_node)
     return node
 
 
@@ -412,7 +542,12 @@ def shows_other_image(node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarV
     """
     if node.GetAttribute(STUDY) is None and not _own_segments(node):
         return False
-    return node.GetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole()) != volume_node.GetID()
+    return _image_id(node) != volume_node.GetID()
+
+
+def _image_id(segmentation_node: Any) -> str | None:
+    """Id of the volume of a segmentation's reference geometry."""
+    return segmentation_node.GetNodeReferenceID(segmentation_node.GetReferenceImageGeometryReferenceRole())
 
 
 def add_boxes(
@@ -569,6 +704,8 @@ def show_detections(
     table = add_table(scene, study, volume_node, table_node)
     table.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
     table.SetNodeReferenceID(ABOUT, volume_node.GetID())
+    table.RemoveAttribute(HEATMAP)  # one of hot spots holds findings now
+    _keep_laid_on(table, volume_node)
     boxes, points = add_boxes(scene, study, volume_node), add_points(scene, study, volume_node)
     for node in (*boxes, points):
         if node is not None:
@@ -590,6 +727,7 @@ def remove_study(shown: vtkMRMLSegmentationNode | vtkMRMLTableNode) -> None:
     for segment_id in _own_segments(shown):
         shown.GetSegmentation().RemoveSegment(segment_id)
     shown.RemoveAttribute(STUDY)
+    shown.RemoveAttribute(PIXELS)
 
 
 def holds_other_detections(table_node: vtkMRMLTableNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
@@ -668,7 +806,8 @@ def study_from_nodes(
 
     Raises
     ------
-    DataError : the node does not hold a study, or is about another image; or see `placed`.
+    DataError : the node does not hold a study, is about another image, or lies beside its pixels, whose spacing was changed since
+        (`OtherSpacingError`; by `set_pixel_spacing` it goes along); or see `placed`.
     """
     is_table = shown.IsA("vtkMRMLTableNode")
     kind = "table" if is_table else "segmentation"
@@ -677,6 +816,7 @@ def study_from_nodes(
         raise DataError(f"the {kind} {shown.GetName()} was not made by BreastUSAI; choose another one.")
     study = placed(Study.from_json(text, source=f"the {kind} {shown.GetName()}"), volume_node)
     frame = _Frame.of(study.image, volume_node)
+    _check_laid_on(shown, kind, volume_node)
     nodes = _nodes_of(shown, SHOWN_WITH if is_table else BELONGS_TO)
     boxes = {n.GetAttribute(FINDING): n for n in nodes if n.IsA("vtkMRMLMarkupsROINode")}
     segments = {} if is_table else _segments_by_finding(shown)
@@ -686,6 +826,11 @@ def study_from_nodes(
         if roi is None and segment_id is None:
             continue
         mask = None if segment_id is None else _mask(shown, segment_id, frame, study.image)
+        if mask is not None and not sitk.GetArrayViewFromImage(mask).any() and _is_drawn(shown, segment_id):
+            raise DataError(
+                f"the outline {finding.id} of the {kind} {shown.GetName()} lies outside the image {volume_node.GetName()}; make it again on "
+                "the image as it is now."
+            )
         findings.append(
             replace(
                 finding,
@@ -726,17 +871,13 @@ def volume_spacing_known(node: vtkMRMLScalarVolumeNode) -> bool:
 
 def drawn_boxes(scene: vtkMRMLScene) -> tuple[vtkMRMLMarkupsROINode, ...]:
     """The ROIs that a person drew and that are shown: not those of findings."""
-    rois = (
-        scene.GetNthNodeByClass(i, "vtkMRMLMarkupsROINode")
-        for i in range(scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode"))
-    )
+    rois = _all(scene, "vtkMRMLMarkupsROINode")
     return tuple(r for r in rois if r.GetAttribute(FINDING) is None and _is_placed(r) and _is_shown(r))
 
 
 def box_of_roi(volume_node: vtkMRMLScalarVolumeNode, roi: vtkMRMLMarkupsROINode) -> Box:
     """The smallest box along the volume's axes (LPS mm, in the volume's own space) around an ROI, wherever both stand now."""
-    matrix = roi.GetObjectToNodeMatrix()
-    to_node = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+    to_node = _object_to_node(roi)
     half = np.array(roi.GetSize()) / 2
     signs = np.array([[x, y, z, 1.0] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
     corners = (signs * (*half, 1.0)) @ to_node.T
@@ -762,11 +903,10 @@ def points_of(
 
 
 def detections_of(volume_node: vtkMRMLScalarVolumeNode) -> tuple[vtkMRMLTableNode, ...]:
-    """The tables of `show_detections` about a volume, the latest first."""
-    scene = volume_node.GetScene()
-    count = scene.GetNumberOfNodesByClass("vtkMRMLTableNode")
-    tables = [scene.GetNthNodeByClass(i, "vtkMRMLTableNode") for i in reversed(range(count))]
-    return tuple(t for t in tables if t.GetAttribute(STUDY) and t.GetNodeReferenceID(ABOUT) == volume_node.GetID())
+    """The tables of findings (`show_detections`) about a volume, the latest first; not those of hot spots, which are places to look at."""
+    tables = reversed(_all(volume_node.GetScene(), "vtkMRMLTableNode"))
+    about = (t for t in tables if t.GetAttribute(STUDY) and t.GetNodeReferenceID(ABOUT) == volume_node.GetID())
+    return tuple(t for t in about if t.GetAttribute(HEATMAP) is None)
 
 
 def shown_findings(volume_node: vtkMRMLScalarVolumeNode, table_node: vtkMRMLTableNode) -> tuple[Finding, ...]:
@@ -1020,11 +1160,8 @@ class _Frame:
 
     @property
     def box_axes(self) -> np.ndarray:
-        """The image's axes, right-handed as an ROI needs them; a box looks the same with an axis reversed."""
-        axes = self.axes.copy()
-        if np.linalg.det(axes) < 0:
-            axes[:, 2] *= -1
-        return axes
+        """The image's axes as an ROI needs them."""
+        return _right_handed(self.axes)
 
     def to_node(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
         """Centre (RAS) and size of a study's box in the node's space."""
@@ -1037,8 +1174,7 @@ class _Frame:
     def from_node(self, roi: vtkMRMLMarkupsROINode) -> Box:
         """The study's box of an ROI node."""
         center = np.linalg.inv(self.to_ras) @ [*roi.GetCenter(), 1.0]
-        matrix = roi.GetObjectToNodeMatrix()
-        roi_axes = np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
+        roi_axes = _object_to_node(roi)[:3, :3]
         # The smallest box along the image's axes around an oriented one: project its half edges on each axis.
         size = np.abs(np.linalg.inv(self.axes) @ roi_axes) @ np.array(roi.GetSize()) / self.scale
         if self.thickness is not None:
@@ -1097,6 +1233,25 @@ def _axes(node: Any) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASDirectionMatrix(matrix)
     return np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
+
+
+def _right_handed(axes: np.ndarray) -> np.ndarray:
+    """Axes (columns) as an ROI needs them; a box looks the same with an axis reversed."""
+    return axes * (1, 1, -1) if np.linalg.det(axes) < 0 else axes
+
+
+def _object_to_node(roi: Any) -> np.ndarray:
+    """4x4, a box's own coordinates -> node RAS mm."""
+    matrix = roi.GetObjectToNodeMatrix()
+    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+def _vtk_matrix(values: np.ndarray) -> Any:
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(np.asarray(values, float).ravel())
+    return matrix
 
 
 # --- voxels ----------------------------------------------------------------------------------------------------------
@@ -1239,6 +1394,16 @@ def _resampled_voxels(segmentation_node: Any, segment_id: str, frame: _Frame, sh
     return (vtk_to_numpy(merged.GetPointData().GetScalars()).reshape(shape) != 0).astype(np.uint8)
 
 
+def _is_drawn(segmentation_node: Any, segment_id: str) -> bool:
+    """Whether a segment's labelmap holds any voxel; a person may have emptied it."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    labelmap = segment.GetRepresentation(import_slicer().vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
+    scalars = labelmap.GetPointData().GetScalars() if labelmap is not None else None
+    return scalars is not None and bool((vtk_to_numpy(scalars) == segment.GetLabelValue()).any())
+
+
 def _labelmap_matrix(labelmap: Any) -> np.ndarray:
     """4x4, index -> node RAS mm."""
     import vtk
@@ -1260,6 +1425,10 @@ def _display_range(voxels: np.ndarray) -> tuple[float, float]:
 
 
 # --- nodes -----------------------------------------------------------------------------------------------------------
+
+
+def _all(scene: Any, kind: str) -> list[Any]:
+    return [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]
 
 
 def _save_undo_state(scene: Any) -> None:
@@ -1329,8 +1498,7 @@ def _nodes_of(shown: Any, role: str = BELONGS_TO) -> list[Any]:
     scene = shown.GetScene()
     found = []
     for kind in ("vtkMRMLMarkupsROINode", "vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode"):
-        nodes = [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]
-        found += [n for n in nodes if n.GetNodeReferenceID(role) == shown.GetID()]
+        found += [n for n in _all(scene, kind) if n.GetNodeReferenceID(role) == shown.GetID()]
     return found
 
 

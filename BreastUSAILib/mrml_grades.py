@@ -7,7 +7,6 @@ probabilities again after the scene was saved and opened.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +112,10 @@ def jump_to_graded(table_node: vtkMRMLTableNode, row: int) -> tuple[float, float
     study, volume = graded(table_node), table_node.GetNodeReference(GRADED)
     if study is None or volume is None or not 0 <= row < len(study.findings):
         return None
-    with suppress(DataError):  # whose voxels have another spacing now: the place as it was graded
+    try:
         study = mrml.placed(study, volume)
+    except DataError:  # a volume whose voxels have another spacing now: the place as it was graded; in an image, the same pixels
+        study = study if mrml.is_volume(volume) else mrml.on_grid(study, mrml.info_of(volume))
     center = mrml.finding_position(volume, study, study.findings[row])
     slicer = import_slicer()
     slicer.vtkMRMLSliceNode.JumpAllSlices(table_node.GetScene(), *center, slicer.vtkMRMLSliceNode.CenteredJumpSlice)

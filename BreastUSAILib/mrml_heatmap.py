@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from . import mrml
 from .findings import Box, Finding, Study
+from .mrml import HEATMAP
 from .mrml_overlay import add_map, show_over
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode, vtkMRMLScene, vtkMRMLTableNode
 
-HEATMAP = "BreastUSAI.Heatmap"  # attribute of the table, which tells it from one of other findings
 MAP = "BreastUSAIHeatmap"  # node reference from the table to the map
 FULL = 1.0  # heat of the last colour: as much as speaks for a usual lesion
 LEAST_HEAT = 0.1
@@ -56,6 +56,8 @@ def show_heatmap(
     study = mrml.placed(study, volume_node)
     old = None if table_node is None else table_node.GetNodeReference(MAP)
     nodes = mrml.show_detections(scene, study, volume_node, table_node)
+    if table_node is None:  # by its name a person tells it from one of findings
+        nodes.table.SetName(scene.GenerateUniqueName(f"{volume_node.GetName()} hot spots"))
     if old is not None:
         scene.RemoveNode(old)
     if nodes.points is not None:

@@ -166,7 +166,7 @@ def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:
     if volume is None:
         raise DataError(f"the image of {shown.GetName()} was removed from the scene; load it again and repeat the workup.")
     before, now = mrml.placed(made(shown), volume), mrml.study_from_nodes(volume, shown)
-    image = mrml.image_from_volume(volume)
+    image = mrml.image_for(now.image, volume)
     keys = json.loads(shown.GetAttribute(OUTLINES) or "{}")
 
     def finish() -> tuple[Study, sitk.Image]:

@@ -2,7 +2,8 @@
 
 An image and the slice of a volume that shows it have the same pixels and other coordinates; a volume that 3D Slicer read may have its slices
 in the other order. What is looked up by pixel must lie on the grid of the image at hand. Images of the same size that lie on other grids are not
-the same: the boxes, in millimetres, would lie anywhere in them.
+the same: the boxes, in millimetres, would lie anywhere in them. A 2D image and a volume of one slice have no millimetres in common and go by
+pixel; figures in millimetres of another spacing are refused there as well, those in pixels stay what they are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .findings import Finding, ImageInfo, Study
 from .grid import as_2d, box_of_mask, box_region, from_2d, physical_to_index, resample_like
 
 _SAME = 1e-3  # mm
+_SAME_SPACING = 1e-3  # by which share spacings may differ that went through files of few digits
 _NEAR = 0.1  # of a voxel, by which grids may differ that went through files of few digits
 
 
@@ -38,8 +40,8 @@ def findings_on(
     """
     info = study.image
     plane = as_2d(image)
+    known = info.spacing_known if spacing_known is None else spacing_known
     if info.size == image.GetSize():
-        known = info.spacing_known if spacing_known is None else spacing_known
         if known != info.spacing_known or not _same_voxels(info, image):
             raise _elsewhere(info, image, name, known)
         if _same_place(info, image):
@@ -55,6 +57,8 @@ def findings_on(
         raise DataError(
             f"The findings are about an image of {about} pixels, {name} has {here}; name the result of this image."
         )
+    if info.spacing_known and not (known and np.allclose(before.GetSpacing(), plane.GetSpacing(), rtol=_SAME_SPACING, atol=0)):
+        raise _other_spacing(before.GetSpacing(), plane.GetSpacing(), name, known)
     return tuple(_flat(finding, blank, image) for finding in study.findings)
 
 
@@ -84,11 +88,17 @@ def _elsewhere(info: ImageInfo, image: sitk.Image, name: str, known: bool) -> Da
             f"{name} lies elsewhere in space than the image of the findings (another origin or direction); "
             "name the result of this image."
         )
+    return _other_spacing(info.spacing, image.GetSpacing(), name, known)
+
+
+def _other_spacing(made_on: tuple[float, ...], spacing: tuple[float, ...], name: str, known: bool) -> OtherSpacingError:
+    """What stands against findings in millimetres on an image whose pixels have others, or none that are known."""
+    before, here = (" x ".join(f"{s:g}" for s in mm) for mm in (made_on, spacing))
     of_this = f"has pixels of {here} mm" if known else "does not say what a pixel measures"
     return OtherSpacingError(
         f"{name} {of_this}, and the findings were made on pixels of {before} mm; make them again on this image, or give it the "
         "spacing that they were made on if it is the same.",
-        info.spacing,
+        made_on,
     )
 
 
@@ -112,11 +122,12 @@ def _resampled(finding: Finding, image: sitk.Image) -> Finding:
 
 def _flat(finding: Finding, blank: sitk.Image, image: sitk.Image) -> Finding:
     """The same pixels of an image of one slice; `blank` has the grid that the finding is on."""
-    if finding.mask is not None:
-        mask = from_2d(as_2d(finding.mask), image)
-        return replace(finding, mask=mask, box=box_of_mask(mask) or finding.box)
+    mask = None if finding.mask is None else from_2d(as_2d(finding.mask), image)
+    box = None if mask is None else box_of_mask(mask)
+    if box is not None:
+        return replace(finding, mask=mask, box=box)
     start, size = box_region(blank, finding.box)
     region = np.zeros(blank.GetSize()[::-1], np.uint8)
     region[tuple(slice(a, a + n) for a, n in zip(start[::-1], size[::-1], strict=True))] = 1
     marked = sitk.GetImageFromArray(region.reshape(as_2d(blank).GetSize()[::-1]))
-    return replace(finding, box=box_of_mask(from_2d(marked, image)))
+    return replace(finding, mask=mask, box=box_of_mask(from_2d(marked, image)))

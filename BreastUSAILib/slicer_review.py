@@ -150,11 +150,13 @@ def _review_back(shown_id, finding, review, on_said):
 
 def _box_back(shown, finding, on_said):
     """What puts a finding's box back where it is now."""
-    shown_id, was = shown.GetID(), mrml_workup.box_place(shown, finding)
+    shown_id, was, pixels = shown.GetID(), mrml_workup.box_place(shown, finding), shown.GetAttribute(mrml.PIXELS)
 
     def back():
         shown = slicer.mrmlScene.GetNodeByID(shown_id)
         if shown is None or was is None or mrml_workup.box_place(shown, finding) in (None, was):
+            return False
+        if shown.GetAttribute(mrml.PIXELS) != pixels:  # its image got another pixel spacing, and the box went along
             return False
         mrml_workup.set_box_place(shown, finding, was)
         on_said()

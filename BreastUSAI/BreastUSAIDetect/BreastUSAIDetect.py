@@ -21,7 +21,7 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_detection, mrml, slicer_resume
+from BreastUSAILib import RESEARCH_USE, child_detection, mrml, mrml_heatmap, slicer_resume
 from BreastUSAILib.errors import ImageError
 from BreastUSAILib.slicer_panel import Device
 from BreastUSAILib.slicer_volume_panel import VolumeLogic, VolumePanel
@@ -129,7 +129,7 @@ class BreastUSAIDetectLogic(VolumeLogic):
         :param table: of findings; what was found in this volume before is replaced. None makes a new one, and so does one
             that holds anything else.
         """
-        if table is not None and mrml.holds_other_detections(table, volume):
+        if table is not None and (mrml.holds_other_detections(table, volume) or mrml_heatmap.is_heatmap(table)):
             table = None
         nodes = mrml.show_detections(volume.GetScene(), study, volume, table)
         logging.info("BreastUSAI Detect, %s: %s", volume.GetName(), study.summary)
@@ -139,8 +139,8 @@ class BreastUSAIDetectLogic(VolumeLogic):
         return replace(study, findings=tuple(f for f, s in zip(study.findings, shown, strict=True) if s)).summary
 
     def isOurs(self, table):
-        """Whether a table was made by `show`."""
-        return table.GetAttribute(mrml.STUDY) is not None
+        """Whether a table holds findings, as `show` makes it; not the hot spots of BreastUSAI Heatmap."""
+        return table.GetAttribute(mrml.STUDY) is not None and not mrml_heatmap.is_heatmap(table)
 
 
 class BreastUSAIDetectTest(ScriptedLoadableModuleTest):

@@ -365,7 +365,8 @@ class BreastUSAIGradeLogic(ImageOrVolumeLogic):
 
         loaded = child_workup.load_input(self.pixels(volume))
         study = self.study(volume, findings)
-        given = None if study is None else findings_on(study, loaded.image, volume.GetName())
+        known = loaded.spacing_known
+        given = None if study is None else findings_on(study, loaded.image, volume.GetName(), spacing_known=known)
         graded = (self._runner or run_grading)(loaded, given, options or GradingOptions(), progress)
         return self.show(graded, volume, table, findings is None)
 

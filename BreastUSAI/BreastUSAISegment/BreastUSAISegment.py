@@ -28,7 +28,15 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_detection, child_segmentation, child_workup, mrml, slicer_resume
+from BreastUSAILib import (
+    RESEARCH_USE,
+    child_detection,
+    child_segmentation,
+    child_workup,
+    mrml,
+    mrml_heatmap,
+    slicer_resume,
+)
 from BreastUSAILib.background_child import BackgroundChild
 from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.sample_data.slicer_registration import register as register_samples
@@ -264,6 +272,10 @@ class BreastUSAISegmentLogic(ImageOrVolumeLogic):
                 return _(
                     "Run BreastUSAI Detect on the volume and choose its findings, or draw a box about each lesion."
                 )
+            if mrml_heatmap.is_heatmap(table):
+                return _(
+                    "{table} holds hot spots of BreastUSAI Heatmap; choose findings of BreastUSAI Detect, or draw a box about each lesion."
+                ).format(table=table.GetName())
             if table not in mrml.detections_of(volume):
                 return _("{table} holds no findings of {volume}; choose the findings of this volume.").format(
                     table=table.GetName(), volume=volume.GetName()

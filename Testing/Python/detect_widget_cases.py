@@ -17,8 +17,10 @@ import slicer
 from panel_cases import STANDIN_CLI, Row, count
 from two_dark_boxes import FIRST, SECOND, SPACING, volume
 
-from BreastUSAILib import mrml
+from BreastUSAILib import mrml, mrml_heatmap
 from BreastUSAILib.child_detection import ChildDetection
+from BreastUSAILib.findings import Finding, ImageInfo, Study
+from BreastUSAILib.grid import index_box
 
 NO_MODEL = "No detection model is installed; train one with breastusai train detect, or choose a model folder."
 
@@ -243,6 +245,24 @@ class Running(PanelCase):
         self.apply()
         self.assertIsNot(self.panel._parameterNode.outputTable, mine)
         self.assertEqual((count("Table"), count("MarkupsROI")), (4, 6))
+
+    def test_hot_spots_of_heatmap_are_left_alone(self):
+        chosen = self.ready()
+        image = mrml.image_from_volume(chosen)
+        spots = Study(ImageInfo.of(image, "case 1"), (Finding("H1", index_box(image, (5, 4, 6), (10, 8, 12)), 0.7),), heatmap=image)
+        hot = mrml_heatmap.show_heatmap(slicer.mrmlScene, spots, chosen)
+        self.panel._parameterNode.outputTable = hot.table
+        self.assertIsNone(self.panel.ui.resultsTableView.mrmlTableNode())
+        self.apply()
+        found = self.panel._parameterNode.outputTable
+        self.assertIsNot(found, hot.table)
+        self.assertEqual((self.errors, [f.id for f in mrml.detected_in(found).findings]), ([], ["L1", "L2"]))
+        self.assertEqual([f.id for f in mrml.detected_in(hot.table).findings], ["H1"])
+        self.assertIs(mrml_heatmap.map_of(hot.table), hot.map)
+        self.assertEqual(mrml.detections_of(chosen), (found,))
+        # Whoever writes findings into it by a script has a table of findings.
+        mrml.show_detections(slicer.mrmlScene, spots, chosen, hot.table)
+        self.assertTrue(self.panel.logic.isOurs(hot.table))
 
     def test_choosing_an_earlier_table_shows_it_again(self):
         self.ready()

@@ -16,7 +16,7 @@ import slicer
 from panel_cases import STANDIN_CLI, Row, count
 from standin_grades import graded
 
-from BreastUSAILib import mrml, mrml_grades
+from BreastUSAILib import mrml, mrml_grades, mrml_heatmap
 from BreastUSAILib.child_grading import ChildGrading
 from BreastUSAILib.child_workup import load_input
 from BreastUSAILib.findings import Finding, ImageInfo, Study
@@ -212,6 +212,18 @@ class Running(PanelCase):
         expected = [-27 * SPACING[0], -7 * SPACING[1], 22 * SPACING[2]]
         np.testing.assert_allclose([matrix.GetElement(i, 3) for i in range(3)], expected, atol=1e-4)
 
+    def test_hot_spots_are_not_what_is_graded_first(self):
+        chosen, table = volume()
+        study = mrml.detected_in(table)
+        hot = mrml_heatmap.show_heatmap(slicer.mrmlScene, study, chosen).table
+        self.assertEqual(hot.GetName(), "abus 1 hot spots")
+        self.assertIs(self.panel.logic.firstFindings(chosen), table)
+        self.panel._parameterNode.inputVolume = chosen
+        self.panel.updatePanel()
+        self.assertIs(self.panel._parameterNode.findings, table)  # is proposed
+        slicer.mrmlScene.RemoveNode(table)
+        self.assertIsNone(self.panel.logic.firstFindings(chosen))
+
     def test_the_outlines_of_a_segmentation_reach_the_child(self):
         chosen = self.ready()
         self.apply()
@@ -271,6 +283,17 @@ class Running(PanelCase):
             np.testing.assert_allclose([matrix.GetElement(i, 3) for i in range(3)], expected, atol=1e-4)
         self.assertEqual(self.errors, [])
 
+    def test_a_click_leads_to_the_same_pixels_when_these_got_another_size(self):
+        chosen = self.ready(known=False)
+        slices = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "A")
+        mrml.set_pixel_spacing(chosen, 0.3)
+        self.apply()
+        for mm in (0.3, 0.1):
+            mrml.set_pixel_spacing(chosen, mm)
+            self.panel.onRow(Row(0))
+            matrix = slices.GetSliceToRAS()
+            np.testing.assert_allclose([matrix.GetElement(i, 3) for i in range(2)], [-14.5 * mm, -11.5 * mm], atol=1e-4)
+
     def test_nothing_found_is_an_ordinary_result(self):
         self.ready("0.14")
         self.apply()
@@ -301,6 +324,27 @@ class InAProcess(PanelCase):
         self.panel._parameterNode.findings = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
         self.apply()
         self.assertEqual((self.errors, self.panel.ui.statusLabel.text[:6]), ([], "1 of 1"))
+
+    def test_an_outline_in_pixels_is_graded_where_it_was_when_these_get_a_size(self):
+        """Outlined without a spacing; then a spacing is said, as BreastUSAI Segment does with another outline."""
+        chosen = self.ready(known=False)
+        self.apply()
+        parameters = self.panel._parameterNode
+        parameters.findings = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+        mrml.set_pixel_spacing(chosen, 0.2)
+        parameters.outputTable = None
+        self.apply()
+        self.assertEqual((self.errors, self.panel.ui.statusLabel.text[:6]), ([], "1 of 1"))
+        (finding,) = mrml_grades.graded(parameters.outputTable).findings
+        np.testing.assert_allclose(finding.box.size, (2.0, 1.6, 1.0), atol=1e-6)
+        self.assertEqual([name for name in finding.measurements if name.endswith(("_mm", "_mm2"))], [])
+        # In line as in a process.
+        (inLine,) = self.panel.logic.study(chosen, parameters.findings).findings
+        self.assertEqual(int(sitk.GetArrayViewFromImage(inLine.mask).sum()), 80)
+        # Where it lies beside its pixels, it is told.
+        chosen.SetSpacing(0.5, 0.5, 1.0)
+        self.apply()
+        self.assertIn("was laid over pixels of 0.2 x 0.2 mm, and the image case 1 has pixels of 0.5 x 0.5 mm now", self.errors[-1])
 
     def test_cancel_ends_it_and_changes_nothing(self):
         self.ready("0.13")

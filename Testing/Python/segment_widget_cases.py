@@ -15,7 +15,7 @@ import slicer
 import vtk
 from panel_cases import STANDIN_CLI, count
 
-from BreastUSAILib import mrml
+from BreastUSAILib import mrml, mrml_heatmap
 from BreastUSAILib.child_segmentation import ChildSegmentation
 from BreastUSAILib.child_workup import ChildWorkup
 from BreastUSAILib.errors import DependencyError
@@ -236,6 +236,28 @@ class Running(PanelCase):
         study = mrml.study_from_nodes(volume, parameters.outputSegmentation)
         self.assertEqual(study.findings[0].measurements["area_px2"], pixels)
         self.assertEqual((self.errors, count("Segmentation")), ([], 1))
+
+    def test_an_earlier_outline_stays_on_its_pixels_when_a_spacing_is_typed(self):
+        volume, pixels = image(known=False)
+        parameters = self.panel._parameterNode
+        parameters.inputVolume = volume
+        self.apply()
+        earlier = parameters.outputSegmentation
+        before = mrml.study_from_nodes(volume, earlier)
+        parameters.outputSegmentation = None
+        parameters.pixelSpacing = 0.2
+        self.apply()
+        self.assertEqual((self.errors, count("Segmentation"), count("MarkupsROI")), ([], 2, 2))
+        self.assertIsNot(parameters.outputSegmentation, earlier)
+        after = mrml.study_from_nodes(volume, earlier)
+        masks = [sitk.GetArrayFromImage(study.findings[0].mask) for study in (before, after)]
+        np.testing.assert_array_equal(*masks)
+        self.assertEqual(int(masks[0].sum()), pixels)
+        # What was measured in pixels stays so.
+        self.assertEqual((after.image.spacing_known, after.findings[0].measurements["area_px2"]), (False, pixels))
+        np.testing.assert_allclose(after.findings[0].box.center, before.findings[0].box.center, atol=1e-4)
+        centers = [mrml.parts_of(node).boxes["L1"].GetCenter() for node in (earlier, parameters.outputSegmentation)]
+        np.testing.assert_allclose(*centers, atol=1e-4)
 
     def test_a_typed_spacing_is_of_one_image_only(self):
         first, second, third = image(known=False)[0], image(known=False, name="case 2")[0], image(name="case 3")[0]
@@ -494,6 +516,27 @@ class Volumes(PanelCase):
         self.panel._parameterNode.detections = othersTable
         self.assertFalse(self.panel.ui.applyButton.enabled)
         self.assertIn("holds no findings of abus 2", self.panel.ui.statusLabel.text)
+
+    def test_hot_spots_are_no_findings_of_detect(self):
+        node = abus("abus 2")
+        image = mrml.image_from_volume(node)
+        spots = (Finding("H1", index_box(image, *next(iter(SHAPES.values()))), 0.7),)
+        hot = mrml_heatmap.show_heatmap(slicer.mrmlScene, Study(ImageInfo.of(image, "abus 2"), spots), node).table
+        parameters = self.panel._parameterNode
+        parameters.volumeModelFolder = "/models/joint"
+        parameters.inputVolume = node
+        self.assertIsNone(parameters.detections)
+        self.assertIn("Run BreastUSAI Detect", self.panel.ui.statusLabel.text)
+        parameters.inputVolume = None
+        table = detected(node).table
+        later = mrml_heatmap.show_heatmap(slicer.mrmlScene, Study(ImageInfo.of(image, "abus 2"), spots), node).table
+        parameters.inputVolume = node
+        self.assertIs(parameters.detections, table)
+        self.assertEqual([f.id for f in self.panel.logic.request(node, parameters).findings], ["L1", "L2"])
+        for spotted in (hot, later):
+            parameters.detections = spotted
+            self.assertFalse(self.panel.ui.applyButton.enabled)
+            self.assertIn("holds hot spots of BreastUSAI Heatmap; choose findings of BreastUSAI Detect", self.panel.ui.statusLabel.text)
 
     def test_boxes_in_the_world_mean_places_of_the_volume(self):
         node = self.ready()

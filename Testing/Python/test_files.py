@@ -286,6 +286,28 @@ def test_slicer_reads_the_boxes(tmp_path, scene, image):
         assert node.GetName() == finding.id
 
 
+@pytest.mark.parametrize("image", [grid_oblique_2d(), grid_oblique_3d()], ids=["2d", "3d"])
+def test_boxes_of_left_handed_images_are_right_handed(tmp_path, scene, image):
+    """As those of the scene: tools that take an ROI's matrix for a rotation would turn a left-handed one inside out."""
+    from BreastUSAILib import mrml
+    from BreastUSAILib.markups import read_markups
+
+    d = image.GetDimension()
+    image.SetDirection((np.reshape(image.GetDirection(), (d, d)) * ([1] * (d - 1) + [-1])).ravel())  # the last axis, reversed
+    study = study_on(image)
+    files.write_study(study, tmp_path)
+    data = json.loads((tmp_path / "boxes.mrk.json").read_text(encoding="utf-8"))
+    nodes = mrml.add_boxes(scene, study, mrml.add_volume(scene, image, "image"))
+    for markup, node, box in zip(data["markups"], nodes, read_markups(tmp_path / "boxes.mrk.json").boxes, strict=True):
+        axes = np.reshape(markup["orientation"], (3, 3))
+        assert np.linalg.det(axes) == pytest.approx(1)
+        np.testing.assert_allclose(LPS_TO_RAS @ axes, matrix_of(node.GetObjectToNodeMatrix())[:3, :3], atol=1e-6)
+        np.testing.assert_allclose((*markup["center"][:d], *markup["size"]), (*(LPS_TO_RAS @ node.GetCenter())[:d], *node.GetSize()), atol=1e-5)
+        if d == 3:
+            finding = study.findings[data["markups"].index(markup)]
+            np.testing.assert_allclose((*box.along(image).center, *box.along(image).size), (*finding.box.center, *finding.box.size), atol=1e-6)
+
+
 @pytest.mark.parametrize("n", [0, 2])
 def test_slicer_reads_the_points(tmp_path, scene, n):
     study = study_on(grid_oblique_3d(), n)

@@ -19,7 +19,7 @@ from BreastUSAILib import cli
 from BreastUSAILib.child_grading import ChildGrading, GradePixels, GradingOrder, grading_arguments
 from BreastUSAILib.child_process import ChildError
 from BreastUSAILib.command_arguments import grading_options
-from BreastUSAILib.errors import DataError, ImageError, ModelError
+from BreastUSAILib.errors import DataError, ImageError, ModelError, OtherSpacingError
 from BreastUSAILib.files import read_study
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask, index_box
@@ -162,6 +162,7 @@ def test_findings_of_an_image_are_found_again_in_a_slice_of_space():
     flat = sitk.Image(20, 16, sitk.sitkUInt8)
     flat.SetSpacing((0.3, 0.3))
     study = _study(flat, (4, 3), (6, 5))
+    study = replace(study, image=replace(study.image, spacing_known=False))  # goes by pixel, and so do its figures
     for size in ((20, 16, 1), (20, 1, 16), (1, 20, 16)):
         volume = sitk.Image(size, sitk.sitkUInt8)
         volume.SetSpacing((0.3, 0.4, 0.5))
@@ -173,8 +174,27 @@ def test_findings_of_an_image_are_found_again_in_a_slice_of_space():
         assert np.array_equal(pixels, sitk.GetArrayFromImage(study.findings[0].mask))
         (boxed,) = findings_on(replace(study, findings=(replace(study.findings[0], mask=None),)), volume)
         assert boxed.box.center == pytest.approx(masked.box.center) and boxed.box.size == pytest.approx(masked.box.size)
+        emptied = replace(study.findings[0], mask=study.findings[0].mask * 0)
+        (left,) = findings_on(replace(study, findings=(emptied,)), volume)
+        assert left.mask.GetSize() == size and not sitk.GetArrayViewFromImage(left.mask).any()
+        assert left.box.center == pytest.approx(masked.box.center) and left.box.size == pytest.approx(masked.box.size)
     with pytest.raises(DataError, match="20 x 16 pixels, b.png has 9 x 9; name the result of this image"):
         findings_on(study, sitk.Image(9, 9, sitk.sitkUInt8), "b.png")
+
+
+def test_figures_in_other_millimetres_are_refused_in_a_slice_of_space():
+    flat = sitk.Image(20, 16, sitk.sitkUInt8)
+    flat.SetSpacing((0.3, 0.4))
+    study = _study(flat, (4, 3), (6, 5))
+    volume = sitk.Image(20, 1, 16, sitk.sitkUInt8)
+    volume.SetSpacing((0.3001, 7.0, 0.4))
+    assert len(findings_on(study, volume, spacing_known=True)) == 1
+    with pytest.raises(OtherSpacingError, match="v.nrrd does not say what a pixel measures, .* made on pixels of 0.3 x 0.4 mm; make them again"):
+        findings_on(study, volume, "v.nrrd", spacing_known=False)
+    volume.SetSpacing((0.1, 7.0, 0.1))
+    with pytest.raises(OtherSpacingError, match="v.nrrd has pixels of 0.1 x 0.1 mm, .* on pixels of 0.3 x 0.4 mm; make them again") as error:
+        findings_on(study, volume, "v.nrrd")
+    assert error.value.made_on == (0.3, 0.4)
 
 
 def test_findings_follow_slices_that_slicer_reversed():

@@ -13,8 +13,8 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from BreastUSAILib import mrml
-from BreastUSAILib.errors import DataError, ImageError, OutputError
+from BreastUSAILib import mrml, mrml_overlay
+from BreastUSAILib.errors import DataError, ImageError, OtherSpacingError, OutputError
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.slicer_runtime import private_scene
 from BreastUSAILib.terminology import segment_tags
@@ -617,6 +617,211 @@ def test_voxels_of_another_size_and_mirrored_volumes_are_refused(scene):
     with pytest.raises(DataError, match="image was mirrored since it was analysed"):
         mrml.show_detections(scene, study, volume)
     assert scene.GetNumberOfNodes() == before
+
+
+# --- pixels that get a size ------------------------------------------------------------------------------------------
+
+
+def _world(node, point) -> list[float]:
+    world = [0.0] * 3
+    node.TransformPointToWorld(list(point), world)
+    return world
+
+
+def _place_of(volume, image: sitk.Image, center) -> list[float]:
+    """World RAS of a place of a 2D image whose study is about the slice in a volume."""
+    index = [*image.TransformPhysicalPointToContinuousIndex(center[:2])]
+    size = volume.GetImageData().GetDimensions()
+    index.insert(size.index(1) if 1 in size else 2, 0.0)
+    return _world(volume, (_ijk_to_ras_of(volume) @ [*index, 1.0])[:3])
+
+
+@pytest.mark.parametrize("size", [(40, 30, 1), (1, 40, 30), (40, 1, 30)])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.2646, 0.2646, 1.0), (0.5, 0.4, 0.3)])
+@pytest.mark.parametrize("parent", [False, True])
+def test_results_stay_on_their_pixels_when_these_get_a_size(scene, size, spacing, parent):
+    flat = _image((40, 30), (1, 1), (0, 0))
+    study = _study(flat, *CASE_2D[1:], known=False)
+    whole = _image(size, spacing, direction=TURN)
+    volume = mrml.add_volume(scene, whole, "picture", spacing_known=False)
+    if parent:
+        volume.SetAndObserveTransformNodeID(_parent(scene)[0].GetID())
+    first, second, listed = mrml.show_study(scene, study, volume), mrml.show_study(scene, study, volume), mrml.show_detections(scene, study, volume)
+    heat = mrml_overlay.add_map(scene, flat, volume, "heat", 255)
+    drawn = first.segmentation.GetSegmentation()
+    drawn.CopySegmentFromSegmentation(second.segmentation.GetSegmentation(), "L1", False)  # as a person's own
+    own = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "a person's")
+    own.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    own.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    own.GetSegmentation().CopySegmentFromSegmentation(second.segmentation.GetSegmentation(), "L2", False)
+    first.segmentation.CreateClosedSurfaceRepresentation()
+
+    def is_on_the_pixels():
+        for shown, boxes, points in ((first.segmentation, first.boxes, first.points), (listed.table, listed.boxes, listed.points)):
+            back = mrml.study_from_nodes(volume, shown)
+            assert back.image == study.image and not back.image.spacing_known  # figures in pixels stay what they are
+            for number, (a, b) in enumerate(zip(back.findings, study.findings, strict=True)):
+                assert a.measurements == b.measurements
+                assert (*a.box.center, *a.box.size) == pytest.approx((*b.box.center, *b.box.size), abs=1e-4)
+                if a.mask is not None:
+                    _same_image(a.mask, b.mask)
+                expected = pytest.approx(_place_of(volume, flat, b.box.center), abs=1e-4)
+                world = [0.0] * 3
+                boxes[number].GetCenterWorld(world)
+                assert world == expected
+                points.GetNthControlPointPositionWorld(number, world)
+                assert world == expected
+        frame = mrml._Frame.of(study.image, volume)
+        for node in (first.segmentation, second.segmentation, own):
+            for segment in node.GetSegmentation().GetSegmentIDs():
+                (finding,) = (f for f in study.findings if f.id == segment[:2])
+                voxels = mrml._own_voxels(node.GetSegmentation().GetSegment(segment), frame, (1, 30, 40))
+                np.testing.assert_array_equal(voxels[0], sitk.GetArrayViewFromImage(finding.mask))
+            new = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+            new.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+            new.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+            assert _drawn_on(node) == pytest.approx(_drawn_on(new), abs=1e-6)
+            scene.RemoveNode(new)
+        again = mrml_overlay.add_map(scene, flat, volume, "heat", 255)
+        np.testing.assert_allclose(_ijk_to_ras_of(heat), _ijk_to_ras_of(again), atol=1e-6)
+        assert heat.GetAttribute(mrml.SPACING_KNOWN) == again.GetAttribute(mrml.SPACING_KNOWN)
+        scene.RemoveNode(again)
+        surface = drawn.GetSegment("L1").GetRepresentation("Closed surface")
+        middle = np.reshape(surface.GetBounds(), (3, 2)).mean(axis=1)
+        assert _world(first.segmentation, middle) == pytest.approx(_place_of(volume, flat, study.findings[0].box.center), abs=0.1)
+
+    is_on_the_pixels()
+    for mm in (0.25, 0.08, 1.0, 0):
+        mrml.set_pixel_spacing(volume, mm)
+        assert mrml.spacing_by_user(volume) == mm
+        is_on_the_pixels()
+
+
+def _drawn_on(segmentation_node) -> list[float]:
+    """The grid on which a person goes on drawing."""
+    name = mrml.import_slicer().vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    text = segmentation_node.GetSegmentation().GetConversionParameter(name)
+    return [float(v) for v in text.strip(";").split(";")]
+
+
+def test_an_earlier_outline_stays_on_its_pixels_when_another_is_made_with_a_spacing(scene):
+    flat = _image((40, 30), (1, 1), (0, 0))
+    study = _study(flat, *CASE_2D[1:], known=False)
+    volume = mrml.add_volume(scene, flat, "picture", spacing_known=False)
+    earlier = mrml.show_study(scene, study, volume)
+    sized = _image((40, 30), (0.25, 0.25), (0, 0))
+    later = _study(sized, *CASE_2D[1:])
+    mrml.show_study(scene, later, volume, pixel_spacing=0.25)
+    for a, b in zip(mrml.study_from_nodes(volume, earlier.segmentation).findings, study.findings, strict=True):
+        _same_image(a.mask, b.mask)
+        assert a.box.center == pytest.approx(b.box.center, abs=1e-4)
+    # Into the same segmentation: what a person drew there stays on its pixels as well.
+    earlier.segmentation.GetSegmentation().AddEmptySegment("mine")
+    mine = earlier.segmentation.GetSegmentation().GetSegment("mine")
+    mine.DeepCopy(earlier.segmentation.GetSegmentation().GetSegment("L1"))
+    mine.RemoveTag(mrml.FINDING)
+    for name in segment_tags("x"):
+        mine.RemoveTag(name)
+    again = _image((40, 30), (0.1, 0.1), (0, 0))
+    mrml.show_study(scene, _study(again, *CASE_2D[1:]), volume, earlier.segmentation, pixel_spacing=0.1)
+    voxels = mrml._own_voxels(mine, mrml._Frame.of(study.image, volume), (1, 30, 40))
+    np.testing.assert_array_equal(voxels[0], sitk.GetArrayViewFromImage(study.findings[0].mask))
+
+
+def test_figures_in_millimetres_of_another_spacing_are_refused(scene):
+    """What was measured on the slice with 0.08 mm is not told of one of 0.1 mm; the outlines in the scene go along all the same."""
+    whole = _image((40, 30, 1), (0.08, 0.08, 1))
+    study = _study(whole, ((5, 6, 0), (15, 12, 1)))
+    volume = mrml.add_volume(scene, sitk.Image(40, 30, 1, sitk.sitkUInt8), "picture", spacing_known=False)
+    volume.SetOrigin(*mrml.info_of(mrml.add_volume(scene, whole, "other")).origin)
+    mrml.set_pixel_spacing(volume, 0.08)
+    volume.SetOrigin(-3.0, 7.5, 11.0)
+    shown = mrml.show_study(scene, study, volume)
+    mrml.set_pixel_spacing(volume, 0.1)
+    with pytest.raises(DataError, match=r"picture had voxels of 0.08 x 0.08 x 1 mm .* voxels of 0.1 x 0.1 x 1 mm now; repeat the analysis"):
+        mrml.study_from_nodes(volume, shown.segmentation)
+    frame = mrml._Frame.of(mrml.info_of(volume), volume)
+    voxels = mrml._own_voxels(shown.segmentation.GetSegmentation().GetSegment("L1"), frame, (1, 30, 40))
+    np.testing.assert_array_equal(voxels, sitk.GetArrayViewFromImage(study.findings[0].mask))
+    mrml.set_pixel_spacing(volume, 0.08)  # a slip, corrected
+    (back,) = mrml.study_from_nodes(volume, shown.segmentation).findings
+    assert back.box.center == pytest.approx(study.findings[0].box.center, abs=1e-4)
+    np.testing.assert_array_equal(sitk.GetArrayViewFromImage(back.mask), sitk.GetArrayViewFromImage(study.findings[0].mask))
+
+
+def test_results_beside_their_pixels_are_refused_and_brought_back(scene):
+    """A spacing that is corrected in the module Volumes does not take anything along."""
+    flat = _image((40, 30), (1, 1), (0, 0))
+    study = _study(flat, *CASE_2D[1:], known=False)
+    volume = mrml.add_volume(scene, flat, "picture", spacing_known=False)
+    nodes, listed = mrml.show_study(scene, study, volume), mrml.show_detections(scene, study, volume)
+    volume.SetSpacing(0.25, 0.25, 1.0)
+    for node, kind in ((nodes.segmentation, "segmentation picture lesions"), (listed.table, "table picture findings_1")):
+        words = f"the {kind} was laid over pixels of 1 x 1 mm, and the image picture has pixels of 0.25 x 0.25 mm now; make it again with this"
+        with pytest.raises(OtherSpacingError, match=words):
+            mrml.study_from_nodes(volume, node)
+    mrml.set_pixel_spacing(volume, 0.25)  # said here, it does
+    for node in (nodes.segmentation, listed.table):
+        for a, b in zip(mrml.study_from_nodes(volume, node).findings, study.findings, strict=True):
+            assert a.box.center == pytest.approx(b.box.center, abs=1e-4)
+            if a.mask is not None:
+                _same_image(a.mask, b.mask)
+
+
+def test_an_outline_outside_its_image_is_refused_and_an_emptied_one_is_not(scene):
+    image, study = _case("2D")
+    volume = mrml.add_volume(scene, image, "picture")
+    shown = mrml.show_study(scene, study, volume).segmentation
+    shown.RemoveAttribute(mrml.PIXELS)  # as in scenes of earlier versions, whose images got a spacing since
+    volume.SetSpacing(0.008, 0.012, 1.0)
+    with pytest.raises(DataError, match="the outline L1 of the segmentation picture lesions lies outside the image picture; make it again"):
+        mrml.study_from_nodes(volume, shown)
+    volume.SetSpacing(0.08, 0.12, 1.0)
+    labelmap = shown.GetSegmentation().GetSegment("L1").GetRepresentation("Binary labelmap")
+    vtk_to_numpy(labelmap.GetPointData().GetScalars())[:] = 0
+    first, second = mrml.study_from_nodes(volume, shown).findings
+    assert not sitk.GetArrayViewFromImage(first.mask).any() and sitk.GetArrayViewFromImage(second.mask).any()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 0.4)])
+@pytest.mark.parametrize("axis", "XZ")
+def test_a_turned_box_covers_the_same_pixels_when_these_get_a_size(scene, spacing, axis):
+    flat = _image((40, 30), spacing, (0, 0), (0.6, -0.8, 0.8, 0.6))
+    study = _study(flat, *CASE_2D[1:], known=False)
+    volume = mrml.add_volume(scene, flat, "picture", spacing_known=False)
+    nodes = mrml.show_study(scene, study, volume)
+    turn = vtk.vtkTransform()
+    turn.SetMatrix(nodes.boxes[0].GetObjectToNodeMatrix())
+    getattr(turn, f"Rotate{axis}")(25)
+    nodes.boxes[0].SetAndObserveObjectToNodeMatrix(turn.GetMatrix())
+    before = mrml.study_from_nodes(volume, nodes.segmentation).findings[0].box
+    mrml.set_pixel_spacing(volume, 0.05)
+    after = mrml.study_from_nodes(volume, nodes.segmentation).findings[0].box
+    assert (*after.center, *after.size) == pytest.approx((*before.center, *before.size), abs=1e-4)
+    axes = mrml._object_to_node(nodes.boxes[0])[:3, :3]
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+    assert np.linalg.det(axes) == pytest.approx(1)
+
+
+def test_undo_takes_a_spacing_back_with_all_that_went_along(scene):
+    flat = _image((40, 30), (1, 1), (0, 0))
+    study = _study(flat, *CASE_2D[1:], known=False)
+    volume = mrml.add_volume(scene, flat, "picture", spacing_known=False)
+    nodes = mrml.show_study(scene, study, volume)
+    heat = mrml_overlay.add_map(scene, flat, volume, "heat", 255)
+    for node in (volume, nodes.segmentation, *nodes.boxes, nodes.points, nodes.table, heat):
+        node.SetUndoEnabled(True)  # as an application may switch it on
+    scene.SetUndoOn()
+    before = _ijk_to_ras_of(heat)
+    mrml.set_pixel_spacing(volume, 0.25)
+    assert scene.GetNumberOfUndoLevels() == 1 and not np.allclose(_ijk_to_ras_of(heat), before)
+    scene.Undo()
+    assert (volume.GetSpacing(), mrml.spacing_known(volume)) == ((1.0, 1.0, 1.0), False)
+    np.testing.assert_allclose(_ijk_to_ras_of(heat), before)
+    _same_study(mrml.study_from_nodes(volume, nodes.segmentation), study)
+    position = [0.0] * 3
+    nodes.points.GetNthControlPointPosition(0, position)
+    assert position == pytest.approx(_place_of(volume, flat, study.findings[0].box.center), abs=1e-4)
 
 
 def test_whose_result_a_segmentation_holds(scene):

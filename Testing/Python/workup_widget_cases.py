@@ -448,6 +448,36 @@ class Running(PanelCase):
         self.apply()
         self.assertEqual((mrml.spacing_by_user(node), self.errors), (0.2, []))
 
+    def test_a_result_in_pixels_is_reported_in_pixels_when_these_get_a_size_elsewhere(self):
+        node = self.choose(image(known=False))
+        self.apply()
+        shown = self.shown(node)
+        made, before = mrml_workup.made(shown), mrml_workup.position_of(shown, "L1")
+        mrml.set_pixel_spacing(node, 0.2)  # as BreastUSAI Segment does
+        np.testing.assert_allclose(mrml_workup.position_of(shown, "L1")[:2], np.multiply(before[:2], 0.2), atol=1e-4)
+        study, pixels = mrml_workup.current(shown)()
+        self.assertEqual((pixels.GetSize(), pixels.GetSpacing(), study.image), ((80, 60), (1.0, 1.0), made.image))
+        self.assertEqual([f.measurements for f in study.findings], [f.measurements for f in made.findings])
+        self.assertFalse(any("by a person" in note for f in study.findings for note in f.notes))
+        self.export()
+        written = json.loads((self.folder / "reports" / "picture" / "study.json").read_text())
+        self.assertEqual((self.errors, written["image"]["spacing_known"]), ([], False))
+        np.testing.assert_allclose(written["findings"][0]["box"]["center"], made.findings[0].box.center, atol=1e-4)
+
+    def test_a_drag_is_not_taken_back_to_pixels_of_another_size(self):
+        node = self.choose(image(known=False))
+        self.apply()
+        self.pick(0)
+        box = mrml.parts_of(self.shown(node)).boxes["L1"]
+        self.panel.ui.editBoxButton.click()
+        box.SetSize(30, 20, 1)
+        mrml.set_pixel_spacing(node, 0.2)
+        np.testing.assert_allclose(box.GetSize(), (6, 4, 1), atol=1e-5)
+        center = box.GetCenter()
+        self.panel.review.undo()
+        np.testing.assert_allclose((*box.GetCenter(), *box.GetSize()), (*center, 6, 4, 1), atol=1e-5)
+        self.assertEqual(self.errors, [])
+
     def test_the_window_stays_live(self):
         """The event loop answers while images are written, worked up, read, and shown."""
         self.inProcesses()
