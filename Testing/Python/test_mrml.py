@@ -13,10 +13,11 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from BreastUSAILib import mrml, mrml_overlay
+from BreastUSAILib import mrml, mrml_masks, mrml_overlay
 from BreastUSAILib.errors import DataError, ImageError, OtherSpacingError, OutputError
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
-from BreastUSAILib.slicer_runtime import private_scene
+from BreastUSAILib.mrml_grid import Frame, object_to_node
+from BreastUSAILib.slicer_runtime import import_slicer, private_scene
 from BreastUSAILib.terminology import segment_tags
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -671,11 +672,11 @@ def test_results_stay_on_their_pixels_when_these_get_a_size(scene, size, spacing
                 assert world == expected
                 points.GetNthControlPointPositionWorld(number, world)
                 assert world == expected
-        frame = mrml._Frame.of(study.image, volume)
+        frame = Frame.of(study.image, volume)
         for node in (first.segmentation, second.segmentation, own):
             for segment in node.GetSegmentation().GetSegmentIDs():
                 (finding,) = (f for f in study.findings if f.id == segment[:2])
-                voxels = mrml._own_voxels(node.GetSegmentation().GetSegment(segment), frame, (1, 30, 40))
+                voxels = mrml_masks._own_voxels(node.GetSegmentation().GetSegment(segment), frame, (1, 30, 40))
                 np.testing.assert_array_equal(voxels[0], sitk.GetArrayViewFromImage(finding.mask))
             new = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
             new.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
@@ -699,7 +700,7 @@ def test_results_stay_on_their_pixels_when_these_get_a_size(scene, size, spacing
 
 def _drawn_on(segmentation_node) -> list[float]:
     """The grid on which a person goes on drawing."""
-    name = mrml.import_slicer().vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    name = import_slicer().vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
     text = segmentation_node.GetSegmentation().GetConversionParameter(name)
     return [float(v) for v in text.strip(";").split(";")]
 
@@ -724,7 +725,7 @@ def test_an_earlier_outline_stays_on_its_pixels_when_another_is_made_with_a_spac
         mine.RemoveTag(name)
     again = _image((40, 30), (0.1, 0.1), (0, 0))
     mrml.show_study(scene, _study(again, *CASE_2D[1:]), volume, earlier.segmentation, pixel_spacing=0.1)
-    voxels = mrml._own_voxels(mine, mrml._Frame.of(study.image, volume), (1, 30, 40))
+    voxels = mrml_masks._own_voxels(mine, Frame.of(study.image, volume), (1, 30, 40))
     np.testing.assert_array_equal(voxels[0], sitk.GetArrayViewFromImage(study.findings[0].mask))
 
 
@@ -740,8 +741,8 @@ def test_figures_in_millimetres_of_another_spacing_are_refused(scene):
     mrml.set_pixel_spacing(volume, 0.1)
     with pytest.raises(DataError, match=r"picture had voxels of 0.08 x 0.08 x 1 mm .* voxels of 0.1 x 0.1 x 1 mm now; repeat the analysis"):
         mrml.study_from_nodes(volume, shown.segmentation)
-    frame = mrml._Frame.of(mrml.info_of(volume), volume)
-    voxels = mrml._own_voxels(shown.segmentation.GetSegmentation().GetSegment("L1"), frame, (1, 30, 40))
+    frame = Frame.of(mrml.info_of(volume), volume)
+    voxels = mrml_masks._own_voxels(shown.segmentation.GetSegmentation().GetSegment("L1"), frame, (1, 30, 40))
     np.testing.assert_array_equal(voxels, sitk.GetArrayViewFromImage(study.findings[0].mask))
     mrml.set_pixel_spacing(volume, 0.08)  # a slip, corrected
     (back,) = mrml.study_from_nodes(volume, shown.segmentation).findings
@@ -798,7 +799,7 @@ def test_a_turned_box_covers_the_same_pixels_when_these_get_a_size(scene, spacin
     mrml.set_pixel_spacing(volume, 0.05)
     after = mrml.study_from_nodes(volume, nodes.segmentation).findings[0].box
     assert (*after.center, *after.size) == pytest.approx((*before.center, *before.size), abs=1e-4)
-    axes = mrml._object_to_node(nodes.boxes[0])[:3, :3]
+    axes = object_to_node(nodes.boxes[0])[:3, :3]
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
     assert np.linalg.det(axes) == pytest.approx(1)
 

@@ -13,6 +13,8 @@ from BreastUSAILib.files import read_study, write_study
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask
 from BreastUSAILib.measurements_3d import measure_3d
+from BreastUSAILib.mrml_grid import Frame
+from BreastUSAILib.mrml_masks import labelmap_of
 from BreastUSAILib.slicer_runtime import private_scene
 from BreastUSAILib.terminology import terminology_entry
 
@@ -98,8 +100,8 @@ def test_an_edited_segment_comes_back_and_its_surface_follows():
         edited = sitk.GetImageFromArray(half)
         edited.CopyInformation(image)
         # What the Segment Editor does to a segment: other voxels in its labelmap.
-        frame = mrml._Frame.of(study.image, volume)
-        labelmap = mrml._labelmap(half, frame)
+        frame = Frame.of(study.image, volume)
+        labelmap = labelmap_of(half, frame)
         before = node.GetClosedSurfaceInternalRepresentation("L1").GetNumberOfPoints()
         slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(labelmap, node, "L1")
         node.CreateClosedSurfaceRepresentation()

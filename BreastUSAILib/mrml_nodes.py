@@ -1,0 +1,101 @@
+"""Nodes of a scene: finding them, what belongs to what, colours, the data tree, undo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .mrml_names import BELONGS_TO, FINDING
+from .slicer_runtime import import_slicer
+from .terminology import ALGORITHM_NAME_TAG, lesion_color
+
+# Outside the application nobody says which plugin shows a node in the data tree; Slicer reads it from the scene.
+_TREE_PLUGINS = (
+    ("vtkMRMLVolumeNode", "Volumes"),
+    ("vtkMRMLSegmentationNode", "Segmentations"),
+    ("vtkMRMLMarkupsNode", "Markups"),
+    ("vtkMRMLTableNode", "Tables"),
+    ("vtkMRMLTransformNode", "Transforms"),
+)
+
+
+def image_id(segmentation_node: Any) -> str | None:
+    """Id of the volume of a segmentation's reference geometry."""
+    return segmentation_node.GetNodeReferenceID(segmentation_node.GetReferenceImageGeometryReferenceRole())
+
+
+def nodes_of_class(scene: Any, kind: str) -> list[Any]:
+    """All nodes of a class in a scene, in its order."""
+    return [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]
+
+
+def save_undo_state(scene: Any) -> None:
+    """Let the scene remember how it is, where it has undo switched on."""
+    if scene.GetUndoFlag():
+        scene.SaveStateForUndo()
+
+
+def place_beside(scene: Any, node: Any, volume_node: Any) -> None:
+    """Under the volume's transform, and beside the volume in the data tree."""
+    if node.IsA("vtkMRMLTransformableNode"):
+        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    tree = scene.GetSubjectHierarchyNode()
+    tree.SetItemParent(item_of(scene, node), tree.GetItemParent(item_of(scene, volume_node)))
+
+
+def item_of(scene: Any, node: Any) -> int:
+    """The node's item in the subject hierarchy; inside the application it is there already."""
+    tree = import_slicer().vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = tree.GetItemByDataNode(node) or tree.CreateItem(tree.GetSceneItemID(), node)
+    if not tree.GetItemOwnerPluginName(item):
+        for kind, plugin in _TREE_PLUGINS:
+            if node.IsA(kind):
+                tree.SetItemOwnerPluginName(item, plugin)
+    return item
+
+
+def color_markup(display: Any, index: int) -> None:
+    """The colour of the finding of this number for a markup, chosen or not."""
+    display.SetColor(*lesion_color(index))
+    display.SetSelectedColor(*lesion_color(index))
+
+
+def _tag(segment: Any, name: str) -> str | None:
+    import vtk
+
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else None
+
+
+def own_segments(segmentation_node: Any) -> list[str]:
+    """Ids of the segments that BreastUSAI made."""
+    segmentation = segmentation_node.GetSegmentation()
+    return [
+        segment_id
+        for segment_id in segmentation.GetSegmentIDs()
+        if (_tag(segmentation.GetSegment(segment_id), ALGORITHM_NAME_TAG) or "").startswith("BreastUSAI")
+    ]
+
+
+def holds_others(segmentation_node: Any) -> bool:
+    """Whether a segmentation has segments that BreastUSAI did not make."""
+    return len(own_segments(segmentation_node)) < segmentation_node.GetSegmentation().GetNumberOfSegments()
+
+
+def segments_by_finding(segmentation_node: Any) -> dict[str, str]:
+    """Finding id -> segment id."""
+    segmentation = segmentation_node.GetSegmentation()
+    found = {}
+    for segment_id in segmentation.GetSegmentIDs():
+        finding_id = _tag(segmentation.GetSegment(segment_id), FINDING)
+        if finding_id is not None:
+            found.setdefault(finding_id, segment_id)
+    return found
+
+
+def nodes_with(shown: Any, role: str = BELONGS_TO) -> list[Any]:
+    """The boxes, points and tables that were made with a segmentation, or with a table (role `SHOWN_WITH`)."""
+    scene = shown.GetScene()
+    found = []
+    for kind in ("vtkMRMLMarkupsROINode", "vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode"):
+        found += [n for n in nodes_of_class(scene, kind) if n.GetNodeReferenceID(role) == shown.GetID()]
+    return found
