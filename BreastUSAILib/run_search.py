@@ -1,0 +1,200 @@
+"""What a run is to do: its inputs, found in a thread while others are being worked on, and which of them are done already."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import run_copies, run_manifest
+from .errors import ModelError
+from .inputs import FolderNames, Found, Source
+from .run_input import RunOptions, Task, finished_folders, is_text, read_finished
+from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
+
+OWN = ".run"  # in the output folder: what belongs to the run that is going on
+
+_AHEAD = 10_000  # inputs that are found before they are worked on; more are looked for as these are done
+_LEFT = 1000  # files that are no images are counted, and so many named
+
+
+@dataclass
+class Plan:
+    """What the search has found so far. Filled by `Search`, in a thread of its own."""
+
+    order: list[str] = field(default_factory=list)  # the inputs of this run, absolute
+    to_do: int = 0
+    skipped: int = 0
+    differing: set[str] = field(default_factory=set)  # inputs that were finished with other options
+    uncopied: int = 0  # inputs that were finished without a de-identified copy
+    left: list[Path] = field(default_factory=list)
+    left_count: int = 0
+    reasons: dict[Path, str] = field(default_factory=dict)
+    troubles: list[tuple[str, str]] = field(default_factory=list)  # what the user named, sentence
+    complete: bool = False
+
+
+class Search:
+    """Finds the inputs and decides which of them are to be done, while others are being worked on."""
+
+    def __init__(
+        self, found: Iterator[Found], options: RunOptions, journal: Journal, run_id: str, retry: bool = False
+    ) -> None:
+        self._thread = threading.Thread(target=self._run, name="search", daemon=True)
+        self.plan = Plan()
+        self._options, self._journal, self._run_id = options, journal, run_id
+        self._found, self._retry = found, retry
+        self._failed_with = options_text(run_manifest.told_options(options))
+        self._folders = FolderNames(_taken(options.output, journal))
+        self._tasks: queue.Queue[Task | BaseException | None] = queue.Queue(_AHEAD)
+        self._stop = threading.Event()
+        self.differs = _Differs(options)
+        self._uncopied = run_copies.Missing(options)
+        self._over = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def take(self, timeout: float | None) -> Task | None:
+        """The next task; None when there is none within `timeout` seconds, or none any more (`over`)."""
+        if self._over:
+            return None
+        try:
+            item = self._tasks.get(timeout=timeout) if timeout != 0 else self._tasks.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, BaseException):
+            raise item
+        self._over = item is None
+        return item
+
+    @property
+    def over(self) -> bool:
+        return self._over
+
+    def wait_for(self, tasks: int, seconds: float) -> int:
+        """Wait until so many tasks are found, all are, or the time is over; how many there are."""
+        deadline = time.monotonic() + seconds
+        while self._thread.is_alive() and self.plan.to_do < tasks and time.monotonic() < deadline:
+            self._thread.join(0.01)
+        return self.plan.to_do
+
+    def end(self) -> None:
+        """Stop searching."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        last = None
+        try:
+            for found in self._found:
+                self._take_in(found)
+                if self._stop.is_set():
+                    return
+            self.plan.complete = True
+        except BaseException as error:
+            last = error  # is raised where the tasks are taken
+        self._put(last)
+
+    def _take_in(self, found: Found) -> None:
+        plan = self.plan
+        plan.left_count += len(found.left)
+        plan.left += found.left[: max(0, _LEFT - len(plan.left))]
+        plan.reasons |= dict(found.reasons[: max(0, _LEFT - len(plan.reasons))])
+        plan.troubles += found.failures
+        names = self._folders.of(found.sources)
+        for source in found.sources:
+            if self._stop.is_set():
+                return
+            task = self._decide(source, names[source.path])
+            plan.order.append(str(source.path))
+            if task is not None:
+                plan.to_do += 1
+                self._put(task)
+
+    def _decide(self, source: Source, name: str) -> Task | None:
+        """The task of an input, or None when it is finished or cannot be begun."""
+        path, output = str(source.path), self._options.output
+        entry = self._journal.get(path)
+        if source.trouble:
+            entry = entry or Entry(path, name)
+            self._journal.note(replace(entry, status=FAILED, message=source.trouble, failed_with=self._failed_with))
+            return None
+        if not is_text(source.path):
+            # ITK ends the whole process when it is given such a name.
+            sentence = f"{source.shown} has a name that is not valid UTF-8; rename it."
+            entry = Entry(path, name, FAILED, source.shown, sentence, "", source.series_in, self._failed_with)
+            self._journal.note(entry)
+            return None
+        study = read_finished(output / name)
+        redo = study is not None and self._options.overwrite
+        if study is not None and entry is not None and entry.status in (FAILED, REDO):
+            # An attempt to redo it that failed, or was killed, left the old results; unless they are that attempt's.
+            redo = redo or not (entry.status == REDO and entry.run and entry.run == study.provenance.get("run"))
+        if study is not None and not redo:
+            self.plan.skipped += 1
+            if self.differs(study):
+                self.plan.differing.add(path)
+            self.plan.uncopied += self._uncopied(study)
+            self._journal.note(Entry(path, name, DONE, source.shown))
+            return None
+        # Its cause is the cause until it ends in another way, and a run that is cut short leaves it to be retried.
+        cause = (entry.message, entry.failed_with) if entry is not None else ("", "")
+        status = REDO if redo or self._retry or cause[0] else WAITING
+        self._journal.note(Entry(path, name, status, source.shown, cause[0], self._run_id, source.series_in, cause[1]))
+        return Task(source, output / OWN / uuid.uuid4().hex[:12], output / name, self._run_id)
+
+    def _put(self, item: Task | BaseException | None) -> None:
+        while not self._stop.is_set():
+            try:
+                self._tasks.put(item, timeout=0.2)
+                return
+            except queue.Full:
+                continue
+
+
+class _Differs:
+    """Whether a finished study was made with other options or another model, by what it tells itself."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._checksums: dict[str, set[str]] = {}
+
+    def __call__(self, study: Any) -> bool:
+        made = study.provenance.get("options", {})
+        models = study.provenance.get("models", ())
+        task = models[0]["task"] if models else "segment"
+        # The device changes no result; a model has several names, and its checksum is compared.
+        asked = {k: v for k, v in self._options.of_results(task).items() if k not in ("device", "model", "classifier")}
+        if task not in self._checksums:
+            self._checksums[task] = self._resolve(task)
+        other = {m["sha256"] for m in models} != self._checksums[task]
+        return bool(models and other) or any(k in made and made[k] != v for k, v in asked.items())
+
+    def _resolve(self, task: str) -> set[str]:
+        """Checksums of the models that an input would be worked on with; empty where one is not there."""
+        from .models.zoo import resolve
+
+        try:
+            return {resolve(name, of)[0].sha256 for of, name in self._options.workup.models(task).items()}
+        except ModelError:
+            return set()  # made with others, then
+
+
+def _taken(output: Path, journal: Journal) -> dict[str, str]:
+    """Folder name -> source of what earlier runs did, by their records, and by the studies where these are lost."""
+    # Earlier versions took what a killed process had left for a result; their records may name it as an input's folder.
+    taken = {entry.folder: entry.input for entry in journal if not entry.folder.startswith(".")}
+    for folder in finished_folders(output):
+        if folder.name not in taken:
+            study = read_finished(folder)
+            if study is not None:
+                taken[folder.name] = os.path.abspath(study.image.path)
+    return taken
