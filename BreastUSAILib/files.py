@@ -188,6 +188,7 @@ def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
     """
     birads = finding.birads or {}
     unit = "mm" if study.image.spacing_known else "px"
+    versions = {model["id"]: model["version"] for model in study.provenance.get("models", ())}
     return {
         "image": study.image.path,
         "laterality": study.image.laterality,
@@ -205,7 +206,7 @@ def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
         "spacing_known": study.image.spacing_known,
         **finding.measurements,
         **{f"evidence_{name}": value for name, value in finding.evidence.items()},
-        "models": "; ".join(f"{task}: {model}" for task, model in finding.models.items()),
+        "models": "; ".join(f"{task}: {model} {versions.get(model, '')}".rstrip() for task, model in finding.models.items()),
         "notes": " ".join(finding.notes),
     }
 

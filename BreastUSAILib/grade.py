@@ -267,9 +267,8 @@ def with_grade(finding: Finding, grade: Grade, models: GradeModels, pooling: Poo
         if two is not None:
             evidence["birads_2"] = two
         if two is not None and two >= max(p for c, p in grade.birads.items() if c != "2"):
-            notes.append(
-                f"BI-RADS 2 (benign) is likelier than 3 to 5 ({two:.2f}); the categories below are the chances if it is not."
-            )
+            than = "likelier than 3 to 5 together" if two > 0.5 else "the likeliest single category"
+            notes.append(f"BI-RADS 2 (benign) is {than} ({two:.2f}); the categories below are the chances if it is not.")
     for name, chances in grade.descriptors.items():
         for word, chance in chances.items():
             evidence[evidence_key(name, word)] = chance

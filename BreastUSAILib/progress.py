@@ -44,7 +44,7 @@ def show_progress(mode: str, quiet: bool, without_terminal: str = "none") -> Ite
             print(text, flush=True)
 
     if mode == "auto":
-        mode = "none" if quiet else "bar" if sys.stderr.isatty() else without_terminal
+        mode = "none" if quiet else "bar" if _is_terminal() else without_terminal
     if mode == "json":
         yield _print_progress, log
     elif mode == "lines":
@@ -62,6 +62,10 @@ def show_progress(mode: str, quiet: bool, without_terminal: str = "none") -> Ite
             yield show, lambda text: None if quiet else bar.write(text, file=sys.stderr)
     else:
         yield (lambda fraction, message: None), log
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()  # None where it was closed, as services do
 
 
 class _Lines:

@@ -12,6 +12,7 @@ import argparse
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,16 +127,29 @@ def as_markdown(figures: dict[str, Any]) -> str:
             "| method | figure | test volumes | expected |",
             "|---|---|---|---|",
             f"| dark compact blobs; found: centre in the lesion's box, or IoU > {IOU:g} | {of} "
-            f"| {f['sensitivity']:.3f} ({low:.3f} to {high:.3f}) | - |",
-            f"| the same; found: boxes touch (IoU > 0) | {of} | {f['sensitivity_iou_0']:.3f} | - |",
-            f"| the same; found: IoU > {IOU:g} | {of} | {f[f'sensitivity_iou_{IOU:g}']:.3f} | - |",
+            f"| {_cell(f['sensitivity'])} ({_cell(low)} to {_cell(high)}) | - |",
+            f"| the same; found: boxes touch (IoU > 0) | {of} | {_cell(f['sensitivity_iou_0'])} | - |",
+            f"| the same; found: IoU > {IOU:g} | {of} | {_cell(f[f'sensitivity_iou_{IOU:g}'])} | - |",
             "| volume alone | AUC, malignant against benign "
-            f"| {f['auc_volume_alone']:.3f} | {f['auc_volume_alone_expected']:.3f} |",
+            f"| {_cell(f['auc_volume_alone'])} | {f['auc_volume_alone_expected']:.3f} |",
             "| exact posterior: the best that any reader can do | AUC, malignant against benign "
-            f"| {f['auc_best_possible']:.3f} | {f['auc_best_possible_expected']:.3f} |",
+            f"| {_cell(f['auc_best_possible'])} | {f['auc_best_possible_expected']:.3f} |",
             "",
         ]
     )
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None for what is not a number, such as an AUC where all lesions are benign: JSON has no word for it."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +186,8 @@ def main(args: argparse.Namespace) -> int:
     volumes = [sample.statistics for sample in tested]
     summary = statistics.summarise(volumes)
     about = {"grid": args.size, "seed": args.seed, "blob_detector": asdict(settings), "baselines": figures}
-    write_text(args.output / "figures.json", json.dumps({**about, "statistics": summary}, indent=1) + "\n")
+    record = _without_nan({**about, "statistics": summary})
+    write_text(args.output / "figures.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     text = as_markdown(figures)
     write_text(args.output / "figures.md", f"{text}\n{statistics.as_markdown(summary)}")
     write_text(args.output / "lesions.csv", _csv(statistics.lesion_rows(volumes)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..csv_text import read_csv_text
 from ..errors import DataError
 from ..image import as_2d, read_image
 from ..screen_area import part_with, ultrasound_area
@@ -52,12 +54,11 @@ def read_cases(folder: Path | str) -> list[Case]:
     table = folder / "labels.csv"
     if not table.is_file():
         raise DataError(f"{table} is missing: a data folder needs images/, masks/ and labels.csv.")
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        missing = [c for c in REQUIRED_COLUMNS if c not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
-        rows = list(reader)
+    reader = csv.DictReader(io.StringIO(read_csv_text(table), newline=""))
+    missing = [c for c in REQUIRED_COLUMNS if c not in (reader.fieldnames or ())]
+    if missing:
+        raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
+    rows = list(reader)
     if not rows:
         raise DataError(f"{table} lists no images.")
     source = _name_of(folder)

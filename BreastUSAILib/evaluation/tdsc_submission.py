@@ -19,6 +19,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..atomic import write_text
+from ..csv_text import read_csv_text
 from ..errors import DataError
 from ..findings import Box, Finding
 from ..grid import index_box, physical_to_index
@@ -71,11 +72,7 @@ def read_detections(path: Path | str) -> Mapping[str, list[tuple[tuple[float, ..
     DataError : the file cannot be read, lacks a column, or a value is not a number or out of range.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); give the CSV file of a detector.") from error
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(read_csv_text(path), newline=""))
     missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
     if missing:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}.")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+UNPUBLISHED = "unpublished"
+"""The version of a model as training leaves it: one of the same id may ship, and this is none of its versions."""
 
 
 def sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ from ..errors import BreastUSAIError, ModelError
 from . import catalog
 from .cards import card
 from .entry import ModelEntry
-from .folder import CONFIG, WEIGHTS, save_weights, sha256
+from .folder import CONFIG, UNPUBLISHED, WEIGHTS, save_weights, sha256
 from .zoo import read_verified
 
 CARDS = Path("docs/models")
@@ -36,6 +36,8 @@ def publish(folder: Path, about: dict[str, Any], figures: dict[str, Any]) -> Mod
     source = ModelEntry.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")), str(folder / CONFIG))
     state = load(read_verified(source, folder / WEIGHTS))
     values = source.to_dict() | about
+    if values["version"] == UNPUBLISHED:
+        raise ModelError(f"{folder} has no version yet; give one in --about.")
     file = f"{values['id']}.safetensors"
     weights = save_weights(catalog.WEIGHTS / file, state, half=True)
     values |= {"file": file, "size_bytes": weights.stat().st_size, "sha256": sha256(weights)}

@@ -21,6 +21,7 @@ Every volume has exactly one lesion; a volume without one, or with two of differ
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from ..csv_text import read_csv_text
 from ..errors import DataError
 from .records import VolumeRecord
 
@@ -181,20 +183,19 @@ def _rows(table: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]
     """The rows of a table with where each stands; titles are the same in capitals, as one copy of the data has them."""
     if not table.is_file():
         raise DataError(f"{table} is missing; a folder of TDSC-ABUS has {LABELS} and {BOXES}.")
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.reader(stream)
-        titles = [title.strip().lower() for title in next(reader, ())]
-        missing = [name for name in columns if name not in titles]
-        if missing:
-            raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
-        rows = []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) < len(titles):
-                raise DataError(f"{table}, line {reader.line_num}: there are {len(row)} values for {len(titles)} columns.")
-            rows.append((f"{table}, line {reader.line_num}", dict(zip(titles, row, strict=False))))
-        return rows
+    reader = csv.reader(io.StringIO(read_csv_text(table), newline=""))
+    titles = [title.strip().lower() for title in next(reader, ())]
+    missing = [name for name in columns if name not in titles]
+    if missing:
+        raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
+    rows = []
+    for row in reader:
+        if not row:
+            continue
+        if len(row) < len(titles):
+            raise DataError(f"{table}, line {reader.line_num}: there are {len(row)} values for {len(titles)} columns.")
+        rows.append((f"{table}, line {reader.line_num}", dict(zip(titles, row, strict=False))))
+    return rows
 
 
 def _box(where: str, values: Sequence[float], size: Voxel) -> tuple[Voxel, Voxel]:

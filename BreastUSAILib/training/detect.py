@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
+from ..models.folder import UNPUBLISHED
 from .command_line import (
     add_configuration_argument,
     add_schedule_arguments,
@@ -345,7 +346,7 @@ def _config(recipe: DetectRecipe, arguments: dict, cases: Sequence, choice: dict
     return {
         "id": f"detection-{recipe.configuration}",
         "task": "detect",
-        "version": "1.0.0",
+        "version": UNPUBLISHED,
         "network": "detection.DetectionNetwork",
         "arguments": json.loads(json.dumps(arguments)),
         "preprocessing": {

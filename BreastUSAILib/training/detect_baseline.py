@@ -20,6 +20,7 @@ import numpy as np
 from ..atomic import write_text
 from ..errors import UsageError
 from ..evaluation.unet_baseline import SCORES, TASK, ComponentRule
+from ..models.folder import UNPUBLISHED
 from .command_line import add_schedule_arguments, add_volume_arguments, schedule_of, volume_options
 from .detect import CHECKPOINT, DetectRecipe, VolumeSets, check_batches, open_volumes, shares, tell_of
 
@@ -208,7 +209,7 @@ class _Run:
         return {
             "id": f"detection-baseline-{recipe.network}",
             "task": TASK,
-            "version": "1.0.0",
+            "version": UNPUBLISHED,
             "network": "unet.SegmentationUNet",
             "arguments": json.loads(json.dumps(self.arguments)),
             "preprocessing": {

@@ -23,6 +23,7 @@ from ..errors import DataError, UsageError
 from ..evaluation.grade_data import gradable
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_data_sets
 from ..lesion_view import ViewRule
+from ..models.folder import UNPUBLISHED
 from .command_line import add_image_arguments, check_folds, folds_of
 
 if TYPE_CHECKING:
@@ -351,7 +352,7 @@ class GradeRun:
         return {
             "id": f"grade-{system}-{recipe.configuration}",
             "task": f"grade-{system}",
-            "version": "1.0.0",
+            "version": UNPUBLISHED,
             "network": ".".join(NETWORKS[system]),
             "arguments": json.loads(json.dumps(self.arguments[system])),
             "preprocessing": {

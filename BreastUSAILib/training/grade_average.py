@@ -18,6 +18,7 @@ from ..atomic import output_error
 from ..errors import UsageError
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case
 from ..lesion_view import ViewRule
+from ..models.folder import UNPUBLISHED
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +129,7 @@ def average(
     parts = enumerate(zip(seeds, names, strict=True), start=1)
     # What is said of the parts, how they are pooled and made again among it, does not hold for the mean.
     config = first.to_dict() | {
-        "version": "1.0.0",
+        "version": UNPUBLISHED,
         "description": f"The mean of the weights of {len(names)} runs of one recipe.",
         "reproduce": "",
         "postprocessing": {},

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
+from ..models.folder import UNPUBLISHED
 from .command_line import (
     add_configuration_argument,
     add_schedule_arguments,
@@ -354,7 +355,7 @@ def _config(recipe: HeatmapRecipe, arguments: dict, cases: Sequence, choice: dic
     return {
         "id": f"heatmap-{recipe.configuration}",
         "task": "heatmap",
-        "version": "1.0.0",
+        "version": UNPUBLISHED,
         "network": "resnet_3d.ResNet3d",
         "arguments": json.loads(json.dumps(arguments)),
         "preprocessing": {

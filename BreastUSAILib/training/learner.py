@@ -76,7 +76,7 @@ class Learner:
         state = load_checkpoint(checkpoint) if resume else None
         if state is not None and state["recipe"] != settings:
             raise UsageError(
-                f"{checkpoint} belongs to another recipe or other data; choose another --output or delete it."
+                f"{checkpoint} belongs to another recipe or other data; choose another --output, or begin anew with --restart."
             )
         self._average = ExponentialAverage(network, recipe.decay)
         if optimiser is None:

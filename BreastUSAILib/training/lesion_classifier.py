@@ -18,6 +18,7 @@ import numpy as np
 
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
+from ..models.folder import UNPUBLISHED
 from .command_line import add_configuration_argument, add_schedule_arguments, add_volume_data_arguments, schedule_of
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _config(recipe, arguments: dict, cases: Sequence[VolumeCase], lesions: int, 
     return {
         "id": f"lesion-classifier-{recipe.configuration}",
         "task": "lesion-classifier",
-        "version": "1.0.0",
+        "version": UNPUBLISHED,
         "network": "lesion_classifier.LesionClassifier",
         "arguments": json.loads(json.dumps(arguments)),
         "preprocessing": {

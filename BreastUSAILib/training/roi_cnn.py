@@ -19,6 +19,7 @@ from pathlib import Path
 from ..atomic import output_error
 from ..errors import DataError, UsageError
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_picture, load_pixels, read_data_sets
+from ..models.folder import UNPUBLISHED
 from .command_line import add_image_arguments, check_folds, folds_of
 from .fingerprint import fingerprint_of_cases
 from .start import check_start, go_on_from, learnt
@@ -200,7 +201,7 @@ def train(
     state = load_checkpoint(checkpoint_path) if resume else None
     if state is not None and state["recipe"] != settings:
         raise UsageError(
-            f"{checkpoint_path} belongs to another recipe or other data; choose another --output or delete it."
+            f"{checkpoint_path} belongs to another recipe or other data; choose another --output, or begin anew with --restart."
         )
 
     torch.manual_seed(recipe.seed)
@@ -303,7 +304,7 @@ def _config(recipe, arguments, size, cases, dice, median) -> dict:
     return {
         "id": f"roi-cnn-{recipe.configuration}",
         "task": "segment",
-        "version": "1.0.0",
+        "version": UNPUBLISHED,
         "network": "roi_cnn.RoiCnn",
         "arguments": {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()},
         "preprocessing": {"dimension": 2, "size": size, "intensity": "percentile-0.5-99.5, standardised"},

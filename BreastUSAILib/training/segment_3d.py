@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
 from ..lesion_crop import CropRule
+from ..models.folder import UNPUBLISHED
 from .command_line import (
     add_configuration_argument,
     add_schedule_arguments,
@@ -358,7 +359,7 @@ def _config(recipe: Segment3dRecipe, arguments: dict, cases: Sequence, choice: d
     return {
         "id": f"segmentation-3d-{recipe.configuration}",
         "task": "segment-3d",
-        "version": "1.0.0",
+        "version": UNPUBLISHED,
         "network": "vnet.VNet",
         "arguments": json.loads(json.dumps(arguments)),
         "preprocessing": {

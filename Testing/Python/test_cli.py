@@ -15,6 +15,7 @@ import SimpleITK as sitk
 import BreastUSAILib
 from BreastUSAILib import cli, files
 from BreastUSAILib.models import catalog
+from BreastUSAILib.progress import show_progress
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "Testing" / "Data" / "images"
@@ -300,3 +301,12 @@ def test_models_show_reads_a_folder_of_any_task(tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert cli.main(["models", "show", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["task"] == "detect"
+
+
+def test_progress_needs_no_stderr(monkeypatch, capsys):
+    """Services and pythonw close it."""
+    monkeypatch.setattr("sys.stderr", None)
+    with show_progress("auto", False) as (progress, log):
+        progress(0.5, "half")
+        log("a word")
+    assert capsys.readouterr().out == "a word\n"

@@ -78,7 +78,7 @@ def test_volumes_that_can_be_searched_are(name, model, tmp_path):
 REFUSED = {
     "black": (np.zeros((20, 20, 20), np.uint8), (1, 1, 1), "0|one value|constant"),
     "not-a-number": (np.full((20, 20, 20), np.nan, np.float32), (1, 1, 1), "finite"),
-    "single-slice": (noise(40, 30, 1), (1, 1, 1), "single slice; detection works on volumes: segment 2D images instead"),
+    "single-slice": (noise(40, 30, 1), (1, 1, 1), "single slice; only volumes are searched like this; find and outline the lesions of 2D images with breastusai run"),
     "single-column": (noise(1, 30, 40), (1, 1, 1), "single slice"),
     "depth-and-slices-swapped": (noise(50, 57, 17), (3, 3, 3), "another order than lateral, depth, slice.*171 mm long; reorder"),
     "wrong-spacing": (noise(40, 20, 40), (20, 1, 1), "800 x 20 x 40 mm.*give the true spacing"),

@@ -302,7 +302,7 @@ def test_training_goes_on_from_a_models_weights(trained, phantoms, cache, tmp_pa
     folder = recipe_module.train([phantoms], tmp_path / "further", recipe, cache=cache, device="cpu")
     further = _weights(folder)
     told = json.loads((folder / "config.json").read_text())["trained_on"]
-    assert "went on from detection-compact 1.0.0, which had learnt from" in told
+    assert "went on from detection-compact unpublished, which had learnt from" in told
     before = _weights(trained)
     learnt = [name for name in before if name.endswith("weight") and before[name].dim() > 1]
     assert learnt and all(torch.allclose(further[name].float(), before[name].float(), atol=1e-3) for name in learnt)
@@ -317,7 +317,7 @@ def test_without_epochs_the_weights_stay_and_what_follows_them_is_chosen_anew(tr
     before, after = _weights(trained), _weights(folder)
     assert all(torch.equal(after[name], before[name]) for name in before)
     config = json.loads((folder / "config.json").read_text())
-    assert config["trained_on"].startswith("the weights of detection-compact 1.0.0, which had learnt from: 4 phantoms")
+    assert config["trained_on"].startswith("the weights of detection-compact unpublished, which had learnt from: 4 phantoms")
     assert 0 < config["postprocessing"]["threshold"] < 1
     tried = json.loads((folder / "postprocessing.json").read_text())["tried"]["tried"]
     assert tried[-1]["scales"] == [1.0, 0.8]

@@ -168,6 +168,9 @@ def test_csv_values():
     assert rows[0]["area_mm2"] == "12.5" and rows[0]["odd_figure"] == "" and rows[0]["malignancy"] == ""
     assert rows[0]["spacing_known"] == "true" and rows[0]["models"] == "segment: roi-cnn"
     assert float(rows[0]["size_1_mm"]) == pytest.approx(9 * 0.07)
+    # A model of one's own may have the name of one that ships; the version tells them apart.
+    told = replace(study_on(grid_2d()), provenance={"models": [{"id": "roi-cnn", "version": "unpublished"}]})
+    assert "segment: roi-cnn unpublished" in files.findings_csv([told])
 
 
 @pytest.mark.parametrize("known", [True, False])

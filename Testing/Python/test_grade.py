@@ -26,9 +26,10 @@ from BreastUSAILib.grade import (
     graded_categories,
     network_inputs,
     ungraded,
+    with_grade,
 )
 from BreastUSAILib.grade_3d import grade_3d, mean_answers, sections
-from BreastUSAILib.grade_pooling import FEATURES, Familiar, Pooling, concluded, told_categories
+from BreastUSAILib.grade_pooling import FEATURES, Familiar, Grade, Pooling, concluded, told_categories
 from BreastUSAILib.grid import box_of_mask
 from BreastUSAILib.image import LoadedImage, read_image
 from BreastUSAILib.lesion_view import ViewRule, Window, cut, several
@@ -151,6 +152,16 @@ def test_pooling_by_hand():
 def test_pooling_of_a_scale_with_and_without_category_2_speaks_of_3_to_5():
     said = {"gcnn": {"birads": _log(*[1 / 6] * 6)}, "mtnet": {"birads": _log(*[0.2] * 5)}}
     assert Pooling().pooled(said, "birads") == pytest.approx([0.2] * 5)
+
+
+@pytest.mark.parametrize(
+    "two, says", [(0.6, "likelier than 3 to 5 together (0.60)"), (0.3, "the likeliest single category (0.30)"), (0.2, "")]
+)
+def test_category_2_is_said_as_likely_as_it_is(models, lesion, two, says):
+    rest = dict.fromkeys(("3", "4A", "4B", "4C", "5"), (1 - two) / 5) | ({"3": 0.4, "4A": 0.1} if two == 0.2 else {})
+    grade = Grade(0.2, None, {"2": two, **rest}, {}, {}, None, ())
+    notes = [note for note in with_grade(lesion[1], grade, models, Pooling(calibrated=True)).notes if "BI-RADS 2" in note]
+    assert notes == ([f"BI-RADS 2 (benign) is {says}; the categories below are the chances if it is not."] if says else [])
 
 
 def test_systems_that_disagree_are_not_sure():

@@ -393,7 +393,7 @@ def test_a_mean_is_its_own_model_and_its_parts_are_told_apart(small, data, tmp_p
     command = ["train", "grade-average", *map(str, runs), "--data", str(data), "--device", "cpu", "--output"]
     assert main([*command, str(tmp_path / "mean")]) == 0
     config = json.loads((tmp_path / "mean" / "config.json").read_text())
-    assert config["reproduce"] == "" and config["version"] == "1.0.0" and config["postprocessing"] == {}
+    assert config["reproduce"] == "" and config["version"] == "unpublished" and config["postprocessing"] == {}
     assert {"validation, part 1 (seed 1) alone", "validation, part 2 (seed 1) alone"} < set(config["measured"])
     assert "2 runs" in config["description"]
     # A run that went on from other weights is not like one that did not.

@@ -105,6 +105,13 @@ def test_auc_against_all_pairs():
     assert math.isnan(roc_auc([1, 2], [True, True]))
 
 
+def test_what_has_no_figure_is_no_number_in_json():
+    """Where all lesions are benign there is no AUC."""
+    record = phantom_baselines._without_nan({"auc": math.nan, "of": [np.float64("nan"), 1.5, "nan"], "n": 3})
+    assert json.loads(json.dumps(record, allow_nan=False)) == {"auc": None, "of": [None, 1.5, "nan"], "n": 3}
+    assert (phantom_baselines._cell(math.nan), phantom_baselines._cell(0.5)) == ("-", "0.500")
+
+
 def test_settings_are_chosen_that_find_what_others_miss():
     volumes = [shrink(made(seed)) for seed in range(3)]
     search = {name: (value,) for name, value in vars(EASY).items()}

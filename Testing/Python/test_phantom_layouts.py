@@ -279,6 +279,16 @@ def test_tables_that_do_not_read_are_told(challenge, tmp_path, file, old, new, m
         tdsc_abus.read_tdsc_abus(tmp_path)
 
 
+def test_a_table_in_another_encoding_is_told_as_such(challenge, tmp_path):
+    import shutil
+
+    shutil.copytree(challenge / "Validation", tmp_path / "Validation")
+    table = tmp_path / "Validation" / "bbx_labels.csv"
+    table.write_bytes(table.read_text().encode("utf-16"))
+    with pytest.raises(DataError, match=r"bbx_labels.csv is not in UTF-8 \(byte 0\); save it as CSV UTF-8"):
+        tdsc_abus.read_tdsc_abus(tmp_path)
+
+
 def test_axes_in_another_order_are_told_as_such(challenge, tmp_path):
     import shutil
 

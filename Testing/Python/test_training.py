@@ -188,7 +188,7 @@ def test_a_run_goes_on_from_a_model_and_says_so(data, tmp_path):
     assert kept and all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
     config = json.loads((folder / "config.json").read_text())
     entry = json.loads((first / "config.json").read_text())
-    assert config["trained_on"].endswith(f"went on from {entry['id']} 1.0.0, which had learnt from: {entry['trained_on']}")
+    assert config["trained_on"].endswith(f"went on from {entry['id']} unpublished, which had learnt from: {entry['trained_on']}")
     assert config["recipe"]["start"] == str(first)
 
 
@@ -293,6 +293,12 @@ def test_data_folders_that_are_wrong(data, tmp_path):
     _write(data, [rows[0], rows[1], {**rows[2], "id": "0"}])
     with pytest.raises(DataError, match=r"labels.csv, line 4: line 2 has the id '0', too; give each image an id of its own"):
         read_cases(data)
+    table = data / "labels.csv"
+    kept = table.read_bytes()
+    for encoding in ("cp1252", "utf-16"):
+        table.write_bytes(kept.decode().replace("made", "gemacht, schön").encode(encoding) + "ö".encode(encoding))
+        with pytest.raises(DataError, match=r"labels.csv is not in UTF-8 \(byte \d+\); save it as CSV UTF-8"):
+            read_cases(data)
     _write(data, [{**rows[0], "class": "cancer"}])
     with pytest.raises(DataError, match=r"labels.csv, line 2: the class 'cancer' is unknown; it may be benign, malignant, normal, or empty"):
         read_cases(data)
