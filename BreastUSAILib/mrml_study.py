@@ -146,6 +146,8 @@ def open_at_finding(scene: Any, study: Study, volume_node: Any) -> None:
     slicer = import_slicer()
     layouts = slicer.vtkMRMLLayoutLogic()
     logics = []
+    above = volume_node.GetParentTransformNode()
+    flat = above is None or above.IsTransformToWorldLinear()  # a curved sweep has no plane that a view could lie in
     try:
         layouts.SetMRMLScene(scene)
         layouts.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
@@ -155,7 +157,8 @@ def open_at_finding(scene: Any, study: Study, volume_node: Any) -> None:
             logic.SetMRMLScene(scene)
             logic.SetSliceNode(scene.GetSingletonNode(name, "vtkMRMLSliceNode"))
             logic.GetSliceCompositeNode().SetBackgroundVolumeID(volume_node.GetID())
-            logic.GetSliceNode().RotateToVolumePlane(volume_node)
+            if flat:
+                logic.GetSliceNode().RotateToVolumePlane(volume_node)
             logic.FitSliceToVolume(volume_node, 512, 512)
         frame = Frame.of(study.image, volume_node)
         if study.findings:
