@@ -50,3 +50,14 @@ class PhantomError(BreastUSAIError):
 
 class Cancelled(BreastUSAIError):
     """The user cancelled the work."""
+
+
+def in_words(error: Exception) -> str:
+    """What an error of Python says, as part of a sentence: a key that is missing, the system's reason, or its own words."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error.args[0]!r}" if error.args else "something is missing in it"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    return str(error) or type(error).__name__

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataError
+from .errors import DataError, in_words
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -308,7 +308,7 @@ class Study:
             image = ImageInfo.from_dict(data["image"])
             provenance = data["provenance"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{source} does not follow the schema {SCHEMA} ({error!r}).") from error
+            raise DataError(f"{source} does not follow the schema {SCHEMA} ({in_words(error)}).") from error
         if labels is not None:
             from dataclasses import replace
 

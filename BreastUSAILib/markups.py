@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import DataError
+from .errors import DataError, in_words
 from .findings import Box
 
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0), "0": (-1.0, -1.0, 1.0), "1": (1.0, 1.0, 1.0)}
@@ -61,7 +61,7 @@ def read_markups(path: Path) -> Markups:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check its name.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no markups file of 3D Slicer ({error!r}); save the ROI as .mrk.json.") from error
+        raise DataError(f"{path} is no markups file of 3D Slicer ({in_words(error)}); save the ROI as .mrk.json.") from error
     if not boxes and not points:
         raise DataError(f"{path} holds no ROI and no point; draw one about each lesion and save it again.")
     return Markups(boxes, points)

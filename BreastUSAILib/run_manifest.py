@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import DataError, ModelError, UsageError
+from .errors import DataError, ModelError, UsageError, in_words
 from .inputs import RUN_SCHEMA
 from .processor import cores
 from .run_input import RunOptions
@@ -164,7 +164,7 @@ def read_manifest(path: Path) -> Manifest:
         options = known_options(record["options"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{path} does not say how its run was made ({error!r}); name inputs and options yourself."
+            f"{path} does not say how its run was made ({in_words(error)}); name inputs and options yourself."
         ) from error
     how = record.get("how")
     return Manifest(path, names, folder, options, models, software_then, how if isinstance(how, dict) else {})

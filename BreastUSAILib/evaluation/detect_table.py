@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import write_text
-from ..errors import DataError
+from ..errors import DataError, in_words
 from .tables import add_rows_argument, rows_of, stated
 
 PAPER = (
@@ -110,7 +110,7 @@ def read_row(name: str, folder: Path, data_set: str | None = None) -> Row:
         }
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(
-            f"{folder} is not what breastusai evaluate detect left ({error!r}); measure {name} again."
+            f"{folder} is not what breastusai evaluate detect left ({in_words(error)}); measure {name} again."
         ) from error
     return Row(name, folder, **known)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import write_text
-from ..errors import DataError
+from ..errors import DataError, in_words
 from .tables import add_rows_argument, rows_of, stated
 
 PAPER = (
@@ -54,7 +54,7 @@ def read_row(folder: Path, way: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return summary, about
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} has no figures with {way} boxes ({error!r}); make it with breastusai evaluate segment-3d."
+            f"{path} has no figures with {way} boxes ({in_words(error)}); make it with breastusai evaluate segment-3d."
         ) from error
 
 

@@ -157,7 +157,7 @@ def finished(layout: str, folder: Path, split: str, name: str) -> VolumeRecord |
     """The record of a volume that is there whole; None where it must be made."""
     image, labels, path = file_paths(layout, folder, split, name)
     try:
-        if image.is_file() and labels.is_file():
+        if image.stat().st_size and labels.stat().st_size:  # an empty file is what a full disk left
             return VolumeRecord.from_json(path.read_text(encoding="utf-8"), folder, str(path))
     except (OSError, UnicodeDecodeError, DataError):
         pass

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from BreastUSAILib.errors import DataError
+from BreastUSAILib.errors import DataError, in_words
 from BreastUSAILib.findings import BIRADS_CATEGORIES, Box, Finding, ImageInfo, Study, study_schema
 from BreastUSAILib.measurements import measure_2d
 from BreastUSAILib.review import REJECTED, Review, carried_over, with_edits
@@ -132,6 +132,20 @@ def test_an_outline_that_was_edited_is_measured_where_the_models_looked():
     made = Study(info, (found,), provenance={"ultrasound_area": [10, 20, 60, 30]})
     (edited,) = with_edits(made, made, image, {"L1": "another"}).findings
     assert edited.measurements == measure_2d(mask, image, False, (10, 20, 60, 30)) and edited.measurements["depth_px"] == 10
+
+
+@pytest.mark.parametrize(
+    "raised, says",
+    [
+        (KeyError("data_sets"), "it lacks 'data_sets'"),
+        (FileNotFoundError(2, "No such file or directory"), "No such file or directory"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "it is no text in UTF-8"),
+        (ValueError("3 rows"), "3 rows"),
+        (TypeError(), "TypeError"),
+    ],
+)
+def test_errors_of_python_are_told_in_words(raised, says):
+    assert in_words(raised) == says
 
 
 def test_nothing_found_has_its_own_words():

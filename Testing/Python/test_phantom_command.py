@@ -37,6 +37,11 @@ def test_a_data_set_is_made_and_told(tmp_path, capsys, by_hand):
     assert [r.seed for r in records] == [100_000, 100_001] and {r.split for r in records} == {"train"}
     assert phantom("--n", 3, "--seed", 1, "--output", tmp_path / "set", "--size", "cube", "--lesions", 2) == 0
     assert "1 made, 2 there already" in capsys.readouterr().out
+    # An empty file, as a full disk leaves it, is no volume.
+    (image,) = (p for p in (tmp_path / "set").rglob("*100001*") if p.suffix in (".nrrd", ".mha") and "label" not in p.name)
+    image.write_bytes(b"")
+    assert phantom("--n", 3, "--seed", 1, "--output", tmp_path / "set", "--size", "cube", "--lesions", 2) == 0
+    assert "1 made, 2 there already" in capsys.readouterr().out and image.stat().st_size
 
 
 def test_the_challenges_layout(tmp_path, capsys, by_hand):
