@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import RESEARCH_USE
+from .analysed import OPTION, OPTION_HELP, OTHER_FILE, check, compared, cure, difference, not_checked
 from .comparison import LIMIT_MM
 from .errors import BreastUSAIError, DataError, UsageError
 
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="FILE",
             help=f"the {side} volume (file, or folder of a series), where it is not where it was",
         )
+    parser.add_argument(OPTION, action="store_true", help=OPTION_HELP)
     parser.add_argument("--laterality", choices=("R", "L"), default="", help="which breast, where the files do not say")
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
 
@@ -76,15 +78,12 @@ def main(args: argparse.Namespace) -> int:
     studies = [s if n is None else with_positions(s, n, args.laterality) for s, n in zip(studies, nipples, strict=True)]
     if any(n is not None for n in nipples) and not all(s.provenance.get(NIPPLE) for s in studies):
         raise UsageError("The nipple is known in one of the two volumes only; give --earlier-nipple and --later-nipple.")
-    originals = [
-        given or Path(s.image.path) for given, s in zip((args.earlier_image, args.later_image), studies, strict=True)
-    ]
-    dates = [_date(path) for path in originals]
+    named = ((args.earlier_image, "--earlier-image"), (args.later_image, "--later-image"))
+    checked = [_original(s, *image, args.other_file) for s, image in zip(studies, named, strict=True)]
+    originals = [path for path, _ in checked]
+    dates = [None if path is None else _date(path) for path in originals]
     comparison = compare(*studies, limit_mm=args.limit, days=_days(args.days, dates))
-    images = [
-        _image(s, path, bool(given))
-        for s, path, given in zip(studies, originals, (args.earlier_image, args.later_image), strict=True)
-    ]
+    images = [_image(s, path, bool(given)) for s, path, (given, _) in zip(studies, originals, named, strict=True)]
     page = comparison_html(comparison, *images, names=tuple("" if d is None else d.isoformat() for d in dates))
     write_text(args.output / TABLE, comparison_csv(comparison))
     write_text(args.output / PAGE, page)
@@ -99,6 +98,8 @@ def main(args: argparse.Namespace) -> int:
             print(f"{pair.name}{size}")
         print(comparison.summary)
         print(f"Results: {args.output / PAGE}")
+        for note in (note for _, notes in checked for note in notes):
+            print(f"Note: {note}.")
         print(RESEARCH_USE)
     return 0
 
@@ -138,11 +139,38 @@ def _date(path: Path) -> date | None:
     return examination_date(path)
 
 
-def _image(study: Study, path: Path, asked: bool) -> sitk.Image | None:
+def _original(study: Study, given: Path | None, option: str, other_file: bool) -> tuple[Path | None, tuple[str, ...]]:
+    """Where a study's volume is; and what is to be said of it. None where the file under its path is another one by now, whose pictures and
+    date would be those of another examination.
+
+    Raises
+    ------
+    DataError : the user named another file (`analysed.check`).
+    ImageError : the file that the user named cannot be read.
+    """
+    path = given or Path(study.image.path)
+    if not path.exists():
+        return path, ()  # reading it says so, where the user named it
+    if given is not None:
+        same = check(study, path, option, other_file).same
+    else:
+        try:
+            match = compared(study, path)
+        except BreastUSAIError:
+            return path, ()  # `_image` leaves it out
+        same = match.same
+        if same is False and not other_file:
+            return None, (f"{difference(study, path, match)}, so neither its pictures nor its date are used; {cure(option)}",)
+    if same is None:
+        return path, (not_checked(path),)
+    return path, () if same else (f"{path}: {OTHER_FILE}",)
+
+
+def _image(study: Study, path: Path | None, asked: bool) -> sitk.Image | None:
     """The volume on the study's grid; None where it is not there as it was, unless the user named it."""
     from .study_image import read_study_image
 
-    if not path.exists() and not asked:
+    if path is None or (not path.exists() and not asked):
         return None
     try:
         image = read_study_image(study, path).image

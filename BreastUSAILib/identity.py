@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ImageError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 def identity(path: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
@@ -33,6 +36,20 @@ def identity(path: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
                 f"{file} cannot be read any more ({error.strerror}); was it moved while it was worked on?"
             ) from error
     return {"bytes": size, "sha256": digest.hexdigest(), **({"files": len(files)} if files else {})}
+
+
+def pixels_digest(image: sitk.Image) -> str:
+    """SHA-256 of an image's pixels as they were read: their number along each axis, type and values, whatever file they stand in.
+
+    A 2D image and a volume of one slice with its pixels have the same.
+    """
+    import SimpleITK as sitk
+
+    array = sitk.GetArrayViewFromImage(image)
+    size = (*image.GetSize(), 1)[:3]
+    digest = hashlib.sha256(f"{size} {array.dtype.str}".encode())
+    digest.update(memoryview(array).cast("B"))
+    return digest.hexdigest()
 
 
 def _beside(path: Path) -> tuple[Path, ...]:

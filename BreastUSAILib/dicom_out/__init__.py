@@ -13,6 +13,7 @@ highdicom, pydicom and reportlab are imported when something is written.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from ..image import LoadedImage
+    from .source import Original
 
 SEG, SR, REPORT, FHIR = "lesions.seg.dcm", "measurements.dcm", "report.dcm", "fhir.json"
 FILES = (SEG, SR, REPORT, FHIR)
@@ -83,6 +85,12 @@ class DicomOptions:
         return bool(self.seg or self.sr or self.report or self.fhir)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that are asked for."""
+        asked = (self.seg, self.sr, self.report, bool(self.fhir))
+        return tuple(name for name, wanted in zip(FILES, asked, strict=True) if wanted)
+
+    @property
     def dicom(self) -> bool:
         return self.seg or self.sr or self.report
 
@@ -124,6 +132,7 @@ def write_files(
     headers: Sequence[Dataset] | None,
     folder: Path,
     options: DicomOptions,
+    earlier: Path | None = None,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write what is asked for; files of these names that are not, or that there is nothing for, are removed.
 
@@ -133,10 +142,12 @@ def write_files(
     image : what the report shows.
     headers : of the DICOM original (`source.read_headers`); None: there is none, and FHIR alone can be written.
     folder : where to.
+    earlier : a folder (this one, or the one that it will replace) with results of other kinds, which are carried on where they are of
+        this analysis; None: nothing older is left.
 
     Returns
     -------
-    the files, and sentences on what was left out.
+    the files written, and sentences on what was left out, and on what stood in `earlier`.
     """
     from .fhir import bundle
     from .pdf import encapsulated_pdf
@@ -171,6 +182,35 @@ def write_files(
     if options.fhir:
         text = json.dumps(bundle(study, original, options.fhir), indent=2, ensure_ascii=False, allow_nan=False)
         written.append(write_text(folder / FHIR, text + "\n"))
-    for name in set(FILES) - {path.name for path in written}:
+    kept: set[str] = set()
+    if earlier is not None:
+        kept, more = _carry_on(study, original, [name for name in FILES if name not in options.files], Path(earlier), folder)
+        notes += more
+    for name in set(FILES) - {path.name for path in written} - kept:
         (folder / name).unlink(missing_ok=True)
     return written, tuple(notes)
+
+
+def _carry_on(
+    study: Study, original: Original | None, names: Iterable[str], earlier: Path, folder: Path
+) -> tuple[set[str], list[str]]:
+    """Leave results of these names where they are, or copy them into `folder`, but for those of another analysis: the names of those that
+    stay, and sentences."""
+    from .kept import of_this_analysis
+
+    kept, notes = set(), []
+    for name in names:
+        there = earlier / name
+        if not there.is_file():
+            continue
+        same = of_this_analysis(there, study, original)
+        if same is False:
+            notes.append(f"{name}, which was there from an earlier export, was removed, as it is of another analysis or original")
+            continue
+        if same is None:
+            notes.append(f"{name} was left as it was; without the DICOM original nobody can tell whether it is of this analysis")
+        kept.add(name)
+        if folder != earlier:
+            with atomic_path(folder / name) as temporary:
+                shutil.copyfile(there, temporary)
+    return kept, notes

@@ -33,6 +33,8 @@ def write_copy(
     options: DicomOptions,
     key: Key,
     source: Path | None = None,
+    *,
+    keep: bool = False,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write the de-identified copy of a study, with its tables, pictures and report; whole, or not at all.
 
@@ -42,6 +44,7 @@ def write_copy(
     original : the DICOM original's headers; None: it is no DICOM file, and of `options` FHIR alone is written.
     output : where the copy's folder is made.
     source : the folder of the results, where they have one; it is not to be overwritten.
+    keep : what an earlier copy has of DICOM and FHIR that is not asked for now is carried on, where it is of this analysis.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def write_copy(
         shutil.rmtree(left, ignore_errors=True)
     temporary = target.with_name(f"{making}{uuid4().hex[:8]}")
     try:
-        files, more = write_files(clean, image, headers, temporary, options)
+        files, more = write_files(clean, image, headers, temporary, options, target if keep else None)
         files += write_report(clean, image, temporary)
         files += write_study(clean, temporary)
         move_results(temporary, target)

@@ -43,13 +43,14 @@ class Result:
     description: str
 
 
-def result(original: Original, study: Study, kind: str, *details: object) -> Result:
+def result(original: Original, study: Study, kind: str, *details: object, version: str = __version__) -> Result:
     """The identity of the result of one kind ("seg", "sr", "report").
 
     details : what else changes the result's content.
+    version : of the software that writes it.
     """
     models = sorted(m["sha256"] for m in study.provenance.get("models", ()))
-    identity = (kind, study.provenance.get("created", ""), __version__, *models, *details)
+    identity = (kind, study.provenance.get("created", ""), version, *models, *details)
     number = int(original.header.get("SeriesNumber") or 0)
     return Result(
         original.uid("series", *identity),
@@ -128,6 +129,12 @@ def finish(dataset: Dataset, original: Original, study: Study, identity: Result)
     if when is None:
         dataset.LongitudinalTemporalInformationModified = "REMOVED"
     return dataset
+
+
+def made_at(study: Study) -> tuple[str, str] | None:
+    """Content Date and Time of a study's results; None where it does not say when it was made."""
+    when = made(study)
+    return None if when is None else _date_and_time(when)
 
 
 def _date_and_time(when: datetime) -> tuple[str, str]:

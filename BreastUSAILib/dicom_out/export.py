@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import RESEARCH_USE
+from ..analysed import OPTION, OPTION_HELP, OTHER_FILE, check, not_checked
 from ..errors import DataError, UsageError
 from . import FHIR_VERSIONS, DicomOptions, write_files
 
 if TYPE_CHECKING:
+    from ..findings import Study
     from .anonymize import Key
 
 
@@ -27,9 +30,20 @@ def add_options(parser) -> None:
         nargs="?",
         const=FHIR_VERSIONS[0],
         default="",
+        type=_fhir_version,
         choices=FHIR_VERSIONS,
         help="write a FHIR Bundle (default: R4)",
     )
+
+
+def _fhir_version(text: str) -> str:
+    if text and text not in FHIR_VERSIONS:  # the default, "", comes through here as well
+        # What follows the option is taken for its version.
+        versions = " or ".join(FHIR_VERSIONS)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no version of FHIR ({versions}); name what is read before --fhir, or give the version, as in --fhir {FHIR_VERSIONS[0]}"
+        )
+    return text
 
 
 def options_of(args: argparse.Namespace) -> DicomOptions:
@@ -50,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DICOM",
         help="the DICOM original (file, or folder of a series), where it is not where it was",
     )
+    parser.add_argument(OPTION, action="store_true", help=OPTION_HELP)
     parser.add_argument(
         "--output", "-o", type=Path, metavar="DIR", help="folder for the files (default: the study's own)"
     )
@@ -86,9 +101,9 @@ def main(args: argparse.Namespace) -> int:
     for folder in args.studies:
         if key is None:
             target = folder if args.output is None else args.output / folder.resolve().name
-            files, notes = export(folder, target, options, args.source)
+            files, notes = export(folder, target, options, args.source, args.other_file)
         else:
-            files, notes = export_anonymized(folder, args.output, options, key, args.source)
+            files, notes = export_anonymized(folder, args.output, options, key, args.source, args.other_file)
         for file in files:
             print(file)
         for note in notes:
@@ -120,19 +135,20 @@ def _check_targets(studies: Iterable[Path], output: Path, key: Key | None) -> No
 
 
 def export(
-    folder: Path, target: Path, options: DicomOptions, source: Path | None = None
+    folder: Path, target: Path, options: DicomOptions, source: Path | None = None, other_file: bool = False
 ) -> tuple[list[Path], tuple[str, ...]]:
-    """Write a finished study as DICOM and FHIR.
+    """Write a finished study as DICOM and FHIR. What else stands in `target` of these kinds stays, where it is of this analysis.
 
     Parameters
     ----------
     folder : with the study's files.
     target : where to write.
     source : the DICOM original; None: where study.json says that it was.
+    other_file : the user says that a file which is not known to be the analysed one shows the same image.
 
     Returns
     -------
-    the files written, and sentences on what was not.
+    the files written, and sentences on what was not, what was removed, and what is not known.
 
     Raises
     ------
@@ -144,13 +160,17 @@ def export(
 
     study = read_study(folder)
     path = source or Path(study.image.path)
-    headers = read_headers(path, image_files(study, path)) if options.dicom or _has_original(path, source) else None
+    headers, notes = None, ()
+    if options.dicom or _has_original(path, source):
+        headers = read_headers(path, image_files(study, path))
+        study, notes = _checked(study, path, other_file)
     image = _image(study, path) if options.report else None
-    return write_files(study, image, headers, target, options)
+    files, more = write_files(study, image, headers, target, options, earlier=target)
+    return files, (*notes, *more)
 
 
 def export_anonymized(
-    folder: Path, output: Path, options: DicomOptions, key, source: Path | None = None
+    folder: Path, output: Path, options: DicomOptions, key, source: Path | None = None, other_file: bool = False
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write a de-identified copy of a finished study, and of it what is asked for, into a folder named by a pseudonym.
 
@@ -166,7 +186,21 @@ def export_anonymized(
     original = read_headers(path, image_files(study, path)) if options.dicom or _has_original(path, source) else None
     if not path.exists():
         raise DataError(f"{path} is not there any more; give the original of {folder} with --source, for the pictures.")
-    return write_copy(study, read_study_image(study, path), original, output, options, key, folder)
+    # Also of what is not DICOM: the copy has pictures of it.
+    study, notes = _checked(study, path, other_file)
+    files, more = write_copy(study, read_study_image(study, path), original, output, options, key, folder, keep=True)
+    return files, (*notes, *more)
+
+
+def _checked(study: Study, path: Path, other_file: bool) -> tuple[Study, tuple[str, ...]]:
+    """The study, with a note where the user says that another file shows its image; and what is to be said. Raises as `analysed.check`."""
+    same = check(study, path, "--source", other_file).same
+    if same is None:
+        return study, (not_checked(path),)
+    if same:
+        return study, ()
+    provenance = {**study.provenance, "notes": [*study.provenance.get("notes", ()), OTHER_FILE]}
+    return replace(study, provenance=provenance), (OTHER_FILE,)
 
 
 def _has_original(path: Path, source: Path | None) -> bool:

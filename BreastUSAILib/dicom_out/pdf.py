@@ -21,7 +21,7 @@ from ..grid import as_2d
 from ..report_parts import facts, measurement_rows, scores
 from ..volume_report import MOST_PICTURED
 from .codes import assessment, descriptors
-from .equipment import MANUFACTURER, finish, identification, made, result
+from .equipment import MANUFACTURER, Result, finish, identification, made, result
 from .source import INSTALL, Original, require_highdicom
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ def encapsulated_pdf(study: Study, original: Original, image: sitk.Image, burned
         ("Accession number", str(header.AccessionNumber)),
     ]
     document = pdf(study, image, [(k, v) for k, v in patient if v.strip(" ^")])
-    identity = result(original, study, "report", *(str(f.to_dict()) for f in study.findings))
+    made_as = identity(study, original)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dataset = SOPClass(
             study_instance_uid=header.StudyInstanceUID,
-            **identification(identity),
+            **identification(made_as),
             sop_class_uid=_ENCAPSULATED_PDF,
             modality="DOC",
             transfer_syntax_uid="1.2.840.10008.1.2.1",
@@ -99,7 +99,12 @@ def encapsulated_pdf(study: Study, original: Original, image: sitk.Image, burned
         item.ReferencedSOPInstanceUID = original_header.SOPInstanceUID
         sources.append(item)
     dataset.SourceInstanceSequence = sources
-    return finish(dataset, original, study, identity)
+    return finish(dataset, original, study, made_as)
+
+
+def identity(study: Study, original: Original, version: str = __version__) -> Result:
+    """The UIDs of the report that a version of the software writes."""
+    return result(original, study, "report", *(str(f.to_dict()) for f in study.findings), version=version)
 
 
 def pdf(study: Study, image: sitk.Image, patient: Sequence[tuple[str, str]] = ()) -> bytes:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from .. import RESEARCH_USE
+from .. import RESEARCH_USE, __version__
 from ..errors import DataError
 from ..findings import Finding, Study
 from ..terminology import BREAST, CATEGORY, MASS, lesion_color
 from .codes import concept
-from .equipment import MANUFACTURER, algorithm, finish, identification, model_of, result
+from .equipment import MANUFACTURER, Result, algorithm, finish, identification, model_of, result
 from .source import Original, mask_array
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def segmentation(
     stack = _stack([m[slices.start : slices.stop] for m in masks])
     stand_ins = [_stand_in(original, k) for k in slices]
     x, y, z = original.grid.spacing
-    identity = result(original, study, "seg", probabilities is not None, *_shape_of(masks))
+    made_as = result(original, study, "seg", probabilities is not None, *_shape_of(masks))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dataset = Segmentation(
@@ -82,7 +82,7 @@ def segmentation(
             pixel_array=stack,
             segmentation_type="BINARY" if probabilities is None else "FRACTIONAL",
             segment_descriptions=[_description(study, original, f, n) for n, f in enumerate(findings, 1)],
-            **identification(identity),
+            **identification(made_as),
             fractional_type="PROBABILITY",
             max_fractional_value=_LEVELS,
             content_label="LESIONS",
@@ -90,13 +90,18 @@ def segmentation(
             pixel_measures=PixelMeasuresSequence((y, x), z, z) if physical else None,
             omit_empty_frames=True,
         )
-    organization = original.uid("dimensions", identity.instance_uid)
+    organization = original.uid("dimensions", made_as.instance_uid)
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
     if not physical:
         dataset.PatientOrientation = ""
     _refer_to(dataset, original, {s.SOPInstanceUID: k for s, k in zip(stand_ins, slices, strict=True)})
-    return finish(dataset, original, study, identity)
+    return finish(dataset, original, study, made_as)
+
+
+def identity(study: Study, original: Original, version: str = __version__) -> Result:
+    """The UIDs of the BINARY segmentation that a version of the software writes."""
+    return result(original, study, "seg", False, *_shape_of([mask_array(f.mask) for f in drawn(study)]), version=version)
 
 
 def segment_number(study: Study, finding: Finding) -> int | None:

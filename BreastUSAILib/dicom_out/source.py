@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..dicom import slice_location
+from ..dicom_ge_abus import is_ge_abus
 from ..dicom_geometry import Stack, read_place, read_stack, stack_frames
 from ..dicom_header import group
 from ..dicom_view import read_view
@@ -222,6 +223,17 @@ def _stack(original: Original, name: str) -> Stack | None:
     return stack_frames(Path(name), np.array([point for point, _ in places]), places[0][1], "slice")
 
 
+def _is_volume(name: str, header: Dataset, frames: int) -> bool:
+    """Whether a multi-frame file is read as a volume (`dicom.read_dicom`), not as a cine of which one frame is analysed."""
+    if is_ge_abus(header):
+        return True
+    try:
+        stack = read_stack(Path(name), header, frames)
+    except ImageError:  # only what is a volume can be a bad one
+        return True
+    return stack is not None and len(stack.slices) > 1
+
+
 def _has_places(header: Dataset) -> bool:
     """Whether a multi-frame file says of each of its frames where it lies."""
     places = ("PlanePositionSequence", "PlanePositionVolumeSequence")
@@ -249,6 +261,10 @@ def _slices(original: Original, name: str, frame: int | None) -> tuple[Frame | N
         )
     numbers = [int(h.get("NumberOfFrames") or 1) for h in original.headers]
     if count == 1 and len(original.headers) == 1:
+        if numbers[0] > 1 and _is_volume(name, header, numbers[0]):
+            raise DataError(
+                f"{name} is a volume of {numbers[0]} frames and the result of a single image; give the DICOM file that the result was made from."
+            )
         return (_frame(original, choose_frame(Path(name), numbers[0], frame)),)
     try:
         stack = _stack(original, name)
@@ -295,7 +311,9 @@ def read_original(study: Study, headers: tuple[Dataset, ...]) -> Original:
     if known:
         original = replace(original, frame_of_reference=stated or original.uid("frame of reference"))
     frame = study.provenance.get("options", {}).get("frame")
-    return replace(original, frames=_slices(original, study.image.path, frame))
+    # The file at hand, which need not be the one that the study names.
+    name = str(getattr(header, "filename", None) or study.image.path)
+    return replace(original, frames=_slices(original, name, frame))
 
 
 def _as_3d(info: ImageInfo) -> ImageInfo:

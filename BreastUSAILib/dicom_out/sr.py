@@ -24,6 +24,7 @@ from .equipment import (
     MANUFACTURER,
     MODEL_NAME,
     SERIAL_NUMBER,
+    Result,
     algorithm,
     device_uid,
     finish,
@@ -85,18 +86,23 @@ def report(study: Study, original: Original, segmentation: Dataset | None = None
             title=standard.DCM.ImagingMeasurementReport,
         )
         spatial = "SCOORD3D" in {item.ValueType for item in _items(content[0])}
-        identity = result(original, study, "sr", segmentation.SOPInstanceUID if segmentation is not None else "")
+        made_as = identity(study, original, segmentation.SOPInstanceUID if segmentation is not None else "")
         evidence = [*original.headers, *([segmentation] if segmentation is not None else [])]
         dataset = (Comprehensive3DSR if spatial else ComprehensiveSR)(
             evidence=evidence,
             content=content[0],
-            **identification(identity),
+            **identification(made_as),
             is_complete=True,
             is_final=False,
             is_verified=False,
         )
     dataset.CodingSchemeIdentificationSequence = _own_scheme()
-    return finish(dataset, original, study, identity)
+    return finish(dataset, original, study, made_as)
+
+
+def identity(study: Study, original: Original, segmentation: str = "", version: str = __version__) -> Result:
+    """The UIDs of the report that a version of the software writes beside a SEG of this instance UID, "" without one."""
+    return result(original, study, "sr", segmentation, version=version)
 
 
 def _items(item: Dataset) -> Iterator[Dataset]:

@@ -3,21 +3,25 @@
 import base64
 import csv
 import io
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from dicom_samples import abvs, save, slices, speckle, text_report
 from PIL import Image
 from test_report import Page
 
-from BreastUSAILib import RESEARCH_USE, cli
+from BreastUSAILib import RESEARCH_USE, analysed, cli
 from BreastUSAILib.breast_position import with_positions
 from BreastUSAILib.comparison import compare
 from BreastUSAILib.comparison_page import MOST_PICTURED, comparison_html
 from BreastUSAILib.files import write_study
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grid import index_box
+from BreastUSAILib.identity import identity, pixels_digest
 from BreastUSAILib.image import read_image, write_image
 from BreastUSAILib.study_image import examination_date
 
@@ -116,6 +120,64 @@ def test_without_the_volumes_the_page_says_so(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     write_image(sitk.Image(5, 5, 5, sitk.sitkUInt8) + 3, moved)
     assert cli.main(["compare", str(earlier), str(later), "-o", out, "--later-image", str(moved)]) == 1
+
+
+def known(folder, study, *, pixels=True):
+    """The study with the checksums that a run keeps; without that of the pixels as older versions made it."""
+    path = Path(study.image.path)
+    kept = identity(path) | ({"pixels_sha256": pixels_digest(read_image(path).image)} if pixels else {})
+    write_study(replace(study, provenance={**study.provenance, "input": kept}), folder)
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_a_volume_of_another_examination_is_refused_or_left_out(tmp_path, capsys, pixels):
+    """Volumes of one scanner have one size: the size does not tell that the file is another one."""
+    sides = [examination(tmp_path, name, region) for name, region in (("a", SMALL), ("b", LARGE))]
+    for folder, study, _ in sides:
+        known(folder, study, pixels=pixels)
+    first, second = tmp_path / "a.nrrd", tmp_path / "b.nrrd"
+    page, out = tmp_path / "out" / "comparison.html", ["-o", str(tmp_path / "out")]
+    command = ["compare", *(str(folder) for folder, _, _ in sides), *out]
+    assert cli.main(command) == 0 and "Note:" not in capsys.readouterr().out
+    for side, other, own in (("--later-image", first, second), ("--earlier-image", second, first)):
+        page.unlink()
+        assert cli.main([*command, side, str(other)]) == 1 and not page.exists()
+        told = capsys.readouterr().err
+        for word in (f"{other} (SHA-256 {identity(other)['sha256'][:12]}", str(own), identity(own)["sha256"][:12], side, "--other-file"):
+            assert word in told
+        assert cli.main([*command, side, str(other), "--other-file"]) == 0
+        assert f"Note: {other}: {analysed.OTHER_FILE}." in capsys.readouterr().out
+    # The file under the name of the study is another one by now.
+    first.rename(tmp_path / "moved.nrrd")
+    shutil.copyfile(second, first)
+    assert cli.main(command) == 0
+    assert f"Note: {first} was changed or replaced" in (told := capsys.readouterr().out) and "neither its pictures nor its date are used" in told
+    assert len(Page(page.read_text()).attributes("img", "src")) == 1 and "a.nrrd is not there as it was" in Page(page.read_text()).text
+    # A copy of the same pixels is known by them, where the study keeps their checksum.
+    assert cli.main([*command, "--earlier-image", str(tmp_path / "moved.nrrd")]) == 0
+    sitk.WriteImage(sitk.ReadImage(str(tmp_path / "moved.nrrd")), str(tmp_path / "copy.mha"))
+    assert cli.main([*command, "--earlier-image", str(tmp_path / "copy.mha")]) == (0 if pixels else 1)
+
+
+def test_a_file_that_was_replaced_gives_no_date(tmp_path, capsys):
+    earlier, _ = pair(tmp_path)
+    voxels = speckle((40, 30, 50))
+    path = save(abvs(voxels, (1, 1, 1)), tmp_path / "later.dcm")
+    loaded = read_image(path)
+    known(tmp_path / "later", Study(loaded.info, (Finding("L1", index_box(loaded.image, *SMALL), 0.9),), provenance={"models": [], "notes": []}))
+    command = ["compare", str(earlier), str(tmp_path / "later"), "-o", str(tmp_path / "out"), "--limit", "500"]
+    assert cli.main(command) == 0
+    assert "2026-01-02" in (tmp_path / "out" / "comparison.html").read_text()
+    save(abvs(voxels[::-1], (1, 1, 1)), path)
+    assert cli.main(command) == 0
+    assert "2026-01-02" not in (tmp_path / "out" / "comparison.html").read_text()
+    assert "nor its date" in capsys.readouterr().out
+
+
+def test_a_study_without_a_checksum_is_compared_and_says_so(tmp_path, capsys):
+    earlier, later = pair(tmp_path)
+    assert cli.main(["compare", str(earlier), str(later), "-o", str(tmp_path / "out")]) == 0
+    assert f"Note: {analysed.not_checked(tmp_path / 'b.nrrd')}." in capsys.readouterr().out
 
 
 def test_the_folder_of_a_series_is_sorted_out(tmp_path, capsys):

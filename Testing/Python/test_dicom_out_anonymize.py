@@ -23,6 +23,7 @@ from dicom_studies import dciodvfy, load, study_of, write_kind  # noqa: E402
 from BreastUSAILib import cli, dicom_out, files  # noqa: E402
 from BreastUSAILib.dicom_out import anonymize, export, source  # noqa: E402
 from BreastUSAILib.errors import OutputError, UsageError  # noqa: E402
+from BreastUSAILib.identity import identity, pixels_digest  # noqa: E402
 
 # All that could say whose the images are; each stands in the original's header, its path, or the study.
 SECRETS = (
@@ -55,7 +56,7 @@ def finished(path: Path, folder: Path):
     """A finished study of a file, whose text names the patient as well."""
     study = study_of(load(path))
     notes = [f"read from {path}", "Hanna Luise Meier was seen on 20260314"]
-    provenance = {**study.provenance, "notes": notes, "input": {"sha256": "c" * 64}, "run": "r1"}
+    provenance = {**study.provenance, "notes": notes, "input": identity(path), "run": "r1"}
     provenance["options"] = {"model": str(path.parent / "model"), "frame": None}
     finding = replace(study.findings[0], notes=(f"see {path.name}",))
     study = replace(study, findings=(finding, *study.findings[1:]), provenance=provenance)
@@ -116,7 +117,7 @@ def test_nothing_that_identifies_a_person_stands_in_a_copy(copies, kind):
         original.StudyInstanceUID,
         original.SeriesInstanceUID,
         original.SOPInstanceUID,
-        "c" * 64,
+        identity(path)["sha256"],
     ]
     found = sorted(p for p in copy.rglob("*") if p.is_file())
     assert {"study.json", "report.html", "findings.csv", *dicom_out.FILES} <= {p.name for p in found}
@@ -419,7 +420,11 @@ def test_a_run_writes_them_before_the_study_is_finished(tmp_path, monkeypatch):
     assert outcome.failure == ""
     written = {dicom_out.SEG, dicom_out.SR, dicom_out.FHIR}
     assert written <= set(order[0]) and written <= {p.name for p in task.folder.iterdir()}
-    assert files.read_study(task.folder).provenance["options"]["dicom"] == ["seg", "sr", "fhir-R4"]
+    study = files.read_study(task.folder)
+    assert study.provenance["options"]["dicom"] == ["seg", "sr", "fhir-R4"]
+    # By which the file is known again, whatever becomes of its header.
+    kept = {**identity(path), "pixels_sha256": pixels_digest(load(path).image)}
+    assert kept.items() <= study.provenance["input"].items()
 
 
 # ------------------------------------------------------------------------------------------------------------ a run
