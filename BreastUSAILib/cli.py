@@ -82,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser(argv).parse_args(argv)
     except SystemExit as end:  # argparse has said what is wrong, or printed the help
         return end.code if isinstance(end.code, int) else USAGE
+    except UsageError as error:
+        _error(str(error))
+        return USAGE
     try:
         with _terminate_as_interrupt():
             return args.main(args)
@@ -132,9 +135,27 @@ def _load(parser: argparse.ArgumentParser, module: str) -> None:
     """Let a command's module say what its arguments are and what it does."""
     loaded = importlib.import_module(module)
     loaded.add_arguments(parser)
+    _refuse_empty_paths(parser)
     if not any("--debug" in action.option_strings for action in parser._actions):
         parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     parser.set_defaults(main=loaded.main)
+
+
+def _refuse_empty_paths(parser: argparse.ArgumentParser) -> None:
+    """Let options that name a file or a folder, and the image of a command, refuse an empty text, which a script gives whose variable is not
+    set: `Path` takes it for the folder that one is in, and results would be written there."""
+    for action in parser._actions:
+        if action.type is Path and (action.option_strings or action.dest == "input"):
+            action.type = _path_of(action.option_strings[0] if action.option_strings else str(action.metavar))
+
+
+def _path_of(name: str) -> Callable[[str], Path]:
+    def path(text: str) -> Path:
+        if not text:
+            raise UsageError(f"{name} is empty; give a path (. is the folder that you are in).")
+        return Path(text)
+
+    return path
 
 
 def _with_extra(command: str, name: str, function: Callable[[argparse.Namespace], int]) -> Callable[..., int]:

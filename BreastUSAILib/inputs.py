@@ -13,6 +13,7 @@ from pathlib import Path
 
 RUN = "run.json"
 RUN_SCHEMA = "breastusai/run/1.0"
+OWN_RESULT = "a result of BreastUSAI, not an image of a scanner"
 
 _LONGEST_NAME = 100  # bytes; room for suffixes below the 255 of most file systems
 _RESERVED = (
@@ -28,6 +29,8 @@ _RESERVED = (
     "aux",
     "nul",
 )
+_STUDY_SCHEMA = "breastusai/study/"
+_SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 _WILDCARDS = re.compile(r"[*?\[]")
 
 
@@ -66,20 +69,23 @@ class Found:
     left : files in the folders that are no images, or none to work on.
     failures : (what the user named, sentence) for what does not exist or cannot be listed.
     reasons : (file, phrase) for those of `left` that are DICOM: why they are none to work on.
+    results : those of `left` that BreastUSAI wrote beside a study.json.
     """
 
     sources: tuple[Source, ...] = ()
     left: tuple[Path, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
     reasons: tuple[tuple[Path, str], ...] = ()
+    results: tuple[Path, ...] = ()
 
 
 def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
     """Expand files, folders (with all below) and wildcard patterns, folder by folder, as the search goes on.
 
     A file that is named is an input whatever it is; from folders and patterns only image files are taken; each file comes
-    once, and links to folders are followed (`_Links`). The output folder and the results of other runs are not looked into. Only the folder that is being read is held
-    in memory; where several things are named, so is the name of every file.
+    once, and links to folders are followed (`_Links`). The output folder and the results of other runs are not looked into; beside a study.json
+    the files that BreastUSAI wrote there are left (`_Results`). Only the folder that is being read is held in memory; where several things are
+    named, so is the name of every file.
     """
     output = Path(os.path.abspath(output))
     if len(names) == 1 and not _WILDCARDS.search(names[0]):
@@ -102,7 +108,8 @@ def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
             if Path(os.path.abspath(path)) not in seen and Path(os.path.abspath(path)) not in passed
         ]
         passed.update(Path(os.path.abspath(path)) for path in left)
-        yield Found(tuple(sources.values()), tuple(left), (*found.failures, *clashes), found.reasons)
+        results = tuple(path for path in found.results if path in left)
+        yield Found(tuple(sources.values()), tuple(left), (*found.failures, *clashes), found.reasons, results)
 
 
 def _clash(source: Source, before: Sequence[Path]) -> str:
@@ -114,6 +121,10 @@ def _clash(source: Source, before: Sequence[Path]) -> str:
 def _search(names: Sequence[str], output: Path) -> Iterator[Found]:
     files: list[Source] = []  # named one after the other: their folders are named together
     for name in names:
+        if not name:  # an unset variable of a script: Path would take it for the folder that one is in
+            sentence = "An input is named by an empty text; name a file, or a folder (. is the one that you are in)."
+            yield Found(failures=((name, sentence),))
+            continue
         path = Path(name)
         # Path.is_dir raises where it may not look, or where the name is too long.
         if path.name.upper() == "DICOMDIR" and os.path.isfile(path):
@@ -166,7 +177,7 @@ def _matches(name: str, output: Path) -> Iterator[Found]:
     if not matches:
         yield Found(failures=((name, f"{name} matches no file; check the pattern."),))
     all_below = "**" in name and Path(name).name in ("**", "*")
-    images, left = [], []
+    images, left, ours, results = [], [], [], _Results()
     for match in matches:
         if _is_results(match, output) or any(_is_results(p, output) for p in match.parents):
             continue
@@ -174,12 +185,15 @@ def _matches(name: str, output: Path) -> Iterator[Found]:
             # ** (or any name below it) names each folder and all that is in it: the files come by themselves.
             if not all_below:
                 yield from _walk(match, output)
+        elif results.hold(match):
+            ours.append(match)
         elif _is_image(match):
             images.append(match)
         else:
             left.append(match)
     sources, reasons = _sort_out(images)
-    yield Found(tuple(sources), (*left, *(path for path, _ in reasons)), reasons=reasons)
+    left += [*ours, *(path for path, _ in reasons)]
+    yield Found(tuple(sources), tuple(left), reasons=reasons, results=tuple(ours))
 
 
 def _walk(folder: Path, output: Path) -> Iterator[Found]:
@@ -189,8 +203,7 @@ def _walk(folder: Path, output: Path) -> Iterator[Found]:
         yield Found(failures=((str(folder), sentence),))
         return
     if _is_results(folder, output):
-        sentence = f"{folder} holds results, not images; give the folder with the images."
-        yield Found(failures=((str(folder), sentence),))
+        yield Found(failures=((str(folder), _holds_results(folder)),))
         return
     problems: list[tuple[str, str]] = []
 
@@ -198,31 +211,40 @@ def _walk(folder: Path, output: Path) -> Iterator[Found]:
         reason = error.strerror or str(error)
         problems.append((str(error.filename), f"{error.filename} cannot be listed ({reason}); check its permissions."))
 
-    images = failures = 0
-    links = _Links(folder)
+    images = failures = of_ours = 0
+    links, results = _Links(folder), _Results()
     for here, folders, files in os.walk(folder, onerror=note, followlinks=True):
         folders[:] = sorted(
             f for f in folders if not f.startswith(".") and not _is_results(Path(here, f), output) and links.lead_on(Path(here, f))
         )
-        found, left = [], []
+        found, left, ours = [], [], []
         for name in sorted(files):
             path = Path(here, name)
-            if _is_image(path):
+            if results.hold(path):
+                ours.append(path)
+            elif _is_image(path):
                 found.append(path)
             elif not name.startswith("."):
                 left.append(path)
         sources, reasons = _sort_out(found, folder)
-        left += [path for path, _ in reasons]
+        left += [*ours, *(path for path, _ in reasons)]
         images += len(sources)
         failures += len(problems)
+        of_ours += len(ours)
         if sources or left or problems:
-            yield Found(tuple(sources), tuple(left), tuple(problems), reasons)
+            yield Found(tuple(sources), tuple(left), tuple(problems), reasons, tuple(ours))
         problems.clear()
     if problems:
         yield Found(failures=tuple(problems))
+    elif not images and not failures and of_ours:
+        yield Found(failures=((str(folder), _holds_results(folder)),))
     elif not images and not failures:
         sentence = f"{folder} has no image files in it; give a folder with images."
         yield Found(failures=((str(folder), sentence),))
+
+
+def _holds_results(folder: Path) -> str:
+    return f"{folder} holds results, not images; give the folder with the images."
 
 
 class _Links:
@@ -246,13 +268,64 @@ class _Links:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a file that was come across is an input; one that cannot be looked at is: reading it says why not."""
-    from .image import is_image_file
+    """Whether a file that was come across is an input; one that cannot be looked at is, and so is a link with an image's name whose file is
+    missing: reading it says why not."""
+    from .image import IMAGE_SUFFIXES, is_image_file
 
     try:
-        return is_image_file(path)
+        if is_image_file(path):
+            return True
     except OSError:
         return True
+    name = path.name.lower()
+    return _is_broken_link(path) and not name.startswith(".") and name.endswith(IMAGE_SUFFIXES) and not name.endswith(_SEGMENTATIONS)
+
+
+def _is_broken_link(path: Path) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def why_left(path: Path) -> str:
+    """Why a file of a folder that is neither DICOM nor a result (`Found`) is no input, as a phrase; by its name, as that decided."""
+    if path.name.lower().endswith(_SEGMENTATIONS):
+        return "a segmentation, which belongs to another image"
+    if _is_broken_link(path):
+        return "a link to a file that does not exist"
+    return "no image by its name, nor DICOM by its content"
+
+
+class _Results:
+    """Which files BreastUSAI wrote itself: those of its names beside a study.json. What else lies there may well be a user's image.
+
+    Names decide first, so that a study.json is looked into only where something beside it has one of these names; of a folder that was just
+    asked about it is remembered.
+    """
+
+    def __init__(self) -> None:
+        from .files import STUDY
+        from .run_input import own_files
+
+        self._names, self._study = frozenset(own_files()), STUDY
+        self._folder: tuple[Path, bool] | None = None
+
+    def hold(self, path: Path) -> bool:
+        if path.name not in self._names:
+            return False
+        if self._folder is None or self._folder[0] != path.parent:
+            self._folder = (path.parent, _is_study(path.parent / self._study))
+        return self._folder[1]
+
+
+def _is_study(path: Path) -> bool:
+    """Whether a file is a study.json of ours, of whatever version; its first bytes say so, unless another program wrote it anew."""
+    try:
+        with path.open("rb") as stream:
+            if re.search(rb'"schema"\s*:\s*"' + _STUDY_SCHEMA.encode(), stream.read(4096)):
+                return True
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and str(data.get("schema")).startswith(_STUDY_SCHEMA)
 
 
 def _is_results(folder: Path, output: Path) -> bool:
@@ -315,7 +388,7 @@ def name_folders(sources: Iterable[Source], taken: Mapping[str, str]) -> dict[Pa
 
 def _name(source: Source, level: int) -> str:
     parts = list(source.within.parts)
-    stem, suffix = _split(parts[-1])
+    stem, suffix = split_name(parts[-1])
     parts[-1] = stem
     if level >= 1 and suffix:
         parts[-1] += suffix.replace(".", "_")
@@ -329,7 +402,7 @@ def _name(source: Source, level: int) -> str:
     return f"{name}-{digest}" if level >= 3 else name
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """``a.nii.gz`` -> ("a", ".nii.gz"); digits after a dot are part of the name (``1.2.840.113619``)."""
     match = re.fullmatch(r"(.+?)(\.nii\.gz|\.[A-Za-z][A-Za-z0-9]{0,7})", name, re.IGNORECASE)
     return (match[1], match[2]) if match else (name, "")

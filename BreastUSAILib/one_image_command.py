@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _LOCK = ".lock"
 _PATIENCE_S = 60.0  # another command writes a moment
+_COMMANDS = {"segment-3d": "segment", "detect": "detect", "heatmap": "heatmap"}  # by the tasks of their models; those of grade have several
+_MADE_ON = "findings_made_on"  # in a study's provenance: path and SHA-256 of the file that its findings were made on
 
 
 def analyse(
@@ -50,21 +52,31 @@ def analyse(
     with show_progress(args.progress, args.quiet) as (progress, log):
         progress(0.0, "reading")
         loaded, record = _read(args.input, args.spacing, earlier)
-        known = (args.output, args.input, loaded, record["input"].get("sha256"))
-        _folder(*known)  # what speaks against it is said before the work
+        known = (args.output, loaded, record["input"].get("sha256"))
+        _results_of(*known)  # what speaks against it is said before the work
         study = work(loaded, lambda fraction, message: progress(0.05 + 0.9 * fraction, message))
         image = replace(study.image, path=os.path.abspath(loaded.path))  # the command may be given in another folder next
         study = replace(study, image=image, provenance=_with_record(study.provenance, record))
+        notes = study.provenance["notes"]
+        made_on = {} if earlier is None else _made_on(earlier, record["input"])
+        if made_on:
+            kept, told = _on_another(made_on["path"], loaded)
+            more = {_MADE_ON: made_on, "notes": [*notes, kept]}
+            study, notes = replace(study, provenance={**study.provenance, **more}), [*notes, told]
         with run_lock(args.output / _LOCK, _PATIENCE_S):  # another command may give the same name to another image by now
-            folder = _folder(*known)
+            results = _results_of(*known)
+            folder = _folder(args, loaded, study, results)
             _write(study, folder)
         progress(1.0, "done")
         for finding in study.findings:
             log(sentence(finding))
         for trained in trained_on_phantoms(study):
             log(f"Trained on phantoms, not on patients: {trained}.")
-        for note in study.provenance["notes"]:
+        for note in notes:
             log(f"Note: {note}.")
+        for other, command in results.mine.items():
+            if folder not in results.mine:
+                log(f"The result of breastusai {command} for this input stays in {other}.")
         log(f"{study.summary} Results: {folder}")
         log(RESEARCH_USE)
     return 0
@@ -91,7 +103,7 @@ def _read(
     path: Path, spacing_mm: Sequence[float] | None, earlier: Study | None
 ) -> tuple[LoadedImage, dict[str, Any]]:
     """The image; and what was read and how, as `run` keeps it in a study, by which the image is known and read again."""
-    from .identity import identity
+    from .identity import identity, pixels_digest
     from .image import read_image
     from .study_image import given_spacing, read_again
 
@@ -103,7 +115,30 @@ def _read(
         spacing_mm = given_spacing(earlier, path) if spacing_mm is None else spacing_mm
         loaded = read_again(earlier, path, spacing_mm)
     options = {"spacing_mm": spacing_mm, "frame": frame}
-    return loaded, {"input": identity(loaded.path, loaded.files), "options": options}
+    kept = {**identity(loaded.path, loaded.files), "pixels_sha256": pixels_digest(loaded.image)}
+    return loaded, {"input": kept, "options": options}
+
+
+def _made_on(earlier: Study, known: Mapping[str, Any]) -> dict[str, str]:
+    """Path and SHA-256 of the file that findings were made on, where it is another than the image at hand or was changed since; empty where
+    it is this one or nobody can tell. A copy with the same pixels is no other file.
+
+    known : `identity` of the image at hand, and its pixels'.
+    """
+    before = earlier.provenance.get("input", {})
+    same = any(before.get(name) and before[name] == known.get(name) for name in ("sha256", "pixels_sha256"))
+    if before.get("sha256") and known.get("sha256") and not same:
+        return {"path": earlier.image.path, "sha256": before["sha256"]}
+    return earlier.provenance.get(_MADE_ON, {})  # what it was gone on from itself
+
+
+def _on_another(path: str, loaded: LoadedImage) -> tuple[str, str]:
+    """The note on findings that were made on the file `path`: as the study keeps it, which names no file, as notes go along into de-identified
+    copies; and for the screen."""
+    if os.path.abspath(path) == os.path.abspath(loaded.path):
+        return ("the file was changed since the findings were made",) * 2
+    other = "another file than this one"
+    return f"the findings were made on {other}", f"the findings were made on {path}, {other}"
 
 
 def _with_record(provenance: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,26 +154,78 @@ def _refuse_a_run_s(output: Path) -> None:
         raise UsageError(f"{output} holds the results of a run; choose another folder for --output.")
 
 
-def _folder(output: Path, named: Path, loaded: LoadedImage, sha256: str | None) -> Path:
-    """The folder of results for an image: the one that it has, or a new one, named after the file or folder that was named."""
-    from .inputs import Source, name_folders
+@dataclass(frozen=True)
+class _Results:
+    """What a folder of results holds: mine (folder -> command that made it) are the results of an image, others the names of all other folders."""
+
+    mine: Mapping[Path, str]
+    others: frozenset[str]
+
+
+def _results_of(output: Path, loaded: LoadedImage, sha256: str | None) -> _Results:
+    """The results of an image in a folder. UsageError where one is a run's."""
     from .run_input import finished_folders, read_finished
 
-    taken = {}
+    mine, others = {}, set()
     for folder in finished_folders(output):
         study = read_finished(folder)
         if study is None:
             continue
-        if _is_of(study, loaded, sha256):
-            if study.provenance.get("run"):
-                raise UsageError(f"{folder} is the result of a run; choose another folder for --output.")
+        if not _is_of(study, loaded, sha256):
+            others.add(folder.name)
+        elif study.provenance.get("run"):
+            raise UsageError(f"{folder} is the result of a run; choose another folder for --output.")
+        else:
+            mine[folder] = _command_of(study)
+    return _Results(mine, frozenset(others))
+
+
+def _folder(args: argparse.Namespace, loaded: LoadedImage, study: Study, results: _Results) -> Path:
+    """The folder of results for a study: that of the command's result of this image, or of the one that it goes on from; else a new one,
+    named after the file or folder that was named, and after the command where another one's result of the image is there."""
+    from .inputs import Source, name_folders, split_name
+
+    command = _command_of(study)
+    for folder, made_by in results.mine.items():
+        if made_by in ("", command):  # "": nobody can tell, as of what other programs write
             return folder
-        taken[folder.name] = ""
-    where = Path(os.path.abspath(named))
+    for folder in results.mine:
+        if _carries_on(study, getattr(args, "findings", None), folder):
+            return folder
+    where = Path(os.path.abspath(args.input))
     # The name comes from what was named; the hash in the longest names tells images apart that lie in one folder, too.
     unique = where.with_name(f"{where.name} {loaded.path.name} {len(loaded.files)}") if where.name else where
-    source = Source(unique, str(named), Path(where.name or "image"))
-    return output / name_folders([source], taken)[source.path]
+    stem, suffix = split_name(where.name or "image")
+    within = Path(f"{stem}-{command}{suffix}" if results.mine else f"{stem}{suffix}")
+    taken = dict.fromkeys((*results.others, *(folder.name for folder in results.mine)), "")
+    source = Source(unique, str(args.input), within)
+    return args.output / name_folders([source], taken)[source.path]
+
+
+def _command_of(study: Study) -> str:
+    """The command that made a study, by the tasks of its models; "" where they do not tell."""
+    tasks = {str(model.get("task", "")) for model in study.provenance.get("models", ())}
+    if any(task.startswith("grade-") for task in tasks):
+        return "grade"
+    return next((command for task, command in _COMMANDS.items() if task in tasks), "")
+
+
+def _carries_on(study: Study, named: Path | None, folder: Path) -> bool:
+    """Whether a study has all that another one in a folder has, as it goes on from it: its findings, and its map where there is one.
+
+    named : what --findings was given, the folder or a file in it.
+    """
+    from .files import ACTIVATION, HEATMAP
+    from .run_input import read_finished
+
+    if named is None or not os.path.exists(named):
+        return False
+    before = read_finished(folder)
+    if before is None or not os.path.samefile(named if os.path.isdir(named) else named.parent, folder):
+        return False
+    ids = {finding.id for finding in study.findings}
+    maps = ((HEATMAP, study.heatmap), (ACTIVATION, study.activation))
+    return all(f.id in ids for f in before.findings) and not any(m is None and (folder / name).exists() for name, m in maps)
 
 
 def _is_of(study: Study, loaded: LoadedImage, sha256: str | None) -> bool:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import run_copies, run_manifest, run_retry
 from .atomic import write_text
 from .errors import Cancelled, OutputError, UsageError
-from .inputs import RUN, RUN_SCHEMA, discover, read_run
+from .inputs import OWN_RESULT, RUN, RUN_SCHEMA, discover, read_run, why_left
 from .processor import cores
 from .progress import Estimate
 from .run_input import InputWorker, Outcome, RunOptions, Task, finished_folders, read_finished
 from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
 from .run_lock import run_lock
-from .run_search import OWN, Search
+from .run_search import NAMED, OWN, Plan, Search
 from .workers import End, Event, Pool
 
 if TYPE_CHECKING:
@@ -351,6 +351,13 @@ class _Run:
 
     def _tell_skipped(self) -> None:
         plan = self.search.plan
+        if plan.changed:
+            n = len(plan.changed)
+            was, is_ = ("was changed since it was", "is") if n == 1 else ("were changed since they were", "are")
+            self.log(f"{_inputs(n)} {was} finished and {is_} not skipped: {_some(plan.changed)}.")
+        if plan.result_count:
+            files, they = ("1 file is", "it") if plan.result_count == 1 else (f"{plan.result_count} files are", "them")
+            self.log(f"{files} left out, as BreastUSAI wrote {they}: in {_some(plan.result_folders)}.")
         if plan.skipped:
             n = len(plan.differing)
             differ = f" Done with other options: {n if n < plan.skipped else 'all of them'}." if n else ""
@@ -445,7 +452,7 @@ class _Run:
             "inputs": inputs,
             "failures": failures,
             "left": [str(path) for path in plan.left],
-            "left_because": {str(path): plan.reasons[path] for path in plan.left if path in plan.reasons},
+            "left_because": {str(path): _why_left(path, plan) for path in plan.left},
             "left_count": plan.left_count,
         }
         if self.retried is not None:  # nothing is searched
@@ -506,6 +513,14 @@ def _death(task: Task, end: End) -> str:
         "perhaps the file is damaged in a way that its reader does not bear, or memory ran out; run it again with fewer --jobs",
     )
     return f"{task.source.shown} was not finished: the process that worked on it {end}; {cure}."
+
+
+def _why_left(path: Path, plan: Plan) -> str:
+    return OWN_RESULT if path in plan.results else plan.reasons.get(path) or why_left(path)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _inputs(n: int) -> str:

@@ -7,19 +7,21 @@ person put beside the results stays.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import dicom_out
 from .atomic import output_error
-from .errors import BreastUSAIError, Cancelled, DataError, UsageError
-from .identity import identity
+from .errors import BreastUSAIError, Cancelled, DataError, ImageError, UsageError
+from .headers import data_files
+from .identity import identity, pixels_digest
 from .inputs import Source
 from .workers import Limits
 
@@ -174,6 +176,7 @@ class InputWorker:
         options = self._options
         progress(0.0, "reading")
         start = time.perf_counter()
+        stamp = file_stamp(task.source.path, task.source.files)  # before the bytes: what comes meanwhile is looked at by the next run
         loaded = read_image(
             task.source.path,
             plane_spacing_mm=options.spacing_mm,
@@ -182,6 +185,8 @@ class InputWorker:
             files=task.source.files,
         )
         seconds = {"read": round(time.perf_counter() - start, 4)}
+        # Now, not after the work: the file may have given way to another by then.
+        known = {**identity(task.source.path, task.source.files), "pixels_sha256": pixels_digest(loaded.image), "stamp": stamp}
 
         def tell(fraction: float, message: str) -> None:
             if fraction < 1:  # the workup's end is not ours
@@ -191,7 +196,7 @@ class InputWorker:
         provenance = {
             **study.provenance,
             "run": task.run,
-            "input": identity(task.source.path, task.source.files),
+            "input": known,
             "options": {**study.provenance.get("options", {}), **options.of_results(first_task(loaded.image))},
             "seconds": {**seconds, **study.provenance.get("seconds", {})},
         }
@@ -226,6 +231,24 @@ def write_results(study, image, folder: Path, *, scene: bool) -> None:
 
         write_scene(folder / SCENE, image, study)
     write_study(study, folder)
+
+
+def file_stamp(path: Path, files: Sequence[Path] = ()) -> str:
+    """What changes when an input is written anew or another takes its name: a digest of the sizes and times of its files; "" where they
+    cannot be looked at. It costs no reading, and says nothing of a file that was copied elsewhere: its SHA-256 does (`identity`).
+    """
+    looked = looked_at(path, files)
+    return hashlib.sha256(repr(looked).encode()).hexdigest()[:16] if looked else ""
+
+
+def looked_at(path: Path, files: Sequence[Path] = ()) -> tuple[tuple[int, int], ...]:
+    """The size and the time of the last change (ns) of each file of an input; empty where one cannot be looked at. Of a header whose pixels
+    lie in files beside it these are part of it."""
+    try:
+        stats = [os.stat(file) for file in files or (path, *data_files(path))]
+    except (OSError, ImageError):
+        return ()
+    return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 def own_files() -> tuple[str, ...]:

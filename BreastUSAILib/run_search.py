@@ -7,20 +7,27 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import run_copies, run_manifest
-from .errors import ModelError
+from .errors import ImageError, ModelError
+from .identity import identity
 from .inputs import FolderNames, Found, Source
-from .run_input import RunOptions, Task, finished_folders, is_text, read_finished
+from .run_input import RunOptions, Task, file_stamp, finished_folders, is_text, looked_at, read_finished
 from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
+from .study_image import image_files
+
+if TYPE_CHECKING:
+    from .findings import Study
 
 OWN = ".run"  # in the output folder: what belongs to the run that is going on
 
 _AHEAD = 10_000  # inputs that are found before they are worked on; more are looked for as these are done
+NAMED = 3  # in one sentence
 _LEFT = 1000  # files that are no images are counted, and so many named
 
 
@@ -33,8 +40,12 @@ class Plan:
     skipped: int = 0
     differing: set[str] = field(default_factory=set)  # inputs that were finished with other options
     uncopied: int = 0  # inputs that were finished without a de-identified copy
+    changed: list[str] = field(default_factory=list)  # inputs, as they were named, that are others than when they were finished
     left: list[Path] = field(default_factory=list)
     left_count: int = 0
+    results: set[Path] = field(default_factory=set)  # those of `left` that BreastUSAI wrote
+    result_count: int = 0
+    result_folders: list[str] = field(default_factory=list)  # where they lie, the first ones
     reasons: dict[Path, str] = field(default_factory=dict)
     troubles: list[tuple[str, str]] = field(default_factory=list)  # what the user named, sentence
     complete: bool = False
@@ -108,6 +119,11 @@ class Search:
         plan.left_count += len(found.left)
         plan.left += found.left[: max(0, _LEFT - len(plan.left))]
         plan.reasons |= dict(found.reasons[: max(0, _LEFT - len(plan.reasons))])
+        plan.results.update(found.results[: max(0, _LEFT - len(plan.results))])
+        plan.result_count += len(found.results)
+        for folder in dict.fromkeys(str(path.parent) for path in found.results):
+            if len(plan.result_folders) <= NAMED and folder not in plan.result_folders:
+                plan.result_folders.append(folder)
         plan.troubles += found.failures
         names = self._folders.of(found.sources)
         for source in found.sources:
@@ -138,6 +154,9 @@ class Search:
         if study is not None and entry is not None and entry.status in (FAILED, REDO):
             # An attempt to redo it that failed, or was killed, left the old results; unless they are that attempt's.
             redo = redo or not (entry.status == REDO and entry.run and entry.run == study.provenance.get("run"))
+        if study is not None and not redo and is_changed(source, study):
+            redo = True
+            self.plan.changed.append(source.shown)
         if study is not None and not redo:
             self.plan.skipped += 1
             if self.differs(study):
@@ -158,6 +177,38 @@ class Search:
                 return
             except queue.Full:
                 continue
+
+
+def is_changed(source: Source, study: Study) -> bool:
+    """Whether an input is another than the one that a study was made from, under the same name; False where nobody can tell.
+
+    Nothing is read where sizes and times are as they were then. Else the SHA-256 decides: a file that was only touched, or copied back, is the
+    same.
+    """
+    kept = study.provenance.get("input", {})
+    if not kept.get("sha256"):
+        return False  # made by a version that did not keep it
+    try:
+        # One file of a series, named by itself, is told of by the series' result, as long as the series is there.
+        files = source.files or image_files(study, source.path)
+        looked = looked_at(source.path, files)
+        if not looked or _as_then(kept, looked, file_stamp(source.path, files), study.provenance.get("created")):
+            return False
+        return identity(source.path, files).get("sha256", kept["sha256"]) != kept["sha256"]
+    except ImageError:
+        return False  # it is not there: no other picture is told of
+
+
+def _as_then(kept: Mapping[str, Any], looked: Sequence[tuple[int, int]], stamp: str, created: Any) -> bool:
+    """Whether sizes and times of an input's files are those that a study keeps; of earlier versions, which kept no times: whether the size is,
+    and none is newer than the study."""
+    if kept.get("stamp"):
+        return kept["stamp"] == stamp
+    try:
+        finished = datetime.fromisoformat(str(created)).timestamp()
+    except ValueError:
+        return False
+    return sum(size for size, _ in looked) == kept.get("bytes") and max(changed for _, changed in looked) / 1e9 <= finished
 
 
 class _Differs:

@@ -11,7 +11,8 @@ import SimpleITK as sitk
 from BreastUSAILib.errors import ImageError, ModelError, OutputError
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask
-from BreastUSAILib.run_input import Outcome, failure_sentence, move_results, write_results
+from BreastUSAILib.identity import identity
+from BreastUSAILib.run_input import Outcome, failure_sentence, file_stamp, move_results, write_results
 
 
 class FakeWorker:
@@ -39,6 +40,7 @@ class FakeWorker:
                 raise ImageError(f"{task.source.path} is broken; get another one.")
             if "bug" in name:
                 raise ValueError("a bug\nof two lines")
+            stamp = file_stamp(task.source.path, task.source.files)
             image = sitk.ReadImage(str(task.source.path))
             mask = sitk.Cast(image > 50, sitk.sitkUInt8)
             finding = Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1, measurements={"area_px2": 80.0})
@@ -47,6 +49,7 @@ class FakeWorker:
             options = {**self.options.of_results(), "threads": threads}
             models = [{"id": "fake", "version": "1", "sha256": self.options.workup.model, "task": "segment"}]
             provenance = {"run": task.run, "options": options, "models": models if self.options.workup.model else []}
+            provenance["input"] = {**identity(task.source.path, task.source.files), "stamp": stamp}
             study = Study(ImageInfo.of(image, str(task.source.path), False), found, provenance=provenance)
             write_results(study, image, task.temporary, scene=False)
             if "half" in name:

@@ -343,3 +343,29 @@ def test_a_disk_that_is_really_full(tmp_path, capsys):
         (small / "ballast").unlink()
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+# ----------------------------------------------------------------------------------------- a variable that is not set
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", str(SAMPLE), "--output", "", "--no-scene"],
+        ["run", str(SAMPLE), "-o", "x", "--anonymize", ""],
+        *([command, str(SAMPLE), "--output="] for command in ("detect", "segment", "heatmap", "grade")),
+        ["grade", "", "-o", "x"],
+        ["grade", str(SAMPLE), "-o", "x", "--findings", ""],
+        ["phantom", "--n", "1", "--output", ""],
+        ["samples", "-o", ""],
+        ["train", "roi-cnn", "--data", "x", "--output", ""],
+        ["train", "detect", "--data", "", "--output", "x"],
+        ["evaluate", "segment", "--data", "x", "--output", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_folder_that_one_is_in(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].endswith("is empty; give a path (. is the folder that you are in).")
+    assert list(tmp_path.iterdir()) == []

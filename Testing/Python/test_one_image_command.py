@@ -414,3 +414,137 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one(graders, tmp_path, c
     said = capsys.readouterr().err
     assert f"{out / 'x'}" in said and "the disk is full" in said and ".tmp-" not in said
     assert held(out) == before and [folder.name for folder in out.iterdir()] == ["x"]
+
+
+# ----------------------------------------------------------------------------------------- several commands, one folder
+
+
+@pytest.fixture(scope="module")
+def outliner(tmp_path_factory):
+    return outliner_folder(tmp_path_factory.mktemp("outliners") / "joint")
+
+
+def volume(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(speckle((20, 24, 30), seed=seed))
+    image.SetSpacing(SPACING)
+    return write_image(image, path)
+
+
+def segment(path, outliner, output, findings, *more):
+    own = ["--output", output, "--findings", findings, "--model", outliner, "--device", "cpu", "--no-uncertainty", *more]
+    return cli.main(["segment", *map(str, (path, *own))])
+
+
+def heatmap(path, output):
+    """With the model that ships, as its map is made of any volume."""
+    return cli.main(["heatmap", *map(str, (path, "--output", output, "--device", "cpu"))])
+
+
+def results(output):
+    return sorted(folder.name for folder in output.iterdir())
+
+
+def test_another_command_s_result_of_an_input_stays(detector, tmp_path, capsys):
+    path, out = volume(tmp_path / "v.nrrd"), tmp_path / "out"
+    assert detect(path, detector, out) == 0
+    before = held(out / "v")
+    capsys.readouterr()
+    for _ in range(2):  # and each has its own again
+        assert heatmap(path, out) == 0
+        said = capsys.readouterr()
+        assert results(out) == ["v", "v-heatmap"] and held(out / "v") == before
+        assert read_study(out / "v-heatmap").heatmap is not None and str(out / "v-heatmap") in said.out + said.err
+    assert f"The result of breastusai detect for this input stays in {out / 'v'}." not in said.out + said.err
+    map_ = held(out / "v-heatmap")
+    assert detect(path, detector, out) == 0
+    assert results(out) == ["v", "v-heatmap"] and held(out / "v-heatmap") == map_
+    (out / "v-heatmap").rename(out / "renamed")  # known by what made it, not by its name
+    assert heatmap(path, out) == 0 and results(out) == ["renamed", "v"]
+
+
+def test_it_is_said_that_another_command_s_result_stays(graders, detector, tmp_path, capsys):
+    folder, out = series(tmp_path / "case7"), tmp_path / "out"
+    found = tmp_path / "found"
+    assert detect(folder, detector, found) == 0 and detect(folder, detector, out) == 0
+    capsys.readouterr()
+    assert cli.main(["grade", *map(str, (folder, "-o", out, "--findings", found / "case7", "--device", "cpu", "--one-crop", *graders))]) == 0
+    said = capsys.readouterr()
+    assert f"The result of breastusai detect for this input stays in {out / 'case7'}." in said.out + said.err
+    assert results(out) == ["case7", "case7-grade"]
+
+
+def test_a_command_that_goes_on_from_a_result_takes_its_place(detector, outliner, graders, tmp_path):
+    path, out = volume(tmp_path / "v.nrrd"), tmp_path / "out"
+    assert detect(path, detector, out) == 0
+    found = [f.id for f in read_study(out / "v").findings]
+    assert segment(path, outliner, out, out / "v" / "study.json") == 0 and results(out) == ["v"]
+    assert grade(path, graders, out, "--findings", out / "v") == 0 and results(out) == ["v"]
+    study = read_study(out / "v")
+    assert [f.id for f in study.findings] == found and {"detect", "segment", "grade-mtnet"} <= set(study.findings[0].models)
+    # A new search has nothing of that: it has a folder of its own.
+    graded = held(out / "v")
+    assert detect(path, detector, out) == 0
+    assert results(out) == ["v", "v-detect"] and held(out / "v") == graded
+
+
+def test_a_map_that_would_be_lost_stays(outliner, detector, tmp_path):
+    """Hot spots are gone on from, but their map is not part of the outlines."""
+    path, out = volume(tmp_path / "v.nrrd"), tmp_path / "out"
+    assert heatmap(path, out) == 0
+    before = held(out / "v")
+    assert segment(path, outliner, out, out / "v", "--point=10,10,10") == 0
+    assert results(out) == ["v", "v-segment"] and held(out / "v") == before
+    # Findings of another folder are not what lies here, either.
+    assert detect(path, detector, tmp_path / "found") == 0 and detect(path, detector, tmp_path / "two") == 0
+    assert segment(path, outliner, tmp_path / "two", tmp_path / "found" / "v") == 0
+    assert results(tmp_path / "two") == ["v", "v-segment"]
+
+
+# ------------------------------------------------------------------------------------- findings that were made elsewhere
+
+
+NOTE = "the findings were made on another file than this one"
+
+
+def test_findings_of_another_volume_are_told(detector, outliner, tmp_path, capsys):
+    """All volumes of one setting of a scanner have one grid."""
+    one, two, out = volume(tmp_path / "one.nrrd"), volume(tmp_path / "two.nrrd", seed=5), tmp_path / "out"
+    assert detect(one, detector, tmp_path / "found") == 0
+    capsys.readouterr()
+    assert segment(two, outliner, out, tmp_path / "found" / "one") == 0
+    said = capsys.readouterr()
+    assert f"Note: the findings were made on {one}, another file than this one." in said.out + said.err
+    provenance = read_study(out / "two").provenance
+    # The note goes along into de-identified copies, so it names no file; the record beside it does not.
+    assert NOTE in provenance["notes"] and not any("one.nrrd" in note for note in provenance["notes"])
+    assert provenance["findings_made_on"] == {"path": str(one), "sha256": identity(one)["sha256"]}
+    # What goes on from there says so as well.
+    assert segment(two, outliner, tmp_path / "next", out / "two") == 0
+    assert read_study(tmp_path / "next" / "two").provenance["notes"].count(NOTE) == 1
+
+
+def test_findings_on_the_same_file_or_pixels_are_not_told(detector, outliner, tmp_path, capsys):
+    one = volume(tmp_path / "one.nrrd")
+    assert detect(one, detector, tmp_path / "found") == 0
+    found = tmp_path / "found" / "one"
+    moved = tmp_path / "archive" / "moved.nrrd"
+    moved.parent.mkdir()
+    moved.write_bytes(one.read_bytes())
+    converted = write_image(sitk.ReadImage(str(one)), tmp_path / "converted.mha")
+    for path in (one, moved, converted):
+        assert segment(path, outliner, tmp_path / "out", found) == 0
+        assert NOTE not in read_study(tmp_path / "out" / path.stem).provenance["notes"]
+    study = read_study(found)  # of a version that kept no checksum, or de-identified
+    write_study(replace(study, provenance={k: v for k, v in study.provenance.items() if k != "input"}), found)
+    assert segment(volume(tmp_path / "two.nrrd", seed=5), outliner, tmp_path / "out", found) == 0
+    assert NOTE not in read_study(tmp_path / "out" / "two").provenance["notes"]
+    assert "the findings were made on" not in "".join(capsys.readouterr())
+
+
+def test_findings_of_an_image_that_was_replaced_since_are_told(graders, tmp_path, capsys):
+    path = picture(tmp_path / "a.png")
+    found = result(path, tmp_path / "found", 0.08)
+    picture(path, seed=4)
+    assert grade(path, graders, tmp_path / "out", "--findings", found, "--spacing", "0.08") == 0
+    assert "the file was changed since the findings were made" in read_study(tmp_path / "out" / "a").provenance["notes"]

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from BreastUSAILib import run as runs
 from BreastUSAILib import run_input, run_overview, workers
-from BreastUSAILib.errors import ModelError, OutputError, UsageError
+from BreastUSAILib.errors import ImageError, ModelError, OutputError, UsageError
+from BreastUSAILib.image import read_image
 from BreastUSAILib.inputs import Found, Source, discover, name_folders, read_run
 from BreastUSAILib.processor import cores
 from BreastUSAILib.run import RunOptions, run
@@ -129,6 +130,92 @@ def test_results_are_never_taken_for_images(tmp_path):
     assert [s.path.name for s in found.sources] == ["a.png"]
     assert "holds results" in find_inputs([str(tmp_path / "in" / "results")], tmp_path / "x").failures[0][1]
     assert "choose another folder" in find_inputs([str(tmp_path / "in")], tmp_path / "in").failures[0][1]
+
+
+def study_at(folder, schema="breastusai/study/1.0", **pictures):
+    """What a command for one image leaves, or a folder of a run that was copied elsewhere; pictures that it has, by their names without suffix."""
+    for name in ("preview.jpg", "heatmap.nrrd", "activation.nrrd", "lesions.seg.nrrd"):
+        image_at(folder / name)
+    for name in ("findings.csv", "report.html"):
+        (folder / name).write_text("x")
+    (folder / "study.json").write_text(json.dumps({"schema": schema, "image": {}, "findings": [], "provenance": {}}))
+    return folder
+
+
+def test_results_beside_a_study_are_passed_over_and_images_there_are_not(tmp_path):
+    study_at(tmp_path / "in" / "maps" / "vol")
+    image_at(tmp_path / "in" / "maps" / "vol" / "vol.nrrd")  # the image, beside which its result was exported
+    image_at(tmp_path / "in" / "mine" / "heatmap.nrrd")  # no study there: a user's image that happens to be called so
+    study_at(tmp_path / "in" / "foreign", schema="another/program")
+    for names in ([tmp_path / "in"], [tmp_path / "in", tmp_path / "in" / "maps"], [tmp_path / "in" / "*"], [tmp_path / "in" / "**"]):
+        parts = list(discover([str(name) for name in names], tmp_path / "out"))
+        found = sorted("/".join(s.path.parts[-2:]) for part in parts for s in part.sources)
+        assert found == ["foreign/activation.nrrd", "foreign/heatmap.nrrd", "foreign/preview.jpg", "mine/heatmap.nrrd", "vol/vol.nrrd"]
+        ours = [path for part in parts for path in part.results]
+        assert sorted(path.name for path in ours) == sorted(p.name for p in (tmp_path / "in/maps/vol").iterdir() if p.name != "vol.nrrd")
+        assert set(ours) <= {path for part in parts for path in part.left}
+    # What is named by itself is an input, whatever it is.
+    assert len(find_inputs([str(tmp_path / "in/maps/vol/heatmap.nrrd")], tmp_path / "out").sources) == 1
+    (tmp_path / "in/maps/vol/vol.nrrd").unlink()
+    found = find_inputs([str(tmp_path / "in" / "maps")], tmp_path / "out")
+    assert found.sources == () and "holds results, not images" in found.failures[0][1]
+
+
+def test_a_study_that_another_program_wrote_anew_is_a_study(tmp_path):
+    folder = study_at(tmp_path / "in")
+    data = {"findings": [], "image": {"path": "x" * 9000}, "schema": "breastusai/study/1.7"}
+    (folder / "study.json").write_text(json.dumps(data))
+    assert find_inputs([str(folder)], tmp_path / "out").sources == ()
+
+
+def test_names_decide_before_a_study_is_looked_into(tmp_path, monkeypatch):
+    from BreastUSAILib import inputs
+
+    for k in range(3):
+        image_at(tmp_path / "in" / f"{k}" / "a.png")
+        (tmp_path / "in" / f"{k}" / "other.json").write_text("{}")
+    study_at(tmp_path / "in" / "r")
+    looked, real = [], inputs._is_study
+    monkeypatch.setattr(inputs, "_is_study", lambda path: looked.append(path) or real(path))
+    find_inputs([str(tmp_path / "in")], tmp_path / "out")
+    assert looked == [tmp_path / "in" / "r" / "study.json"]  # once for all that lies there
+
+
+def test_why_files_were_left_is_recorded(tmp_path):
+    folder, said = tmp_path / "in", []
+    image_at(folder / "a.png")
+    image_at(folder / "mask.seg.nrrd")
+    (folder / "notes.txt").write_text("x")
+    (folder / "gone.txt").symlink_to(tmp_path / "nothing")
+    study_at(folder / "r")
+    result = fake_run([folder], tmp_path / "out", log=said.append)
+    record = read_run(tmp_path / "out")
+    why = record["left_because"]
+    assert set(why) == set(record["left"]) and record["left_count"] == 10
+    assert "link to a file that does not exist" in why[str(folder / "gone.txt")]
+    assert "segmentation" in why[str(folder / "mask.seg.nrrd")] and "no image by its name" in why[str(folder / "notes.txt")]
+    assert why[str(folder / "r" / "heatmap.nrrd")] == why[str(folder / "r" / "study.json")] == "a result of BreastUSAI, not an image of a scanner"
+    assert said == [f"7 files are left out, as BreastUSAI wrote them: in {folder / 'r'}."]
+    assert [r.folder for r in result.results] == ["a"] and not result.reasons  # the screen has those of DICOM files
+
+
+def test_a_link_to_an_image_that_is_missing_is_an_input_that_fails(tmp_path):
+    image_at(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    (tmp_path / "in" / "gone.seg.nrrd").symlink_to(tmp_path / "nothing.seg.nrrd")
+    found = find_inputs([str(tmp_path / "in")], tmp_path / "out")
+    assert [s.path.name for s in found.sources] == ["a.png", "gone.png"] and [p.name for p in found.left] == ["gone.seg.nrrd"]
+    result = fake_run([tmp_path / "in"], tmp_path / "out")
+    assert [r.source for r in result.failures] == [str(tmp_path / "in" / "gone.png")]
+    with pytest.raises(ImageError, match="gone.png does not exist; check the name"):
+        read_image(tmp_path / "in" / "gone.png")
+
+
+def test_an_empty_name_is_not_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    image_at(tmp_path / "in" / "a.png")
+    monkeypatch.chdir(tmp_path / "in")
+    found = find_inputs(["", "a.png"], tmp_path / "out")
+    assert [s.path.name for s in found.sources] == ["a.png"] and "empty text" in found.failures[0][1]
 
 
 def test_names_that_cannot_be_looked_at_cost_their_input_alone(tmp_path):
@@ -263,6 +350,134 @@ def test_finished_inputs_are_skipped_and_overwrite_redoes_them(tmp_path):
     assert "other options" in said[0]
     assert fake_run([a], tmp_path / "out", overwrite=True).skipped == 0
     assert study.stat().st_mtime_ns > first
+
+
+def same_time(path, then):
+    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+
+
+def size_of_finding(output, name="a"):
+    study = json.loads((output / name / "study.json").read_text())
+    return study["findings"][0]["box"]["size"] if study["findings"] else None
+
+
+def wider(path):
+    """Another picture of the same number of bytes."""
+    array = np.full((24, 32), 20, np.uint8)
+    array[4:20, 4:28] = 100
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+
+
+def test_an_input_that_was_replaced_under_its_name_is_redone(tmp_path):
+    a, b = image_at(tmp_path / "in" / "a.mha"), image_at(tmp_path / "in" / "b.mha")
+    out, said = tmp_path / "out", []
+    fake_run([a, b], out)
+    before, then = size_of_finding(out), a.stat()
+    wider(a)
+    assert a.stat().st_size == then.st_size
+    result = fake_run([a, b], out, log=said.append)
+    assert result.skipped == 1 and not result.failures and size_of_finding(out) != before
+    assert said[0] == f"1 input was changed since it was finished and is not skipped: {a}."
+    said.clear()
+    assert fake_run([a, b], out, log=said.append).skipped == 2 and "changed" not in said[0]
+
+
+def test_an_older_file_that_takes_the_name_is_another_all_the_same(tmp_path):
+    """As `mv` and `cp -p` bring it: with a time before the run, and the same size."""
+    a, out = image_at(tmp_path / "in" / "a.mha"), tmp_path / "out"
+    other = tmp_path / "other.mha"
+    wider(other)
+    os.utime(other, (1_000_000_000, 1_000_000_000))
+    fake_run([a], out)
+    os.replace(other, a)
+    assert fake_run([a], out).skipped == 0 and fake_run([a], out).skipped == 1
+
+
+def test_what_was_only_touched_is_the_same_and_what_was_not_is_not_read(tmp_path, monkeypatch):
+    from BreastUSAILib import run_search
+
+    a, out, read = image_at(tmp_path / "in" / "a.mha"), tmp_path / "out", []
+    fake_run([a], out)
+    real = run_search.identity
+    monkeypatch.setattr(run_search, "identity", lambda *args: read.append(args) or real(*args))
+    assert fake_run([a], out).skipped == 1 and not read
+    a.touch()
+    assert fake_run([a], out).skipped == 1 and len(read) == 1
+    a.unlink()  # its results stand: they are of no other picture
+    assert fake_run([a], out).skipped == 1
+
+
+@pytest.mark.parametrize("kept", ["size", "all", "nothing"])
+def test_what_earlier_versions_kept_of_an_input_is_compared(tmp_path, kept):
+    """They kept size and SHA-256, and when the study was made; before that, nothing."""
+    a, out = image_at(tmp_path / "in" / "a.mha"), tmp_path / "out"
+    fake_run([a], out)
+    path = out / "a" / "study.json"
+    data = json.loads(path.read_text())
+    del data["provenance"]["input"]["stamp"]
+    data["provenance"]["created"] = "2020-01-01T00:00:00+00:00" if kept == "all" else "2999-01-01T00:00:00+00:00"
+    if kept == "nothing":
+        del data["provenance"]["input"]
+    path.write_text(json.dumps(data))
+    assert fake_run([a], out).skipped == 1
+    if kept == "size":
+        a.write_bytes(a.read_bytes() + b"more")
+    else:
+        wider(a)
+    assert fake_run([a], out).skipped == (1 if kept == "nothing" else 0)
+
+
+def test_a_replaced_input_that_fails_keeps_the_old_results_and_is_tried_again(tmp_path, monkeypatch):
+    a, out = image_at(tmp_path / "in" / "a.png"), tmp_path / "out"
+    fake_run([a], out)
+    before = {p.name: p.read_bytes() for p in (out / "a").iterdir()}
+    a.write_text("no picture any more")
+    for _ in range(2):
+        assert len(fake_run([a], out).failures) == 1 and statuses(out) == {"a": "failed"}
+        assert {p.name: p.read_bytes() for p in (out / "a").iterdir()} == before
+    image_at(a, value=120)
+    assert not fake_run([a], out).failures and statuses(out) == {"a": "done"}
+
+
+def test_a_series_is_compared_as_a_whole_and_not_with_its_first_file(tmp_path):
+    from dicom_samples import save, slices, speckle
+
+    from BreastUSAILib.identity import identity
+    from BreastUSAILib.run_input import file_stamp
+    from BreastUSAILib.run_search import is_changed
+
+    paths = tuple(save(ds, tmp_path / "s" / f"IM{k}.dcm") for k, ds in enumerate(slices(speckle((5, 12, 16)), (0.9, 0.7, 1.1))))
+
+    def study(*files):
+        kept = {**identity(paths[0], files), "stamp": file_stamp(paths[0], files)}
+        return SimpleNamespace(provenance={"input": kept}, image=SimpleNamespace(path=str(paths[0])))
+
+    whole, alone = Source(paths[0], "s", Path("s"), paths), Source(paths[0], "IM0", Path("IM0"))
+    of_series, of_one = study(*paths), study()
+    assert not is_changed(whole, of_series) and not is_changed(alone, of_one)
+    assert not is_changed(alone, of_series)  # the series is told of, of which it is a part
+    assert is_changed(whole, of_one)  # and now the whole series is asked for
+    assert is_changed(replace(whole, files=paths[:4]), of_series)
+    then = paths[3].stat()
+    content = bytearray(paths[3].read_bytes())
+    content[-1] ^= 1
+    paths[3].write_bytes(content)
+    assert is_changed(whole, of_series)
+    same_time(paths[3], then)  # nobody sees that without reading all of it each time
+    assert not is_changed(whole, of_series)
+    for path in paths[1:]:
+        path.unlink()
+    assert is_changed(alone, of_series)  # the next medium has one file of this name
+
+
+def test_the_pixels_beside_a_header_belong_to_the_input(tmp_path):
+    from BreastUSAILib.run_input import file_stamp
+
+    path = tmp_path / "a.mhd"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5), np.uint8)), str(path))
+    before = file_stamp(path)
+    os.utime(tmp_path / "a.raw", (1, 1))
+    assert before and file_stamp(path) != before and file_stamp(tmp_path / "none.mhd") == ""
 
 
 def test_unfinished_and_damaged_folders_are_redone(tmp_path):
