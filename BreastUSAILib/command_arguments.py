@@ -80,6 +80,15 @@ def _millimetres(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no number; name the image before --spacing") from None
 
 
+def plane_spacing(text: str) -> float | tuple[float, ...]:
+    """What a pixel of 2D images measures, in one word, as images may follow: one number of mm, or one across and one down."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of mm, nor one across and one down, as in 0.1,0.12") from None
+    return values[0] if len(values) == 1 else values
+
+
 def check_spacing(args: argparse.Namespace) -> None:
     """UsageError where the spacing of `add_one_image` is impossible, whatever the image."""
     if args.spacing is None:

@@ -212,6 +212,15 @@ def _without_metadata(image: sitk.Image) -> sitk.Image:
     return image
 
 
+def _on_slice(plane_spacing_mm: Sequence[float], image: sitk.Image) -> Sequence[float]:
+    """The spacing of a 2D image or a single slice, whose thickness stays, from that along the axes of its plane."""
+    if image.GetDimension() == 2:
+        return plane_spacing_mm
+    along = iter(plane_spacing_mm)
+    across = max(axis for axis, n in enumerate(image.GetSize()) if n == 1)
+    return [image.GetSpacing()[axis] if axis == across else next(along) for axis in range(3)]
+
+
 def _aspect_note(aspect: float, spacing: Sequence[float], known: bool) -> str | None:
     """A sentence where pixels are not of the form that the file states; None where they are.
 
@@ -235,7 +244,7 @@ def read_image(
     path: str | os.PathLike,
     *,
     spacing_mm: float | Sequence[float] | None = None,
-    plane_spacing_mm: float | None = None,
+    plane_spacing_mm: float | Sequence[float] | None = None,
     frame: int | None = None,
     max_pixels: int | None = None,
     allow_constant: bool = False,
@@ -251,8 +260,10 @@ def read_image(
     Parameters
     ----------
     path : the file; or a folder with the DICOM files of one image or volume.
-    spacing_mm : what a pixel measures, mm; overrides the file. One number, or one for each axis (x, y[, z]).
-    plane_spacing_mm : the same for 2D images and single slices alone: a volume keeps what its file says, with a note.
+    spacing_mm : what a pixel measures, mm; overrides the file. One number, or one for each axis (x, y[, z]); for the slice of a volume of one
+        also one for each axis of its plane.
+    plane_spacing_mm : the same for 2D images and single slices alone, one number or one across and one down: a volume keeps what its file
+        says, with a note.
     frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None.
     max_pixels : the largest image (pixels in all) that is read; checked before the pixels are. None: 2**26 (67 million)
         for 2D images and single slices, 2**29 (537 million) for volumes.
@@ -309,6 +320,8 @@ def read_image(
         else:
             notes.append(VOLUMES_KEEP_THEIR_SPACING)
     if spacing_mm is not None:
+        if np.size(spacing_mm) == 2 and as_2d(image) is not None:
+            spacing_mm = _on_slice(spacing_mm, image)
         if np.size(spacing_mm) not in (1, dimension):
             raise UsageError(
                 f"{path} is {dimension}D and its spacing is given by {np.size(spacing_mm)} numbers; give 1 for all axes, or "

@@ -24,6 +24,7 @@ from .command_arguments import (
     check_models,
     detection_options,
     grading_options,
+    plane_spacing,
     segmentation_options,
 )
 from .dicom_out.export import add_key_file, add_options, options_of
@@ -73,7 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images = parser.add_argument_group("images")
     add_model(images)
     images.add_argument(
-        "--spacing", type=float, metavar="MM", help="what a pixel of 2D images measures, where the file is silent or wrong"
+        "--spacing",
+        type=plane_spacing,
+        metavar="MM[,MM]",
+        help="what a pixel of 2D images measures, where the file is silent or wrong: one number, or across and down, as in 0.1,0.12",
     )
     images.add_argument("--frame", type=int, metavar="N", help="frame of a cine, from 1 (default: the middle one)")
     images.add_argument("--no-refine", dest="refine", action="store_false", help="keep the network's outline")

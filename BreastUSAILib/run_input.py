@@ -42,7 +42,7 @@ class RunOptions:
     workup : see `workup.WorkupOptions`.
     jobs : processes; more than there are cores or inputs are not started.
     overwrite : redo inputs that are finished.
-    spacing_mm : what a pixel of the 2D images measures; volumes keep what their files say, as one number is none of theirs.
+    spacing_mm : what a pixel of the 2D images measures, one number or one across and one down; volumes keep what their files say, as one number is none of theirs.
     frame : see `image.read_image`.
     max_pixels : the largest image that is read; None: as `image.read_image` says.
     scene : write scene.mrb.
@@ -61,7 +61,7 @@ class RunOptions:
     workup: WorkupOptions
     jobs: int = 1
     overwrite: bool = False
-    spacing_mm: float | None = None
+    spacing_mm: float | tuple[float, ...] | None = None
     frame: int | None = None
     max_pixels: int | None = None
     scene: bool = True
@@ -84,7 +84,8 @@ class RunOptions:
         """The options that change the results of an input that begins with this task; its study keeps them."""
         return {
             **self.workup.of_task(task),
-            "spacing_mm": self.spacing_mm if task == "segment" else None,
+            # As JSON keeps it, so that it can be compared.
+            "spacing_mm": (list(self.spacing_mm) if isinstance(self.spacing_mm, tuple) else self.spacing_mm) if task == "segment" else None,
             "frame": self.frame,
             "scene": self.scene,
             "dicom": list(self.dicom),
@@ -101,8 +102,13 @@ class RunOptions:
             raise UsageError(f"--jobs is {self.jobs}; it must be 1 or more.")
         if self.max_pixels is not None and self.max_pixels < 1:
             raise UsageError(f"--max-pixels is {self.max_pixels}; it must be 1 or more.")
-        if self.spacing_mm is not None and not 0 < self.spacing_mm < float("inf"):
-            raise UsageError(f"--spacing is {self.spacing_mm}; it must be a positive number of millimetres.")
+        if self.spacing_mm is not None:
+            one = isinstance(self.spacing_mm, int | float)
+            values = (self.spacing_mm,) if one else tuple(self.spacing_mm)
+            if len(values) > 2 or not values or not all(0 < value < float("inf") for value in values):
+                given = ",".join(f"{value:g}" for value in values)
+                raise UsageError(f"--spacing is {given}; it must be a positive number of millimetres, or one across and one down (X,Y).")
+            object.__setattr__(self, "spacing_mm", values[0] if one else values)
         if self.frame is not None and self.frame < 1:
             raise UsageError(f"--frame is {self.frame}; the first frame is 1.")
         if self.time_limit_s is not None and not 0 < self.time_limit_s < float("inf"):

@@ -219,6 +219,7 @@ def test_version_and_help(capsys):
         ["run", "a.png", "--output", "x", "--device", "tpu"], ["run", "a.png", "--output", "x", "--jobs", "two"],
         ["run", "a.png", "--output", "x", "--jobs", "-1"], ["run", "a.png", "--output", "x", "--threshold", "1.5"],
         ["run", "a.png", "--output", "x", "--spacing", "0"], ["run", "a.png", "--output", "x", "--spacing", "nan"],
+        ["run", "a.png", "--output", "x", "--spacing", "0.1,-1"], ["run", "a.png", "--output", "x", "--spacing", "0.1,0.1,0.1"],
         ["run", "a.png", "--output", "x", "--jobs", "0", "--time-limit", "9"], ["run", "a.png", "--output", "x", "--max-pixels", "-1"], ["run", "a.png", "--output", "x", "--frame", "0"],
         ["evaluate", "segment", "--nonsense"], ["models", "show"],
     ],
@@ -310,3 +311,20 @@ def test_progress_needs_no_stderr(monkeypatch, capsys):
         progress(0.5, "half")
         log("a word")
     assert capsys.readouterr().out == "a word\n"
+
+
+def test_pixels_may_be_wider_than_high(tmp_path, capsys):
+    """One number across and one down; a run of the same takes it for the same."""
+    image = str(IMAGES / "bus_0030-s.png")
+    arguments = ["run", image, "--output", str(tmp_path), "--no-scene", "--no-grades", "--quiet", *HERE]
+    assert cli.main([*arguments, "--spacing", "0.1,0.2"]) == 0
+    study = files.read_study(tmp_path / "bus_0030-s")
+    assert study.image.spacing == (0.1, 0.2) and study.image.spacing_known
+    assert study.provenance["options"]["spacing_mm"] == [0.1, 0.2]
+    capsys.readouterr()
+    assert cli.main([a for a in arguments if a != "--quiet"] + ["--spacing", "0.1,0.2"]) == 0
+    said = capsys.readouterr().out
+    assert "1 input finished earlier and skipped" in said and "other options" not in said
+    for given in ("a", "0.1,", "0.1 0.2"):
+        assert cli.main([*arguments, "--spacing", given]) == 2
+        assert "no number of mm, nor one across and one down" in capsys.readouterr().err

@@ -832,3 +832,14 @@ def test_real_3d_ultrasound(shared_data, name, size):
 def test_a_name_that_is_not_utf8_is_refused_and_not_a_crash(tmp_path):
     with pytest.raises(ImageError, match="not valid UTF-8; rename the file"):
         read_image(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.nrrd"))
+
+
+@pytest.mark.parametrize("size", [(1, 7, 5), (7, 1, 5), (7, 5, 1)])
+def test_the_spacing_of_a_slices_plane_leaves_its_thickness(tmp_path, size):
+    image = sitk.GetImageFromArray(np.arange(35, dtype=np.uint8).reshape(size[::-1]))
+    image.SetSpacing((0.3, 0.4, 0.5))
+    sitk.WriteImage(image, str(tmp_path / "slice.nrrd"))
+    along = iter((0.1, 0.2))
+    wanted = [image.GetSpacing()[axis] if n == 1 else next(along) for axis, n in enumerate(size)]
+    for options in ({"plane_spacing_mm": (0.1, 0.2)}, {"spacing_mm": (0.1, 0.2)}):
+        assert read_image(tmp_path / "slice.nrrd", **options).image.GetSpacing() == pytest.approx(wanted)
