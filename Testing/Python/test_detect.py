@@ -303,7 +303,7 @@ def test_the_operating_point_is_the_users():
 
 def test_what_is_no_volume_is_told(untrained):
     for flat in (sitk.Image(40, 30, sitk.sitkUInt8), sitk.Image(40, 30, 1, sitk.sitkUInt8), sitk.Image(40, 1, 30, sitk.sitkUInt8)):
-        with pytest.raises(ImageError, match="single slice.*segment 2D images"):
+        with pytest.raises(ImageError, match="single slice.*2D images with breastusai run"):
             detect(flat, untrained)
     with pytest.raises(ImageError, match="843 x 60 x 50 mm.*give the true spacing"):
         detect(sitk.Image(843, 60, 50, sitk.sitkUInt8), untrained)
