@@ -212,8 +212,12 @@ class Comparison:
     def size(self, study: Study, finding: Finding) -> Size:
         """How large a finding of one of the two is, so that it can be compared with one of the other."""
         size = _size(study, finding)
-        curved = any(study.image.acquisition is not None for study in (self.earlier, self.later))
-        return replace(size, diameters=_box_size(study, finding).diameters, sides=True) if curved else size
+        return replace(size, diameters=_box_size(study, finding).diameters, sides=True) if self.curved else size
+
+    @property
+    def curved(self) -> bool:
+        """Whether one of the two is of a curved transducer."""
+        return any(study.image.acquisition is not None for study in (self.earlier, self.later))
 
     @property
     def summary(self) -> str:

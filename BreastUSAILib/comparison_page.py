@@ -105,8 +105,7 @@ def _how(comparison: Comparison) -> str:
         else "by the volumes' own coordinates, as the nipple is not marked in both"
     )
     limit = f"{comparison.limit_mm:g} mm"
-    curved = any(study.image.acquisition is not None for study in (comparison.earlier, comparison.later))
-    body = " As a curved transducer is among them, volumes are told as in the body, and lengths are of the boxes there." if curved else ""
+    body = " As a curved transducer is among them, volumes are told as in the body, and lengths are of the boxes there." if comparison.curved else ""
     days = "" if comparison.days is not None else " The doubling time needs the dates of both examinations."
     return (
         f"Findings were matched by their positions, {where}; those more than {limit} apart are not taken for the same. A finding is new "

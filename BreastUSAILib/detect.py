@@ -163,7 +163,10 @@ def check_volume(image: sitk.Image, spacing_known: bool = True) -> tuple[str, ..
     ImageError : see `detect`.
     """
     if as_2d(image) is not None:
-        raise ImageError("The image has a single slice; only volumes are searched like this; find and outline the lesions of 2D images with breastusai run (in 3D Slicer: BreastUSAI Workup).")
+        raise ImageError(
+            "The image has a single slice; only volumes are searched like this; find and outline the lesions of 2D images with breastusai run "
+            "(in 3D Slicer: BreastUSAI Workup)."
+        )
     extent = [n * s for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
     size = " x ".join(f"{e:.0f}" for e in extent)
     if max(extent) > _MOST_MM:

@@ -83,14 +83,13 @@ class _Region:
         return max(abs(a - b) for a, b in zip(self.zero, other.zero, strict=True)) <= _SAME_ZERO
 
 
-def _several_pictures(used: _Region, found: list[_Region]) -> bool:
-    """Whether any region belongs to another picture than the one that is used: no chain of regions leads there."""
-    together, others = [used], [region for region in found if region is not used]
+def _chain(used: _Region, others: list[_Region]) -> tuple[list[_Region], list[_Region]]:
+    """A region and all that a chain of regions which are not apart leads to; and those of the others that it does not lead to."""
+    together = [used]
     for region in together:  # which grows
-        parts = [other for other in others if not region.is_apart(other)]
+        together += [other for other in others if not region.is_apart(other)]
         others = [other for other in others if region.is_apart(other)]
-        together += parts
-    return bool(others)
+    return together, others
 
 
 def _zero(region: Dataset) -> tuple[float, float] | None:
@@ -128,17 +127,15 @@ def _region_plane(dataset: Dataset) -> Plane | None:
     notes = []
     if not all(np.allclose(region.spacing, used.spacing, rtol=0.01) for region in found):
         notes.append("the image has several ultrasound regions of different scale; lengths are right in the largest")
-    if _several_pictures(used, found):
+    others = [region for region in found if region is not used]
+    if _chain(used, others)[1]:
         notes.append(SEVERAL_PICTURES)
-    return Plane(used.spacing, tuple(notes), _whole(used, found))
+    return Plane(used.spacing, tuple(notes), _whole(used, others))
 
 
-def _whole(used: _Region, found: list[_Region]) -> tuple[int, int, int, int]:
+def _whole(used: _Region, others: list[_Region]) -> tuple[int, int, int, int]:
     """The area of the picture that a region belongs to: around it and those that go on where it ends, of its scale and with its coordinates."""
-    parts, others = [used], [region for region in found if region is not used and used.goes_on_in(region)]
-    for part in parts:  # which grows
-        parts += (beside := [other for other in others if not part.is_apart(other)])
-        others = [other for other in others if other not in beside]
+    parts, _ = _chain(used, [region for region in others if used.goes_on_in(region)])
     corners = np.array([(*part.area[:2], part.area[0] + part.area[2], part.area[1] + part.area[3]) for part in parts])
     (x0, y0), (x1, y1) = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     return int(x0), int(y0), int(x1 - x0), int(y1 - y0)
