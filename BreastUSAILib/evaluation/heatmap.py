@@ -22,6 +22,7 @@ from ..atomic import write_text
 from ..errors import DataError
 from ..phantom.seeds import SPLITS
 from .bootstrap import SAMPLES
+from .heatmap_metrics import pointing
 from .heatmap_patches import Patch, ask, cut, healthy_patches, region_about
 from .heatmap_summary import LesionHeat, VolumeHeat, summarise
 from .tables import stated
@@ -35,6 +36,7 @@ LESION_COLUMNS = (
     "malignant",
     "volume_ml",
     "pointed",
+    "pointed_alone",
     "distance_mm",
     "spot",
     "dice",
@@ -82,20 +84,17 @@ def measure(case: VolumeCase, model, slabs: int = 0) -> tuple[VolumeHeat, list[P
         of_slabs = _sampled(slab_map(model.network, levels, slabs, device=model.device.name), seen.map.step, fine.shape)
     measured = []
     for lesion, point in zip(lesions, points, strict=True):
-        here = known == lesion.label
-        others = (known > 0) & ~here
-        hottest = _hottest_about(fine, point, patch, others)
-        distance = float(np.linalg.norm((hottest + 0.5 - point) * seen.map.spacing))
+        pointed = pointing(fine, known, lesion.label, point, patch)
         holding = [number for number, spot in enumerate(spots) if spot.holds(point)]
-        slab_pointed = None if of_slabs is None else bool(here[tuple(_hottest_about(of_slabs, point, patch, others))])
         measured.append(
             LesionHeat(
                 lesion=lesion,
-                pointed=bool(here[tuple(hottest)]),
-                distance_mm=distance,
+                pointed=pointed.hit,
+                pointed_alone=pointed.alone,
+                distance_mm=float(np.linalg.norm((np.array(pointed.place) + 0.5 - point) * seen.map.spacing)),
                 spot=holding[0] if holding else None,
-                dice=_dice(spots[holding[0]], here) if holding else None,
-                slab_pointed=slab_pointed,
+                dice=_dice(spots[holding[0]], known == lesion.label) if holding else None,
+                slab_pointed=None if of_slabs is None else pointing(of_slabs, known, lesion.label, point, patch).hit,
             )
         )
     top = np.unravel_index(int(fine.argmax()), fine.shape)
@@ -129,14 +128,6 @@ def _sampled(array: np.ndarray, step: Sequence[float], shape: Sequence[int]) -> 
         for n, s, m in zip(shape, step, array.shape, strict=True)
     ]
     return array[np.ix_(*places)]
-
-
-def _hottest_about(heat: np.ndarray, point: np.ndarray, patch: Sequence[int], others: np.ndarray) -> np.ndarray:
-    """The hottest voxel (3,) in the patch about a point, leaving out what belongs to other lesions."""
-    start, size = region_about(point, patch, heat.shape)
-    part = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-    values = np.where(others[part], -np.inf, heat[part])
-    return np.array(np.unravel_index(int(values.argmax()), values.shape)) + start
 
 
 def _dice(spot, lesion: np.ndarray) -> float:
@@ -206,7 +197,8 @@ def lesion_rows(results: Iterable[VolumeHeat]) -> list[dict[str, Any]]:
         for number, m in enumerate(r.lesions, 1):
             spot = None if m.spot is None else f"H{m.spot + 1}"
             slab = None if m.slab_pointed is None else int(m.slab_pointed)
-            values = (int(m.lesion.malignant), m.lesion.volume_ml, int(m.pointed), m.distance_mm, spot, m.dice, slab)
+            pointed = int(m.pointed), int(m.pointed_alone)
+            values = (int(m.lesion.malignant), m.lesion.volume_ml, *pointed, m.distance_mm, spot, m.dice, slab)
             rows.append(dict(zip(LESION_COLUMNS, (r.case.source, r.case.id, number, *values), strict=True)))
     return rows
 

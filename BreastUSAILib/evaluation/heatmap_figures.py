@@ -48,7 +48,9 @@ def draw_map(path: Path, case: VolumeCase, model) -> Path:
 def _on_levels(seen, shape: Sequence[int], scale: Sequence[int]) -> np.ndarray:
     from ..gradcam_3d import interpolation, resized
 
-    matrices = [interpolation(n, s, np.arange(m), seen.degree) for n, s, m in zip(seen.cells.shape, scale, shape, strict=True)]
+    matrices = [
+        interpolation(n, s, np.arange(m), seen.degree) for n, s, m in zip(seen.cells.shape, scale, shape, strict=True)
+    ]
     return np.maximum(resized(seen.heat(seen.cells), matrices), 0)
 
 
@@ -88,7 +90,7 @@ def _distances(axes, results: Sequence[VolumeHeat]) -> None:
     lesions = [m for r in results for m in r.lesions]
     volumes = np.array([m.lesion.volume_ml or np.nan for m in lesions])
     distances = np.array([m.distance_mm for m in lesions])
-    pointed = np.array([m.pointed for m in lesions], bool)
+    pointed = np.array([m.pointed_alone for m in lesions], bool)
     for chosen, colour, label in ((pointed, _BLUE, "within the lesion"), (~pointed, _ORANGE, "outside")):
         axes.plot(volumes[chosen], distances[chosen], ".", color=colour, label=f"{label}: {int(chosen.sum())}")
     sizes = np.geomspace(np.nanmin(volumes), np.nanmax(volumes), 100)

@@ -34,8 +34,9 @@ class LesionHeat:
     Attributes
     ----------
     lesion : the truth, with its volume.
-    pointed : whether the hottest place of the patch about its point lies in it (other lesions left out).
-    distance_mm : from that place to the point.
+    pointed, pointed_alone : whether the hottest place of the patch about its point lies in a lesion, and whether that of what is left without other
+        lesions lies in it (`heatmap_metrics.Pointing`).
+    distance_mm : from the latter place to the point.
     spot : number of the surest hot spot that holds the point, from 0; None where none does.
     dice : overlap of that spot and the lesion.
     slab_pointed : `pointed` by the published way, slab by slab; None where it was not measured.
@@ -43,6 +44,7 @@ class LesionHeat:
 
     lesion: TrueLesion
     pointed: bool
+    pointed_alone: bool
     distance_mm: float
     spot: int | None
     dice: float | None
@@ -94,6 +96,7 @@ def summarise(
     volume_of = np.repeat(np.arange(len(results)), [len(r.lesions) for r in results])
     large = np.array([(m.lesion.volume_ml or 0.0) > LEAST_ML for m in lesions], bool)
     pointed = np.array([m.pointed for m in lesions], float)
+    alone = np.array([m.pointed_alone for m in lesions], float)
     slab = np.array([np.nan if m.slab_pointed is None else float(m.slab_pointed) for m in lesions])
     distance = np.array([m.distance_mm for m in lesions], float)
     dice = np.array([np.nan if m.dice is None else m.dice for m in lesions], float)
@@ -113,6 +116,7 @@ def summarise(
         values |= {
             "pointing_game": _mean(pointed, of_lesions * large),
             "pointing_game_all_sizes": _mean(pointed, of_lesions),
+            "pointing_game_others_left_out": _mean(alone, of_lesions * large),
             "pointing_game_by_slabs": _mean(slab, of_lesions * large),
             "hottest_place_in_a_lesion": _mean(hottest, weights),
             "distance_mm_median": _median(distance, of_lesions),

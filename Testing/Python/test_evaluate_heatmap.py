@@ -12,7 +12,7 @@ from BreastUSAILib.cli import main
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.evaluation import detection_metrics as dm
 from BreastUSAILib.evaluation import heatmap as protocol
-from BreastUSAILib.evaluation.heatmap_metrics import point_hits
+from BreastUSAILib.evaluation.heatmap_metrics import Pointing, point_hits, pointing
 from BreastUSAILib.evaluation.heatmap_patches import PatchAnswers
 from BreastUSAILib.evaluation.heatmap_summary import LesionHeat, VolumeHeat, summarise
 from BreastUSAILib.evaluation.volume_data import TrueLesion, VolumeCase, read_volumes
@@ -35,9 +35,24 @@ def test_a_spot_hits_the_point_that_it_holds():
     assert dm.sensitivity(hits) == pytest.approx(1 / 3) and dm.false_positives(hits) == pytest.approx(2 / 3)
 
 
-def lesion_heat(volume_ml, pointed, distance, number=None, dice=None, slab=None):
+def test_a_hit_lies_on_any_lesion_and_a_neighbours_warm_border_is_told_apart():
+    """Zhang et al. count a hit on any annotated instance; without the others' masks what they warm beyond these still counts."""
+    heat, labels = np.zeros((20, 20, 20)), np.zeros((20, 20, 20), int)
+    labels[8:12, 8:12, 4:7], labels[8:12, 8:12, 12:16] = 1, 2
+    heat[9, 9, 5], heat[9, 9, 13], heat[9, 9, 16] = 0.5, 1.0, 0.8  # in 1, in 2, and a voxel beyond 2
+    one, two = (pointing(heat, labels, label, (10, 10, x), (20, 20, 20)) for label, x in ((1, 5.5), (2, 14)))
+    assert one == Pointing(hit=True, alone=False, place=(9, 9, 16))
+    assert two == Pointing(hit=True, alone=True, place=(9, 9, 13))
+    assert pointing(heat, labels, 1, (10, 10, 5.5), (8, 8, 8)) == Pointing(
+        True, True, (9, 9, 5)
+    )  # a patch that holds 1 alone
+    heat[1, 1, 1] = 2.0  # in no lesion
+    assert pointing(heat, labels, 2, (10, 10, 14), (20, 20, 20)) == Pointing(False, False, (1, 1, 1))
+
+
+def lesion_heat(volume_ml, pointed, distance, number=None, dice=None, slab=None, alone=None):
     lesion = TrueLesion(Box((0.0, 0.0, 0.0), (5.0, 5.0, 5.0)), False, volume_ml)
-    return LesionHeat(lesion, pointed, distance, number, dice, slab)
+    return LesionHeat(lesion, pointed, pointed if alone is None else alone, distance, number, dice, slab)
 
 
 def volume_heat(name, lesions, spots, points, hottest, mean, window):
@@ -50,7 +65,7 @@ def test_figures_are_those_of_a_case_counted_by_hand():
     results = [
         volume_heat(
             "a",
-            [lesion_heat(0.5, True, 1.0, 0, 0.8, False), lesion_heat(0.05, False, 9.0)],
+            [lesion_heat(0.5, True, 1.0, 0, 0.8, False, alone=False), lesion_heat(0.05, False, 9.0)],
             [spot((10, 10, 10), 3, 0.9), spot((30, 10, 10), 3, 0.2)],
             [[10, 10, 10], [20, 20, 20]],
             True,
@@ -72,6 +87,7 @@ def test_figures_are_those_of_a_case_counted_by_hand():
     assert summary["lesions"] == 3 and summary["healthy_volumes"] == 1 and summary["lesions_above_0.1_ml"] == 2
     assert value["centre-crop_auc"] == 0.75 and value["centre-crop_accuracy"] == 0.5
     assert value["pointing_game"] == 0.5 and value["pointing_game_all_sizes"] == pytest.approx(1 / 3)
+    assert value["pointing_game_others_left_out"] == 0.0
     assert value["pointing_game_by_slabs"] == 0.5 and value["hottest_place_in_a_lesion"] == 0.5
     assert value["distance_mm_median"] == 5.0 and value["distance_mm_mean"] == 5.0
     assert value["sensitivity"] == pytest.approx(2 / 3) and value["false_positives"] == pytest.approx(1 / 3)
@@ -121,7 +137,7 @@ def test_the_command_leaves_figures_tables_and_pictures(folders, tmp_path, capsy
     figures = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert figures["split"] == "test" and figures["figures"]["pointing_game_all_sizes"]["value"] == 1.0
     rows = list(csv.DictReader((tmp_path / "out" / "lesions.csv").open()))
-    assert len(rows) == 3 and {row["pointed"] for row in rows} == {"1"}
+    assert len(rows) == 3 and {row[name] for row in rows for name in ("pointed", "pointed_alone")} == {"1"}
     held = [row["lesion"] for row in csv.DictReader((tmp_path / "out" / "spots.csv").open()) if row["lesion"]]
     assert len(held) == 3
     for picture in ("froc.png", "roc.png", "distances.png"):
