@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,11 +44,11 @@ def read_cases(folder: Path | str) -> list[Case]:
     ----------
     folder : holds ``labels.csv`` with the columns id, file, mask, class, group, fold (others are kept in `Case.row`);
         ``file`` and ``mask`` are relative to it. An empty mask means that the image shows no lesion; ``class`` is one of `CLASSES`, in any
-        case, or empty where it is not known.
+        case, or empty where it is not known, and so is ``pixel_mm``, where there is such a column.
 
     Raises
     ------
-    DataError : labels.csv is missing, lacks a column, names a file that is not there, gives two images one id, states another class, or lets a group
+    DataError : labels.csv is missing, lacks a column, names a file that is not there, gives two images one id, states another class or a size of pixels that is none, or lets a group
         (patient) lie in two folds, which would make every figure too good.
     """
     folder = Path(folder)
@@ -73,6 +74,10 @@ def read_cases(folder: Path | str) -> list[Case]:
             raise DataError(
                 f"{table}, line {number}: the class {row['class']!r} is unknown; it may be {', '.join(CLASSES)}, or empty where it is not known."
             )
+        if row.get("pixel_mm") and not _is_length(row["pixel_mm"]):
+            raise DataError(
+                f"{table}, line {number}: pixel_mm {row['pixel_mm']!r} is not a positive number of mm, such as 0.08; leave it empty where it is not known."
+            )
         if not row["file"] or not row["group"]:
             raise DataError(f"{table}, line {number}: file and group must not be empty.")
         image, mask = folder / row["file"], folder / row["mask"] if row["mask"] else None
@@ -87,6 +92,13 @@ def read_cases(folder: Path | str) -> list[Case]:
             raise DataError(f"{table}, line {number}: group {row['group']} lies in folds {folds[row['group']]} and {fold}.")
         cases.append(Case(row["id"], image, mask, label, row["group"], fold, row, source))
     return cases
+
+
+def _is_length(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def read_data_sets(folders: Sequence[Path | str]) -> list[Case]:

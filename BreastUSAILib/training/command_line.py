@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, data: str, seed: int) -> 
         metavar="DIR",
         help="where the model folder goes; a killed run resumes there",
     )
-    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--seed", type=_whole, default=seed)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
 
@@ -62,6 +63,24 @@ def check_folds(train_folds: Sequence[int], validation_fold: int) -> None:
         )
 
 
+def _whole(text: str) -> int:
+    """A whole number from 0 for argparse."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return value
+
+
+def check_positive(options: Mapping[str, float | None]) -> None:
+    """UsageError that names the options whose numbers are not above 0, or not finite; None: an option that was not given."""
+    wrong = [name for name, value in options.items() if value is not None and not 0 < value < math.inf]
+    if wrong:
+        raise UsageError(f"{' and '.join(wrong)} must be above 0{'' if len(wrong) > 1 else f', not {options[wrong[0]]}'}.")
+
+
 def _millimetres(text: str) -> float:
     """A length for argparse."""
     try:
@@ -93,7 +112,7 @@ def add_volume_arguments(
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", help=f"where prepared {prepared} are kept (default: cache in --output)"
     )
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare crops (default: 0)")
+    parser.add_argument("--workers", type=_whole, default=0, metavar="N", help="processes that prepare crops (default: 0)")
     parser.add_argument(
         "--validate-every",
         type=int,
@@ -126,11 +145,9 @@ def add_schedule_arguments(
 
 
 def schedule_of(args: argparse.Namespace, names: tuple[str, ...] = tuple(_SCHEDULE)) -> dict[str, Any]:
-    """What `add_schedule_arguments` says otherwise than the recipe. Raises `UsageError` for a number that is not above 0; with --start there may
-    be no epochs at all: the model's weights stay, and what follows them is chosen anew."""
+    """What `add_schedule_arguments` says otherwise than the recipe. Raises `UsageError` for a number that is not above 0, or not finite; with
+    --start there may be no epochs at all: the model's weights stay, and what follows them is chosen anew."""
     changes = {name: value for name in names if (value := getattr(args, name)) is not None}
     kept = changes.get("epochs") == 0 and getattr(args, "start", "")
-    if any(value <= 0 for name, value in changes.items() if not (kept and name == "epochs")):
-        options = [f"--{name}" for name in names]
-        raise UsageError(f"{', '.join(options[:-1])} and {options[-1]} must be above 0.")
+    check_positive({f"--{name}": value for name, value in changes.items() if not (kept and name == "epochs")})
     return changes

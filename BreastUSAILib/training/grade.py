@@ -24,7 +24,7 @@ from ..evaluation.grade_data import gradable
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_data_sets
 from ..lesion_view import ViewRule
 from ..models.folder import UNPUBLISHED
-from .command_line import add_image_arguments, check_folds, folds_of
+from .command_line import add_image_arguments, check_folds, check_positive, folds_of
 
 if TYPE_CHECKING:
     import torch
@@ -294,8 +294,6 @@ class GradeRun:
                 loss, parts = grade_loss(answers, wanted, self.weights, recipe.smoothing)
                 total = loss if total is None else total + loss
                 figures[name] = parts[MAIN[name]]
-            if not bool(torch.isfinite(total)):
-                raise DataError(f"the loss is not finite in epoch {epoch + 1}; use a lower --rate.")
             values = torch.stack([total, *figures.values()])
             values = self.learner.step(total, values, epoch + step / len(batches))
             for name, value in zip(("loss", *figures), values.tolist(), strict=True):
@@ -536,6 +534,7 @@ def recipe_of(args: argparse.Namespace) -> GradeRecipe:
     """The configuration's recipe with what the command line says otherwise. Raises `UsageError`."""
     recipe = (PAPER if args.configuration == "paper" else COMPACT)[args.system]
     names = ("trunk", "view", "size", "epochs", "batch", "rate")
+    check_positive({f"--{name}": getattr(args, name) for name in ("size", "epochs", "batch", "rate")})
     changes = {name: value for name in names if (value := getattr(args, name)) is not None}
     if args.outlines:
         changes["outlines"] = tuple(args.outlines)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
-from .loop import ExponentialAverage, Journal, cosine_rate, load_checkpoint, save_checkpoint
+from .loop import ExponentialAverage, Journal, check_finite, cosine_rate, load_checkpoint, save_checkpoint
 from .parallel import Team
 
 _LONGEST_GRADIENT = 5.0
@@ -104,7 +104,12 @@ class Learner:
         """Learn from the loss of one batch; returns the means of `figures` (n,) over the team.
 
         `progress` : epochs done, with the part of this one.
+
+        Raises
+        ------
+        DataError : the loss is not finite. A step from there would leave weights that are no numbers, and a model that finds nothing.
         """
+        check_finite(loss, int(progress))
         for parameters in self.optimiser.param_groups:
             parameters["lr"] = parameters.get("share", 1.0) * self._schedule(progress / self.epochs)
         self.optimiser.zero_grad(set_to_none=True)

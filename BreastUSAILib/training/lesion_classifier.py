@@ -233,6 +233,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def recipe_of(args: argparse.Namespace) -> LesionClassifierRecipe:
     """The recipe with what the command line says otherwise. Raises `UsageError`."""
+    if args.batch == 1:
+        raise UsageError("--batch must be 2 or more: a batch of one has no statistics for batch normalisation.")
     return replace(
         LesionClassifierRecipe(configuration=args.configuration, soft=not args.hard_labels),
         seed=args.seed,

@@ -58,6 +58,12 @@ class WeightMean:
         return WeightMean(mean, self.count + 1)
 
 
+def check_finite(loss: torch.Tensor, epoch: int) -> None:
+    """DataError where a loss is no finite number; `epoch` is counted from 0."""
+    if not bool(torch.isfinite(loss)):
+        raise DataError(f"the loss is not finite in epoch {epoch + 1}; begin anew with a lower --rate.")
+
+
 def cosine_rate(progress: float, peak: float, warm_up: float = 0.03, last: float = 0.01) -> float:
     """Learning rate at `progress` 0..1: linear to `peak`, then half a cosine down to `last` x peak."""
     if progress < warm_up:

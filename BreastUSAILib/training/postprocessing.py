@@ -63,7 +63,7 @@ def size_choices(size: int) -> list[tuple[int, ...]]:
 
 def see(cases: Iterable[Case], model, sizes: Iterable[int], progress: Callable[[int], None] | None = None) -> list[Seen]:
     """Run the network over the cases that show a lesion, once a size."""
-    from ..image import read_image
+    from ..image import as_2d, read_image
     from ..segment import look
 
     seen = []
@@ -71,8 +71,9 @@ def see(cases: Iterable[Case], model, sizes: Iterable[int], progress: Callable[[
         _, truth = load_pixels(case)
         if not truth.any():
             continue
-        image = read_image(case.image).image
-        looks = {size: look(image, model, (size,)) for size in sizes}
+        loaded = read_image(case.image)
+        plane = as_2d(loaded.image)  # 3D Slicer saves images as volumes of one slice
+        looks = {size: look(plane, model, (size,), loaded.area) for size in sizes}
         first = next(iter(looks.values()))
         (x, y), (height, width) = first.start, first.pixels.shape
         # What lies outside the area is lost to every choice alike, so it does not count here.

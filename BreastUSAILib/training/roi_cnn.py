@@ -20,10 +20,11 @@ from ..atomic import output_error
 from ..errors import DataError, UsageError
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_picture, load_pixels, read_data_sets
 from ..models.folder import UNPUBLISHED
-from .command_line import add_image_arguments, check_folds, folds_of
+from .command_line import add_image_arguments, check_folds, check_positive, folds_of
 from .fingerprint import fingerprint_of_cases
 from .start import check_start, go_on_from, learnt
 
+LEAST_SIZE = 64  # pixels: of 32 the trunk leaves a single place, and a last batch of one image then has no statistics
 CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
 
 
@@ -151,8 +152,8 @@ def train(
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, two folders have one name, a fold that is needed is empty or has no lesion, or the checkpoint is
-        damaged.
+    DataError : a data folder's layout is wrong, two folders have one name, a fold that is needed is empty or has no lesion, the checkpoint is
+        damaged, or the loss is not finite.
     UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data in `output`; `start` is another network, or
         `output` itself; the validation fold is one of the training's; several processes (torchrun).
     ModelError : there is no model `start`.
@@ -165,7 +166,15 @@ def train(
     from ..models.folder import save_model
     from . import losses
     from .augment import augment
-    from .loop import ExponentialAverage, Journal, WeightMean, cosine_rate, load_checkpoint, save_checkpoint
+    from .loop import (
+        ExponentialAverage,
+        Journal,
+        WeightMean,
+        check_finite,
+        cosine_rate,
+        load_checkpoint,
+        save_checkpoint,
+    )
     from .postprocessing import choose_and_record
     from .pretrained import imagenet_weights
 
@@ -260,6 +269,7 @@ def train(
             images, masks, valid = augment(*cache.batch(indices), size, generator, wide=cycle.wide)
             inputs = standardise(images, valid).contiguous(memory_format=torch.channels_last)
             loss = criterion(network(inputs.to(device)), masks.to(device))
+            check_finite(loss, epoch)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -349,14 +359,15 @@ def parse_stages(text: str) -> tuple[tuple[int, int], ...]:
         stages = tuple((int(size), int(epochs)) for size, epochs in (part.split(":") for part in text.split(",")))
     except ValueError:
         raise UsageError(f"--stages {text!r} must read SIZE:EPOCHS,SIZE:EPOCHS, e.g. 128:40,192:14.") from None
-    if any(size < 32 or epochs < 1 for size, epochs in stages):
-        raise UsageError(f"--stages {text!r}: sizes must be at least 32 pixels and epochs at least 1.")
+    if any(size < LEAST_SIZE or epochs < 1 for size, epochs in stages):
+        raise UsageError(f"--stages {text!r}: sizes must be at least {LEAST_SIZE} pixels and epochs at least 1.")
     return stages
 
 
 def recipe_of(args: argparse.Namespace) -> RoiCnnRecipe:
     """The configuration's recipe with what the command line says otherwise."""
     recipe = PAPER if args.configuration == "paper" else RoiCnnRecipe()
+    check_positive({"--batch": args.batch, "--rate": args.rate})
     changes = {name: value for name in ("batch", "loss") if (value := getattr(args, name)) is not None}
     if (args.wide_stages or args.rate is not None) and not args.stages:
         raise UsageError("--wide-stages and --rate go with --stages, which says what the first cycle is.")

@@ -463,8 +463,9 @@ def test_the_command_line_says_what_the_recipe_is(phantoms, tmp_path, capsys):
     )
     assert (changed.variant, changed.epochs, changed.seed, changed.loss["negatives"]) == ("rpn", 3, 5, "focal")
     assert recipe_module.recipe_of(parse([*common, "--configuration", "paper"])) == recipe_module.PAPER
-    with pytest.raises(UsageError, match="above 0"):
-        recipe_module.recipe_of(parse([*common, "--epochs", "0"]))
+    for option, number in (("--epochs", "0"), ("--rate", "nan"), ("--rate", "inf"), ("--batch", "-4")):
+        with pytest.raises(UsageError, match=f"{option} must be above 0"):
+            recipe_module.recipe_of(parse([*common, option, number]))
     assert recipe_module.recipe_of(parse([*common, "--epochs", "0", "--start", "detection-compact"])).epochs == 0
     for wrong in ("-1", "nan", "x"):
         with pytest.raises(SystemExit):
@@ -495,6 +496,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(phantoms, cache, tmp_path):
         recipe_module.train([phantoms], tmp_path, replace(RECIPE, variant="rpn-sim"), cache=cache, device="cpu")
     with pytest.raises(UsageError, match="configuration"):
         recipe_module.train([phantoms], tmp_path, replace(RECIPE, configuration="large"), cache=cache, device="cpu")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_model(phantoms, cache, tmp_path):
+    """It went on to the end, and left a model of NaN that found nothing in anything."""
+    with pytest.raises(DataError, match=r"the loss is not finite in epoch \d; begin anew with a lower --rate"):
+        recipe_module.train([phantoms], tmp_path / "out", replace(RECIPE, rate=1e30), cache=cache, device="cpu")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 def test_healthy_volumes_alone_are_refused(tmp_path):
@@ -556,6 +564,8 @@ def test_hard_labels_can_be_asked_for():
     command = ["train", "lesion-classifier", "--data", "D", "--output", "M", "--hard-labels"]
     recipe = lesion_classifier.recipe_of(cli.build_parser(command).parse_args(command))
     assert recipe == lesion_classifier.LesionClassifierRecipe(soft=False)
+    with pytest.raises(UsageError, match="--batch must be 2 or more"):
+        lesion_classifier.recipe_of(cli.build_parser(command).parse_args([*command, "--batch", "1"]))
 
 
 def test_the_classifier_is_not_for_torchrun(phantoms, tmp_path, monkeypatch):

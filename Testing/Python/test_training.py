@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -242,6 +243,37 @@ def test_the_command_line_names_the_recipes():
             _parsed(*words)
 
 
+@pytest.mark.parametrize("words", [("--batch", "0"), ("--batch", "-2"), ("--stages", "64:1", "--rate", "nan"), ("--stages", "64:1", "--rate", "-1")])
+def test_numbers_that_teach_nothing_are_refused(words):
+    with pytest.raises(UsageError, match=f"{words[-2]} must be above 0, not"):
+        _parsed(*words)
+
+
+def test_a_seed_below_0_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        _parsed("--seed", "-1")
+    assert "-1 is not a whole number from 0" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_model(data, tmp_path):
+    recipe = replace(RECIPE, cycles=(roi_cnn.Cycle(((64, 8),), 1e20),))
+    with pytest.raises(DataError, match=r"the loss is not finite in epoch \d; begin anew with a lower --rate"):
+        roi_cnn.train([data], tmp_path / "out", recipe)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_images_that_are_volumes_of_one_slice_are_learnt_from_whole(data, tmp_path):
+    """3D Slicer saves images so; sizes, threshold and refiner were chosen on 2D images alone, and training ended there."""
+    rows = _rows(data)
+    for row in rows:
+        image = sitk.ReadImage(str(data / row["file"]))
+        row["file"] = row["file"].replace(".png", ".nrrd")
+        sitk.WriteImage(sitk.JoinSeries(image), str(data / row["file"]))
+    _write(data, rows)
+    folder = roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((64, 1),), 1e-3),)))
+    assert json.loads((folder / "config.json").read_text())["postprocessing"]["sizes"]
+
+
 def test_recipes_that_make_no_sense(data, tmp_path):
     with pytest.raises(UsageError, match="loss 'x' is unknown"):
         roi_cnn.train([data], tmp_path, replace(RECIPE, loss="x"))
@@ -256,7 +288,7 @@ def test_recipes_that_make_no_sense(data, tmp_path):
     with pytest.raises(DataError, match="no image with a lesion to validate on"):
         roi_cnn.train([data], tmp_path, RECIPE)
     assert roi_cnn.parse_stages("128:40,192:14") == ((128, 40), (192, 14))
-    for text in ("128", "a:b", "16:3", "64:0"):
+    for text in ("128", "a:b", "32:3", "64:0"):
         with pytest.raises(UsageError, match="--stages"):
             roi_cnn.parse_stages(text)
 
@@ -302,6 +334,12 @@ def test_data_folders_that_are_wrong(data, tmp_path):
     _write(data, [{**rows[0], "class": "cancer"}])
     with pytest.raises(DataError, match=r"labels.csv, line 2: the class 'cancer' is unknown; it may be benign, malignant, normal, or empty"):
         read_cases(data)
+    for wrong in ("0,08", "n/a", "0", "-0.1", "inf"):
+        _write(data, [{**rows[0], "pixel_mm": wrong}])
+        with pytest.raises(DataError, match=f"labels.csv, line 2: pixel_mm '{wrong}' is not a positive number of mm"):
+            read_cases(data)
+    _write(data, [{**rows[0], "pixel_mm": "0.08"}, {**rows[1], "pixel_mm": ""}])
+    assert [case.row["pixel_mm"] for case in read_cases(data)] == ["0.08", ""]
     _write(data, [{**rows[0], "class": " Malignant "}, {**rows[1], "class": ""}])
     assert [case.label for case in read_cases(data)] == ["malignant", ""]
     Image.new("L", (5, 5)).save(data / "masks/0.png")
