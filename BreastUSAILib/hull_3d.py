@@ -40,6 +40,12 @@ class Hull:
         # As one number each: rows are sorted far more slowly.
         self.edges = np.stack(np.divmod(np.unique(pairs[:, 0] * len(used) + pairs[:, 1]), len(used)), axis=1)
 
+    @property
+    def longest(self) -> float:
+        """The longest diameter, mm."""
+        first, last = farthest_pair(self.corners)
+        return float(np.linalg.norm(self.corners[last] - self.corners[first]))
+
     def diameters(self) -> tuple[float, float, float]:
         """The longest diameter, mm, the longest chord across it, and the longest chord across both."""
         first, last = farthest_pair(self.corners)

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from .errors import ImageError, UsageError
 from .screen_area import part_with
 
+_PERIMETER_REACH = 4.0  # standard deviations of the smoothing that a perimeter is taken after
 RING_WIDTH = 0.2  # of the equivalent diameter: the surrounding tissue that the lesion is compared with
 _ROUND = 1e-3  # axes that differ by less than this share have no direction
 
@@ -157,8 +158,10 @@ def _perimeter(inside: np.ndarray, spacing: np.ndarray) -> float:
 
     # Padded, so that an outline along the image's border counts like any other. Smoothed, because the staircase of the
     # pixels is up to 4 / pi longer than the outline that it stands for.
-    padded = np.pad(inside, 6).astype(float)
-    smooth = ndimage.gaussian_filter(padded, spacing.max() / spacing, truncate=4.0)
+    sigma = spacing.max() / spacing
+    reach = np.ceil(_PERIMETER_REACH * sigma).astype(int) + 2
+    padded = np.pad(inside, [(n, n) for n in reach]).astype(float)
+    smooth = ndimage.gaussian_filter(padded, sigma, truncate=_PERIMETER_REACH)
     level = smooth if smooth.max() > 0.5 else padded  # a speck does not survive the smoothing
     return float(sum(np.hypot(*(np.diff(line, axis=0) * spacing).T).sum() for line in find_contours(level, 0.5)))
 

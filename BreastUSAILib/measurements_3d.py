@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from .echoes_3d import Echoes
 from .errors import ImageError, UsageError
 from .grid import physical_to_index
-from .hull_3d import Hull
+from .hull_3d import Hull, farthest_pair
 from .surface_3d import SpeckError, Surface, offsets_from, smooth_surface
 
 DETAIL_MM = 0.5  # what is finer on a surface is not looked at for its area
@@ -55,7 +55,8 @@ def measure_3d(mask: sitk.Image, image: sitk.Image, spacing_known: bool = True) 
 
     - ``volume_ml`` V: number of voxels times the volume of one.
     - ``major_diameter_mm``: the longest diameter (maximum Feret diameter) of the convex hull of the surface around V,
-      smoothed by 0.25 mm (half the largest spacing, where that is more).
+      smoothed by 0.25 mm (half the largest spacing, where that is more); where that takes the ends of a slender lesion away, so that it is shorter
+      than what lies between the centres of two voxels, of the hull of the voxels' faces.
     - ``second_diameter_mm``: the longest chord of that hull perpendicular to the longest diameter;
       ``third_diameter_mm``: the longest chord perpendicular to both. So a reader sets the callipers: the longest axis
       first, then across it, then in the plane perpendicular to that image (ACR BI-RADS Atlas, 5th edition: the longest
@@ -194,6 +195,26 @@ def _orientation(inside: np.ndarray, spacing: np.ndarray) -> float | None:
     return math.degrees(math.asin(min(1.0, abs(float(vectors[1, 2])))))
 
 
+def _reaching(hull: Hull, inside: np.ndarray, spacing: np.ndarray) -> Hull:
+    """The hull that diameters are those of: that of the smoothed surface, or, where smoothing has taken the ends of a slender lesion away, so that the
+    surface is shorter than what lies between the centres of two of its voxels, that of the faces of its voxels."""
+    centres = _ends(inside) * spacing
+    first, last = farthest_pair(centres)
+    if np.linalg.norm(centres[last] - centres[first]) <= hull.longest:
+        return hull
+    half = np.diag(spacing / 2)
+    return Hull(np.concatenate([centres + step for step in (*half, *-half)]))
+
+
+def _ends(inside: np.ndarray) -> np.ndarray:
+    """Indices (n, 3) of the first and the last voxel of each line along the last axis: no others are corners of the hull of the voxels, as of those on a
+    line all but its ends lie between two."""
+    lines = np.argwhere(inside.any(axis=2))
+    rows = inside[tuple(lines.T)]
+    first, last = rows.argmax(axis=1), inside.shape[2] - 1 - rows[:, ::-1].argmax(axis=1)
+    return np.concatenate([np.column_stack([lines, ends]) for ends in (first, last)]).astype(float)
+
+
 def _of_surfaces(
     inside: np.ndarray, spacing: np.ndarray, volume: float, spacing_known: bool, speck: bool = False
 ) -> tuple[float, dict[str, float | None], dict[str, float]]:
@@ -206,7 +227,7 @@ def _of_surfaces(
 
     surface, detailed = smoothed(DETAIL_MM), smoothed(FINEST_MM, coarsest / 2)
     hull = Hull(detailed.vertices)
-    major, second, third = hull.diameters()
+    major, second, third = _reaching(hull, inside, spacing).diameters()
     spiculation = None
     if spacing_known and coarsest <= 1.0:
         spiculation = float(np.percentile(offsets_from(detailed, smoothed(SPICULE_MM)), SPICULE_PERCENTILE))

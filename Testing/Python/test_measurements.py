@@ -219,6 +219,18 @@ def test_an_empty_mask_has_no_figures_and_one_pixel_has():
     assert found["aspect_ratio"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("spacing", [(0.1, 0.1), (0.5, 0.07), (0.5, 0.05), (1.0, 0.05), (0.05, 1.0)])
+def test_the_side_along_the_images_edge_counts_however_oblong_its_pixels_are(spacing):
+    """Half of an ellipse of 8 x 6 mm half axes that the image's upper edge cuts; `spacing` is (x, y)."""
+    y, x = np.mgrid[: int(12 / spacing[1]), : int(24 / spacing[0])]
+    inside = ((y + 0.5) * spacing[1] / 6) ** 2 + (((x + 0.5) * spacing[0] - 12) / 8) ** 2 <= 1
+    found = measure_2d(*images(inside, spacing=spacing), True)
+    h = (2 / 14) ** 2  # Ramanujan
+    expected = 16 + math.pi * 7 * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h)))
+    assert found["perimeter_mm"] == pytest.approx(expected, rel=0.08)  # corners are rounded
+    assert found["circularity"] == pytest.approx(4 * math.pi * (math.pi * 24) / expected**2, abs=0.12)
+
+
 def test_a_mask_that_fills_a_black_image_leaves_ratios_open():
     found = measure_2d(*images(np.ones((20, 30), bool), np.zeros((20, 30))), True)
     assert found["contrast_ratio"] is None and found["echo_heterogeneity"] is None and found["posterior_ratio"] is None
