@@ -28,6 +28,7 @@ def keep_components(
     min_fraction: float = 0.4,
     probability: np.ndarray | None = None,
     min_confidence: float = 0.0,
+    most: int | None = None,
 ) -> list[np.ndarray]:
     """The components of a mask that count as lesions, after Huang et al. 2019.
 
@@ -44,6 +45,8 @@ def keep_components(
     probability, min_confidence : of the components that are large enough, ``"central"`` looks only at those whose mean
         probability is at least this share (0 to 1) of the surest one's (ours; 0, the paper's, looks at all): a faint
         component near the centre must not displace a sure one.
+    most : of more components than these the surest by mean probability are left (the largest, where no probability is given); None: all of them.
+        Each takes as much memory as the mask.
 
     Returns
     -------
@@ -87,4 +90,10 @@ def keep_components(
         distances = np.linalg.norm((centroids - centre) * scale, axis=1)
         # Rounded, so that of two components at the same distance the larger one wins on every machine.
         large = [large[int(np.argmin(np.round(distances, 9)))]]
+    if most is not None and len(large) > most:
+        surest = set(large[:most])
+        if probability is not None:
+            confidence = ndimage.mean(probability, labels, large)
+            surest = {large[i] for i in np.argsort(-confidence, kind="stable")[:most]}
+        large = [label for label in large if label in surest]
     return [labels == label for label in large]

@@ -218,9 +218,9 @@ def segment_2d(
             keep=options.lesions,
             probability=probability,
             min_confidence=settings.get("min_confidence", 0.0),
+            most=MAX_FINDINGS,  # more are not reported, so they are not looked at again either
         )
-        # More than these are not reported, so they are not looked at again either.
-        return sorted(regions, key=lambda region: -region_score(probability, region))[:MAX_FINDINGS]
+        return sorted(regions, key=lambda region: -region_score(probability, region))
 
     def nearer(done: float) -> None:
         tell(0.4 + 0.2 * done, "looking again from nearer")

@@ -38,6 +38,7 @@ POINT_SIZES_MM = (18.0, 9.0, 36.0)
 fit, or nothing is found in the second either, the third."""
 _FLIPS = ((), (2,), (4,), (2, 4))  # axes of (N, 1, z, y, x): slice and lateral; nobody scans from below
 _SAME = 0.6  # two outlines that share so much of the smaller one show the same lesion
+_NESTED = 4.0  # and where one is so many times as large as the other, this is a part of it
 _NEAR = 0.25  # of the tried box's side: how far from an outline a click may lie
 
 
@@ -504,8 +505,9 @@ def _one_owner_each(outlines: Sequence[_Outline | None]) -> list[int | None]:
 
     Returns
     -------
-    for each outline the number of another one that shows the same lesion: an earlier one that shares most of it, or, where nothing is left
-    of it, the one that shares more of it than others; else None.
+    for each outline the number of another one that shows the same lesion: an earlier one that shares most of it, or one of which it is a part
+    and which is more than `_NESTED` times as large, whichever comes first, as a part must not stand for the whole; or, where nothing is left of it, the
+    one that shares more of it than others; else None.
     """
     same: list[int | None] = [None] * len(outlines)
     # Compared as they came: what one lesion loses to a neighbour must not make it the same as the next.
@@ -517,10 +519,14 @@ def _one_owner_each(outlines: Sequence[_Outline | None]) -> list[int | None]:
             if both is None:
                 continue
             if both[2].sum() >= _SAME * min(sizes[i], sizes[j]):
+                if sizes[j] > _NESTED * sizes[i]:
+                    same[i] = j
+                    continue
                 same[j] = i
                 break
             pairs[i, j] = both
-    pairs = {(i, j): both for (i, j), both in pairs.items() if same[j] is None}
+    same = [_last_of(same, number) for number in range(len(same))]
+    pairs = {(i, j): both for (i, j), both in pairs.items() if same[i] is None and same[j] is None}
     for (i, j), (a, b, both) in pairs.items():
         first, second = outlines[i], outlines[j]
         surer = first.probability[a] >= second.probability[b]
@@ -533,6 +539,14 @@ def _one_owner_each(outlines: Sequence[_Outline | None]) -> list[int | None]:
         shares = {j if i == number else i: both.sum() for (i, j), (_, _, both) in pairs.items() if number in (i, j)}
         same[number] = max((other for other in shares if left[other]), key=shares.get)
     return same
+
+
+def _last_of(same: Sequence[int | None], number: int) -> int | None:
+    """Where a chain of outlines that show the same lesion ends."""
+    other = same[number]
+    while other is not None and same[other] is not None:
+        other = same[other]
+    return other
 
 
 def _in_both(first: _Outline, second: _Outline):

@@ -1,5 +1,7 @@
 """Which components of a mask are kept."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -108,3 +110,26 @@ def test_a_faint_component_near_the_centre_does_not_displace_a_sure_one():
     assert len(keep_components(mask, (1, 1), keep="all", probability=probability, min_confidence=0.9)) == 2
     with pytest.raises(UsageError, match="min_confidence is 2"):
         keep_components(mask, (1, 1), min_confidence=2)
+
+
+def test_of_too_many_the_surest_are_left_in_the_order_of_their_size():
+    mask = _mask((60, 60), BIG, MIDDLE, SMALL)
+    probability = np.where(mask, 0.6, 0.1)
+    probability[24:31, 24:31] = 0.9
+    kept = keep_components(mask, (1, 1), keep="all", min_fraction=0.36, probability=probability, most=2)
+    assert [int(m.sum()) for m in kept] == [100, 49]
+    probability[18:24, :6] = 0.8
+    kept = keep_components(mask, (1, 1), keep="all", min_fraction=0.36, probability=probability, most=2)
+    assert [int(m.sum()) for m in kept] == [49, 36]
+    assert [int(m.sum()) for m in keep_components(mask, (1, 1), keep="all", min_fraction=0.36, most=1)] == [100]
+
+
+def test_ten_thousand_specks_take_the_memory_of_those_that_are_left():
+    """A full mask was made of each: 1.6 GB of an image of 400 x 400 pixels."""
+    mask = np.zeros((400, 400), bool)
+    mask[1::4, 1::4] = True
+    tracemalloc.start()
+    kept = keep_components(mask, (1, 1), keep="all", most=255)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(kept) == 255 and peak < 100e6

@@ -190,6 +190,20 @@ def test_neighbours_are_compared_as_they_came():
     assert [o.inside.sum() for o in outlines] == [2000, 1000 - 500, 2000 - 500]
 
 
+@pytest.mark.parametrize(("order", "expected"), [((0, 1, 2), [1, None, None]), ((1, 0, 2), [None, 0, None]), ((2, 0, 1), [None, 2, None])])
+def test_a_part_does_not_stand_for_the_whole_whichever_comes_first(order, expected):
+    """A surer box about a piece of a lesion took the whole of it away: 0.1 of 6.6 ml were left. The third outline is another lesion."""
+    blocks = [_block(10, 14, 0.9), _block(5, 25, 0.8), _block(40, 50, 0.7)]
+    outlines = [blocks[i] for i in order]
+    assert _one_owner_each(outlines) == expected
+    assert [o.inside.sum() for o in blocks] == [400, 2000, 1000]
+
+
+def test_of_two_parts_and_a_whole_the_whole_is_left():
+    outlines = [_block(10, 14, 0.9), _block(18, 22, 0.9), _block(5, 25, 0.8), _block(6, 24, 0.7)]
+    assert _one_owner_each(outlines) == [2, 2, None, 2]
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
 def test_an_outline_of_which_nothing_is_left_is_told(order):
     blocks = [_block(5, 25, 0.9), _block(20, 32, 0.6), _block(25, 45, 0.8)]
