@@ -22,6 +22,7 @@ from .errors import DataError, ImageError, OutputError
 from .files import read_study
 from .findings import Study
 from .grid import as_2d
+from .pixels import in_grey
 
 if TYPE_CHECKING:
     from .image import LoadedImage
@@ -104,21 +105,35 @@ def _disk_trouble(name: str) -> Iterator[None]:
 def _write(pixels: VolumePixels, folder: Path) -> Path:
     # The child's log names the file; a volume's name may hold anything.
     stem = re.sub(r"[^\w-]+", "_", pixels.name)[:60].strip("_") or "image"
+    image = _grey_or_8_bits(pixels)
     if pixels.spacing_known:
         path = folder / f"{stem}.nrrd"
-        sitk.WriteImage(pixels.image, str(path))
+        sitk.WriteImage(image, str(path))
         return path
     # NRRD always states a spacing; these formats state none.
     flat = sitk.GetImageFromArray(
-        sitk.GetArrayFromImage(as_2d(pixels.image)), isVector=pixels.image.GetNumberOfComponentsPerPixel() > 1
+        sitk.GetArrayFromImage(as_2d(image)), isVector=image.GetNumberOfComponentsPerPixel() > 1
     )
-    if flat.GetPixelID() in (sitk.sitkUInt8, sitk.sitkUInt16, sitk.sitkVectorUInt8, sitk.sitkVectorUInt16):
+    if flat.GetPixelID() in (sitk.sitkUInt8, sitk.sitkUInt16, sitk.sitkVectorUInt8):
         path = folder / f"{stem}.png"
     else:
         path = folder / f"{stem}.tif"
         flat = sitk.Cast(flat, sitk.sitkFloat32)
     sitk.WriteImage(flat, str(path))
     return path
+
+
+def _grey_or_8_bits(pixels: VolumePixels) -> sitk.Image:
+    """The image, colours of more than 8 bits in grey, as colours are read from pictures with 8 bits. Raises `ImageError` for what is no colour."""
+    count = pixels.image.GetNumberOfComponentsPerPixel()
+    if count == 1 or (count in (3, 4) and pixels.image.GetPixelID() == sitk.sitkVectorUInt8):
+        return pixels.image
+    if count not in (3, 4) or "unsigned" not in pixels.image.GetPixelIDTypeAsString():
+        raise ImageError(
+            f"{pixels.name} holds {count} values a pixel that are no colours; convert it to one value a pixel, for instance with the module Vector to "
+            "Scalar Volume."
+        )
+    return in_grey(pixels.image)[0]
 
 
 def load_input(pixels: VolumePixels) -> LoadedImage:

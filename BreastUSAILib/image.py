@@ -37,7 +37,7 @@ from .grid import (
     spacing_vector,
 )
 from .native import quiet
-from .pixels import COLOUR_NOTE, check_size, choose_frame, clean_values, luminance, not_orthonormal, with_grid_of
+from .pixels import COLOUR_NOTE, check_size, choose_frame, clean_values, in_grey, not_orthonormal, with_grid_of
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -186,12 +186,10 @@ def _read_itk(path: Path, kind: str, max_pixels: int | None) -> tuple[sitk.Image
     if "complex" in image.GetPixelIDTypeAsString():
         raise ImageError(f"{path} holds complex numbers; save their magnitude as an image.")
     if image.GetNumberOfComponentsPerPixel() > 1:
-        array = sitk.GetArrayViewFromImage(image)
-        if array.dtype.kind != "u":
+        if sitk.GetArrayViewFromImage(image).dtype.kind != "u":
             raise ImageError(f"{path} holds vectors, not colours or grey values; save one component as an image.")
-        grey, coloured = luminance(array)
+        image, coloured = in_grey(image)
         notes += [COLOUR_NOTE] * coloured
-        image = with_grid_of(image, grey)
     if not_finite is not None:
         array = sitk.GetArrayFromImage(image)
         array[not_finite.reshape(array.shape)] = np.nan

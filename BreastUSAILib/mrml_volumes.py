@@ -15,6 +15,7 @@ from .grid import as_2d
 from .mrml_grid import LPS_TO_RAS, Frame, axes_of, grid_3d, ijk_to_ras, index_to_lps, on_grid, plane_first, same_voxels
 from .mrml_names import SPACING_KNOWN
 from .mrml_nodes import item_of, place_beside
+from .pixels import in_grey
 from .slicer_runtime import import_slicer
 
 if TYPE_CHECKING:
@@ -158,9 +159,9 @@ def image_from_volume(node: vtkMRMLScalarVolumeNode) -> sitk.Image:
 
 
 def image_for(info: ImageInfo, node: vtkMRMLScalarVolumeNode) -> sitk.Image:
-    """The voxels of a volume node as a study of them takes them: of a 2D study, the slice on the study's own grid, where a pixel may count
-    as 1 while the volume has a spacing. Raises `ImageError`, see `image_from_volume`."""
-    image = image_from_volume(node)
+    """The voxels of a volume node as a study of them takes them, in grey as `image.read_image` has colours: of a 2D study, the slice on the study's own
+    grid, where a pixel may count as 1 while the volume has a spacing. Raises `ImageError`, see `image_from_volume`."""
+    image, _ = in_grey(image_from_volume(node))
     plane = as_2d(image) if info.dimension == 2 else None
     if plane is None or plane.GetSize() != info.size:
         return image

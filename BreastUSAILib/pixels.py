@@ -80,6 +80,15 @@ def with_grid_of(image: sitk.Image, array: np.ndarray) -> sitk.Image:
     return result
 
 
+def in_grey(image: sitk.Image) -> tuple[sitk.Image, bool]:
+    """An image of one value a pixel from one of colours (3 unsigned integers a pixel, or 4 with transparency, which is left out) on the same grid, and
+    whether there was any colour; an image of one value a pixel is given back as it is."""
+    if image.GetNumberOfComponentsPerPixel() == 1:
+        return image, False
+    grey, coloured = luminance(sitk.GetArrayViewFromImage(image))
+    return with_grid_of(image, grey), coloured
+
+
 def not_orthonormal(path: Path) -> ImageError:
     return ImageError(
         f"{path} has axes that are not at right angles to each other; resample it to a rectangular grid "

@@ -9,7 +9,6 @@ import qt
 
 from . import mrml
 from .background import BackgroundTask
-from .errors import BreastUSAIError
 
 _POLL_MS = 30  # often: in Slicer a thread works while it is polled (`background`)
 _LONGEST = 320  # pixels; the findings below shall stay in sight
@@ -75,7 +74,7 @@ class Overview:
         if key == self._wanted:
             return
         self._wanted = key
-        image = mrml.image_from_volume(volume_node)
+        image = mrml.image_for(info, volume_node)
         self._task = BackgroundTask(lambda: _navigate(image, study))
         self._timer.start()
 
@@ -86,7 +85,7 @@ class Overview:
         task, self._task = self._task, None
         try:
             self._navigator, self._key = task.result(), self._wanted
-        except (BreastUSAIError, ImportError):  # a helper to look around with: what it cannot show is no message worth
+        except Exception:  # a helper to look around with: what it cannot show is no message worth, and a timer must not raise
             self.clear()
             return
         self._paint()

@@ -216,9 +216,9 @@ class BreastUSAISegmentWidget(AnalysisPanel):
     def finishJob(self, study, volume):
         segmentation = slicer.mrmlScene.GetNodeByID(self._jobSegmentationID) if self._jobSegmentationID else None
         nodes = self.logic.show(study, volume, segmentation, self._jobSpacing)
-        if self._parameterNode is not None:
-            # Another run on this image replaces this result instead of adding a second one.
-            self._parameterNode.outputSegmentation = nodes.segmentation
+        # Another run on this image replaces this result instead of adding a second one, also where the module was left meanwhile.
+        parameters = self._parameterNode if self._parameterNode is not None else self.logic.getParameterNode()
+        parameters.outputSegmentation = nodes.segmentation
         self.showTable(nodes.table, study, self.logic.summary(study))
 
 

@@ -336,6 +336,15 @@ class Running(PanelCase):
         self.until(lambda: self.panel._job is None)
         self.assertIn("removed from the scene", self.errors[0])
 
+    def test_the_table_stays_when_a_scene_is_added(self):
+        self.ready()
+        self.apply()
+        table = self.panel.ui.resultsTableView.mrmlTableNode()
+        for state in (slicer.mrmlScene.StartState, slicer.mrmlScene.EndState):  # as importing and other modules do
+            state(slicer.vtkMRMLScene.BatchProcessState)
+        self.assertIsNotNone(table)
+        self.assertIs(self.panel.ui.resultsTableView.mrmlTableNode(), table)
+
     def test_leaving_the_module_lets_the_analysis_finish(self):
         self.ready()
         self.apply(wait=False)

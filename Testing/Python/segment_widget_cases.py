@@ -366,6 +366,8 @@ class Running(PanelCase):
         self.assertEqual((self.errors, count("Segmentation")), ([], 1))
         self.panel.enter()
         self.assertIs(self.panel._parameterNode.inputVolume, volume)
+        self.apply()  # it takes the place of the first
+        self.assertEqual((self.errors, count("Segmentation"), count("Table")), ([], 1, 1))
 
 
 SPACING = (0.8, 0.9, 1.1)

@@ -68,6 +68,25 @@ def test_colour_becomes_grey(known):
     assert loaded.image.GetNumberOfComponentsPerPixel() == 1 and loaded.image.GetSize()[:2] == (40, 30)
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("components", [3, 4])
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_colours_of_more_than_8_bits_lose_nothing(dtype, components, known):
+    """Without a spacing they ended as black pictures of 8 bits, or the disk was blamed."""
+    pixels = _pixels(dtype, known, components)
+    red, green, blue = np.moveaxis(sitk.GetArrayFromImage(pixels.image)[0], -1, 0)[:3].astype(float)
+    found = sitk.GetArrayFromImage(load_input(pixels).image).reshape(30, 40)
+    np.testing.assert_allclose(found, 0.299 * red + 0.587 * green + 0.114 * blue, atol=0.51)
+
+
+@pytest.mark.parametrize(("dtype", "components"), [(np.uint8, 2), (np.float32, 3), (np.int16, 4)])
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_no_colour_is_refused_and_not_the_disk_blamed(tmp_path, dtype, components, known):
+    with pytest.raises(ImageError, match=f"case 7 holds {components} values a pixel that are no colours.*Vector to Scalar Volume"):
+        write_input(_pixels(dtype, known, components), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name, stem", [("case 7", "case_7"), ("../a/b.c", "a_b_c"), ("…", "image"), ("ä" * 99, "ä" * 60)])
 def test_any_name_makes_a_file(tmp_path, name, stem):
     path = write_input(replace(_pixels(), name=name), tmp_path)

@@ -204,10 +204,12 @@ class _SceneObserver:
 
 
 class qMRMLTableView(qt.QTableView):
-    """As the real one, names of columns are the first line of the model unless the table says that they are its header."""
+    """As the real one, names of columns are the first line of the model unless the table says that they are its header. One that knows the scene, and
+    has no view node that says what it shows, shows nothing any more after any batch in the scene."""
 
     def setMRMLScene(self, scene):
-        pass
+        if scene is not None:
+            scene.AddObserver(scene.EndBatchProcessEvent, lambda *_: self.setMRMLTableNode(None))
 
     def setMRMLTableNode(self, node):
         self._node = node
