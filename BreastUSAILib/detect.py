@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_THRESHOLD = 0.3
 _MOST_MM = 450.0  # no scanner's volume is longer
 _DEEPEST_MM = 100.0  # nor deeper: probes for ABUS reach 50 to 60 mm
+_THINNEST_MM = 4.0  # of less no lesion is seen whole
 _NOTHING_TO_SEE = "the volume has one value everywhere; there is nothing to look at"
 
 
@@ -189,5 +190,9 @@ def check_volume(image: sitk.Image, spacing_known: bool = True) -> tuple[str, ..
         notes.append(
             f"the second axis of the volume ({depth:.0f} of {size} mm), taken as depth from the skin, is longer than another; "
             "if the axes are not lateral, depth, slice in this order, reorder them: the findings are wrong otherwise"
+        )
+    if spacing_known and min(extent) < _THINNEST_MM:
+        notes.append(
+            f"the volume is only {min(extent):.2g} mm thick along one axis, so that no lesion is seen whole: do not rely on what was found, or not found"
         )
     return tuple(notes)

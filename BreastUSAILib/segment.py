@@ -248,6 +248,8 @@ def segment_2d(
         region = region & ~taken
         if not region.any():
             continue
+        # What a neighbour cuts off beyond itself would be measured as if it were joined.
+        region = keep_components(region, seen.spacing, keep="largest")[0]
         taken |= region
         label = len(findings) + 1
         mask = seen.on_image(region, plane)

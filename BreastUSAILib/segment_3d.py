@@ -532,6 +532,10 @@ def _one_owner_each(outlines: Sequence[_Outline | None]) -> list[int | None]:
         surer = first.probability[a] >= second.probability[b]
         second.inside[b] &= ~(both & surer)
         first.inside[a] &= ~(both & ~surer)
+    # What a neighbour cuts off beyond itself would be measured as if it were joined.
+    for number in {number for pair in pairs for number in pair}:
+        inside = outlines[number].inside
+        inside &= _largest_part(inside)
     left = [outline is not None and bool(outline.inside.any()) for outline in outlines]
     for number in range(len(outlines)):
         if same[number] is not None or left[number] or not sizes[number]:
@@ -539,6 +543,14 @@ def _one_owner_each(outlines: Sequence[_Outline | None]) -> list[int | None]:
         shares = {j if i == number else i: both.sum() for (i, j), (_, _, both) in pairs.items() if number in (i, j)}
         same[number] = max((other for other in shares if left[other]), key=shares.get)
     return same
+
+
+def _largest_part(inside: np.ndarray) -> np.ndarray:
+    """The largest connected part (corners touch) of a mask (z, y, x) bool; an empty one as it is."""
+    from scipy import ndimage
+
+    labels, number = ndimage.label(inside, np.ones((3, 3, 3)))
+    return inside if number < 2 else labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
 
 
 def _last_of(same: Sequence[int | None], number: int) -> int | None:

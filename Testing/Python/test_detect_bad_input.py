@@ -103,6 +103,15 @@ def test_axes_that_may_be_swapped_are_told_beside_the_findings(model, tmp_path):
     assert "the findings are wrong otherwise" in note and inside(study, read_image(path).image)
 
 
+def test_a_volume_too_thin_to_show_a_lesion_says_so(model, tmp_path):
+    """Nothing can be found in two slices; "No lesion found." was all that was said."""
+    for slices, told in ((2, 1), (8, 0)):
+        path = write(tmp_path / f"{slices}.nrrd", noise(60, 30, slices), (0.5, 0.5, 0.6))
+        assert detect(path, model, tmp_path / "out") == 0
+        notes = read_study(tmp_path / "out" / str(slices)).provenance["notes"]
+        assert sum("only 1.2 mm thick along one axis" in note and "not found" in note for note in notes) == told
+
+
 def test_a_run_does_the_others(model, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "good.nrrd", noise(40, 25, 30))

@@ -15,7 +15,7 @@ from BreastUSAILib.evaluation.metrics import dice
 from BreastUSAILib.image import LoadedImage, read_image
 from BreastUSAILib.models.devices import Device
 from BreastUSAILib.models.zoo import ModelCache, load
-from BreastUSAILib.nearer import mean_of_looks, square_about
+from BreastUSAILib.nearer import Again, mean_of_looks, square_about
 from BreastUSAILib.processor import fast_bf16
 from BreastUSAILib.segment import SegmentOptions, probability_map, segment_2d
 from BreastUSAILib.workup import WorkupOptions, run_workup
@@ -199,6 +199,16 @@ def test_all_lesions_are_looked_at_again(model, monkeypatch):
     assert len(found) == len(parts) == 2 and not any(f.notes for f in found)
     spots = sorted((_array(f) for f in found), key=lambda mask: np.argwhere(mask)[:, 1].mean())
     assert np.array_equal(spots[0], _disc(shape, 100, 60, 34)) and np.array_equal(spots[1], right)
+
+
+def test_what_a_surer_lesion_cuts_off_is_not_joined(model, monkeypatch):
+    """Refined outlines may meet: of a bar that another crosses the longer part is left, and not both as one."""
+    shape = (120, 200)
+    bar, post = np.zeros(shape, bool), np.zeros(shape, bool)
+    bar[50:70, 20:180], post[10:110, 80:100] = True, True
+    monkeypatch.setattr(segment_module.Look, "again", lambda self, *_: Again(np.where(post, 0.9, np.where(bar, 0.8, 0.0)), [bar, post], True))
+    found, _ = segment_2d(sitk.GetImageFromArray(np.arange(24000, dtype=np.int32).reshape(shape)), model, SegmentOptions(refine=False, lesions="all"), area=(0, 0, 200, 120))
+    assert [int(_array(f).sum()) for f in found] == [100 * 20, 20 * 80]
 
 
 def test_what_a_look_from_nearer_does_not_confirm_is_told(model, monkeypatch):

@@ -199,6 +199,15 @@ def test_a_part_does_not_stand_for_the_whole_whichever_comes_first(order, expect
     assert [o.inside.sum() for o in blocks] == [400, 2000, 1000]
 
 
+def test_what_a_neighbour_cuts_off_is_not_joined():
+    """Its longest diameter was measured across the neighbour: 40 instead of 27 mm."""
+    across = (10, 40, 4)
+    crossing = _Outline(np.ones(across, bool), np.full(across, 0.9, np.float32), (slice(5, 15), slice(0, 40), slice(20, 24)), None, None)
+    outlines = [_block(5, 40, 0.6), crossing]
+    assert _one_owner_each(outlines) == [None, None]
+    assert crossing.inside.all() and outlines[0].inside[:, :, 19:].all() and outlines[0].inside.sum() == 1600
+
+
 def test_of_two_parts_and_a_whole_the_whole_is_left():
     outlines = [_block(10, 14, 0.9), _block(18, 22, 0.9), _block(5, 25, 0.8), _block(6, 24, 0.7)]
     assert _one_owner_each(outlines) == [2, 2, None, 2]
