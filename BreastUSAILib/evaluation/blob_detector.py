@@ -153,7 +153,7 @@ def detect(volume: SmallVolume, settings: BlobSettings) -> list[tuple[float, np.
 
 
 def hits(volume: SmallVolume, centre: np.ndarray, size: np.ndarray, overlap: float | None) -> list[int]:
-    """Which lesion each candidate finds; -1: none.
+    """Which lesion each candidate finds, of several the one whose box it overlaps most; -1: none.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def hits(volume: SmallVolume, centre: np.ndarray, size: np.ndarray, overlap: flo
     overlap : intersection over union of the boxes above which a lesion is found (TDSC-ABUS: 0.3, the detection paper: 0); None: what is easier,
         that the candidate's centre lies in the lesion's box, or IoU above 0.3.
     """
-    found = [-1] * len(centre)
+    found, most = [-1] * len(centre), [-1.0] * len(centre)
     for lesion in volume.lesions:
         low, high = (np.array(lesion.centre) + sign * np.array(lesion.size) / 2 for sign in (-1, 1))
         for i in range(len(centre)):
@@ -171,8 +171,8 @@ def hits(volume: SmallVolume, centre: np.ndarray, size: np.ndarray, overlap: flo
             hit = common > (IOU if overlap is None else overlap) * union
             if overlap is None:
                 hit = hit or bool(np.all((centre[i] >= low) & (centre[i] <= high)))
-            if hit:
-                found[i] = lesion.label
+            if hit and common / union > most[i]:
+                found[i], most[i] = lesion.label, common / union
     return found
 
 

@@ -23,9 +23,9 @@ def answers_on(
     """What the models say of each case, and whether its outline was there (the whole image is looked at otherwise)."""
     said, outlined = [], []
     for number, case in enumerate(cases, start=1):
-        pixels, _, part = load_picture(case)
+        seen = load_picture(case)
         mask = outline(case, which, found)
-        said.append(answers(pixels[part], mask[part], models, options)[0])
+        said.append(answers(seen.pixels[seen.part], mask[seen.part], models, options, seen.pixel_aspect)[0])
         outlined.append(bool(mask.any()))
         if progress is not None:
             progress(number)

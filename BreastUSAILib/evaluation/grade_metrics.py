@@ -56,7 +56,7 @@ def confusion(truth: np.ndarray, said: np.ndarray, classes: int, weights: np.nda
 
 
 def quadratic_kappa(table: np.ndarray) -> float:
-    """Cohen's kappa with quadratic weights of a confusion table; NaN where either side has only one class.
+    """Cohen's kappa with quadratic weights of a confusion table; NaN where both sides have one and the same class only.
 
     Cohen J. Weighted kappa. Psychological Bulletin 1968;70:213-220.
     """

@@ -68,7 +68,7 @@ def roc_auc(scores: Sequence[float], positive: Sequence[bool], weights: Sequence
     """Area under the ROC curve: how often a positive scores above a negative, equal scores counting half (Mann-Whitney).
 
     `weights` says how often each counts, as a bootstrap draw does; None: once. NaN where there are no positives or no
-    negatives.
+    negatives, or a score is no number.
 
     >>> roc_auc([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
     0.75
@@ -76,6 +76,8 @@ def roc_auc(scores: Sequence[float], positive: Sequence[bool], weights: Sequence
     positive = np.asarray(positive, bool)
     weights = np.ones(len(positive)) if weights is None else np.asarray(weights, float)
     values, rank = np.unique(np.asarray(scores, float), return_inverse=True)
+    if np.isnan(values).any():
+        return float("nan")
     above = np.bincount(rank, weights * positive, len(values))
     below = np.bincount(rank, weights * ~positive, len(values))
     pairs = above.sum() * below.sum()

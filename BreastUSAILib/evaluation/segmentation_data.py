@@ -63,7 +63,7 @@ def read_cases(folder: Path | str) -> list[Case]:
     if not rows:
         raise DataError(f"{table} lists no images.")
     source = _name_of(folder)
-    cases, folds, lines = [], {}, {}
+    cases, groups, lines = [], {}, {}
     for number, row in enumerate(rows, start=2):
         try:
             fold = int(row["fold"])
@@ -78,7 +78,7 @@ def read_cases(folder: Path | str) -> list[Case]:
             raise DataError(
                 f"{table}, line {number}: pixel_mm {row['pixel_mm']!r} is not a positive number of mm, such as 0.08; leave it empty where it is not known."
             )
-        if not row["file"] or not row["group"]:
+        if not row["file"] or not (row["group"] or "").strip():
             raise DataError(f"{table}, line {number}: file and group must not be empty.")
         image, mask = folder / row["file"], folder / row["mask"] if row["mask"] else None
         for path in (image, mask):
@@ -88,9 +88,11 @@ def read_cases(folder: Path | str) -> list[Case]:
             raise DataError(
                 f"{table}, line {number}: line {lines[row['id']]} has the id {row['id']!r}, too; give each image an id of its own."
             )
-        if folds.setdefault(row["group"], fold) != fold:
-            raise DataError(f"{table}, line {number}: group {row['group']} lies in folds {folds[row['group']]} and {fold}.")
-        cases.append(Case(row["id"], image, mask, label, row["group"], fold, row, source))
+        # One patient, however it was typed; called as it was typed first.
+        group, first = groups.setdefault(" ".join(row["group"].split()).casefold(), (row["group"].strip(), fold))
+        if first != fold:
+            raise DataError(f"{table}, line {number}: group {row['group']} lies in folds {first} and {fold}.")
+        cases.append(Case(row["id"], image, mask, label, group, fold, row, source))
     return cases
 
 
@@ -137,12 +139,29 @@ def load_pixels(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return sitk.GetArrayFromImage(plane), mask
 
 
-def load_picture(case: Case) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
-    """As `load_pixels`, and the rows and columns that are ultrasound, which is all of an image that networks see when it is analysed; more
-    where the mask reaches beyond."""
+@dataclass(frozen=True)
+class Picture:
+    """An image and its mask as networks see them when it is analysed.
+
+    Attributes
+    ----------
+    pixels, mask : (H, W), as of `load_pixels`.
+    part : the rows and columns that are ultrasound, which is all that networks see; more where the mask reaches beyond.
+    pixel_aspect : a pixel's height divided by its width.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray
+    part: tuple[slice, slice]
+    pixel_aspect: float
+
+
+def load_picture(case: Case) -> Picture:
+    """As `load_pixels`, and how networks look at the image."""
     plane, stated, mask = _read(case)
     area = ultrasound_area(plane, stated)[0]
-    return sitk.GetArrayFromImage(plane), mask, part_with(area, mask)
+    across, down = plane.GetSpacing()
+    return Picture(sitk.GetArrayFromImage(plane), mask, part_with(area, mask), down / across)
 
 
 def _read(case: Case) -> tuple[sitk.Image, tuple[int, int, int, int] | None, np.ndarray]:

@@ -145,9 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def cases():
         for case in tqdm(listed, unit="image"):
-            image, truth, part = load_picture(case)
-            image, truth = np.asarray(image[part], np.float32), truth[part]
-            yield Case(image, probability_map(image, model, 1.0), truth, (1.0, 1.0), source=case.source)
+            seen = load_picture(case)
+            image, truth = np.asarray(seen.pixels[seen.part], np.float32), seen.mask[seen.part]
+            probability = probability_map(image, model, seen.pixel_aspect)
+            yield Case(image, probability, truth, (seen.pixel_aspect, 1.0), source=case.source)
 
     # The plain energy and the defaults stand beside the grid.
     paper = ChanVeseParameters.paper()

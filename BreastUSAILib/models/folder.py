@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import write_bytes, write_text
+from ..errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,18 @@ def _serialised(state: Mapping[str, torch.Tensor], half: bool) -> bytes:
 
 
 def save_model(folder: Path, network: nn.Module, config: dict[str, Any]) -> Path:
-    """Write a network's weights and its config (file, size and SHA-256 filled in) to `folder`."""
+    """Write a network's weights and its config (file, size and SHA-256 filled in) to `folder`.
+
+    Raises
+    ------
+    DataError : a weight is no finite number, as of a training that diverged: the model would find nothing in anything.
+    OutputError : `folder` cannot be written.
+    """
+    wrong = [name for name, values in network.state_dict().items() if not bool(values.isfinite().all())]
+    if wrong:
+        raise DataError(
+            f"the training diverged: {len(wrong)} of the network's weights are no finite numbers (the first is {wrong[0]}); begin anew with a lower --rate."
+        )
     weights = save_weights(folder / WEIGHTS, network.state_dict())
     config = {**config, "file": WEIGHTS, "size_bytes": weights.stat().st_size, "sha256": sha256(weights)}
     write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+_LEAST_STEP = 1e-4  # between two thresholds: of none, the class between them has no probability and its logarithm no gradient
+
 
 class OrderedScale(nn.Module):
     """Probabilities of ordered classes: one score against thresholds that cannot cross (proportional odds).
@@ -27,13 +29,17 @@ class OrderedScale(nn.Module):
 
     def thresholds(self) -> torch.Tensor:
         """(classes - 1,), rising."""
-        return self.first + torch.cat([self.first.new_zeros(1), F.softplus(self.gaps).cumsum(0)])
+        return self.first + torch.cat([self.first.new_zeros(1), self._steps().cumsum(0)])
+
+    def _steps(self) -> torch.Tensor:
+        """(classes - 2,): from each threshold to the next, above 0."""
+        return F.softplus(self.gaps).clamp_min(_LEAST_STEP)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         above = self.score(features).float() - self.thresholds()  # logits of "above k"
         log_above, log_below = F.logsigmoid(above), F.logsigmoid(-above)
-        # log(s(a) - s(b)) = log s(a) + log s(-b) + log(1 - exp(b - a)), for a > b: no difference of near equals.
-        between = log_above[:, :-1] + log_below[:, 1:] + torch.log(-torch.expm1(above[:, 1:] - above[:, :-1]))
+        # log(s(a) - s(b)) = log s(a) + log s(-b) + log(1 - exp(b - a)), for a > b; a - b is the step, not a difference of near equals.
+        between = log_above[:, :-1] + log_below[:, 1:] + torch.log(-torch.expm1(-self._steps()))
         return torch.cat([log_below[:, :1], between, log_above[:, -1:]], 1)
 
 

@@ -71,13 +71,14 @@ class Lesions:
         self._images = torch.empty(rows, 1, side, side, dtype=torch.uint8)
         self._marks = torch.empty_like(self._images)  # 1: within the outline, 2: within the image
         for number, case in enumerate(self.cases):
-            pixels, truth, part = load_picture(case)
-            unit, truth = to_unit_range(pixels[part]), truth[part]
+            seen = load_picture(case)
+            part = seen.part
+            unit, truth = to_unit_range(seen.pixels[part]), seen.mask[part]
             for version, which in enumerate(outlines):
                 mask = outline(case, which, found)[part]
                 if which != "none" and (not mask.any() or (touching and not (mask & truth).any())):
                     mask = largest_part(truth)
-                window = rule.window(mask).square().larger(spare)
+                window = rule.window(mask).square(seen.pixel_aspect).larger(spare)
                 image, inside = cut(unit, window, (side, side))
                 shape, _ = cut(mask, window, (side, side))
                 row = number * self.versions + version

@@ -228,6 +228,13 @@ def main(args: argparse.Namespace) -> int:
     folder = next((f for f in folders if (f / CONFIG).is_file()), None)
     if folder is None:
         raise UsageError("The choice is written into a model's folder; give one of the models as a folder.")
+    for system, model in models.present.items():
+        taught = model.entry.recipe.get("train_folds", ())
+        if args.validation_fold in taught:
+            raise UsageError(
+                f"fold {args.validation_fold} taught the model of --{system}, which would be calibrated on what it knows by heart; give a --validation-fold "
+                f"other than {', '.join(map(str, taught))}."
+            )
     found = outlines_for((args.outline,), args.segmentation, args.outline_cache, args.device)
     cases = cases_of(args.data, (args.validation_fold,))
     chosen = choose_and_record(cases, models, folder, found, options_of(args), args.outline, args.sensitivity)

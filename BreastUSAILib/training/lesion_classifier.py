@@ -111,7 +111,7 @@ def train(
     Raises
     ------
     DataError : a data set's layout is wrong, or a split lacks benign or malignant lesions.
-    UsageError, ModelError, OutputError : see `detect.train`; a detector that cannot be loaded.
+    UsageError, ModelError, OutputError : see `detect.train`; a batch of one; a detector that cannot be loaded.
     """
     import torch
 
@@ -124,6 +124,8 @@ def train(
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("the lesion classifier trains in one process, in minutes; start it without torchrun.")
+    if recipe.batch < 2:
+        raise UsageError("--batch must be 2 or more: a batch of one has no statistics for batch normalisation.")
     judge = None if detector is None else load(detector, "detect", device)
     device = choose_device(device).name
     output = Path(output)
@@ -233,8 +235,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def recipe_of(args: argparse.Namespace) -> LesionClassifierRecipe:
     """The recipe with what the command line says otherwise. Raises `UsageError`."""
-    if args.batch == 1:
-        raise UsageError("--batch must be 2 or more: a batch of one has no statistics for batch normalisation.")
     return replace(
         LesionClassifierRecipe(configuration=args.configuration, soft=not args.hard_labels),
         seed=args.seed,

@@ -108,9 +108,9 @@ class _Cache:
 
         images, masks, valid = [], [], []
         for case in cases:
-            pixels, mask, part = load_picture(case)
-            pixels, mask = pixels[part], mask[part]
-            box = Letterbox.fit(pixels.shape, size)
+            seen = load_picture(case)
+            pixels, mask = seen.pixels[seen.part], seen.mask[seen.part]
+            box = Letterbox.fit(pixels.shape, size, seen.pixel_aspect)
             images.append(box.place(to_unit_range(pixels)).half())
             masks.append((box.place(mask) > 0.5).to(torch.uint8))
             valid.append(box.valid().to(torch.uint8))

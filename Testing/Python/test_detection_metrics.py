@@ -238,6 +238,10 @@ def test_binary_figures_by_hand():
     assert np.isnan([only_benign.auc, only_benign.sensitivity]).all() and only_benign.accuracy == 0.6
 
 
+def test_scores_that_are_no_numbers_have_no_auc():
+    assert np.isnan(roc_auc([np.nan, np.nan, 0.5], [True, False, False]))
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 3)), min_size=1, max_size=12))
 def test_the_auc_is_the_share_of_pairs_in_order(rows):

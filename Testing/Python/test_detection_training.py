@@ -565,7 +565,7 @@ def test_hard_labels_can_be_asked_for():
     recipe = lesion_classifier.recipe_of(cli.build_parser(command).parse_args(command))
     assert recipe == lesion_classifier.LesionClassifierRecipe(soft=False)
     with pytest.raises(UsageError, match="--batch must be 2 or more"):
-        lesion_classifier.recipe_of(cli.build_parser(command).parse_args([*command, "--batch", "1"]))
+        lesion_classifier.train(["D"], "M", replace(recipe, batch=1))
 
 
 def test_the_classifier_is_not_for_torchrun(phantoms, tmp_path, monkeypatch):

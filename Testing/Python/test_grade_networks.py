@@ -125,6 +125,19 @@ def test_ordered_scale_gives_probabilities_with_ordered_thresholds(features, cla
     assert (scale.thresholds().diff() > 0).all()
 
 
+def test_thresholds_that_came_together_have_finite_gradients():
+    """Their difference was below the resolution of the scores: -inf, and no number in any gradient of the network."""
+    scale = OrderedScale(3, 6)
+    with torch.no_grad():
+        scale.gaps[1] = -40.0
+        scale.score.weight.fill_(30.0)
+    features = torch.full((2, 3), 7.0, requires_grad=True)
+    chances = scale(features)
+    assert torch.isfinite(chances).all()
+    chances.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in (*scale.parameters(), features))
+
+
 def test_higher_scores_mean_higher_classes():
     torch.manual_seed(0)
     scale = OrderedScale(1, 6)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from grade_cases import SIZE, SMALL_G, SMALL_MT, SMALL_SN, data_folder, grade_folder
 from safetensors.torch import load_file
@@ -538,6 +539,34 @@ def test_categories_are_told_of_malignancy_as_far_as_their_labels_allow():
     weight, tried = told_weight(0.05 + 0.75 * labels, 1 - malignancy, labels, 0.4)
     assert weight == 0.0 and tried["0.0"] < tried["0.25"] < tried["1.0"]  # it misleads
     assert told_weight(vague, np.full(300, 0.4), labels, 0.4)[0] == 1.0  # it says nothing: costs nothing
+
+
+def test_a_fold_that_taught_a_model_does_not_calibrate_it(data, tmp_path, capsys):
+    folder = grade_folder(tmp_path / "gcnn", "gcnn")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "recipe": {"train_folds": [1, 2]}}))
+    assert main(["train", "grade-pooling", "--data", str(data), "--outline", "true", "--device", "cpu", "--gcnn", str(folder)]) == 2
+    assert "fold 1 taught the model of --gcnn" in capsys.readouterr().err
+    assert "pooling" not in json.loads((folder / "config.json").read_text())["postprocessing"]
+
+
+def test_evaluation_sees_pixels_higher_than_wide_as_work_does(tmp_path):
+    """The same picture, half of its rows left out, said 0.6 in the evaluation and 0.3 at work."""
+    from BreastUSAILib.evaluation.grade_answers import answers_on
+    from BreastUSAILib.grade import GradeModels, GradeOptions
+
+    folder = data_folder(tmp_path / "breast", images=4)
+    case = next(case for case in read_cases(folder) if case.mask is not None)
+    halves = {}
+    for name, path in (("image", case.image), ("mask", case.mask)):
+        half = sitk.GetImageFromArray(np.repeat(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), 2, axis=0))
+        half.SetSpacing((0.2, 0.1))
+        halves[name] = tmp_path / f"{name}.nrrd"
+        sitk.WriteImage(half, str(halves[name]))
+    models = GradeModels(gcnn=load(grade_folder(tmp_path / "gcnn", "gcnn"), "grade-gcnn", "cpu"))
+    options = GradeOptions(several=False, mirror=False)
+    (plain, oblong), _ = answers_on([case, replace(case, **halves)], models, options, "true", None)
+    np.testing.assert_allclose(oblong["gcnn"]["malignancy"], plain["gcnn"]["malignancy"], atol=1e-3)
 
 
 def test_pooling_and_evaluation_by_the_command_line(data, tmp_path, capsys):

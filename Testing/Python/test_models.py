@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from BreastUSAILib.errors import ModelError, UsageError
+from BreastUSAILib.errors import DataError, ModelError, UsageError
 from BreastUSAILib.models import catalog, zoo
 from BreastUSAILib.models.cards import card
 from BreastUSAILib.models.devices import choose_device
@@ -34,6 +34,15 @@ def folder(tmp_path):
 def _edit(folder, **changes):
     path = folder / CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    network = RoiCnn(**TINY)
+    with torch.no_grad():
+        next(network.parameters())[0] = float("nan")
+    with pytest.raises(DataError, match="the training diverged: 1 of the network's weights are no finite numbers.*begin anew with a lower --rate"):
+        save_model(tmp_path / "new", network, CONFIG_OF_TINY)
+    assert not (tmp_path / "new").exists()
 
 
 def test_every_model_that_ships_is_whole_and_described():

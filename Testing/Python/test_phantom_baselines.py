@@ -86,6 +86,15 @@ def test_what_counts_as_found():
     assert hits(volume, places, sizes, 0.3) == [1, -1, -1, -1, -1]
 
 
+def test_a_candidate_belongs_to_the_lesion_that_it_overlaps_most():
+    one, other = made().lesions[:2]
+    other = replace(other, label=2, centre=tuple(np.add(one.centre, (one.size[0] * 0.9, 0, 0))), size=one.size)
+    place, size = np.array([one.centre]), np.array([one.size])
+    for lesions in ((one, other), (other, one)):
+        volume = SmallVolume(1, np.zeros((1, 1, 1), np.float32), (1, 1, 1), (0, 0, 0), lesions)
+        assert hits(volume, place, size, 0.0) == hits(volume, place, size, None) == [1]
+
+
 def test_sensitivity_counts_lesions_once_and_alarms_a_volume():
     detections = [(0.9, "a"), (0.8, None), (0.7, "a"), (0.6, None), (0.5, "b"), (0.4, None)]
     assert [sensitivity_at(detections, 4, 1, n) for n in (0, 1, 2, 3)] == [0.25, 0.25, 0.5, 0.5]

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from BreastUSAILib.errors import DataError, DependencyError, ModelError, OutputError, UsageError
-from BreastUSAILib.evaluation.segmentation_data import in_folds, load_pixels, read_cases, read_data_sets
+from BreastUSAILib.evaluation.segmentation_data import in_folds, load_picture, load_pixels, read_cases, read_data_sets
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks import roi_cnn as networks
 from BreastUSAILib.training import augment as augmentation
@@ -274,6 +274,21 @@ def test_images_that_are_volumes_of_one_slice_are_learnt_from_whole(data, tmp_pa
     assert json.loads((folder / "config.json").read_text())["postprocessing"]["sizes"]
 
 
+def test_training_sees_pixels_higher_than_wide_as_work_does(data):
+    rows = _rows(data)[:1]
+    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(data / rows[0]["file"])))
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(data / rows[0]["mask"])))
+    for name, array in (("images/half.nrrd", picture), ("masks/half.png", mask)):
+        image = sitk.GetImageFromArray(array[::2])
+        image.SetSpacing((0.1, 0.2))
+        sitk.WriteImage(image, str(data / name))
+    _write(data, [rows[0], {**rows[0], "id": "half", "file": "images/half.nrrd", "mask": "masks/half.png"}])
+    assert [load_picture(case).pixel_aspect for case in read_cases(data)] == [1.0, 2.0]
+    cache = roi_cnn._Cache(read_cases(data), 64)
+    assert torch.equal(cache.valid[0], cache.valid[1])  # squeezed to half of its height before
+    assert float((cache.masks[0].float() - cache.masks[1].float()).abs().mean()) < 0.02
+
+
 def test_recipes_that_make_no_sense(data, tmp_path):
     with pytest.raises(UsageError, match="loss 'x' is unknown"):
         roi_cnn.train([data], tmp_path, replace(RECIPE, loss="x"))
@@ -319,6 +334,12 @@ def test_data_folders_that_are_wrong(data, tmp_path):
     _write(data, [rows[0], {**rows[1], "fold": "3"}])
     with pytest.raises(DataError, match="group g0 lies in folds 0 and 3"):
         read_cases(data)
+    for typed in ("g0 ", "G0"):  # one patient, who would teach and be measured on
+        _write(data, [rows[0], {**rows[1], "group": typed, "fold": "3"}])
+        with pytest.raises(DataError, match="line 3: group (?i:g0) ?  ?lies in folds 0 and 3"):
+            read_cases(data)
+        _write(data, [rows[0], {**rows[1], "group": typed}])
+        assert [case.group for case in read_cases(data)] == ["g0", "g0"]
     _write(data, [{**rows[0], "file": "images/none.png"}])
     with pytest.raises(DataError, match="none.png is missing"):
         read_cases(data)
