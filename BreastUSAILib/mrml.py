@@ -13,7 +13,7 @@ from __future__ import annotations
 from .mrml_files import save_scene, write_scene
 from .mrml_grid import on_grid
 from .mrml_masks import MaskCrop, mask_crops
-from .mrml_names import ABOUT, BELONGS_TO, FINDING, HEATMAP, PIXELS, SHOWN_WITH, SPACING_KNOWN, STUDY
+from .mrml_names import ABOUT, ANALYSED, BELONGS_TO, FINDING, HEATMAP, PIXELS, SHOWN_WITH, SPACING_KNOWN, STUDY
 from .mrml_nodes import place_beside
 from .mrml_parts import add_boxes, add_points, add_segmentation, add_table, may_hold, shows_other_image
 from .mrml_pointing import box_of_roi, detections_of, drawn_boxes, points_of, shown_findings, start_placing
@@ -45,6 +45,7 @@ from .mrml_volumes import (
 
 __all__ = [
     "ABOUT",
+    "ANALYSED",
     "BELONGS_TO",
     "FINDING",
     "HEATMAP",

@@ -50,12 +50,18 @@ def on_grid(study: Study, info: ImageInfo) -> Study:
 
 def same_voxels(one: ImageInfo, other: ImageInfo) -> bool:
     """Whether the voxels of two 3D grids of one size are at the same places, in the same order or reversed along some axes."""
-    last = np.array(one.size) - 1
+    return same_places(index_to_lps(one), index_to_lps(other), one.size)
+
+
+def same_places(one: np.ndarray, other: np.ndarray, size: Sequence[int], near: float = _NEAR) -> bool:
+    """Whether two 4x4 matrices lead from the indices of `size` voxels to the same places, in the same order or reversed along some axes; `near`:
+    by which part of a voxel these may differ."""
+    last = np.array(size) - 1
     corners = np.array([np.zeros(3), *np.diag(last)])  # the first voxel, and the one at the end of each axis
-    between = np.linalg.inv(index_to_lps(other)) @ index_to_lps(one)
+    between = np.linalg.inv(other) @ one
     index = corners @ between[:3, :3].T + between[:3, 3]
     reverse = index[0] > last / 2
-    return bool(np.abs(index - np.where(reverse, last - corners, corners)).max() < _NEAR)
+    return bool(np.abs(index - np.where(reverse, last - corners, corners)).max() < near)
 
 
 @dataclass(frozen=True)
@@ -126,10 +132,11 @@ class Frame:
             size[2] = self.thickness
         return center, size
 
-    def from_node(self, roi: vtkMRMLMarkupsROINode) -> Box:
-        """The study's box of an ROI node."""
-        center = np.linalg.inv(self.to_ras) @ [*roi.GetCenter(), 1.0]
-        roi_axes = object_to_node(roi)[:3, :3]
+    def from_node(self, roi: vtkMRMLMarkupsROINode, way: np.ndarray | None = None) -> Box:
+        """The study's box of an ROI node; `way`: 4x4, from the ROI's space to the volume's (`mrml_moved.way_to_volume`), None where it is one."""
+        way = np.eye(4) if way is None else way
+        center = np.linalg.inv(self.to_ras) @ way @ [*roi.GetCenter(), 1.0]
+        roi_axes = way[:3, :3] @ object_to_node(roi)[:3, :3]
         # The smallest box along the image's axes around an oriented one: project its half edges on each axis.
         size = np.abs(np.linalg.inv(self.axes) @ roi_axes) @ np.array(roi.GetSize()) / self.scale
         if self.thickness is not None:

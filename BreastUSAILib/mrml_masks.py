@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,9 +71,16 @@ def labelmap_of(voxels: np.ndarray, frame: Frame, first: tuple[int, int, int] = 
     return labelmap
 
 
-def mask_of(segmentation_node: Any, segment_id: str, frame: Frame, info: ImageInfo) -> sitk.Image:
-    """A segment as uint8 image on the study's grid, whatever extent the editor left it with."""
+def mask_of(
+    segmentation_node: Any, segment_id: str, frame: Frame, info: ImageInfo, way: np.ndarray | None = None
+) -> sitk.Image:
+    """A segment as uint8 image on the study's grid, whatever extent the editor left it with.
+
+    `way`: 4x4, from the segmentation's space to the volume's (`mrml_moved.way_to_volume`); None where it is one.
+    """
     shape = (*info.size, 1)[2::-1]
+    if way is not None:  # the image's grid as the segmentation sees it
+        frame = replace(frame, pixel_to_ras=np.linalg.inv(way) @ frame.pixel_to_ras)
     inside = _own_voxels(segmentation_node.GetSegmentation().GetSegment(segment_id), frame, shape)
     if inside is None:
         inside = _resampled_voxels(segmentation_node, segment_id, frame, shape)

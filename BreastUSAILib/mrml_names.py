@@ -6,6 +6,7 @@ SPACING_KNOWN = "BreastUSAI.SpacingKnown"  # attribute of a volume: "1", "0", or
 FINDING = "BreastUSAI.Finding"  # attribute of an ROI, tag of a segment: the finding's id
 STUDY = "BreastUSAI.Study"  # attribute of a segmentation, or of the table of a study without masks: the study's JSON
 PIXELS = "BreastUSAI.PixelSpacing"  # attribute beside STUDY, of a 2D image: the spacing of its volume when it was laid over that, mm
+ANALYSED = "BreastUSAI.AnalysedPixels"  # attribute beside STUDY: a checksum of the pixels in which the study was found
 BELONGS_TO = "BreastUSAISegmentation"  # node reference from ROI, points and table to the segmentation
 HEATMAP = "BreastUSAI.Heatmap"  # attribute of a table of hot spots (`mrml_heatmap`), which are no findings
 SHOWN_WITH = "BreastUSAITable"  # where there is no segmentation: from ROI and points to the table

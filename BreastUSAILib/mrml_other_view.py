@@ -15,6 +15,7 @@ import numpy as np
 from . import mrml
 from .comparison import LIMIT_MM, Place, check_comparable, place_in
 from .errors import UsageError
+from .mrml_overlay import set_background
 from .slicer_runtime import import_slicer
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def show_side_by_side(
     left_at: Sequence[float] | None,
     right_at: Sequence[float] | None,
 ) -> bool:
-    """Show two volumes in the left and the right slice view, in the plane of the left one, each at its place.
+    """Show two volumes in the left and the right slice view, in the plane of the left one, each at its place and under no map of another.
 
     Parameters
     ----------
@@ -193,10 +194,8 @@ def show_side_by_side(
         composite = scene.GetSingletonNode(tag, "vtkMRMLSliceCompositeNode")
         if composite is None or view is None:
             continue
-        another = composite.GetBackgroundVolumeID() != volume.GetID()
-        if another:
-            composite.SetBackgroundVolumeID(volume.GetID())
-            changed = True
+        another = set_background(composite, volume)
+        changed = changed or another
         if tag == RIGHT and views[0] is not None:
             view.GetSliceToRAS().DeepCopy(views[0].GetSliceToRAS())
             view.UpdateMatrices()

@@ -13,11 +13,12 @@ import SimpleITK as sitk
 from . import mrml
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLColorTableNode, vtkMRMLScalarVolumeNode, vtkMRMLScene
+    from slicer import vtkMRMLColorTableNode, vtkMRMLScalarVolumeNode, vtkMRMLScene, vtkMRMLSliceCompositeNode
 
 OPACITY = 0.3
 COLORS = "BreastUSAI map colours"
 MAP_OF = "BreastUSAIMapOf"  # node reference from a map to its image
+MAP = "BreastUSAI.Map"  # attribute of a map, which it keeps when its image is removed
 _STEPS = 256
 # As in the reports (`grade_report`): violet, red, orange, yellow, of rising lightness.
 _ANCHORS = np.array([(31, 12, 72), (137, 34, 106), (227, 89, 51), (249, 201, 50), (252, 255, 164)], float) / 255
@@ -57,6 +58,7 @@ def add_map(
     """
     node = mrml.add_volume_beside(scene, image, volume_node, f"{volume_node.GetName()} {name}")
     node.SetNodeReferenceID(MAP_OF, volume_node.GetID())
+    node.SetAttribute(MAP, "1")
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(color_node(scene).GetID())
     display.SetAutoWindowLevel(False)
@@ -69,22 +71,52 @@ def add_map(
 def show_over(
     volume_node: vtkMRMLScalarVolumeNode, map_node: vtkMRMLScalarVolumeNode | None, opacity: float = OPACITY
 ) -> int:
-    """Let the slice views that show an image show a map over it, or no map of it any more (None); the number of these views."""
+    """Let the slice views that show an image show a map over it, or no map of it any more (None); the number of these views.
+
+    Views that show another image show no map of this one then, however it came there.
+    """
     scene = volume_node.GetScene()
     shown = 0
     for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
         view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
-        if view.GetBackgroundVolumeID() != volume_node.GetID():
-            continue
-        over = view.GetForegroundVolumeID()
-        ours = over is not None and is_map_of(scene.GetNodeByID(over), volume_node)
-        if map_node is not None:
+        under = view.GetBackgroundVolumeID() == volume_node.GetID()
+        if under and map_node is not None:
             view.SetForegroundVolumeID(map_node.GetID())
             view.SetForegroundOpacity(opacity)
             shown += 1
-        elif ours:
+        elif is_map_of(_over(view), volume_node):
             view.SetForegroundVolumeID(None)
     return shown
+
+
+def set_background(view: vtkMRMLSliceCompositeNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
+    """Let a slice view show an image, and no map of another one over it; whether it showed another image before."""
+    over, another = _over(view), view.GetBackgroundVolumeID() != volume_node.GetID()
+    if another:
+        view.SetBackgroundVolumeID(volume_node.GetID())
+    if is_map(over) and not is_map_of(over, volume_node):
+        view.SetForegroundVolumeID(None)
+    return another
+
+
+def hide_maps(scene: vtkMRMLScene, attribute: str) -> None:
+    """Let no slice view show a map that has this attribute, over whatever image."""
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+        view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+        over = _over(view)
+        if is_map(over) and over.GetAttribute(attribute) is not None:
+            view.SetForegroundVolumeID(None)
+
+
+def _over(view: Any) -> Any:
+    """What a slice view shows over its image; None where that is nothing."""
+    over = view.GetForegroundVolumeID()
+    return None if over is None else view.GetScene().GetNodeByID(over)
+
+
+def is_map(node: Any) -> bool:
+    """Whether a node is a map over an image (`add_map`), also where that image was removed."""
+    return node is not None and (node.GetAttribute(MAP) is not None or node.GetNodeReferenceID(MAP_OF) is not None)
 
 
 def is_map_of(node: Any, volume_node: vtkMRMLScalarVolumeNode) -> bool:

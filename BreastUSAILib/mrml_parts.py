@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError
 from .findings import Study
+from .mrml_analysed import keep_analysed
 from .mrml_grid import Frame
 from .mrml_masks import MaskCrop, labelmap_of, mask_crops
 from .mrml_names import FINDING, STUDY
@@ -107,6 +108,7 @@ def add_segmentation(
         _show_surface(node)
     node.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
     keep_laid_on(node, volume_node)
+    keep_analysed(node, study, volume_node)
     return node
 
 

@@ -9,8 +9,10 @@ import SimpleITK as sitk
 
 from .errors import DataError
 from .findings import Finding, Study
+from .mrml_analysed import check_analysed
 from .mrml_grid import Frame
 from .mrml_masks import is_drawn, mask_of
+from .mrml_moved import check_lies_on, way_to_volume
 from .mrml_names import ABOUT, BELONGS_TO, FINDING, SHOWN_WITH, STUDY
 from .mrml_nodes import nodes_with, segments_by_finding
 from .mrml_spacing import check_laid_on
@@ -109,22 +111,28 @@ def study_from_nodes(
 
     A finding whose box and segment were both deleted is left out; without its segment it has no mask. A box that was
     turned is replaced by the smallest box along the image's axes that holds it. Segments that a person added are no
-    findings of a model and are left out. Coordinates are those of the volume as it is now (`placed`).
+    findings of a model and are left out. Coordinates are those of the volume as it is now (`placed`); what a transform was hardened on apart
+    from the volume is followed through the transforms of both.
 
     Raises
     ------
     DataError : the node does not hold a study, is about another image, or lies beside its pixels, whose spacing was changed since
-        (`OtherSpacingError`; by `set_pixel_spacing` it goes along); or see `placed`.
+        (`OtherSpacingError`; by `set_pixel_spacing` it goes along), or since one of them was moved alone; the volume shows other
+        pixels than were analysed; or see `placed`.
     """
     is_table = shown.IsA("vtkMRMLTableNode")
     kind = "table" if is_table else "segmentation"
     text = shown.GetAttribute(STUDY)
     if text is None:
         raise DataError(f"the {kind} {shown.GetName()} was not made by BreastUSAI; choose another one.")
-    study = placed(Study.from_json(text, source=f"the {kind} {shown.GetName()}"), volume_node)
+    made = Study.from_json(text, source=f"the {kind} {shown.GetName()}")
+    study = placed(made, volume_node)
     frame = Frame.of(study.image, volume_node)
     check_laid_on(shown, kind, volume_node)
     nodes = nodes_with(shown, SHOWN_WITH if is_table else BELONGS_TO)
+    check_lies_on(shown, kind, volume_node, made, study, nodes)
+    check_analysed(shown, kind, volume_node)
+    way = None if is_table else way_to_volume(shown, volume_node)
     boxes = {n.GetAttribute(FINDING): n for n in nodes if n.IsA("vtkMRMLMarkupsROINode")}
     segments = {} if is_table else segments_by_finding(shown)
     findings = []
@@ -132,7 +140,7 @@ def study_from_nodes(
         roi, segment_id = boxes.get(finding.id), segments.get(finding.id)
         if roi is None and segment_id is None:
             continue
-        mask = None if segment_id is None else mask_of(shown, segment_id, frame, study.image)
+        mask = None if segment_id is None else mask_of(shown, segment_id, frame, study.image, way)
         if mask is not None and not sitk.GetArrayViewFromImage(mask).any() and is_drawn(shown, segment_id):
             raise DataError(
                 f"the outline {finding.id} of the {kind} {shown.GetName()} lies outside the image {volume_node.GetName()}; make it again on "
@@ -141,7 +149,7 @@ def study_from_nodes(
         findings.append(
             replace(
                 finding,
-                box=finding.box if roi is None else frame.from_node(roi),
+                box=finding.box if roi is None else frame.from_node(roi, way_to_volume(roi, volume_node)),
                 mask=mask,
                 label=finding.label if mask is not None else None,
             )

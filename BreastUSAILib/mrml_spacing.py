@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ImageError, OtherSpacingError
+from .errors import DataError, ImageError, OtherSpacingError
 from .mrml_grid import axes_of, ijk_to_ras, object_to_node, plane_first, right_handed, vtk_matrix
+from .mrml_moved import way_to_volume
 from .mrml_names import ABOUT, PIXELS, SHOWN_WITH, SPACING_KNOWN, STUDY
 from .mrml_nodes import image_id, nodes_of_class, nodes_with, own_segments, save_undo_state
 from .mrml_volumes import is_volume, spacing_by_user, spacing_known
@@ -70,7 +71,7 @@ def _take_along(volume_node: Any, before: Sequence[float]) -> None:
         mine = node.GetAttribute(STUDY) is not None or bool(own_segments(node))
         if image_id(node) == volume_node.GetID() and (mine or node.GetTransformNodeID() == volume_node.GetTransformNodeID()):
             move = _to_spacing_now(volume_node, _laid_on(node) or before)
-            _move_segments(node, move)
+            _move_segments(node, _seen_from(node, volume_node, move))
             _move_markups(nodes_with(node), move, volume_node)
             if mine:
                 keep_laid_on(node, volume_node)
@@ -80,7 +81,8 @@ def _take_along(volume_node: Any, before: Sequence[float]) -> None:
             keep_laid_on(node, volume_node)
     for node in nodes_of_class(volume_node.GetScene(), "vtkMRMLScalarVolumeNode"):
         if is_map_of(node, volume_node):
-            node.SetIJKToRASMatrix(vtk_matrix(_to_spacing_now(volume_node, before) @ ijk_to_ras(node)))
+            move = _seen_from(node, volume_node, _to_spacing_now(volume_node, before))
+            node.SetIJKToRASMatrix(vtk_matrix(move @ ijk_to_ras(node)))
             node.SetAttribute(SPACING_KNOWN, "1" if spacing_known(volume_node) else "0")
 
 
@@ -90,6 +92,26 @@ def _to_spacing_now(volume_node: Any, before: Sequence[float]) -> np.ndarray:
     then = now.copy()
     then[:3, :3] = axes_of(volume_node) * before
     return now @ np.linalg.inv(then)
+
+
+def _seen_from(node: Any, volume_node: Any, move: np.ndarray) -> np.ndarray:
+    """A move in the volume's space as one in a node's, where a transform was hardened on one of them alone. What stands under a bent transform apart
+    from the volume stays where it is, and is refused when it is read."""
+    try:
+        way = way_to_volume(node, volume_node)
+    except DataError:
+        return np.eye(4)
+    return np.linalg.inv(way) @ move @ way
+
+
+def _axes_seen_from(node: Any, volume_node: Any) -> np.ndarray:
+    """The image's axes as columns, as a box needs them, in a node's space."""
+    try:
+        way = way_to_volume(node, volume_node)
+    except DataError:
+        way = np.eye(4)
+    axes = np.linalg.inv(way)[:3, :3] @ axes_of(volume_node)
+    return right_handed(axes / np.linalg.norm(axes, axis=0))
 
 
 def _move_segments(segmentation_node: Any, move: np.ndarray) -> None:
@@ -108,11 +130,14 @@ def _move_segments(segmentation_node: Any, move: np.ndarray) -> None:
 
 
 def _move_markups(nodes: Sequence[Any], move: np.ndarray, volume_node: Any) -> None:
-    """Move the boxes and points among some nodes, which lie on the pixels of an image."""
-    defined = import_slicer().vtkMRMLMarkupsNode.PositionDefined
+    """Move the boxes and points among some nodes, which lie on the pixels of an image; `move`: in the image's space."""
+    defined, across_image = import_slicer().vtkMRMLMarkupsNode.PositionDefined, move
     for node in nodes:
+        if not node.IsA("vtkMRMLMarkupsNode"):
+            continue
+        move = _seen_from(node, volume_node, across_image)
         if node.IsA("vtkMRMLMarkupsROINode"):
-            _move_box(node, move, right_handed(axes_of(volume_node)))
+            _move_box(node, move, _axes_seen_from(node, volume_node))
         elif node.IsA("vtkMRMLMarkupsFiducialNode"):
             for index in range(node.GetNumberOfControlPoints()):
                 if node.GetNthControlPointPositionStatus(index) == defined:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .findings import Study
+from .mrml_analysed import keep_analysed
 from .mrml_grid import Frame, axes_of
 from .mrml_masks import MaskCrop
-from .mrml_names import ABOUT, BELONGS_TO, HEATMAP, PIXELS, SHOWN_WITH, STUDY
+from .mrml_names import ABOUT, ANALYSED, BELONGS_TO, HEATMAP, PIXELS, SHOWN_WITH, STUDY
 from .mrml_nodes import holds_others, nodes_with, own_segments, save_undo_state
 from .mrml_parts import add_boxes, add_points, add_segmentation, add_table
 from .mrml_spacing import keep_laid_on
@@ -112,6 +113,7 @@ def show_detections(
     table.SetNodeReferenceID(ABOUT, volume_node.GetID())
     table.RemoveAttribute(HEATMAP)  # one of hot spots holds findings now
     keep_laid_on(table, volume_node)
+    keep_analysed(table, study, volume_node)
     boxes, points = add_boxes(scene, study, volume_node), add_points(scene, study, volume_node)
     for node in (*boxes, points):
         if node is not None:
@@ -134,6 +136,7 @@ def remove_study(shown: vtkMRMLSegmentationNode | vtkMRMLTableNode) -> None:
         shown.GetSegmentation().RemoveSegment(segment_id)
     shown.RemoveAttribute(STUDY)
     shown.RemoveAttribute(PIXELS)
+    shown.RemoveAttribute(ANALYSED)
 
 
 def shows_masks(study: Study) -> bool:

@@ -18,7 +18,7 @@ from .activation import PERCENT
 from .errors import DataError
 from .findings import Finding, Study
 from .mrml_heatmap import FULL
-from .mrml_overlay import MAP_OF, add_map, is_map_of, show_over
+from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, set_background, show_over
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
 from .slicer_runtime import import_slicer
 
@@ -160,7 +160,8 @@ def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:
 
     Raises
     ------
-    DataError : the image was removed, or is another one; or see `mrml.placed`.
+    DataError : the image was removed, is another one, shows other pixels than were analysed, or does not lie under the result any more; or see
+        `mrml.study_from_nodes`.
     """
     volume = image_of(shown)
     if volume is None:
@@ -213,12 +214,11 @@ def position_of(shown: Shown, finding: str) -> tuple[float, float, float] | None
 
 
 def show_image(volume_node: vtkMRMLScalarVolumeNode) -> bool:
-    """Let all slice views show an image, along its own axes; whether any showed another one before."""
+    """Let all slice views show an image, along its own axes, and no map of another one over it; whether any showed another image before."""
     changed = False
     for composite in _all(volume_node.GetScene(), "vtkMRMLSliceCompositeNode"):
-        if composite.GetBackgroundVolumeID() == volume_node.GetID():
+        if not set_background(composite, volume_node):
             continue
-        composite.SetBackgroundVolumeID(volume_node.GetID())
         changed = True
         view = volume_node.GetScene().GetSingletonNode(composite.GetSingletonTag(), "vtkMRMLSliceNode")
         if view is not None:
@@ -280,10 +280,13 @@ def highlight(shown: Shown, finding: str | None) -> None:
 
 
 def show_map(volume_node: vtkMRMLScalarVolumeNode, visible: bool) -> bool:
-    """Let the slice views that show an image show the map of its workup over it, or not; whether there is one."""
+    """Let the slice views that show an image show the map of its workup over it; whether there is one. Not visible: no view shows a map of any
+    workup, be it of an image that is not chosen."""
     maps = maps_of(volume_node)
-    if maps:
-        show_over(volume_node, maps[0] if visible else None)
+    if not visible:
+        hide_maps(volume_node.GetScene(), WORKUP)
+    elif maps:
+        show_over(volume_node, maps[0])
     return bool(maps)
 
 
@@ -350,9 +353,7 @@ def set_further_image(
 def images(scene: vtkMRMLScene) -> tuple[vtkMRMLScalarVolumeNode, ...]:
     """The volumes of a scene that may be images: neither labels nor maps over an image."""
     return tuple(
-        v
-        for v in _all(scene, "vtkMRMLScalarVolumeNode")
-        if not v.IsA("vtkMRMLLabelMapVolumeNode") and v.GetNodeReferenceID(MAP_OF) is None
+        v for v in _all(scene, "vtkMRMLScalarVolumeNode") if not v.IsA("vtkMRMLLabelMapVolumeNode") and not is_map(v)
     )
 
 

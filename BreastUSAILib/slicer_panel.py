@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from . import RESEARCH_USE, slicer_resume
+from . import RESEARCH_USE, mrml_overlay, slicer_resume
 from .errors import BreastUSAIError, Cancelled, ImageError
 from .slicer_binding import Binding, Following
 from .slicer_install import RestartNeeded
@@ -336,7 +336,7 @@ class AnalysisLogic(ScriptedLoadableModuleLogic):
         """The first volume of the scene that may be an image; None when there is none."""
         count = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
         volumes = (slicer.mrmlScene.GetNthNodeByClass(i, "vtkMRMLScalarVolumeNode") for i in range(count))
-        return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode")), None)
+        return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and not mrml_overlay.is_map(v)), None)
 
     def ensureDependencies(self, confirm):
         """Install what is missing after `confirm(text)` said yes; DependencyError otherwise."""
@@ -348,6 +348,11 @@ class AnalysisLogic(ScriptedLoadableModuleLogic):
         """Why this volume cannot be analysed (with these parameters), with the cure; "" when it can. Looks at no voxel."""
         if volume is None:
             return self.noImage
+        # Slicer's selectors offer every volume, and choose the next where the chosen one is removed.
+        if mrml_overlay.is_map(volume):
+            return _("{volume} is a map of where networks looked; choose the ultrasound image itself.").format(
+                volume=volume.GetName()
+            )
         data = volume.GetImageData()
         return self.reasonAgainstSize(data.GetDimensions() if data is not None else (), volume)
 

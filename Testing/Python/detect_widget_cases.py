@@ -95,6 +95,9 @@ class Enabling(PanelCase):
         self.panel.logic.models = lambda: []  # also once one ships
         self.panel.updatePanel()
 
+    def test_a_map_is_no_image(self):
+        self.refusesMapsOver(self.ready())
+
     def test_without_a_model_it_says_so_and_waits_for_a_folder(self):
         ui, parameters = self.panel.ui, self.panel._parameterNode
         self.assertEqual(ui.statusLabel.text, NO_MODEL)  # even before a volume is chosen

@@ -13,6 +13,7 @@ import numpy as np
 import panel_cases
 import SimpleITK as sitk
 import slicer
+import vtk
 from panel_cases import STANDIN_CLI, Row, count
 from standin_grades import graded
 
@@ -150,6 +151,9 @@ class Enabling(PanelCase):
         self.panel.updatePanel()
         self.assertTrue(ui.applyButton.enabled)
 
+    def test_a_map_is_no_image(self):
+        self.refusesMapsOver(self.ready())
+
     def test_volumes_need_findings_of_their_own(self):
         ui, parameters = self.panel.ui, self.panel._parameterNode
         self.readyWithVolume()
@@ -233,6 +237,33 @@ class Running(PanelCase):
         self.assertEqual((self.errors, count("Segmentation"), count("Table")), ([], 1, 2))
         study = self.panel.logic.study(chosen, parameters.findings)
         self.assertEqual(int(sitk.GetArrayViewFromImage(study.findings[0].mask).sum()), 80)
+
+    def test_findings_of_other_pixels_and_beside_the_image_are_not_graded(self):
+        chosen = self.ready()
+        self.apply()
+        parameters = self.panel._parameterNode
+        parameters.findings = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+        scalars = chosen.GetImageData().GetPointData().GetScalars()
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        was = scalars.GetValue(7)
+        scalars.SetValue(7, was - 1)  # a filter that works in place
+        self.apply()
+        self.assertEqual(len(self.errors), 1)
+        self.assertIn("shows other pixels than those in which the segmentation", self.errors[0])
+        scalars.SetValue(7, was)
+        matrix = vtk.vtkMatrix4x4()
+        matrix.SetElement(0, 3, 1.0)
+        transform.SetMatrixTransformToParent(matrix)
+        chosen.SetAndObserveTransformNodeID(transform.GetID())
+        self.apply()
+        self.assertEqual(len(self.errors), 2)
+        self.assertIn("does not lie on the image case 1 as it was made", self.errors[1])
+        chosen.HardenTransform()
+        parts = mrml.parts_of(parameters.findings)
+        for node in (parameters.findings, *parts.boxes.values(), parts.points):
+            node.SetAndObserveTransformNodeID(transform.GetID())  # they are together again
+        self.apply()
+        self.assertEqual(self.errors[2:], [])
 
     def test_the_map_can_be_hidden_and_made_fainter(self):
         self.ready()

@@ -11,8 +11,10 @@ import unittest
 from pathlib import Path
 
 import qt
+import SimpleITK as sitk
 import slicer
 
+from BreastUSAILib import mrml, mrml_overlay
 from BreastUSAILib.child_process import python_executable
 
 STANDIN_CLI = [python_executable(), str(Path(__file__).resolve().parent / "standin_cli.py")]
@@ -85,6 +87,22 @@ class PanelCase(unittest.TestCase):
         self.panel.ui.applyButton.click()
         if wait:
             self.until(lambda: self.panel._job is None)
+
+    def refusesMapsOver(self, image):
+        """A map over an image is neither chosen by itself nor taken where a person or a selector chooses it, also when its image is gone."""
+        heat = sitk.Cast(mrml.image_from_volume(image), sitk.sitkFloat32)
+        over = mrml_overlay.add_map(slicer.mrmlScene, heat, image, "heatmap", 1.0)
+        self.panel._parameterNode.inputVolume = over
+        self.assertFalse(self.panel.ui.applyButton.enabled)
+        said = f"{over.GetName()} is a map of where networks looked; choose the ultrasound image itself."
+        self.assertEqual(self.panel.ui.statusLabel.text, said)
+        self.assertEqual(self.panel.logic.firstImage(), image)
+        slicer.mrmlScene.RemoveNode(image)
+        self.assertEqual((self.panel.logic.firstImage(), self.panel.logic.reasonAgainst(over)), (None, said))
+        self.saveAndOpenScene()
+        kind = "vtkMRMLScalarVolumeNode"
+        found = [slicer.mrmlScene.GetNthNodeByClass(i, kind) for i in range(count("ScalarVolume"))]
+        self.assertEqual(([v.GetName() for v in found], self.panel.logic.firstImage()), ([over.GetName()], None))
 
     def saveAndOpenScene(self, meanwhile=lambda: None):
         """The scene as text, closed, and read again."""

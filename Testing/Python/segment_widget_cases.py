@@ -104,6 +104,9 @@ class Binding(PanelCase):
 
 
 class Enabling(PanelCase):
+    def test_a_map_is_no_image(self):
+        self.refusesMapsOver(image()[0])
+
     def test_apply_needs_an_image(self):
         self.assertFalse(self.panel.ui.applyButton.enabled)
         self.assertIn("Choose", self.panel.ui.applyButton.toolTip)

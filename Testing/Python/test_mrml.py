@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zipfile
 from dataclasses import replace
@@ -13,9 +14,11 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from BreastUSAILib import mrml, mrml_masks, mrml_overlay
+from BreastUSAILib import child_workup, mrml, mrml_masks, mrml_overlay
 from BreastUSAILib.errors import DataError, ImageError, OtherSpacingError, OutputError
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
+from BreastUSAILib.identity import pixels_digest
+from BreastUSAILib.image import read_image
 from BreastUSAILib.mrml_grid import Frame, object_to_node
 from BreastUSAILib.slicer_runtime import import_slicer, private_scene
 from BreastUSAILib.terminology import segment_tags
@@ -514,6 +517,7 @@ def test_a_refusal_leaves_all_as_it_was(scene):
     assert now == before and before[1] == ["L1", "L2", "mine"]
     assert volume.GetSpacing() == (0.08, 0.12, 1.0) and not mrml.spacing_known(volume)
     assert scene.GetNumberOfUndoLevels() == 0
+    volume.SetAndObserveTransformNodeID(None)
     _same_study(mrml.study_from_nodes(volume, chosen), study)
 
 
@@ -605,6 +609,128 @@ def test_results_that_are_hardened_with_their_volume_come_back_whole(scene):
         assert (*a.box.center, *a.box.size) == pytest.approx((*b.box.center, *b.box.size), abs=1e-4)
 
 
+def _under(scene, *nodes):
+    """A transform that turns and moves above some nodes."""
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    turn = [[0.8, -0.6, 0, 7], [0.6, 0.8, 0, -3], [0, 0, 1, 2.5], [0, 0, 0, 1.0]]
+    transform.SetMatrixTransformToParent(_matrix(np.array(turn)))
+    for node in nodes:
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    return transform
+
+
+def _shown(scene, study, volume):
+    """All that shows a study, as segmentation or table, and the nodes that were made."""
+    nodes = mrml.show_study(scene, study, volume)
+    yield nodes.segmentation, nodes
+    if study.image.dimension == 3:
+        nodes = mrml.show_detections(scene, study, volume)
+        yield nodes.table, nodes
+
+
+def _parts(nodes):
+    return [node for node in (getattr(nodes, "segmentation", None), *nodes.boxes, nodes.points) if node is not None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("alone", ["image", "results", "image, then results"])
+def test_a_transform_that_is_hardened_on_one_of_them_leaves_outlines_and_boxes_on_their_pixels(scene, kind, alone):
+    image, study = _case(kind)
+    volume = mrml.add_volume(scene, image, "image")
+    _under(scene, volume)
+    for shown, nodes in _shown(scene, study, volume):
+        hardened = {"image": [volume], "results": _parts(nodes), "image, then results": [volume, *_parts(nodes)]}
+        for node in hardened[alone]:
+            if node.GetTransformNodeID():
+                node.HardenTransform()
+        placed = mrml.placed(study, volume)
+        for a, b in zip(mrml.study_from_nodes(volume, shown).findings, placed.findings, strict=True):
+            assert (*a.box.center, *a.box.size) == pytest.approx((*b.box.center, *b.box.size), abs=1e-4)
+            if shown.IsA("vtkMRMLSegmentationNode"):
+                np.testing.assert_array_equal(sitk.GetArrayViewFromImage(a.mask), sitk.GetArrayViewFromImage(b.mask))
+        _under(scene, volume)  # once more
+
+
+def test_a_correction_after_a_transform_was_hardened_on_the_image_alone_is_read_where_it_is_seen(scene):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    _under(scene, volume)
+    nodes = mrml.show_study(scene, study, volume)
+    volume.HardenTransform()
+    box, world = nodes.boxes[0], [0.0, 0.0, 0.0]
+    box.GetCenterWorld(world)
+    box.SetCenterWorld(world[0] + 2.0, world[1], world[2])
+    now, placed = mrml.study_from_nodes(volume, nodes.segmentation).findings[0], mrml.placed(study, volume).findings[0]
+    assert now.box.center == pytest.approx(np.add(placed.box.center, (-2.0, 0, 0)), abs=1e-4)
+    np.testing.assert_array_equal(sitk.GetArrayViewFromImage(now.mask), sitk.GetArrayViewFromImage(placed.mask))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["image under", "results under", "image hardened", "image out", "image centred"])
+def test_a_result_that_lies_on_its_image_no_more_is_refused_and_taken_again_where_it_is_put_back(scene, kind, how):
+    image, study = _case(kind)
+    volume = mrml.add_volume(scene, image, "image")
+    transform = _under(scene, *([volume] if how == "image out" else ())).GetID()
+    for shown, nodes in _shown(scene, study, volume):
+        before, above = _ijk_to_ras_of(volume), volume.GetTransformNodeID()
+        if how == "image centred":
+            volume.SetOrigin(*np.add(volume.GetOrigin(), (0.3, 0.5, 1.7)))
+        else:
+            for node in _parts(nodes) if how == "results under" else [volume]:
+                node.SetAndObserveTransformNodeID(None if how == "image out" else transform)
+        if how == "image hardened":
+            volume.HardenTransform()
+        said = "does not lie on the image image as it was made, .*; take that back, or repeat the analysis"
+        with pytest.raises(DataError, match=said):
+            mrml.study_from_nodes(volume, shown)
+        for node in (volume, *_parts(nodes)):
+            node.SetAndObserveTransformNodeID(above)
+        volume.SetIJKToRASMatrix(_matrix(before))
+        back = mrml.study_from_nodes(volume, shown).findings
+        assert [f.box.center for f in back] == [pytest.approx(f.box.center, abs=1e-4) for f in study.findings]
+
+
+@pytest.mark.parametrize("kind", ["2D", "2D turned"])
+def test_pixels_get_a_size_after_a_transform_was_hardened_on_the_image_alone(scene, kind):
+    image, study = _case(kind)
+    study = replace(study, image=replace(study.image, spacing_known=False))
+    volume = mrml.add_volume(scene, image, "image", spacing_known=False)
+    _under(scene, volume)
+    nodes = mrml.show_study(scene, study, volume)
+    heat = mrml_overlay.add_map(scene, sitk.Cast(image, sitk.sitkFloat32), volume, "heat", 1.0)
+    volume.HardenTransform()
+    mrml.set_pixel_spacing(volume, 0.4)
+    for a, b in zip(mrml.study_from_nodes(volume, nodes.segmentation).findings, study.findings, strict=True):
+        np.testing.assert_array_equal(sitk.GetArrayViewFromImage(a.mask), sitk.GetArrayViewFromImage(b.mask))
+        assert (*a.box.center, *a.box.size) == pytest.approx((*b.box.center, *b.box.size), abs=1e-4)
+    for index in ((0, 0, 0), (3, 7, 0)):
+        there = [_world(n, (_ijk_to_ras_of(n) @ [*index, 1])[:3]) for n in (volume, heat)]
+        assert there[0] == pytest.approx(there[1], abs=1e-6)
+
+
+def test_a_bent_transform_above_the_image_alone_is_refused(scene):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    nodes = mrml.show_study(scene, study, volume)
+    points = vtk.vtkPoints(), vtk.vtkPoints()
+    for number, place in enumerate(itertools.product((-30.0, 30.0), repeat=3)):
+        points[0].InsertNextPoint(place)
+        points[1].InsertNextPoint(np.add(place, (number, 0, 0)))
+    bent = vtk.vtkThinPlateSplineTransform()
+    bent.SetBasisToR()
+    bent.SetSourceLandmarks(points[0])
+    bent.SetTargetLandmarks(points[1])
+    transform = scene.AddNewNodeByClass("vtkMRMLTransformNode", "bent")
+    transform.SetAndObserveTransformToParent(bent)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    said = "that is not linear lies between .* and the image image; put both under the same transform"
+    with pytest.raises(DataError, match=said):
+        mrml.study_from_nodes(volume, nodes.segmentation)
+    for node in _parts(nodes):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    _same_study(mrml.study_from_nodes(volume, nodes.segmentation), study)
+
+
 def test_voxels_of_another_size_and_mirrored_volumes_are_refused(scene):
     image, study = _case("3D")
     volume = mrml.add_volume(scene, image, "image")
@@ -618,6 +744,80 @@ def test_voxels_of_another_size_and_mirrored_volumes_are_refused(scene):
     with pytest.raises(DataError, match="image was mirrored since it was analysed"):
         mrml.show_detections(scene, study, volume)
     assert scene.GetNumberOfNodes() == before
+
+
+# --- other pixels than were analysed ---------------------------------------------------------------------------------
+
+
+def _show_others(volume) -> None:
+    """Another frame of a sequence, say: the same node, of the same size."""
+    other = vtk.vtkImageData()
+    other.DeepCopy(volume.GetImageData())
+    vtk_to_numpy(other.GetPointData().GetScalars())[5] += 1
+    volume.SetAndObserveImageData(other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_of_other_pixels_is_refused_until_its_own_are_back(scene, kind):
+    image, study = _case(kind)
+    volume = mrml.add_volume(scene, image, "cine")
+    analysed = volume.GetImageData()
+    for shown, _nodes in _shown(scene, study, volume):
+        _show_others(volume)
+        said = f"cine shows other pixels than those in which the .* {shown.GetName()} was found .* repeat the analysis"
+        with pytest.raises(DataError, match=said):
+            mrml.study_from_nodes(volume, shown)
+        volume.SetAndObserveImageData(analysed)
+        mrml.study_from_nodes(volume, shown)
+        _show_others(volume)
+        shown.RemoveAttribute(mrml.ANALYSED)  # as in scenes of earlier versions
+        mrml.study_from_nodes(volume, shown)
+        volume.SetAndObserveImageData(analysed)
+
+
+@pytest.mark.parametrize("dtype, told", [(np.uint8, True), (np.uint16, True), (np.float32, False)])
+def test_pixels_that_changed_while_they_were_analysed_are_told(scene, dtype, told):
+    """A study of the command line keeps which pixels its file had; those of floating-point numbers may be converted on the way."""
+    image, study = _case("2D")
+    image = sitk.GetImageFromArray(sitk.GetArrayFromImage(image).astype(dtype))
+    volume = mrml.add_volume(scene, image, "cine")
+    study = replace(study, provenance={**study.provenance, "input": {"pixels_sha256": pixels_digest(image)}})
+    mrml.study_from_nodes(volume, mrml.show_study(scene, study, volume).segmentation)
+    _show_others(volume)
+    shown = mrml.show_study(scene, study, volume).segmentation
+    if told:
+        with pytest.raises(DataError, match="shows other pixels"):
+            mrml.study_from_nodes(volume, shown)
+    else:
+        mrml.study_from_nodes(volume, shown)
+
+
+@pytest.mark.parametrize("size", [(30, 20, 1), (30, 1, 20), (1, 30, 20), (30, 20, 10)])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+def test_the_pixels_of_a_childs_file_are_those_of_the_image(scene, tmp_path, size, known, dtype):
+    image = _image(size, dtype=dtype)
+    volume = mrml.add_volume(scene, image, "image", spacing_known=known)
+    if min(size) == 1:
+        pixels = child_workup.VolumePixels(mrml.image_from_volume(volume), "image", known)
+        path = child_workup.write_input(pixels, tmp_path)
+    else:
+        path = tmp_path / "image.nrrd"
+        sitk.WriteImage(mrml.image_from_volume(volume), str(path))
+    loaded = read_image(path)
+    kept = {"input": {"pixels_sha256": pixels_digest(loaded.image)}}
+    shown = mrml.show_study(scene, Study(loaded.info, provenance=kept), volume).segmentation
+    assert mrml.study_from_nodes(volume, shown).findings == ()
+
+
+def test_a_volume_whose_slices_come_back_in_the_other_order_shows_the_same_pixels(scene):
+    image, study = _case("3D mirrored")
+    volume = mrml.add_volume(scene, image, "image")
+    shown = mrml.show_detections(scene, study, volume).table
+    again = mrml.add_volume(scene, sitk.Flip(image, (False, False, True)), "image")  # as Slicer reads it
+    assert np.linalg.det(_ijk_to_ras_of(again)[:3, :3]) * np.linalg.det(_ijk_to_ras_of(volume)[:3, :3]) < 0
+    shown.SetNodeReferenceID(mrml.ABOUT, again.GetID())
+    assert len(mrml.study_from_nodes(again, shown).findings) == len(study.findings)
 
 
 # --- pixels that get a size ------------------------------------------------------------------------------------------
@@ -775,6 +975,10 @@ def test_an_outline_outside_its_image_is_refused_and_an_emptied_one_is_not(scene
     shown = mrml.show_study(scene, study, volume).segmentation
     shown.RemoveAttribute(mrml.PIXELS)  # as in scenes of earlier versions, whose images got a spacing since
     volume.SetSpacing(0.008, 0.012, 1.0)
+    with pytest.raises(DataError, match="picture lesions does not lie on the image picture as it was made"):
+        mrml.study_from_nodes(volume, shown)
+    # Nor is the grid known on which it was drawn.
+    shown.GetSegmentation().SetConversionParameter("Reference image geometry", "")
     with pytest.raises(DataError, match="the outline L1 of the segmentation picture lesions lies outside the image picture; make it again"):
         mrml.study_from_nodes(volume, shown)
     volume.SetSpacing(0.08, 0.12, 1.0)
