@@ -8,6 +8,7 @@ bundles are pinned to what is there, so that no dependency can replace them.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import tempfile
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def ensure_dependencies(confirm: Callable[[str], bool]) -> None:
     )
     if not agreed:
         raise DependencyError(f"BreastUSAI needs {listed}; press Apply again and agree to the installation.")
-    loaded = [r for r in wanted if _is_loaded(r)]
+    loaded, before = [_requirement(r).name for r in wanted if _is_loaded(r)], _versions_in_use()
     if TORCH in wanted:
         _install_torch()
     rest = [r for r in wanted if r != TORCH]
@@ -97,8 +98,10 @@ def ensure_dependencies(confirm: Callable[[str], bool]) -> None:
     still = missing()
     if still:
         raise DependencyError(f"{', '.join(still)} could not be installed; see the Python console, or restart Slicer.")
+    # What the wanted ones brought along may have taken the place of something that is loaded as well.
+    loaded += [name for name, version in before.items() if _installed_version(name) != version]
     if loaded:
-        names = ", ".join(_requirement(r).name for r in loaded)
+        names = ", ".join(dict.fromkeys(loaded))
         raise RestartNeeded(f"A newer {names} was installed; restart Slicer, which still uses the one from before.", True)
 
 
@@ -106,6 +109,13 @@ def _is_loaded(requirement: str) -> bool:
     """Whether a package was imported in this Slicer: what is installed in its place is used after a restart only."""
     name = _requirement(requirement).name
     return _MODULES.get(name, name) in sys.modules
+
+
+def _versions_in_use() -> dict[str, str]:
+    """Name -> version of the installed packages of which a module was imported in this Slicer."""
+    found = metadata.packages_distributions()
+    names = dict.fromkeys(name for module, its in found.items() if module in sys.modules for name in its)
+    return {name: version for name in names if (version := _installed_version(name))}
 
 
 def _satisfied(requirement: str) -> bool:
@@ -160,6 +170,7 @@ def _install(names: list[str]) -> None:
                     constraints=constraints,
                     prompt_install=False,  # the user was asked already, for everything at once
                     requester="BreastUSAI",
+                    **_without_restart(packaging.pip_ensure),
                 )
             else:
                 slicer.util.pip_install(["--constraint", str(constraints), *names])
@@ -167,6 +178,16 @@ def _install(names: list[str]) -> None:
             raise DependencyError(
                 f"{', '.join(names)} could not be installed ({error}); check the network and try again."
             ) from error
+
+
+def _without_restart(pip_ensure: Callable[..., Any]) -> dict[str, bool]:
+    """The argument that keeps Slicer's function from asking for a restart, where it takes it.
+
+    Slicer is restarted at once when the user agrees there; here `RestartNeeded` says so, after which the panel first keeps what was
+    about to be done.
+    """
+    taken = inspect.signature(pip_ensure).parameters
+    return {"prompt_restart": False} if "prompt_restart" in taken else {}
 
 
 def _slicer_packaging() -> Any | None:

@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import qt
 from slicer.i18n import tr as _
 
 from . import mrml_workup
 from .background import BackgroundTask
-from .errors import BreastUSAIError
-from .review_report import report_folders, write_reviewed
+from .errors import BreastUSAIError, DataError
+from .review_report import report_folder, with_pixels, write_reviewed
 from .slicer_workup_rows import positioner
 
 _POLL_MS = 30  # often: in Slicer a thread works while it is polled (`background`)
 
 
+class Written(NamedTuple):
+    """A report that was written, and the folders of its name that hold reports of other images and stay as they are."""
+
+    report: Path
+    others: tuple[Path, ...] = ()
+
+
 def start_export(results, parameters, folder):
-    """Begin to write the reports of some results, with all files of a run; returns a task to poll, whose result are the reports' paths.
+    """Begin to write the reports of some results, with all files of a run; returns a task to poll, whose result is a `Written` each.
 
     Parameters
     ----------
@@ -38,13 +46,17 @@ def start_export(results, parameters, folder):
         image = mrml_workup.image_of(shown)
         finish, reviews = mrml_workup.current(shown), mrml_workup.reviews_of(shown)
         work.append((image.GetName(), finish, reviews, positioner(image, parameters)))
-    folders = report_folders(Path(folder), [name for name, *_rest in work])
+    if not work:
+        raise DataError(_("There is nothing to report; run the workup first."))
 
     def write():
-        written = []
-        for (_name, finish, reviews, position), target in zip(work, folders, strict=True):
+        written, taken = [], set()
+        for name, finish, reviews, position in work:
             study, image = finish()
-            written.append(write_reviewed(position(study), image, reviews, target))
+            study = with_pixels(position(study), image)
+            target, others = report_folder(Path(folder), name, study, taken)
+            taken.add(target.name.lower())
+            written.append(Written(write_reviewed(study, image, reviews, target), others))
         return written
 
     return BackgroundTask(write)
@@ -119,8 +131,8 @@ class ReportExport:
         self.forget()
         try:
             written = task.result()
-            self.written = written[0]
-            self._panel.showStatus(_("Report: {files}").format(files=", ".join(str(p) for p in written)))
+            self.written = written[0].report
+            self._panel.showStatus(_told(written))
         except BreastUSAIError as error:
             self._panel.showError(str(error))
         except Exception as error:  # e.g. no memory: said, and the buttons work again
@@ -128,3 +140,13 @@ class ReportExport:
             text = _("The report failed unexpectedly ({error}); see the log.")
             self._panel.showError(text.format(error=f"{type(error).__name__}: {error}"))
         self._on_end()
+
+
+def _told(written):
+    """Where the reports went, and which folders of their names were left alone."""
+    said = _("Report: {files}").format(files=", ".join(str(w.report) for w in written))
+    others = [other.name for w in written for other in w.others]
+    if not others:
+        return said
+    left = _("Reports of other images were left as they are: {folders}.").format(folders=", ".join(others))
+    return f"{said}. {left}"

@@ -73,7 +73,12 @@ def take(module, settings=None):
 def offer_after_start(module, title):
     """Offer what is kept for a module as soon as Slicer has started; called when the module is loaded."""
     if not slicer.app.testingEnabled():
-        slicer.app.connect("startupCompleted()", lambda: offer(module, title))
+        slicer.app.connect("startupCompleted()", lambda: offer_in_window(module, title))
+
+
+def offer_in_window(module, title):
+    """`offer` where there is a main window. A Slicer without one works for a script: it keeps the offer for the next that has one."""
+    return slicer.util.mainWindow() is not None and offer(module, title)
 
 
 def offer(module, title, settings=None):
@@ -98,13 +103,14 @@ def resume(what):
     slicer.util.selectModule(what.module)
     panel = slicer.util.getModuleWidget(what.module)
     parameters = panel.logic.getParameterNode()
+    if volume is not None:  # first: a panel forgets some choices with another image, such as its pixel spacing
+        parameters.inputVolume = volume
     with slicer.util.NodeModify(parameters.parameterNode):
         for name, value in what.parameters.items():
             parameters.parameterNode.SetParameter(name, value)
     if volume is None:
         panel.showStatus(_("Load {image} again, then press Apply.").format(image=what.image))
         return False
-    parameters.inputVolume = volume
     if not panel.ui.applyButton.enabled:
         return False  # the panel says why
     panel.onApplyButton()
@@ -112,12 +118,20 @@ def resume(what):
 
 
 def _open(what):
-    """The image that was chosen, from its scene or its file; None where it cannot be had."""
+    """The image that was chosen, from its scene, or from its file where that does not hold it; None where it cannot be had."""
+    volume = None
+    if what.scene:
+        _load(slicer.util.loadScene, what.scene)
+        volume = slicer.mrmlScene.GetFirstNode(what.image, "vtkMRMLScalarVolumeNode")
+    if volume is None and what.file:  # loaded after the scene was saved, for one
+        volume = _load(slicer.util.loadVolume, what.file)
+    return volume
+
+
+def _load(load, path):
+    """What one of Slicer's functions loads from a file; None where it cannot."""
     try:
-        if what.scene:
-            slicer.util.loadScene(what.scene)
-            return slicer.mrmlScene.GetFirstNode(what.image, "vtkMRMLScalarVolumeNode")
-        return slicer.util.loadVolume(what.file) if what.file else None
+        return load(path)
     except RuntimeError as error:  # moved or broken since: the person loads it
         logging.warning("BreastUSAI: %s", error)
         return None

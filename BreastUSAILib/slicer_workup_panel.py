@@ -6,6 +6,7 @@ findings, the overview, what is said of the chosen finding, the reports, the key
 
 from __future__ import annotations
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -54,6 +55,12 @@ class WorkupPanel(AnalysisPanel):
         self._watched = []  # results whose changes the list follows
         self._results = Following(vtk.vtkCommand.ModifiedEvent, self.onResultModified)
         self._lit = None  # id of the result of which a finding stands out
+        self._spacingOf = ("", frozenset())  # ids of the image and of all images that the pixel spacing was typed for
+        # Nodes go one by one, also while a result gives way to the next: the list looks at them when all of that is done.
+        self._removed = qt.QTimer()
+        self._removed.setSingleShot(True)
+        self._removed.interval = 0
+        self._removed.connect("timeout()", self.onRemoved)
         events = (
             slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
             slicer.vtkMRMLMarkupsNode.PointPositionUndefinedEvent,
@@ -78,7 +85,7 @@ class WorkupPanel(AnalysisPanel):
         ui.previousButton.connect("clicked(bool)", self.onPrevious)
         ui.nextButton.connect("clicked(bool)", self.onNext)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onSceneNodes)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onSceneNodes)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneNodes)
         keys = (
             (NEXT, ui.nextButton, self.onNext),
@@ -93,6 +100,8 @@ class WorkupPanel(AnalysisPanel):
         self.shortcuts.close()
         self.overview.close()
         self.export.close()
+        self._removed.stop()
+        self._removed.disconnect("timeout()", self.onRemoved)
         AnalysisPanel.cleanup(self)
 
     def enter(self):
@@ -106,6 +115,8 @@ class WorkupPanel(AnalysisPanel):
         AnalysisPanel.exit(self)
 
     def setParameterNode(self, parameterNode):
+        if parameterNode is not None:  # a scene was opened, or the module: what it holds is about its images
+            self._spacingOf = self.chosenIDs(parameterNode)
         AnalysisPanel.setParameterNode(self, parameterNode)
         self.views.show(parameterNode)
         if parameterNode is None:
@@ -128,10 +139,25 @@ class WorkupPanel(AnalysisPanel):
         if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
             self.views.show(self._parameterNode)
 
+    def onNodeRemoved(self, caller, event):
+        self.onSceneNodes(caller, event)
+        self._removed.start()
+
+    def onSceneEndBatch(self, caller, event):
+        AnalysisPanel.onSceneEndBatch(self, caller, event)
+        self._removed.start()  # what went meanwhile was not looked at
+
+    def onRemoved(self):
+        """Nodes were removed: what the list shows may be gone."""
+        if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.views.show(self._parameterNode)
+            self.showFindings()
+
     def updatePanel(self):
         AnalysisPanel.updatePanel(self)
         if self._parameterNode is None:
             return
+        self.followSpacing()
         self.views.show(self._parameterNode)
         images = self.logic.images(self._parameterNode)
         flat = any(not self.logic.isVolume(v) for v in images)
@@ -140,6 +166,21 @@ class WorkupPanel(AnalysisPanel):
         self.watchNipples((self._parameterNode.nipple, self._parameterNode.otherNipple))
         self.showFindings()
         self.otherView.follow(self._parameterNode)
+
+    def chosenIDs(self, parameterNode):
+        """Id of the image, "" for none, and those of all chosen images."""
+        volume = parameterNode.inputVolume
+        images = self.logic.images(parameterNode)
+        return volume.GetID() if volume is not None else "", frozenset(v.GetID() for v in images)
+
+    def followSpacing(self):
+        """Forget the pixel spacing that was typed for other images: a made-up millimetre is worse than none."""
+        (before, known), self._spacingOf = self._spacingOf, self.chosenIDs(self._parameterNode)
+        asked = [v for v in self.logic.images(self._parameterNode) if self.logic.asksForSpacing(v)]
+        if self._spacingOf[0] != before or any(v.GetID() not in known for v in asked):
+            said = {mrml.spacing_by_user(v) for v in asked}
+            # Where it was said of each image before, and differently, each keeps its own.
+            self._parameterNode.pixelSpacing = said.pop() if len(said) == 1 else 0.0
 
     # --- the analysis
 
@@ -173,8 +214,8 @@ class WorkupPanel(AnalysisPanel):
         self.showStatus(self.logic.summary(outcomes))
         if self._jobFailures or failed:
             raise BreastUSAIError("\n".join([str(o.error) for o in failed] + self._jobFailures))
-        if self.findings.current() is None:
-            self.findings.step(1)
+        if self._parameterNode is not None and self.findings.current() is None:
+            self.findings.step(1)  # not in another module, whose views these are now
 
     def showOutcomes(self, outcomes):
         """Show those that were not shown yet; keeps why one cannot be shown."""
@@ -254,9 +295,9 @@ class WorkupPanel(AnalysisPanel):
         """A finding was chosen: all views go there, and it stands out."""
         row = self.findings.current()
         self.showFinding()
-        if row is None:
+        shown = slicer.mrmlScene.GetNodeByID(row.shown) if row is not None else None
+        if shown is None or self._parameterNode is None:  # removed just now, or the module was left
             return
-        shown = slicer.mrmlScene.GetNodeByID(row.shown)
         if self._lit not in (None, row.shown) and slicer.mrmlScene.GetNodeByID(self._lit) is not None:
             mrml_workup.highlight(slicer.mrmlScene.GetNodeByID(self._lit), None)
         self._lit = row.shown
@@ -291,10 +332,14 @@ class WorkupPanel(AnalysisPanel):
 
     # --- the overview
 
+    def overviewResult(self):
+        """The result of the chosen finding, or the first one; None where there is none, or it was removed."""
+        row = self.findings.current()
+        return slicer.mrmlScene.GetNodeByID(row.shown) if row is not None else next(iter(self._watched), None)
+
     def showOverview(self):
         """The overview of the image of the chosen finding, or of the first that has a result."""
-        row = self.findings.current()
-        shown = slicer.mrmlScene.GetNodeByID(row.shown) if row is not None else next(iter(self._watched), None)
+        row, shown = self.findings.current(), self.overviewResult()
         image = mrml_workup.image_of(shown) if shown is not None else None
         if image is None:
             self.overview.clear()
@@ -303,15 +348,15 @@ class WorkupPanel(AnalysisPanel):
         self.overview.show(image, study, row.finding.id if row is not None else "")
 
     def onOverviewFinding(self, finding):
-        row = self.findings.current()
-        shown = row.shown if row is not None else self._watched[0].GetID()
-        if self.findings.choose((shown, finding)):
+        shown = self.overviewResult()
+        if shown is not None and self.findings.choose((shown.GetID(), finding)):
             self.onRow()
 
     def onOverviewPlace(self, point):
-        row = self.findings.current()
-        shown = slicer.mrmlScene.GetNodeByID(row.shown) if row is not None else self._watched[0]
-        mrml_workup.go_to_place(mrml_workup.image_of(shown), point)
+        shown = self.overviewResult()
+        image = mrml_workup.image_of(shown) if shown is not None else None
+        if image is not None:
+            mrml_workup.go_to_place(image, point)
 
     # --- the report
 

@@ -208,7 +208,7 @@ class BreastUSAIWorkupTest(ScriptedLoadableModuleTest):
         parameters = logic.getParameterNode()
         parameters.inputVolume = volume
         with tempfile.TemporaryDirectory() as folder:
-            (report,) = logic.startExport(parameters, folder).result()
+            ((report, _others),) = logic.startExport(parameters, folder).result()
             study = json.loads((report.parent / "study.json").read_text(encoding="utf-8"))
             self.assertIn("rejected by the reader: rib", report.read_text(encoding="utf-8"))
         self.assertEqual([f["id"] for f in study["findings"]], ["L2"])

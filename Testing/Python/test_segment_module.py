@@ -300,6 +300,41 @@ def test_the_rest_is_installed_with_what_slicer_bundles_pinned(installed, monkey
     assert calls == [(["tqdm>=4.60"], "numpy==2.1.0\nSimpleITK==2.5.0\npydicom==3.0.1\n")]
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_slicer_does_not_ask_for_a_restart_itself(installed, monkeypatch, asks):
+    """The panel does, after it has kept what was about to be done."""
+    given = []
+
+    def asking(requirements, constraints=None, prompt_install=True, prompt_restart=True, requester=None):
+        given.append(prompt_restart)
+        installed["tqdm"] = "4.67"
+
+    def older(requirements, constraints=None, prompt_install=True, requester=None):
+        asking(requirements, constraints, prompt_install, False, requester)
+
+    packaging = types.SimpleNamespace(pip_ensure=asking if asks else older)
+    monkeypatch.setattr(slicer_install, "_slicer_packaging", lambda: packaging)
+    monkeypatch.setattr(slicer_install, "_is_loaded", lambda requirement: False)  # other tests have imported it here
+    del installed["tqdm"]
+    slicer_install.ensure_dependencies(lambda text: True)
+    assert given == [False]
+
+
+def test_what_came_along_in_place_of_something_loaded_needs_a_restart(installed, monkeypatch):
+    installed.update({"numpy": "2.1.0", "fsspec": "2024.1", "unused": "1.0"})
+    modules = {"numpy": ["numpy"], "fsspec_of_a_test": ["fsspec"], "never_imported": ["unused"]}
+    monkeypatch.setattr(slicer_install.metadata, "packages_distributions", lambda: modules)
+    monkeypatch.setitem(sys.modules, "fsspec_of_a_test", types.ModuleType("fsspec_of_a_test"))
+    monkeypatch.setattr(slicer_install, "_is_loaded", lambda requirement: False)
+    monkeypatch.setattr(
+        slicer_install, "_install", lambda names: installed.update(tqdm="4.67", fsspec="2025.1", unused="2.0")
+    )
+    del installed["tqdm"]
+    with pytest.raises(slicer_install.RestartNeeded, match="A newer fsspec was installed; restart Slicer") as told:
+        slicer_install.ensure_dependencies(lambda text: True)
+    assert told.value.installed
+
+
 def test_what_an_older_version_is_loaded_of_needs_a_restart(installed, monkeypatch):
     installed["safetensors"] = "0.1"
     monkeypatch.setitem(sys.modules, "safetensors", types.ModuleType("safetensors"))

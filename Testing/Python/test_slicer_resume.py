@@ -138,6 +138,60 @@ def test_without_the_extension_nothing_is_restarted_but_all_is_kept(standin, cas
     assert kept["parameters"]["device"] == "AUTO" and "inputVolume" not in kept["parameters"]
 
 
+def test_a_slicer_without_a_window_leaves_the_offer_to_the_next(standin, case, monkeypatch, tmp_path):
+    from BreastUSAILib import slicer_resume
+
+    slicer, _cases = standin
+    _put_off(standin, case, tmp_path)
+    case.asked.clear()
+    monkeypatch.setattr(slicer.app, "testingEnabled", lambda: False)
+    slicer_resume.offer_after_start("BreastUSAIWorkup", "BreastUSAI Workup")
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: None)  # --no-main-window, as in the batch
+    slicer.app.startupCompleted.emit()
+    assert (case.asked, case.settings.contains(slicer_resume.KEY)) == ([], True)
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: case.panel.parent)
+    slicer.app.startupCompleted.emit()
+    assert (len(case.asked), case.settings.contains(slicer_resume.KEY)) == (1, False)
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_an_image_that_the_saved_scene_does_not_hold_is_opened_from_its_file(
+    standin, case, monkeypatch, tmp_path, opens
+):
+    from BreastUSAILib import mrml, slicer_resume
+
+    slicer, cases = standin
+    node, path = _saved(cases, tmp_path)
+    scene = tmp_path / "before.mrml"
+    scene.write_text("<MRML></MRML>")
+    case.choose(node)
+    case.panel.ui.pixelSpacingSpinBox.value = 0.07
+    slicer.mrmlScene.SetURL(str(scene))
+    _needs_restart(case, INSTALLED)
+    case.panel.ui.applyButton.click()
+    slicer.mrmlScene.Clear(False)
+    slicer.mrmlScene.SetURL("")
+    opened = []
+
+    def load_scene(file):
+        opened.append(file)
+        if not opens:
+            raise RuntimeError(f"Failed to load node from file: {file}")
+
+    def load(file):
+        opened.append(file)
+        return mrml.add_volume(slicer.mrmlScene, _read(file), "kept", spacing_known=False)
+
+    monkeypatch.setattr(slicer.util, "loadScene", load_scene, raising=False)
+    monkeypatch.setattr(slicer.util, "loadVolume", load, raising=False)
+    case.panel.logic.ensureDependencies = lambda confirm: None
+    assert slicer_resume.offer("BreastUSAIWorkup", "BreastUSAI Workup")
+    case.until(lambda: case.panel._job is None)
+    assert (opened, case.errors, case.ids()) == ([str(scene), str(path)], [], ["L1"])
+    # What was typed is of this image.
+    assert mrml.spacing_by_user(case.panel._parameterNode.inputVolume) == pytest.approx(0.07)
+
+
 def test_an_image_without_a_file_is_asked_for(standin, case):
     from BreastUSAILib import slicer_resume
 

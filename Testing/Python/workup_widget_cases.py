@@ -21,10 +21,11 @@ import panel_cases
 import qt
 import SimpleITK as sitk
 import slicer
+import vtk
 from panel_cases import STANDIN_CLI, count
 from standin_findings import worked_up
 
-from BreastUSAILib import mrml, mrml_other_view, mrml_workup
+from BreastUSAILib import mrml, mrml_other_view, mrml_overlay, mrml_workup
 from BreastUSAILib.background import BackgroundTask
 from BreastUSAILib.child_process import ChildError
 from BreastUSAILib.child_workup import ChildWorkup, load_input
@@ -224,6 +225,9 @@ class Enabling(PanelCase):
             self.assertIn("detection", self.panel.ui.statusLabel.text.lower())
         self.panel.ui.detectFolderEdit.currentPath = self.model()
         self.assertTrue(self.panel.ui.applyButton.enabled)
+
+    def test_a_map_is_no_image(self):
+        self.refusesMapsOver(volume())
 
     def test_a_further_view_that_cannot_be_worked_up_is_named(self):
         self.choose(image())
@@ -447,6 +451,46 @@ class Running(PanelCase):
         self.panel.ui.pixelSpacingSpinBox.value = 0.0  # nothing is said here any more; what was said stays
         self.apply()
         self.assertEqual((mrml.spacing_by_user(node), self.errors), (0.2, []))
+
+    def test_a_typed_spacing_is_of_the_images_that_were_chosen_then(self):
+        first, second, third = (image(name, known=False) for name in ("first", "second", "third"))
+        parameters, box = self.panel._parameterNode, self.panel.ui.pixelSpacingSpinBox
+        self.choose(first)
+        box.value = 0.2
+        self.apply()
+        parameters.inputVolume = second  # the next patient's, say
+        self.assertEqual((parameters.pixelSpacing, box.value, box.enabled), (0.0, 0.0, True))
+        self.apply()
+        (finding,) = mrml_workup.made(self.shown(second)).findings
+        self.assertEqual((list(finding.measurements), mrml.spacing_known(second)), (["area_px2"], False))
+        box.value = 0.3  # never applied
+        parameters.inputVolume = volume()
+        self.assertEqual(parameters.pixelSpacing, 0.0)
+        parameters.inputVolume = first
+        self.assertEqual((parameters.pixelSpacing, box.value), (0.2, 0.2))
+        parameters.inputVolume = third
+        box.value = 0.3
+        mrml_workup.set_further_image(parameters.parameterNode, second, True)  # of which nothing was said
+        self.panel.updatePanel()
+        self.assertEqual(box.value, 0.0)
+        box.value = 0.4  # now of both
+        self.panel.updatePanel()
+        self.assertEqual(box.value, 0.4)
+        mrml_workup.set_further_image(parameters.parameterNode, first, True)  # of which something else was said
+        self.panel.updatePanel()
+        self.assertEqual(box.value, 0.0)
+        self.apply()
+        self.assertEqual([mrml.spacing_by_user(v) for v in (first, second, third)], [0.2, 0.0, 0.0])
+        self.assertEqual(self.errors, [])
+
+    def test_a_typed_spacing_stays_with_its_image_when_the_module_is_left_or_the_scene_is_opened_again(self):
+        self.choose(image(known=False))
+        self.panel.ui.pixelSpacingSpinBox.value = 0.2
+        self.panel.exit()
+        self.panel.enter()
+        self.assertEqual(self.panel._parameterNode.pixelSpacing, 0.2)
+        self.saveAndOpenScene()
+        self.assertEqual(self.panel._parameterNode.pixelSpacing, 0.2)
 
     def test_a_result_in_pixels_is_reported_in_pixels_when_these_get_a_size_elsewhere(self):
         node = self.choose(image(known=False))
@@ -683,6 +727,37 @@ class Going(PanelCase):
         shown.checked = False
         self.assertIsNone(composite.GetForegroundVolumeID())
 
+    def map_of(self, node):
+        """As a workup with a heatmap leaves it."""
+        heat = sitk.Cast(mrml.image_from_volume(node), sitk.sitkFloat32) / 255
+        made = mrml_overlay.add_map(slicer.mrmlScene, heat, node, "heatmap", 1.0)
+        made.SetAttribute(mrml_workup.WORKUP, "1")
+        return made
+
+    def test_a_map_stays_over_its_own_image(self):
+        first, second = volume("A"), volume("B")
+        self.choose(first, second)
+        self.apply()
+        self.views()
+        over = self.map_of(first)
+        self.panel._parameterNode.showMap = True
+        rows, seen = [row.image for row in self.panel.findings.rows], {}
+        for name in ("A", "B", "A", "B"):
+            self.pick(rows.index(name))
+            for i in range(count("SliceComposite")):
+                view = slicer.mrmlScene.GetNthNodeByClass(i, "vtkMRMLSliceCompositeNode")
+                seen.setdefault(view.GetBackgroundVolumeID(), set()).add(view.GetForegroundVolumeID())
+        self.assertEqual(seen, {first.GetID(): {over.GetID()}, second.GetID(): {None}})
+        # Over another image all the same, as by a script: gone with the map of its own.
+        view.SetForegroundVolumeID(over.GetID())
+        mrml_overlay.show_over(first, None)
+        self.assertIsNone(view.GetForegroundVolumeID())
+        # What a person laid over an image is none of ours.
+        view.SetForegroundVolumeID(first.GetID())
+        mrml_workup.show_image(second)
+        mrml_workup.show_map(first, False)
+        self.assertEqual(view.GetForegroundVolumeID(), first.GetID())
+
     def test_images_have_no_overview(self):
         self.choose(image())
         self.apply()
@@ -778,6 +853,28 @@ class InAnotherView(PanelCase):
             slicer.mrmlScene.RemoveNode(mrml.parts_of(self.shown(first)).boxes[finding])
         self.panel.onRow()
         self.assertIn("None of its findings lies within 20 mm.", self.words())
+
+    def test_a_map_stays_over_its_own_image_and_goes_when_it_is_switched_off(self):
+        first = volume("AP")
+        self.choose(first)
+        self.apply()
+        heat = sitk.Cast(mrml.image_from_volume(first), sitk.sitkFloat32) / 255
+        second = volume("LAT")
+        maps = [mrml_overlay.add_map(slicer.mrmlScene, heat, node, "heatmap", 1.0) for node in (first, second)]
+        for node in maps:
+            node.SetAttribute(mrml_workup.WORKUP, "1")
+        left, _green, right = (
+            slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceCompositeNode") for name in ("Red", "Green", "Yellow")
+        )
+        self.panel._parameterNode.showMap = True
+        self.pick(0)
+        self.assertEqual({view.GetForegroundVolumeID() for view in (left, right)}, {maps[0].GetID()})
+        self.panel._parameterNode.otherView = second
+        self.assertEqual([v.GetBackgroundVolumeID() for v in (left, right)], [first.GetID(), second.GetID()])
+        self.assertEqual([v.GetForegroundVolumeID() for v in (left, right)], [maps[0].GetID(), None])
+        right.SetForegroundVolumeID(maps[1].GetID())
+        self.panel._parameterNode.showMap = False
+        self.assertEqual([v.GetForegroundVolumeID() for v in (left, right)], [None, None])
 
     def test_a_place_outside_is_said_and_not_marked(self):
         _first, second = self.beside(origin=(-26.0 * SPACING[0], 0.0, 0.0))
@@ -1112,6 +1209,46 @@ class Reporting(PanelCase):
             self.assertEqual(len(list(csv.DictReader(stream))), 1)
         self.assertTrue((folder / "lesions.seg.nrrd").is_file())
 
+    def test_a_transform_that_is_hardened_on_the_volume_alone_leaves_the_report_as_it_was(self):
+        node = volume()
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+        matrix = vtk.vtkMatrix4x4()
+        for row, shift in enumerate((4.0, 1.8, 2.2)):
+            matrix.SetElement(row, 3, shift)
+        transform.SetMatrixTransformToParent(matrix)
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        self.choose(node, outlines=True)
+        self.apply()
+        shown, before = self.shown(node), mrml_workup.current(self.shown(node))()[0]
+        node.HardenTransform()
+        after = mrml_workup.current(shown)()[0]
+        for a, b in zip(before.findings, after.findings, strict=True):
+            self.assertEqual((a.measurements, a.notes), (b.measurements, b.notes))
+            np.testing.assert_allclose(np.subtract(b.box.center, a.box.center), (-4.0, -1.8, 2.2), atol=1e-4)
+        node.SetAndObserveTransformNodeID(transform.GetID())  # once more, without its findings
+        self.export()
+        self.assertEqual(len(self.errors), 1)
+        self.assertIn("does not lie on the image case 1 as it was made", self.errors[0])
+
+    def test_other_pixels_than_were_analysed_are_not_reported(self):
+        node = self.choose(image("cine"))
+        self.apply()
+        analysed, other = node.GetImageData(), vtk.vtkImageData()
+        other.DeepCopy(analysed)  # another frame in the same node, as a sequence browser shows it
+        other.GetPointData().GetScalars().SetValue(7, 99)
+        node.SetAndObserveImageData(other)
+        self.export()
+        self.assertEqual(len(self.errors), 1)
+        self.assertIn("the image cine shows other pixels than those in which", self.errors[0])
+        self.assertFalse((self.folder / "reports").exists())
+        node.SetAndObserveImageData(analysed)
+        self.export()
+        self.assertEqual((len(self.errors), len(list((self.folder / "reports").glob("*/report.html")))), (1, 1))
+        node.SetAndObserveImageData(other)
+        self.apply()  # is what cures it
+        self.export()
+        self.assertEqual(len(self.errors), 1)
+
     def test_a_report_of_each_image(self):
         self.choose(image("a/b"), image("a?b"))
         self.apply()
@@ -1119,6 +1256,71 @@ class Reporting(PanelCase):
         self.assertEqual(self.errors, [])
         names = sorted(p.parent.name for p in (self.folder / "reports").glob("*/report.html"))
         self.assertEqual(names, ["a_b", "a_b_2"])
+
+    def again(self, node):
+        """Another person's or day's scene: a new one, with this image alone, worked up and reported into the same folder."""
+        self.choose(node)
+        self.apply()
+        self.export()
+        self.assertEqual(self.errors, [])
+        return [p.parent.name for p in sorted((self.folder / "reports").glob("*/study.json"))]
+
+    def test_a_report_never_takes_the_place_of_another_images(self):
+        reports = self.folder / "reports"
+        self.assertEqual(self.again(image("1: B-mode")), ["1_B-mode"])
+        self.assertEqual(self.panel.ui.statusLabel.text, f"Report: {reports / '1_B-mode' / 'report.html'}")
+        first = (reports / "1_B-mode" / "study.json").read_bytes()
+        slicer.mrmlScene.Clear(False)
+        self.assertEqual(self.again(image("1: B-mode", at=(50, 35))), ["1_B-mode", "1_B-mode_2"])
+        self.assertEqual((reports / "1_B-mode" / "study.json").read_bytes(), first)
+        second = reports / "1_B-mode_2" / "report.html"
+        self.assertEqual(self.panel.export.written, second)
+        said = f"Report: {second}. Reports of other images were left as they are: 1_B-mode."
+        self.assertEqual(self.panel.ui.statusLabel.text, said)
+        # Each image again goes where it was.
+        (node,) = mrml_workup.images(slicer.mrmlScene)
+        mrml_workup.set_review(self.shown(node), "L1", Review(ACCEPTED, "seen again"))
+        self.export()
+        self.assertEqual(self.panel.export.written, second)
+        self.assertIn("seen again", second.read_text())
+        slicer.mrmlScene.Clear(False)
+        self.assertEqual(self.again(image("1: B-mode", known=False)), ["1_B-mode", "1_B-mode_2"])
+        self.assertEqual(self.panel.export.written, reports / "1_B-mode" / "report.html")
+
+    def test_a_report_of_which_nobody_knows_the_image_stays(self):
+        reports = self.folder / "reports"
+        self.again(image())
+        kept = reports / "picture" / "study.json"
+        study = json.loads(kept.read_text())
+        del study["provenance"]["reported"]  # as earlier versions wrote it
+        for number, text in enumerate((json.dumps(study), "{", "\xff")):
+            kept.write_text(text, encoding="latin-1")
+            shutil.rmtree(reports / "picture_2", ignore_errors=True)
+            self.export()
+            self.assertEqual((self.errors, kept.read_text(encoding="latin-1")), ([], text), number)
+            self.assertEqual(self.panel.export.written, reports / "picture_2" / "report.html")
+        known = json.loads((reports / "picture_2" / "study.json").read_text())["provenance"]["reported"]
+        study["provenance"]["input"] = known  # as the analysis read them
+        kept.write_text(json.dumps(study))
+        self.export()
+        self.assertEqual(self.panel.export.written, reports / "picture" / "report.html")
+        # What was never finished is no report.
+        kept.unlink()
+        self.export()
+        self.assertEqual(self.panel.export.written, reports / "picture" / "report.html")
+
+    def test_reports_of_views_of_one_name_go_where_they_were(self):
+        first, second = image(), image(at=(50, 35))
+        for node in (first, second):
+            node.SetName("AP")
+        self.choose(second, first)
+        for _ in range(2):
+            self.apply()
+            self.export()
+            self.choose(first, second)
+        self.assertEqual(self.errors, [])
+        names = sorted(p.parent.name for p in (self.folder / "reports").glob("*/study.json"))
+        self.assertEqual(names, ["AP", "AP_2"])
 
     def test_a_run_and_a_report_at_once_both_end(self):
         self.choose(image())
@@ -1199,6 +1401,23 @@ class Life(PanelCase):
         self.panel.enter()
         self.assertEqual(self.ids(), ["L1"])
 
+    def test_an_analysis_that_ends_in_another_module_leaves_the_views_there_alone(self):
+        self.views()
+        camera = self.camera()
+        node = self.choose(volume())
+        self.apply()
+        self.panel.findings._choose(-1)  # as in a scene that was opened: rows, and none is chosen
+        camera.SetFocalPoint(1, 2, 3)
+        self.apply(wait=False)
+        self.panel.exit()
+        self.until(lambda: self.panel._job is None)
+        self.assertEqual((self.errors, camera.GetFocalPoint()), ([], (1, 2, 3)))
+        self.assertEqual(self.panel.ui.statusLabel.text, "2 lesions found.")
+        self.assertIsNotNone(self.shown(node))
+        self.panel.onRow()  # by a script
+        self.panel.enter()
+        self.assertEqual(self.ids(), ["L2", "L1"])
+
     def test_a_closed_panel_leaves_no_observer_and_reacts_no_more(self):
         node = self.choose(image())
         self.apply()
@@ -1220,6 +1439,43 @@ class Life(PanelCase):
         mrml_workup.remove(self.shown(node))
         self.panel.showFindings()
         self.assertEqual((self.ids(), count("Table"), count("MarkupsROI")), ([], 0, 0))
+
+    def test_a_result_that_is_removed_elsewhere_leaves_the_list(self):
+        node = self.choose(volume(), outlines=True)
+        self.apply()
+        self.until(lambda: self.panel.overview.ready)
+        slicer.mrmlScene.RemoveNode(self.shown(node))  # in another panel, or by a script
+        # Before the list has looked: nothing can be gone to any more, and nothing is raised.
+        self.pick(1)
+        for react in (self.panel.onNext, self.panel.onPrevious, self.panel.review.accept, self.panel.review.edit_box):
+            react()
+        self.panel.onOverviewFinding("L1")
+        self.panel.onOverviewPlace((0.0, 0.0, 0.0))
+        slicer.app.processEvents()
+        self.assertEqual((self.ids(), self.panel.ui.detailsLabel.text), ([], ""))
+        for button in ("nextButton", "previousButton", "acceptButton", "editBoxButton", "exportButton"):
+            self.assertFalse(getattr(self.panel.ui, button).enabled, button)
+        self.assertTrue(self.panel.ui.overviewButton.isHidden())
+        self.panel._parameterNode.reportFolder = str(self.folder)
+        self.panel.export.begin()  # by a script
+        self.assertEqual(self.errors, ["There is nothing to report; run the workup first."])
+        self.apply()
+        self.assertEqual(self.ids(), ["L2", "L1"])
+
+    def test_a_finding_that_is_removed_elsewhere_leaves_the_list(self):
+        node = self.choose(volume())
+        self.apply()
+        self.pick(0)
+        slicer.mrmlScene.RemoveNode(mrml.parts_of(self.shown(node)).boxes["L1"])  # in the context menu of its box
+        slicer.app.processEvents()
+        self.assertEqual((self.ids(), self.panel.findings.current().finding.id), (["L2"], "L2"))
+        slicer.mrmlScene.StartState(slicer.mrmlScene.BatchProcessState)
+        slicer.mrmlScene.RemoveNode(mrml.parts_of(self.shown(node)).boxes["L2"])
+        slicer.app.processEvents()
+        self.assertEqual(self.ids(), ["L2"])
+        slicer.mrmlScene.EndState(slicer.mrmlScene.BatchProcessState)
+        slicer.app.processEvents()
+        self.assertEqual((self.ids(), self.errors), ([], []))
 
     def test_undo_takes_a_verdict_back(self):
         scene = slicer.mrmlScene
