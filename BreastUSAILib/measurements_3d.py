@@ -198,12 +198,22 @@ def _orientation(inside: np.ndarray, spacing: np.ndarray) -> float | None:
 def _reaching(hull: Hull, inside: np.ndarray, spacing: np.ndarray) -> Hull:
     """The hull that diameters are those of: that of the smoothed surface, or, where smoothing has taken the ends of a slender lesion away, so that the
     surface is shorter than what lies between the centres of two of its voxels, that of the faces of its voxels."""
-    centres = _ends(inside) * spacing
+    centres = _corners(_ends(inside) * spacing)
     first, last = farthest_pair(centres)
     if np.linalg.norm(centres[last] - centres[first]) <= hull.longest:
         return hull
     half = np.diag(spacing / 2)
     return Hull(np.concatenate([centres + step for step in (*half, *-half)]))
+
+
+def _corners(points: np.ndarray) -> np.ndarray:
+    """Those of some points (n, 3) that are corners of their hull; all of them where they lie in a plane."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        return points[ConvexHull(points).vertices]
+    except QhullError:
+        return points
 
 
 def _ends(inside: np.ndarray) -> np.ndarray:

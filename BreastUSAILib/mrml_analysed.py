@@ -43,19 +43,20 @@ def keep_analysed(shown: Any, study: Study, volume_node: vtkMRMLScalarVolumeNode
     shown.SetAttribute(ANALYSED, digest)
 
 
-def check_analysed(shown: Any, kind: str, volume_node: vtkMRMLScalarVolumeNode) -> None:
+def check_analysed(shown: Any, kind: str, volume_node: vtkMRMLScalarVolumeNode, study: Study) -> None:
     """Refuse a result whose image shows other pixels than were analysed. Scenes of earlier versions keep no checksum, and are believed.
 
     Parameters
     ----------
     shown, kind : the result's node, and what it is, in words.
+    study : the result's, on the image as it is now.
 
     Raises
     ------
     DataError : they are others.
     """
-    analysed = shown.GetAttribute(ANALYSED)
-    if analysed and _digest(image_from_volume(volume_node)) != analysed:
+    analysed, image = shown.GetAttribute(ANALYSED), image_from_volume(volume_node)
+    if analysed and analysed != _digest(image) and not _is_of(analysed, image, study, volume_node):
         raise DataError(
             f"the image {volume_node.GetName()} shows other pixels than those in which the {kind} {shown.GetName()} was found (another frame of a "
             "sequence, say, or a filter was applied); show those again, or repeat the analysis."
@@ -63,12 +64,11 @@ def check_analysed(shown: Any, kind: str, volume_node: vtkMRMLScalarVolumeNode) 
 
 
 def _is_of(digest: str, image: sitk.Image, study: Study, volume_node: vtkMRMLScalarVolumeNode) -> bool:
-    """Whether a file's `pixels_digest` is of an image as it stands, or, of a 2D study, of its one slice as a 2D image."""
+    """Whether a file's `pixels_digest` is of an image, with its slices in either order, as Slicer reverses those of left-handed files when it reads
+    them, and other readers do not; or, of a 2D study, of its one slice as a 2D image."""
     if study.image.dimension == 2:
-        image = image_for(study.image, volume_node)
-    elif not _is_left_handed(image):
-        return False  # they were compared already
-    return pixels_digest(image) == digest
+        return pixels_digest(image_for(study.image, volume_node)) == digest
+    return digest in (pixels_digest(image), pixels_digest(_slices_reversed(image)))
 
 
 def _is_left_handed(image: sitk.Image) -> bool:
@@ -78,8 +78,10 @@ def _is_left_handed(image: sitk.Image) -> bool:
 def _digest(image: sitk.Image) -> str:
     """`pixels_digest` of an image with its slices in the order that makes its axes right-handed: Slicer reverses those of left-handed images when it
     reads them from a file."""
-    if _is_left_handed(image) and image.GetSize()[2] > 1:
-        # Quicker than SimpleITK's flip; where the image lies is no matter here.
-        voxels = sitk.GetArrayViewFromImage(image)[::-1]
-        image = sitk.GetImageFromArray(voxels, isVector=image.GetNumberOfComponentsPerPixel() > 1)
-    return pixels_digest(image)
+    return pixels_digest(_slices_reversed(image) if _is_left_handed(image) else image)
+
+
+def _slices_reversed(image: sitk.Image) -> sitk.Image:
+    """The pixels in the other order of slices, wherever they lie. Quicker than SimpleITK's flip."""
+    voxels = sitk.GetArrayViewFromImage(image)[::-1]
+    return sitk.GetImageFromArray(voxels, isVector=image.GetNumberOfComponentsPerPixel() > 1)

@@ -15,6 +15,7 @@ import numpy as np
 from .errors import DataError
 from .mrml_grid import LPS_TO_RAS, Frame, plane_first, same_places
 from .mrml_names import FINDING
+from .mrml_nodes import image_id
 from .slicer_runtime import import_slicer
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def check_lies_on(shown: Any, kind: str, volume_node: Any, made: Study, now: Stu
                 was = (LPS_TO_RAS @ [*before[finding].center, 1.0])[:3]
                 left_behind = left_behind or np.linalg.norm(was - local) < near
     shows_any = bool(now.findings) and (shown.IsA("vtkMRMLSegmentationNode") or bool(nodes))
-    if drawn_there is False or left_behind or (moved and shows_any and not found_there):
+    if (drawn_there is False and now.findings) or left_behind or (moved and shows_any and not found_there):
         raise DataError(
             f"the {kind} {shown.GetName()} does not lie on the image {volume_node.GetName()} as it was made, since one of them was moved, or "
             "got another pixel spacing, without the other; take that back, or repeat the analysis."
@@ -100,6 +101,8 @@ def _draws_on_image(
 ) -> bool | None:
     """Whether the grid on which outlines are drawn, which goes with them wherever they are moved, is that of the image; None where a person
     chose another one."""
+    if image_id(segmentation_node) != volume_node.GetID():
+        return None
     slicer = import_slicer()
     converter = slicer.vtkSegmentationConverter
     text = segmentation_node.GetSegmentation().GetConversionParameter(

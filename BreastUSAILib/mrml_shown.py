@@ -131,7 +131,7 @@ def study_from_nodes(
     check_laid_on(shown, kind, volume_node)
     nodes = nodes_with(shown, SHOWN_WITH if is_table else BELONGS_TO)
     check_lies_on(shown, kind, volume_node, made, study, nodes)
-    check_analysed(shown, kind, volume_node)
+    check_analysed(shown, kind, volume_node, study)
     way = None if is_table else way_to_volume(shown, volume_node)
     boxes = {n.GetAttribute(FINDING): n for n in nodes if n.IsA("vtkMRMLMarkupsROINode")}
     segments = {} if is_table else segments_by_finding(shown)

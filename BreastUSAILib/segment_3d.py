@@ -514,17 +514,18 @@ def _one_owner_each(outlines: Sequence[_Outline | None]) -> list[int | None]:
     sizes = [0 if outline is None else int(outline.inside.sum()) for outline in outlines]
     pairs = {}
     for j, second in enumerate(outlines):
-        for i, first in enumerate(outlines[:j]):
-            both = None if first is None or second is None or same[i] is not None else _in_both(first, second)
-            if both is None:
-                continue
-            if both[2].sum() >= _SAME * min(sizes[i], sizes[j]):
-                if sizes[j] > _NESTED * sizes[i]:
-                    same[i] = j
-                    continue
-                same[j] = i
-                break
-            pairs[i, j] = both
+        earlier = [
+            i for i, first in enumerate(outlines[:j]) if first is not None and second is not None and same[i] is None
+        ]
+        shared = {i: both for i in earlier if (both := _in_both(outlines[i], second)) is not None}
+        alike = [i for i, (_, _, both) in shared.items() if both.sum() >= _SAME * min(sizes[i], sizes[j])]
+        whole = next((i for i in alike if sizes[j] <= _NESTED * sizes[i]), None)
+        if whole is not None:  # what is not left takes no other's place
+            same[j] = whole
+            continue
+        for i in alike:
+            same[i] = j
+        pairs |= {(i, j): both for i, both in shared.items() if i not in alike}
     same = [_last_of(same, number) for number in range(len(same))]
     pairs = {(i, j): both for (i, j), both in pairs.items() if same[i] is None and same[j] is None}
     for (i, j), (a, b, both) in pairs.items():

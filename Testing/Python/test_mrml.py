@@ -690,6 +690,30 @@ def test_a_result_that_lies_on_its_image_no_more_is_refused_and_taken_again_wher
         assert [f.box.center for f in back] == [pytest.approx(f.box.center, abs=1e-4) for f in study.findings]
 
 
+@pytest.mark.parametrize("kind", ["2D", "3D"])
+def test_where_nothing_was_found_nothing_can_lie_wrong(scene, kind):
+    """It could not be reported, nor could the other images of the same export."""
+    image, study = _case(kind)
+    volume = mrml.add_volume(scene, image, "image")
+    study = replace(study, findings=())
+    shown = mrml.show_study(scene, study, volume).segmentation
+    _under(scene, volume)
+    assert mrml.study_from_nodes(volume, shown).findings == ()
+
+
+@pytest.mark.parametrize("kind", ["2D", "3D"])
+def test_outlines_may_be_drawn_on_the_grid_of_another_image_of_the_same_size(scene, kind):
+    """As the Segment Editor lets a person choose it; all images of a scanner have one size."""
+    image, study = _case(kind)
+    volume = mrml.add_volume(scene, image, "image")
+    shown = mrml.show_study(scene, study, volume).segmentation
+    beside = sitk.Image(image)
+    beside.SetOrigin([o + 1 for o in image.GetOrigin()])
+    shown.SetReferenceImageGeometryParameterFromVolumeNode(mrml.add_volume(scene, beside, "another"))
+    found = mrml.study_from_nodes(volume, shown).findings
+    assert [f.box.center for f in found] == [pytest.approx(f.box.center, abs=1e-4) for f in study.findings]
+
+
 @pytest.mark.parametrize("kind", ["2D", "2D turned"])
 def test_pixels_get_a_size_after_a_transform_was_hardened_on_the_image_alone(scene, kind):
     image, study = _case(kind)
@@ -818,6 +842,18 @@ def test_a_volume_whose_slices_come_back_in_the_other_order_shows_the_same_pixel
     assert np.linalg.det(_ijk_to_ras_of(again)[:3, :3]) * np.linalg.det(_ijk_to_ras_of(volume)[:3, :3]) < 0
     shown.SetNodeReferenceID(mrml.ABOUT, again.GetID())
     assert len(mrml.study_from_nodes(again, shown).findings) == len(study.findings)
+
+
+def test_a_files_result_is_shown_on_a_left_handed_volume_that_slicer_read(scene):
+    """Slicer reverses the slices of such a file, and the file's checksum is of the others' order: every report was refused."""
+    image, study = _case("3D mirrored")
+    study = replace(study, provenance={**study.provenance, "input": {"pixels_sha256": pixels_digest(image)}})
+    volume = mrml.add_volume(scene, sitk.Flip(image, (False, False, True)), "image")
+    shown = mrml.show_detections(scene, study, volume).table
+    assert len(mrml.study_from_nodes(volume, shown).findings) == len(study.findings)
+    _show_others(volume)
+    with pytest.raises(DataError, match="shows other pixels"):
+        mrml.study_from_nodes(volume, shown)
 
 
 # --- pixels that get a size ------------------------------------------------------------------------------------------

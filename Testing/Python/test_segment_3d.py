@@ -208,6 +208,31 @@ def test_what_a_neighbour_cuts_off_is_not_joined():
     assert crossing.inside.all() and outlines[0].inside[:, :, 19:].all() and outlines[0].inside.sum() == 1600
 
 
+@pytest.mark.parametrize(("order", "expected"), [((0, 1, 2), [None, None, 1]), ((1, 0, 2), [None, None, 0])])
+def test_what_is_not_left_takes_no_others_place(order, expected):
+    """The third runs over both others and is the second's; the first, which shares no voxel with the second, stays."""
+    blocks = [_block(40, 44, 0.95), _block(10, 34, 0.9), _block(16, 44, 0.6)]
+    outlines = [blocks[i] for i in order]
+    assert _one_owner_each(outlines) == expected
+    assert [o.inside.sum() for o in blocks[:2]] == [400, 2400]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 24), st.integers(0, 10), st.integers(1, 12), st.floats(0.1, 1)), min_size=2, max_size=5))
+def test_the_same_lesion_is_one_that_is_left_and_shares_voxels(boxes):
+    outlines = []
+    for x, width, y, height, probability in boxes:
+        shape = (10, height, width)
+        place = (slice(5, 15), slice(y, y + height), slice(x, x + width))
+        outlines.append(_Outline(np.ones(shape, bool), np.full(shape, probability, np.float32), place, None, None))
+    places = [o.place for o in outlines]
+    same = _one_owner_each(outlines)
+    for number, other in enumerate(same):
+        if other is not None:
+            assert same[other] is None and outlines[other].inside.any()
+            assert all(p.start < q.stop and q.start < p.stop for p, q in zip(places[number], places[other], strict=True))
+
+
 def test_of_two_parts_and_a_whole_the_whole_is_left():
     outlines = [_block(10, 14, 0.9), _block(18, 22, 0.9), _block(5, 25, 0.8), _block(6, 24, 0.7)]
     assert _one_owner_each(outlines) == [2, 2, None, 2]
