@@ -7,6 +7,8 @@ groups, by the least and the most that lies between two groups.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 _CUTS = 65  # planes across the longest diameter in which chords are looked for
@@ -40,16 +42,19 @@ class Hull:
         # As one number each: rows are sorted far more slowly.
         self.edges = np.stack(np.divmod(np.unique(pairs[:, 0] * len(used) + pairs[:, 1]), len(used)), axis=1)
 
+    @cached_property
+    def _farthest(self) -> tuple[int, int]:
+        return farthest_pair(self.corners)
+
     @property
     def longest(self) -> float:
         """The longest diameter, mm."""
-        first, last = farthest_pair(self.corners)
+        first, last = self._farthest
         return float(np.linalg.norm(self.corners[last] - self.corners[first]))
 
     def diameters(self) -> tuple[float, float, float]:
         """The longest diameter, mm, the longest chord across it, and the longest chord across both."""
-        first, last = farthest_pair(self.corners)
-        major = float(np.linalg.norm(self.corners[last] - self.corners[first]))
+        (first, last), major = self._farthest, self.longest
         along = (self.corners[last] - self.corners[first]) / major
         # Two directions across: (along, across, other) is orthonormal.
         _, _, axes = np.linalg.svd(along[None])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -512,22 +512,23 @@ def _one_owner_each(outlines: Sequence[_Outline | None]) -> list[int | None]:
     same: list[int | None] = [None] * len(outlines)
     # Compared as they came: what one lesion loses to a neighbour must not make it the same as the next.
     sizes = [0 if outline is None else int(outline.inside.sum()) for outline in outlines]
-    pairs = {}
-    for j, second in enumerate(outlines):
-        earlier = [
-            i for i, first in enumerate(outlines[:j]) if first is not None and second is not None and same[i] is None
-        ]
-        shared = {i: both for i in earlier if (both := _in_both(outlines[i], second)) is not None}
-        alike = [i for i, (_, _, both) in shared.items() if both.sum() >= _SAME * min(sizes[i], sizes[j])]
-        whole = next((i for i in alike if sizes[j] <= _NESTED * sizes[i]), None)
-        if whole is not None:  # what is not left takes no other's place
-            same[j] = whole
-            continue
-        for i in alike:
-            same[i] = j
-        pairs |= {(i, j): both for i, both in shared.items() if i not in alike}
-    same = [_last_of(same, number) for number in range(len(same))]
-    pairs = {(i, j): both for (i, j), both in pairs.items() if same[i] is None and same[j] is None}
+    present = [number for number, outline in enumerate(outlines) if outline is not None]
+    shared = {
+        (i, j): both for i, j in combinations(present, 2) if (both := _in_both(outlines[i], outlines[j])) is not None
+    }
+    alike = {(i, j) for (i, j), (_, _, both) in shared.items() if both.sum() >= _SAME * min(sizes[i], sizes[j])}
+    for j in present:
+        earlier = [i for i in range(j) if (i, j) in alike and same[i] is None]
+        same[j] = next((i for i in earlier if sizes[j] <= _NESTED * sizes[i]), None)
+        if same[j] is None:  # what is not left takes no other's place
+            for i in earlier:
+                same[i] = j
+    # What takes the place of a whole may have nothing of a part of it: that part is left then.
+    ends = [_last_of(same, number) for number in range(len(same))]
+    same = [
+        end if end is not None and tuple(sorted((number, end))) in alike else None for number, end in enumerate(ends)
+    ]
+    pairs = {(i, j): both for (i, j), both in shared.items() if same[i] is None and same[j] is None}
     for (i, j), (a, b, both) in pairs.items():
         first, second = outlines[i], outlines[j]
         surer = first.probability[a] >= second.probability[b]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -218,6 +218,7 @@ def test_what_is_not_left_takes_no_others_place(order, expected):
 
 
 @settings(max_examples=200, deadline=None)
+@example([(0, 1, 0, 1, 0.9), (0, 5, 0, 1, 0.8), (2, 24, 0, 12, 0.7)])  # a part of a part, beside the whole
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 24), st.integers(0, 10), st.integers(1, 12), st.floats(0.1, 1)), min_size=2, max_size=5))
 def test_the_same_lesion_is_one_that_is_left_and_shares_voxels(boxes):
     outlines = []
