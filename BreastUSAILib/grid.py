@@ -231,6 +231,15 @@ def paste_back(crop: sitk.Image, reference: sitk.Image, background: float = 0) -
     return sitk.Paste(result, crop, size.tolist(), (first - start).tolist(), first.tolist())
 
 
+def part_image(array: np.ndarray, place: Sequence[slice], image: sitk.Image) -> sitk.Image:
+    """An array (z, y, x) as an image on that part of a 3D image's grid that lies at `place`, slices (z, y, x) of its array."""
+    part = sitk.GetImageFromArray(array)
+    part.SetSpacing(image.GetSpacing())
+    part.SetDirection(image.GetDirection())
+    part.SetOrigin(image.TransformIndexToPhysicalPoint([p.start for p in place[::-1]]))
+    return part
+
+
 def _slice_axis(image: sitk.Image) -> int | None:
     """The axis of a 3D image that has one pixel only, the last if there are several."""
     return max((axis for axis, n in enumerate(image.GetSize()) if n == 1), default=None)

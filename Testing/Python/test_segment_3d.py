@@ -19,7 +19,9 @@ from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grid import physical_to_index
 from BreastUSAILib.lesion_crop import CropRule, Region
 from BreastUSAILib.networks.vnet import Joint
-from BreastUSAILib.segment_3d import Segment3dOptions, _one_owner_each, _Outline, segment_3d
+from BreastUSAILib.outline_3d import Outline
+from BreastUSAILib.outline_owners import one_owner_each
+from BreastUSAILib.segment_3d import Segment3dOptions, segment_3d
 
 RULE = {"shape": [48, 32, 48], "finest": 0.4, "coarsest": 1.5, "margin": 1.8}
 
@@ -180,13 +182,13 @@ def test_touching_outlines_share_no_voxel():
 def _block(first, last, probability):
     shape = (10, 10, last - first)
     place = (slice(5, 15), slice(5, 15), slice(first, last))
-    return _Outline(np.ones(shape, bool), np.full(shape, probability, np.float32), place, None, None)
+    return Outline(np.ones(shape, bool), np.full(shape, probability, np.float32), place, None, None)
 
 
 def test_neighbours_are_compared_as_they_came():
     """The one in the middle loses half to the first; what it shares with the third is half of it all the same, and not all that is left."""
     outlines = [_block(5, 25, 0.9), _block(20, 30, 0.7), _block(25, 45, 0.6)]
-    assert _one_owner_each(outlines) == [None, None, None]
+    assert one_owner_each(outlines) == [None, None, None]
     assert [o.inside.sum() for o in outlines] == [2000, 1000 - 500, 2000 - 500]
 
 
@@ -195,16 +197,16 @@ def test_a_part_does_not_stand_for_the_whole_whichever_comes_first(order, expect
     """A surer box about a piece of a lesion took the whole of it away: 0.1 of 6.6 ml were left. The third outline is another lesion."""
     blocks = [_block(10, 14, 0.9), _block(5, 25, 0.8), _block(40, 50, 0.7)]
     outlines = [blocks[i] for i in order]
-    assert _one_owner_each(outlines) == expected
+    assert one_owner_each(outlines) == expected
     assert [o.inside.sum() for o in blocks] == [400, 2000, 1000]
 
 
 def test_what_a_neighbour_cuts_off_is_not_joined():
     """Its longest diameter was measured across the neighbour: 40 instead of 27 mm."""
     across = (10, 40, 4)
-    crossing = _Outline(np.ones(across, bool), np.full(across, 0.9, np.float32), (slice(5, 15), slice(0, 40), slice(20, 24)), None, None)
+    crossing = Outline(np.ones(across, bool), np.full(across, 0.9, np.float32), (slice(5, 15), slice(0, 40), slice(20, 24)), None, None)
     outlines = [_block(5, 40, 0.6), crossing]
-    assert _one_owner_each(outlines) == [None, None]
+    assert one_owner_each(outlines) == [None, None]
     assert crossing.inside.all() and outlines[0].inside[:, :, 19:].all() and outlines[0].inside.sum() == 1600
 
 
@@ -213,7 +215,7 @@ def test_what_is_not_left_takes_no_others_place(order, expected):
     """The third runs over both others and is the second's; the first, which shares no voxel with the second, stays."""
     blocks = [_block(40, 44, 0.95), _block(10, 34, 0.9), _block(16, 44, 0.6)]
     outlines = [blocks[i] for i in order]
-    assert _one_owner_each(outlines) == expected
+    assert one_owner_each(outlines) == expected
     assert [o.inside.sum() for o in blocks[:2]] == [400, 2400]
 
 
@@ -225,9 +227,9 @@ def test_the_same_lesion_is_one_that_is_left_and_shares_voxels(boxes):
     for x, width, y, height, probability in boxes:
         shape = (10, height, width)
         place = (slice(5, 15), slice(y, y + height), slice(x, x + width))
-        outlines.append(_Outline(np.ones(shape, bool), np.full(shape, probability, np.float32), place, None, None))
+        outlines.append(Outline(np.ones(shape, bool), np.full(shape, probability, np.float32), place, None, None))
     places = [o.place for o in outlines]
-    same = _one_owner_each(outlines)
+    same = one_owner_each(outlines)
     for number, other in enumerate(same):
         if other is not None:
             assert same[other] is None and outlines[other].inside.any()
@@ -236,14 +238,14 @@ def test_the_same_lesion_is_one_that_is_left_and_shares_voxels(boxes):
 
 def test_of_two_parts_and_a_whole_the_whole_is_left():
     outlines = [_block(10, 14, 0.9), _block(18, 22, 0.9), _block(5, 25, 0.8), _block(6, 24, 0.7)]
-    assert _one_owner_each(outlines) == [2, 2, None, 2]
+    assert one_owner_each(outlines) == [2, 2, None, 2]
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
 def test_an_outline_of_which_nothing_is_left_is_told(order):
     blocks = [_block(5, 25, 0.9), _block(20, 32, 0.6), _block(25, 45, 0.8)]
     outlines = [blocks[i] for i in order]
-    same = _one_owner_each(outlines)
+    same = one_owner_each(outlines)
     assert [None if i is None else order[i] for i in same] == [2 if i == 1 else None for i in order]
     assert [o.inside.sum() for o in blocks] == [2000, 0, 2000]
 
@@ -401,11 +403,12 @@ def test_mirror_images_are_turned_back():
             outline[:, 24:40, 8:24, 20:30] = 8.0
             return Joint(outline, volume.new_zeros(len(volume), 1))
 
-    from BreastUSAILib.segment_3d import _Settings, look
+    from BreastUSAILib.lesion_look import look
+    from BreastUSAILib.segment_3d_options import Settings
 
     image, _ = scene((100, 70, 100), (0.5, 0.5, 0.5), [])
     model = model_of(OneSide())
-    seen = look(image, (25, 17, 25), (10, 10, 10), model, _Settings.of(model, Segment3dOptions()))
+    seen = look(image, (25, 17, 25), (10, 10, 10), model, Settings.of(model, Segment3dOptions()))
     for axis in (0, 2):
         assert np.allclose(seen.probability, np.flip(seen.probability, axis), atol=1e-5)
         assert np.allclose(seen.deviation, np.flip(seen.deviation, axis), atol=1e-5)

@@ -15,7 +15,7 @@ from grade_cases import grade_folder
 from small_models import classifier_folder, detector_folder, outliner_folder
 from test_run_volumes import write_volume
 
-from BreastUSAILib import cli, lesion_classification, segment_3d, workup
+from BreastUSAILib import cli, lesion_classification, outline_3d, workup
 from BreastUSAILib.errors import Cancelled
 from BreastUSAILib.files import read_study
 from BreastUSAILib.image import read_image
@@ -220,7 +220,7 @@ def test_every_option_reaches_a_child(chosen, tmp_path):
 
 def test_one_lesion_that_cannot_be_outlined_costs_no_other(inputs, options, monkeypatch):
     loaded = read_image(inputs / "abus.nrrd")
-    whole = segment_3d.look
+    whole = outline_3d.look
     asked = []
 
     def failing(*args):
@@ -229,7 +229,7 @@ def test_one_lesion_that_cannot_be_outlined_costs_no_other(inputs, options, monk
             raise RuntimeError("something in the network broke")
         return whole(*args)
 
-    monkeypatch.setattr(segment_3d, "look", failing)
+    monkeypatch.setattr(outline_3d, "look", failing)
     study = workup.run_workup(loaded, replace(options, grading=None))
     first, second = study.findings
     assert first.mask is None and first.box.size != second.box.size
