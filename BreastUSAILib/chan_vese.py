@@ -36,22 +36,20 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .axis_products import along_axes, gaussian, interpolation, smoothing
+from .chan_vese_fit import GlobalFit, LocalFit
 from .components import check_spacing, keep_components
 from .errors import ImageError, UsageError
 from .pooling import block_means
-from .processor import fast_bf16
 
 _COARSEST = 6.0  # the coarsest grid still has this many pixels on a radius of the lesion
-_WINDOW_PIXELS = 3.0  # the local means are computed on a grid with this many pixels on a standard deviation
 _KERNEL_PIXELS = 0.8  # a narrower kernel than this many pixels pins the outline to the grid
 _SMOOTHING_PIXELS = 0.3  # a Gaussian narrower than this many pixels changes nothing
-_REACH = 9.0  # standard deviations beyond which a Gaussian is 1e-18: nothing, beside 1, in float64
-_BF16_PIXELS = 30_000  # a smaller grid is done before its pixels are turned into bfloat16
 _SMALL = 20_000  # pixels below which a mask's bounding box takes longer to find than it saves
 _DISTANCE_PIXELS = 100_000  # above this the distance to the start outline is computed on a coarser grid
 
@@ -210,7 +208,9 @@ def refine(
         return kept("the mask leaves nothing outside to compare with")
     prior = None
     if probability is not None and parameters.prior > 0:
-        prior = parameters.prior * (1.0 - 2.0 * _centred(_checked_probability(probability, mask.shape)[region], neutral))
+        prior = parameters.prior * (
+            1.0 - 2.0 * _centred(_checked_probability(probability, mask.shape)[region], neutral)
+        )
 
     inside, iterations = _evolve(intensity, start, prior, steps / radius, parameters)
     if not inside.any():
@@ -282,8 +282,8 @@ def _normalised(values: np.ndarray, sigma: np.ndarray) -> np.ndarray | None:
     values /= high - low
     values = values.astype(np.float32, copy=False)
     values -= values.mean()
-    blur = [_gaussian(n, max(width, _SMOOTHING_PIXELS)) for n, width in zip(values.shape, sigma, strict=True)]
-    values = _along_axes(values, blur)
+    blur = [gaussian(n, max(width, _SMOOTHING_PIXELS)) for n, width in zip(values.shape, sigma, strict=True)]
+    values = along_axes(values, blur)
     values /= max(2 * float(values.std()), 1e-3)
     return values
 
@@ -368,10 +368,10 @@ def _descend(
 ) -> tuple[np.ndarray, int]:
     """At most `budget` steps of ICTM on one grid; ends when nothing changes."""
     width = max(parameters.length_scale, _KERNEL_PIXELS * float(steps.max()))
-    smooth = _smoothing([_gaussian(n, width / s) for n, s in zip(u.shape, steps, strict=True)])
+    smooth = smoothing([gaussian(n, width / s) for n, s in zip(u.shape, steps, strict=True)])
     # Lengths are in units of length_scale; the kernel may be wider than that on a coarse grid.
     stiffness = parameters.alpha * parameters.length_scale * math.sqrt(2 * math.pi) / width
-    fit = (_GlobalFit if math.isinf(parameters.window) else _LocalFit)(values, steps, parameters.window)
+    fit = (GlobalFit if math.isinf(parameters.window) else LocalFit)(values, steps, parameters.window)
     inside = u > 0.5
     for used in range(1, budget + 1):
         part = _part(inside)
@@ -402,135 +402,6 @@ def _part(inside: np.ndarray) -> tuple[slice, ...]:
     if not inside.any():
         return (slice(None),) * inside.ndim
     return _box_of(inside)
-
-
-def _smoothing(kernel: Sequence[np.ndarray]) -> Callable[[np.ndarray, tuple[slice, ...]], np.ndarray]:
-    """A function that multiplies each axis of an array of zeros and ones by its matrix, in the fastest way that this machine has;
-    it is told the part beyond which there are zeros alone."""
-    shape = [len(matrix) for matrix in kernel]
-    if len(shape) < 3 or math.prod(shape) < _BF16_PIXELS or not fast_bf16("cpu"):
-        return lambda u, part: _along_axes(u, kernel, part)
-    import torch
-
-    matrices = [torch.from_numpy(matrix).bfloat16() for matrix in kernel]
-
-    def smooth(u: np.ndarray, part: tuple[slice, ...]) -> np.ndarray:
-        first, second, third = (matrix[:, p] for matrix, p in zip(matrices, part, strict=True))
-        out = torch.matmul(second, torch.from_numpy(u)[part].bfloat16() @ third.T)
-        return (first @ out.flatten(1)).reshape(u.shape).float().numpy()
-
-    return smooth
-
-
-class _GlobalFit:
-    """mu1 |I - c1|^2 - mu2 |I - c2|^2 with the means of the inside and the outside."""
-
-    def __init__(self, values: np.ndarray, steps: np.ndarray, window: float) -> None:
-        self._total = float(values.sum())
-
-    def __call__(
-        self, values: np.ndarray, u: np.ndarray, part: tuple[slice, ...], mu1: float, mu2: float
-    ) -> np.ndarray:
-        count, inside = float(u.sum()), float(np.vdot(u, values))
-        c1 = inside / max(count, 1.0)
-        c2 = (self._total - inside) / max(u.size - count, 1.0)
-        cost = values * (2 * (mu2 * c2 - mu1 * c1))
-        cost += mu1 * c1 * c1 - mu2 * c2 * c2
-        if mu1 != mu2:
-            cost += (mu1 - mu2) * values * values
-        return cost
-
-
-class _LocalFit:
-    """The same with means within a Gaussian window around each pixel: int K(x - y) |I(y) - c(x)|^2 dx.
-
-    K is wide, so what is convolved with it is smooth: it is computed at every n-th pixel and interpolated.
-    """
-
-    def __init__(self, values: np.ndarray, steps: np.ndarray, window: float) -> None:
-        self._gather, self._wide = [], []
-        for n, s in zip(values.shape, steps, strict=True):
-            stride = max(1, int(window / s / _WINDOW_PIXELS))
-            places = np.unique(np.append(np.arange(0, n, stride), n - 1))
-            gaussian = _gaussian(n, window / s, places)
-            interpolate = _interpolation(n, places)
-            self._gather.append(gaussian)
-            self._wide.append(interpolate @ (gaussian @ interpolate))
-        self._total = _along_axes(values, self._gather)
-        self._sum, self._doubled = float(values.sum()), 2 * values
-
-    def __call__(
-        self, values: np.ndarray, u: np.ndarray, part: tuple[slice, ...], mu1: float, mu2: float
-    ) -> np.ndarray:
-        weight = _along_axes(u, self._gather, part)
-        inside = _along_axes(u * values, self._gather, part)
-        # Where the window holds next to nothing of one side, that side's overall mean takes over.
-        count, total = float(u.sum()), float(np.vdot(u, values))
-        little = 1e-3
-        c1 = (inside + little * total / max(count, 1.0)) / (weight + little)
-        mean2 = (self._sum - total) / max(u.size - count, 1.0)
-        c2 = (self._total - inside + little * mean2) / (1 - weight + little)
-        cost = _along_axes(mu1 * c1 * c1 - mu2 * c2 * c2, self._wide)
-        linear = _along_axes(mu1 * c1 - mu2 * c2, self._wide)
-        linear *= self._doubled
-        cost -= linear
-        return cost if mu1 == mu2 else cost + (mu1 - mu2) * values * values
-
-
-def _gaussian(n: int, sigma: float, rows: np.ndarray | None = None) -> np.ndarray:
-    """(n, n) matrix of a Gaussian of `sigma` pixels on a line that is mirrored at both ends, or some of its rows; each sums to 1."""
-    reach = min(2 * n, math.ceil(_REACH * sigma) + 1)
-    taps = np.zeros(2 * n)
-    taps[:reach] = np.exp(-0.5 * (np.arange(reach) / sigma) ** 2)
-    if whole := reach <= n:
-        # Mirrored once at each end every row holds all taps, which sum to the same.
-        taps /= 2 * taps.sum() - 1
-    taps = taps.astype(np.float32)
-    line = np.concatenate([taps[n - 1 : 0 : -1], taps[:n]])
-    # taps[|i - j|], taps[i + j + 1] and taps[2 n - 1 - i - j]: windows of a line, which need not be gathered.
-    step = taps.strides[0]
-    straight = np.lib.stride_tricks.as_strided(line[n - 1 :], (n, n), (-step, step))
-    before = np.lib.stride_tricks.as_strided(taps[1:], (n, n), (step, step))
-    behind = np.lib.stride_tricks.as_strided(taps[::-1], (n, n), (-step, -step))
-    if rows is None:
-        # What is mirrored reaches into the corners alone.
-        matrix, reach = straight.copy(), min(reach, n)
-        matrix[:reach, :reach] += before[:reach, :reach]
-        matrix[-reach:, -reach:] += behind[-reach:, -reach:]
-    else:
-        matrix = straight[rows] + before[rows]
-        matrix += behind[rows]
-    if not whole:
-        matrix /= matrix.sum(axis=1, keepdims=True)
-    return matrix
-
-
-def _interpolation(n: int, places: np.ndarray) -> np.ndarray:
-    """(n, len(places)) matrix that interpolates linearly between the values at `places`, which ascend from 0; those beyond are the last."""
-    if len(places) == 1:
-        return np.ones((n, 1), np.float32)
-    at = np.arange(n)
-    left = np.minimum(np.searchsorted(places, at, side="right") - 1, len(places) - 2)
-    share = np.minimum(at - places[left], np.diff(places)[left]) * (1 / np.diff(places))[left]
-    matrix = np.zeros((n, len(places)), np.float32)
-    matrix[at, left] = 1 - share
-    matrix[at, left + 1] = share
-    return matrix
-
-
-def _along_axes(
-    values: np.ndarray, matrices: Sequence[np.ndarray], part: tuple[slice, ...] | None = None
-) -> np.ndarray:
-    """Each axis of `values` multiplied by its matrix (m, n); plain matrix products, which BLAS is best at. Beyond `part` the values are 0."""
-    if part is not None:
-        # What is left out would add zeros: the same result for a third of the work about a lesion in a volume, for half in an image.
-        values, matrices = values[part], [matrix[:, p] for matrix, p in zip(matrices, part, strict=True)]
-    last = matrices[-1]
-    out = (values.reshape(-1, values.shape[-1]) @ last.T).reshape(*values.shape[:-1], last.shape[0])
-    out = np.matmul(matrices[-2], out)
-    if len(matrices) == 3:
-        out = (matrices[0] @ out.reshape(out.shape[0], -1)).reshape(-1, *out.shape[1:])
-    return out
 
 
 def _pyramid(shape: tuple[int, ...], steps: np.ndarray, levels: int) -> list[np.ndarray]:
@@ -579,4 +450,4 @@ def _signed_distance(mask: np.ndarray, steps: np.ndarray, parameters: ChanVesePa
     distance -= np.sign(distance) * 0.5 * float(sampling.min())
     if (thin == 1).all():
         return distance
-    return _along_axes(distance, [_interpolation(n, p) for n, p in zip(mask.shape, places, strict=True)])
+    return along_axes(distance, [interpolation(n, p) for n, p in zip(mask.shape, places, strict=True)])

@@ -187,7 +187,7 @@ def test_bfloat16_draws_the_same_outline(monkeypatch):
     image, start = speckled(truth, 7), ndimage.shift(truth.astype(float), 2.0, order=1) > 0.5
     exact = refine(image, start, (1.0,) * 3, PAPER)
     asked = []
-    monkeypatch.setattr("BreastUSAILib.chan_vese.fast_bf16", lambda device: asked.append(device) or True)
+    monkeypatch.setattr("BreastUSAILib.axis_products.fast_bf16", lambda device: asked.append(device) or True)
     fast = refine(image, start, (1.0,) * 3, PAPER)
     assert asked and fast.refined
     assert dice(fast.mask, exact.mask) > 0.99
@@ -365,24 +365,25 @@ def test_tune_counts_data_sets_alike_and_starts_from_the_outlines_that_it_is_giv
 
 @pytest.mark.parametrize("n", [1, 2, 7, 40])
 def test_matrices_are_those_of_their_formulas(n):
-    from BreastUSAILib.chan_vese import _gaussian, _interpolation
+    from BreastUSAILib.axis_products import gaussian, interpolation
 
     for sigma in (0.8, 5.0, 100.0):
         line = np.arange(-n, 2 * n)  # a pixel and its two mirror images beyond the ends
         weights = np.exp(-0.5 * ((np.arange(n)[:, None] - line) / sigma) ** 2)
         mirrored = weights[:, n : 2 * n] + weights[:, :n][:, ::-1] + weights[:, 2 * n :][:, ::-1]
         expected = mirrored / mirrored.sum(axis=1, keepdims=True)
-        assert np.allclose(_gaussian(n, sigma), expected, atol=1e-6)
+        assert np.allclose(gaussian(n, sigma), expected, atol=1e-6)
         some = np.arange(0, n, 3)
-        assert np.array_equal(_gaussian(n, sigma, some), _gaussian(n, sigma)[some])
+        assert np.array_equal(gaussian(n, sigma, some), gaussian(n, sigma)[some])
     for places in (np.unique([0, n // 2, n - 1]), np.arange(0, n, 3)):
         heights = np.random.default_rng(0).random(len(places))
-        assert np.allclose(_interpolation(n, places) @ heights, np.interp(np.arange(n), places, heights), atol=1e-6)
+        assert np.allclose(interpolation(n, places) @ heights, np.interp(np.arange(n), places, heights), atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(160, 170), (30, 32, 34)])
 def test_products_need_not_look_beyond_the_mask(shape):
-    from BreastUSAILib.chan_vese import _along_axes, _gaussian, _part
+    from BreastUSAILib.axis_products import along_axes, gaussian
+    from BreastUSAILib.chan_vese import _part
 
     inside = np.zeros(shape, bool)
     inside[tuple(slice(n // 4, n // 2) for n in shape)] = (
@@ -390,9 +391,9 @@ def test_products_need_not_look_beyond_the_mask(shape):
     )
     part = _part(inside)
     assert all(p.stop - p.start < n / 2 for p, n in zip(part, shape, strict=True))
-    matrices = [_gaussian(n, 3.0) for n in shape]
-    whole = _along_axes(inside.astype(np.float32), matrices)
-    assert np.allclose(_along_axes(inside.astype(np.float32), matrices, part), whole, atol=1e-6)
+    matrices = [gaussian(n, 3.0) for n in shape]
+    whole = along_axes(inside.astype(np.float32), matrices)
+    assert np.allclose(along_axes(inside.astype(np.float32), matrices, part), whole, atol=1e-6)
     assert _part(np.zeros(shape, bool)) == (slice(None),) * len(shape)
 
 
