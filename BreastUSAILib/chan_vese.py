@@ -123,8 +123,8 @@ class ChanVeseParameters:
 
     @classmethod
     def paper(cls) -> ChanVeseParameters:
-        """The plain energy: mu1 = mu2 = alpha = 1, two means, no prior, and an outline that may go anywhere."""
-        return cls(window=math.inf, prior=0.0, max_change=math.inf)
+        """The plain energy: mu1 = mu2 = alpha = 1, two means, no smoothing, no prior, and an outline that may go anywhere."""
+        return cls(smoothing=0.0, window=math.inf, prior=0.0, max_change=math.inf)
 
 
 @dataclass(frozen=True)

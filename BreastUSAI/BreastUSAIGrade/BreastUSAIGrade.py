@@ -51,8 +51,7 @@ class BreastUSAIGrade(ScriptedLoadableModule):
                 "Says how suspicious lesions are: probability of malignancy with its operating point, BI-RADS category 3 to 5, solid "
                 "nodule or not, and the descriptors behind them. Choose the image and the findings that BreastUSAI Segment or Detect "
                 "made, and press Apply; the lesion of a 2D image is found where none are chosen. Where the networks looked lies in "
-                "colours over the image. No model is installed yet: they are trained with breastusai train grade and chosen under "
-                "Options."
+                "colours over the image. Models of your own (breastusai train grade) are chosen under Options."
             )
             + f"<p><b>{RESEARCH_USE}</b></p>"
         )

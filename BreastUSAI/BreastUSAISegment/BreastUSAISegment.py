@@ -58,8 +58,8 @@ class BreastUSAISegment(ScriptedLoadableModule):
                 "Finds the lesion in a 2D breast ultrasound image, outlines and measures it. Choose the image and press "
                 "Apply: the outline, a box, the centre and a table of figures appear beside the image. In an automated "
                 "breast ultrasound (ABUS) volume, say where the lesions are, too: what BreastUSAI Detect found, boxes that you "
-                "draw, or a click in each. Outlines can be corrected in the Segment Editor. No model for volumes is installed "
-                "yet: it is trained with breastusai train segment-3d and chosen under Options."
+                "draw, or a click in each. Outlines can be corrected in the Segment Editor. Models of your own (breastusai train "
+                "roi-cnn, segment-3d) are chosen under Options."
             )
             + f"<p><b>{RESEARCH_USE}</b></p>"
         )

@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # The plain energy and the defaults stand beside the grid.
     paper = ChanVeseParameters.paper()
-    grid = [{}, {k: getattr(paper, k) for k in ("window", "prior", "max_change")}, *settings(GRID)]
+    grid = [{}, {k: getattr(paper, k) for k in ("smoothing", "window", "prior", "max_change")}, *settings(GRID)]
     threshold = model.entry.postprocessing.get("threshold", DEFAULT_THRESHOLD)
     report = tune(cases(), grid, threshold=threshold)
     names = dict.fromkeys(name for row in report for name in row)

@@ -44,7 +44,7 @@ class DetectRecipe:
     configuration : "compact" or "paper" (see `networks.detection`).
     variant : the paper's ablations: "rpn" (plain cross-entropy), "rpn-iou" (IoU-balanced), "rpn-iou-sim" (and similarity).
     spacing : mm along x, y, z of the network's grid.
-    crop : (z, y, x) voxels.
+    crop, around : (z, y, x) voxels; see `detection_crops.CropRecipe`.
     epochs, crops : how many epochs, of how many crops each; a checkpoint is written after each.
     batch : crops a step, over all processes.
     rate, weight_decay : of AdamW; the rate is the highest of a cosine.
@@ -61,6 +61,7 @@ class DetectRecipe:
     variant: str = "rpn-iou-sim"
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop: tuple[int, int, int] = (96, 48, 96)
+    around: tuple[int, int, int] | None = None
     epochs: int = 28
     crops: int = 800
     batch: int = 4
@@ -85,6 +86,7 @@ PAPER = DetectRecipe(
     configuration="paper",
     spacing=(0.384, 0.5, 0.425),
     crop=(320, 96, 320),
+    around=(360, 98, 400),
     epochs=100,
     crops=400,
     batch=1,
@@ -99,8 +101,9 @@ PAPER = DetectRecipe(
     levelled=0.0,
     search=None,
 )
-"""The published system as far as the paper says: its network, anchors, loss with every negative, and crops about a lesion. The spacing makes
-400 x 100 x 400 voxels of 154 x 50 x 170 mm. The paper does not state optimiser, rate or number of epochs; these were chosen."""
+"""The published system as far as the paper says: its network, anchors, loss with every negative, and crops about a lesion in two steps. The spacing makes
+400 x 100 x 400 voxels of 154 x 50 x 170 mm; the paper halves the raw volume, whatever its voxels measure. The paper does not state optimiser, rate, number
+of epochs or how crops are varied; these were chosen."""
 
 
 def build_network(configuration: str):
@@ -257,7 +260,7 @@ class _Run:
 
         self.anchors = crop_anchors(network, recipe.crop)
         stretch = {"stretch": 1.0} if recipe.zoom == 1 else {}
-        names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary", "shallow", "levelled")
+        names = ("around", "lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary", "shallow", "levelled")
         crops = CropRecipe(shape=recipe.crop, **{name: getattr(recipe, name) for name in names}, **stretch)
         self.crops = CropSet(
             sets.training, crops, self.anchors, AnchorRule(best=recipe.best), recipe.crops, recipe.seed

@@ -30,6 +30,8 @@ class CropRecipe:
     Attributes
     ----------
     shape : (z, y, x) voxels; multiples of the trunk's last scale.
+    around : (z, y, x) voxels of a first crop, with the lesion in its middle where the volume reaches so far, within which the crop is drawn then, as
+        published; None: the crop lies anywhere as long as the lesion is in it.
     lesion_share : share of the crops that are drawn about a lesion; the others lie anywhere.
     small_weight, isoechoic_weight : how often a lesion below 0.3 cm3, and one of the echo of fat, is drawn relative to others: they are
         missed first.
@@ -42,6 +44,7 @@ class CropRecipe:
     """
 
     shape: tuple[int, int, int] = (96, 48, 96)
+    around: tuple[int, int, int] | None = None
     lesion_share: float = 0.75
     small_weight: float = 2.0
     isoechoic_weight: float = 1.5
@@ -174,7 +177,8 @@ def draw_place(
         number, lesion = places[int(torch.multinomial(weights, 1, generator=generator))].tolist()
     else:
         number = int(torch.randint(len(volumes), (), generator=generator))
-    return Place(number, _start(volumes[number], lesion, size, generator), size, mirror)
+    around = None if recipe.around is None else (torch.tensor(recipe.around) / zoom).round().to(torch.int64)
+    return Place(number, _start(volumes[number], lesion, size, around, generator), size, mirror)
 
 
 def crop_at(volume: TrainingVolume, place: Place, recipe: CropRecipe, generator: torch.Generator) -> Crop:
@@ -207,15 +211,24 @@ def _uniform(number: int, generator: torch.Generator) -> list[float]:
 
 
 def _start(
-    volume: TrainingVolume, lesion: int | None, source: torch.Tensor, generator: torch.Generator
+    volume: TrainingVolume,
+    lesion: int | None,
+    source: torch.Tensor,
+    around: torch.Tensor | None,
+    generator: torch.Generator,
 ) -> torch.Tensor:
-    """First voxel (z, y, x) of a crop of `source` voxels: anywhere, or so that a lesion lies in it, whole where it fits."""
+    """First voxel (z, y, x) of a crop of `source` voxels: anywhere; so that a lesion lies in it, whole where it fits; or anywhere within a first
+    crop of `around` voxels about the lesion."""
     size = torch.tensor(volume.levels.shape)
     # A volume smaller than the crop lies anywhere within it, a larger one is not left.
     low, high = (size - source).clamp_max(0), (size - source).clamp_min(0)
     if lesion is not None:
         first, last = torch.from_numpy(volume.boxes[lesion]).reshape(2, 3).double()
-        ends = torch.stack([(last - source).ceil(), first.floor()]).to(torch.int64)
+        if around is not None:
+            middle = ((first + last - around) / 2).round().to(torch.int64)
+            ends = torch.stack([middle, middle + around - source])
+        else:
+            ends = torch.stack([(last - source).ceil(), first.floor()]).to(torch.int64)
         # A crop smaller than the lesion turns the limits round: it lies within the lesion then.
         wanted_low, wanted_high = ends.min(0).values, ends.max(0).values
         low, high = (

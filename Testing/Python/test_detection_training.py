@@ -174,6 +174,24 @@ def test_magnified_and_mirrored_crops_have_their_boxes_on_the_lesions(volumes, m
     assert max(sizes) - min(sizes) > 2
 
 
+def test_a_crop_in_two_steps_keeps_the_lesion_near_its_middle(volumes):
+    """The paper's: within a first crop about the lesion, which does not leave the volume, anywhere."""
+    shape, around = np.array((12, 10, 12)), np.array((16, 11, 18))
+    recipe = crops.CropRecipe(shape=tuple(shape), around=tuple(around), lesion_share=1.0, vary=False)
+    weights, places = crops.lesion_weights(volumes, recipe)
+    shifts = []
+    for seed in range(60):
+        only = places[seed % len(places) :][:1]
+        place = crops.draw_place(volumes, weights[:1], only, recipe, crops.generator_of(seed))
+        number, lesion = only[0].tolist()
+        box, size = volumes[number].boxes[lesion], np.array(volumes[number].levels.shape)
+        first = np.clip((box[:3] + box[3:] - around) / 2, 0, size - around)
+        start = place.start.numpy()
+        assert (start >= first - 0.5).all() and (start + shape <= first + around + 0.5).all()
+        shifts.append(start - np.round(first))
+    assert (np.ptp(shifts, axis=0) == around - shape).all()
+
+
 def test_a_crop_is_its_number_alone(volumes):
     recipe = crops.CropRecipe(shape=(24, 16, 24))
     first, again, other = (_crop(volumes, recipe, seed) for seed in (5, 5, 6))

@@ -58,6 +58,7 @@ def test_help_and_reference_of_each_module(file):
             literals = [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
             texts[node.targets[0].attr] = " ".join(literals)
     assert len(texts["helpText"].split()) > 25
+    assert "no model" not in texts["helpText"].lower(), "models of every task ship"
     assert re.search(r"After .+ et al\., .+ (19|20)\d\d|[A-Z]\w+ et al\., .+ (19|20)\d\d", texts["acknowledgementText"])
 
 

@@ -23,7 +23,7 @@ def outline_case(size: tuple[int, ...], seed: int, shadowed: bool, goals: dict[s
     if shadowed:
         parameters = VOLUME if len(size) == 3 else ChanVeseParameters()
     else:
-        parameters = replace(ChanVeseParameters.paper(), settled=0.001)
+        parameters = replace(ChanVeseParameters.paper(), smoothing=ChanVeseParameters.smoothing, settled=0.001)
     probability = scene.probability if shadowed else None
 
     def ours() -> np.ndarray:
