@@ -15,7 +15,7 @@ from .activation import PERCENT
 from .errors import DataError
 from .findings import BIRADS_CATEGORIES, Finding, Study
 from .grade_terms import WORDS, words_of
-from .mrml_overlay import add_map
+from .mrml_overlay import add_map, map_over, show_from, show_over
 from .slicer_runtime import import_slicer
 
 if TYPE_CHECKING:
@@ -120,6 +120,22 @@ def jump_to_graded(table_node: vtkMRMLTableNode, row: int) -> tuple[float, float
     slicer = import_slicer()
     slicer.vtkMRMLSliceNode.JumpAllSlices(table_node.GetScene(), *center, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
     return center
+
+
+def show_activation(volume_node: vtkMRMLScalarVolumeNode, opacity: float | None, least: float) -> bool:
+    """Let the slice views that show a 2D image show where the networks that graded it looked, over it; whether a grading left such a map.
+
+    Parameters
+    ----------
+    opacity : 0 to 1; None: no map.
+    least : the share, 0 to 1, of the strongest activation below which the map is transparent.
+    """
+    activation = None if mrml.is_volume(volume_node) else map_over(volume_node)  # volumes have maps of their own, in other units
+    if activation is None:
+        return False
+    show_from(activation, least, PERCENT)
+    show_over(volume_node, None if opacity is None else activation, opacity or 0.0)
+    return True
 
 
 def _table(scene: Any, study: Study, volume_node: Any, node: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from . import mrml
 from .findings import Box, Finding, Study
 from .mrml import HEATMAP
-from .mrml_overlay import add_map, show_over
+from .mrml_overlay import add_map, show_from, show_over
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode, vtkMRMLScene, vtkMRMLTableNode
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 MAP = "BreastUSAIHeatmap"  # node reference from the table to the map
 FULL = 1.0  # heat of the last colour: as much as speaks for a usual lesion
 LEAST_HEAT = 0.1
-_HOTTEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,5 @@ def show_map(table_node: vtkMRMLTableNode, opacity: float | None, least_heat: fl
     volume, node = table_node.GetNodeReference(mrml.ABOUT), map_of(table_node)
     if volume is None or node is None:
         return 0
-    display = node.GetDisplayNode()
-    if display is not None:
-        # Of no heat at all nothing is shown, and what is hotter than the last colour has that colour.
-        display.SetThreshold(max(least_heat, 1e-3), _HOTTEST)
+    show_from(node, least_heat, FULL)
     return show_over(volume, None if opacity is None else node, opacity or 0.0)

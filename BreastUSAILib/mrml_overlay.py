@@ -89,6 +89,24 @@ def show_over(
     return shown
 
 
+def map_over(volume_node: vtkMRMLScalarVolumeNode) -> vtkMRMLScalarVolumeNode | None:
+    """The map of an image that came last into its scene; None where there is none."""
+    scene = volume_node.GetScene()
+    volumes = (
+        scene.GetNthNodeByClass(index, "vtkMRMLScalarVolumeNode")
+        for index in reversed(range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")))
+    )
+    return next((node for node in volumes if is_map_of(node, volume_node)), None)
+
+
+def show_from(map_node: vtkMRMLScalarVolumeNode, least: float, full: float) -> None:
+    """Let a map be transparent where it is below the share `least`, 0 to 1, of the last colour's value, `full`."""
+    display = map_node.GetDisplayNode()
+    if display is not None:
+        # Of nothing at all nothing is shown, and what is beyond the last colour has that colour.
+        display.SetThreshold(full * max(least, 1e-3), full * 1e6)
+
+
 def set_background(view: vtkMRMLSliceCompositeNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
     """Let a slice view show an image, and no map of another one over it; whether it showed another image before."""
     over, another = _over(view), view.GetBackgroundVolumeID() != volume_node.GetID()

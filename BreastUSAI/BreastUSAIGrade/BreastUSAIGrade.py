@@ -30,6 +30,7 @@ from BreastUSAILib import (
     mrml_overlay,
     slicer_resume,
 )
+from BreastUSAILib.activation import PERCENT
 from BreastUSAILib.background_child import BackgroundChild
 from BreastUSAILib.errors import DataError, ImageError
 from BreastUSAILib.findings import BIRADS_CATEGORIES
@@ -410,6 +411,8 @@ class BreastUSAIGradeLogic(ImageOrVolumeLogic):
         volume = table.GetNodeReference(mrml_grades.GRADED)
         if volume is not None:
             node = table.GetNodeReference(mrml_grades.MAP) if opacity is not None else None
+            if node is not None:
+                mrml_overlay.show_from(node, 0.0, PERCENT)  # BreastUSAI Heatmap may have hidden what is weak
             mrml_overlay.show_over(volume, node, opacity or 0.0)
 
     def jumpTo(self, table, row):

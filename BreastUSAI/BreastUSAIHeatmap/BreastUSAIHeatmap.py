@@ -20,7 +20,7 @@ if importlib.util.find_spec("BreastUSAILib") is None:
     # Built and installed, the library lies beside this file; in the source tree it lies two folders up.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from BreastUSAILib import RESEARCH_USE, child_heatmap, mrml, mrml_heatmap, mrml_overlay, slicer_resume
+from BreastUSAILib import RESEARCH_USE, child_heatmap, mrml, mrml_grades, mrml_heatmap, mrml_overlay, slicer_resume
 from BreastUSAILib.errors import ImageError
 from BreastUSAILib.slicer_panel import Device
 from BreastUSAILib.slicer_volume_panel import VolumeLogic, VolumePanel
@@ -39,7 +39,8 @@ class BreastUSAIHeatmap(ScriptedLoadableModule):
             _(
                 "Maps what in an automated breast ultrasound (ABUS) volume speaks for a lesion. Choose the volume and press "
                 "Apply: the map lies over it in colours, and its hot spots appear as boxes, points and a table. A hot spot "
-                "is a place to look at, not the outline of a lesion; a click on a row takes all slice views there."
+                "is a place to look at, not the outline of a lesion; a click on a row takes all slice views there. Of a 2D image that "
+                "was graded, the map of where the grading networks looked is shown."
             )
             + f"<p><b>{RESEARCH_USE}</b></p>"
         )
@@ -91,6 +92,13 @@ class BreastUSAIHeatmapWidget(VolumePanel):
 
     def showInViews(self, table, opacity, leastHeat):
         self.logic.showMap(table, opacity, leastHeat)
+
+    def showFindings(self):
+        """Of a 2D image, that has no hot spots: where the networks that graded it looked."""
+        VolumePanel.showFindings(self)
+        volume = self._parameterNode.inputVolume
+        if volume is not None:
+            self.logic.showActivation(volume, *self.viewChoices())
 
 
 class BreastUSAIHeatmapLogic(VolumeLogic):
@@ -157,6 +165,20 @@ class BreastUSAIHeatmapLogic(VolumeLogic):
         mrml_heatmap.show_map(table, opacity, leastHeat)
 
 
+    def reasonAgainstSize(self, size, volume):
+        if min(size, default=0) != 1:
+            return VolumeLogic.reasonAgainstSize(self, size, volume)
+        if mrml_overlay.map_over(volume) is not None:
+            said = _("{name} is a 2D image: the map over it is of where the networks looked that graded it. Hot spots are those of ABUS volumes.")
+        else:
+            said = _("{name} is a 2D image; hot spots are those of ABUS volumes. Grade it with BreastUSAI Grade, which maps where its networks look.")
+        return said.format(name=volume.GetName())
+
+    def showActivation(self, image, opacity, least):
+        """Let the slice views that show a 2D image show where the networks looked that graded it (`mrml_grades.show_activation`)."""
+        return mrml_grades.show_activation(image, opacity, least)
+
+
 class BreastUSAIHeatmapTest(ScriptedLoadableModuleTest):
     """The self-test: what the module shows and hides, and what it refuses; it needs no model and no further packages."""
 
@@ -211,5 +233,5 @@ class BreastUSAIHeatmapTest(ScriptedLoadableModuleTest):
 
     def test_imagesOfOneSlice(self):
         self.delayDisplay("A 2D image is refused, with what to use instead")
-        with self.assertRaisesRegex(ImageError, "BreastUSAI Segment"):
+        with self.assertRaisesRegex(ImageError, "BreastUSAI Grade"):
             BreastUSAIHeatmapLogic().process(self.syntheticVolume(slices=1))

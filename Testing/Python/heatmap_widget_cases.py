@@ -17,8 +17,9 @@ from panel_cases import STANDIN_CLI, Row, count
 from standin_heat import AWAY_MM
 from two_dark_boxes import FIRST, SECOND, SPACING, volume
 
-from BreastUSAILib import mrml, mrml_heatmap
+from BreastUSAILib import mrml, mrml_grades, mrml_heatmap
 from BreastUSAILib.child_heatmap import ChildHeatmap
+from BreastUSAILib.findings import ImageInfo, Study
 
 NO_MODEL = "No heatmap model is installed; train one with breastusai train heatmap, or choose a model folder."
 
@@ -110,7 +111,7 @@ class Enabling(PanelCase):
         image.SetSpacing(SPACING)
         self.panel._parameterNode.inputVolume = mrml.add_volume(slicer.mrmlScene, image, "flat")
         self.assertFalse(self.panel.ui.applyButton.enabled)
-        self.assertIn("use BreastUSAI Segment for 2D images", self.panel.ui.statusLabel.text)
+        self.assertIn("Grade it with BreastUSAI Grade", self.panel.ui.statusLabel.text)
 
 
 class Running(PanelCase):
@@ -161,6 +162,29 @@ class Running(PanelCase):
         self.assertIsNone(view.GetForegroundVolumeID())
         ui.showMapCheckBox.checked = True
         self.assertEqual(view.GetForegroundVolumeID(), heat.GetID())
+
+    def test_of_a_graded_2d_image_where_its_networks_looked_is_shown(self):
+        image = sitk.GetImageFromArray(np.full((1, 20, 40), 90, np.uint8))
+        image.SetSpacing(SPACING)
+        flat = mrml.add_volume(slicer.mrmlScene, image, "flat")
+        activation = sitk.GetImageFromArray(np.linspace(0, 100, 800, dtype=np.float32).reshape(1, 20, 40))
+        activation.CopyInformation(image)
+        study = Study(ImageInfo.of(image, "flat.nrrd"), (), activation=activation)
+        nodes = mrml_grades.show_grades(slicer.mrmlScene, study, flat)
+        view = self.view(flat)
+        ui, parameters = self.panel.ui, self.panel._parameterNode
+        parameters.inputVolume = flat
+        self.panel.enter()
+        self.assertFalse(ui.applyButton.enabled)
+        self.assertIn("the map over it is of where the networks looked that graded it", ui.statusLabel.text)
+        self.assertEqual(view.GetForegroundVolumeID(), nodes.activation.GetID())
+        self.assertAlmostEqual(view.GetForegroundOpacity(), parameters.mapOpacity)
+        ui.leastHeatSlider.value = 0.4
+        self.assertAlmostEqual(nodes.activation.GetDisplayNode().GetLowerThreshold(), 40.0)
+        ui.mapOpacitySlider.value = 0.7
+        self.assertAlmostEqual(view.GetForegroundOpacity(), 0.7)
+        ui.showMapCheckBox.checked = False
+        self.assertIsNone(view.GetForegroundVolumeID())
 
     def test_the_slider_hides_and_shows_hot_spots(self):
         self.ready()
