@@ -26,6 +26,8 @@ class Code:
         return f"{self.scheme}^{self.value}^{self.meaning}"
 
 
+# The master list has Cyst (367643001), too. Whether a lesion is one is a finding, told in probabilities (`solid_nodule`, echogenicity); a segment's type
+# would state it as a fact, so all outlines are masses, and a reader may choose Cyst in the Segment Editor.
 CATEGORY = Code("SCT", "49755003", "Morphologically Altered Structure")
 MASS = Code("SCT", "4147007", "Mass")
 BREAST = Code("SCT", "76752008", "Breast")

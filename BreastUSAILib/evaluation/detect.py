@@ -27,6 +27,7 @@ from . import detection_metrics as dm
 from . import tdsc_submission
 from .bootstrap import SAMPLES
 from .detection_summary import MALIGNANT_FROM, Measured, OperatingPoint, VolumeResult, summarise
+from .illustrated import illustrated
 from .volume_data import VolumeCase
 from .volume_options import cases_of, check_options
 
@@ -166,7 +167,7 @@ def write(
     rows = lesion_rows(results, measured)
     write_text(folder / "lesions.csv", _csv(list(dict.fromkeys([*LESION_COLUMNS, *(k for r in rows for k in r)])), rows))
     draw(folder, last, measured)
-    write_text(folder / "figures.md", as_markdown(summaries))
+    write_text(folder / "figures.md", illustrated(as_markdown(summaries), folder))
     write_text(folder / "figures.json", json.dumps({**about, "data_sets": summaries}, indent=2, allow_nan=False) + "\n")
     return summaries
 

@@ -36,6 +36,7 @@ from .grade_metrics import (
     within_one,
     yes_no_figures,
 )
+from .illustrated import illustrated
 from .segmentation_data import TEST_FOLD, Case, in_folds, read_data_sets
 
 COARSE = ("2", "3", "4", "5")
@@ -327,8 +328,8 @@ def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]],
         writer.writeheader()
         writer.writerows(table)
     write_text(folder / "figures.json", json.dumps({**about, "figures": figures}, indent=2) + "\n")
-    write_text(folder / "figures.md", as_markdown(figures))
     draw(folder, rows, about["threshold"])
+    write_text(folder / "figures.md", illustrated(as_markdown(figures), folder))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

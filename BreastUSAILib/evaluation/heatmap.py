@@ -25,6 +25,7 @@ from .bootstrap import SAMPLES
 from .heatmap_metrics import pointing
 from .heatmap_patches import Patch, ask, cut, healthy_patches, region_about
 from .heatmap_summary import LesionHeat, VolumeHeat, summarise
+from .illustrated import illustrated
 from .tables import stated
 from .volume_data import VolumeCase
 from .volume_options import cases_of, check_options
@@ -238,7 +239,7 @@ def write(
     write_text(folder / "lesions.csv", _csv(LESION_COLUMNS, lesion_rows(results)))
     write_text(folder / "spots.csv", _csv(SPOT_COLUMNS, spot_rows(results)))
     draw(folder, results, answers, summary)
-    write_text(folder / "figures.md", as_markdown(summary))
+    write_text(folder / "figures.md", illustrated(as_markdown(summary), folder))
     write_text(folder / "figures.json", json.dumps({**about, **summary}, indent=2, allow_nan=False) + "\n")
     return summary
 

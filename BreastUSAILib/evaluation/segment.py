@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
+from .illustrated import illustrated
 from .metrics import bootstrap_interval, dice, hausdorff95, jaccard
 from .segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_data_sets
 
@@ -174,10 +175,10 @@ def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]],
         writer.writeheader()
         writer.writerows(asdict(r) for r in rows)
     write_text(folder / "figures.json", json.dumps({**about, "figures": figures}, indent=2) + "\n")
-    write_text(folder / "figures.md", as_markdown(figures))
     if any(r.has_lesion for r in rows):
         with atomic_path(folder / "dice.png") as temporary:
             _figure(rows).savefig(temporary, dpi=150)
+    write_text(folder / "figures.md", illustrated(as_markdown(figures), folder))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,6 +28,7 @@ from ..findings import Box, Finding
 from ..phantom.seeds import SPLITS
 from . import metrics
 from .bootstrap import SAMPLES
+from .illustrated import illustrated
 from .segment_3d_summary import MALIGNANT_FROM, LesionResult, summarise
 from .tables import stated
 from .volume_data import TrueLesion, VolumeCase
@@ -219,7 +220,7 @@ def write(
             )
     write_text(folder / "lesions.csv", stream.getvalue())
     draw(folder, results, summaries)
-    write_text(folder / "figures.md", as_markdown(summaries))
+    write_text(folder / "figures.md", illustrated(as_markdown(summaries), folder))
     text = json.dumps({**about, "figures": summaries}, indent=2, allow_nan=False)
     write_text(folder / "figures.json", text + "\n")
     return summaries

@@ -141,7 +141,7 @@ def test_results_are_written(tmp_path):
     with (tmp_path / "rows.csv").open(newline="") as stream:
         assert [r["dice"] for r in csv.DictReader(stream)] == ["0.8", "0.5"]
     assert json.loads((tmp_path / "figures.json").read_text())["figures"]["set"]["images"] == 2
-    assert (tmp_path / "dice.png").read_bytes().startswith(b"\x89PNG") and (tmp_path / "figures.md").is_file()
+    assert (tmp_path / "dice.png").read_bytes().startswith(b"\x89PNG") and "![dice](dice.png)" in (tmp_path / "figures.md").read_text()
 
 
 def test_no_images_in_the_folds_is_said():
