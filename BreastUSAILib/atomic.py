@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,46 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         except OSError:
             pass
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary folder to fill; it moves to `path` when the block ends without an exception.
+
+    It lies beside `path`, for the same reason as in `atomic_path`. Missing parent folders are made.
+
+    Parameters
+    ----------
+    path : where the folder shall be in the end; nothing, or an empty folder, may be there.
+
+    Yields
+    ------
+    Path : the temporary folder, which is there and empty.
+
+    Raises
+    ------
+    OutputError : `path` is a file or a folder that is not empty; otherwise see `atomic_path`.
+    """
+    # What the user named may be a link, "." or end in ".."; a place beside it has a name of its own.
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".tmp-{uuid.uuid4().hex[:12]}")
+    try:
+        if target.exists() and os.listdir(target):  # of a file: ENOTDIR
+            raise OutputError(f"{path} is not empty; choose a new folder.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        if target.exists():
+            target.rmdir()  # Windows moves nothing onto a folder, be it empty
+        os.replace(temporary, target)
+    except OSError as error:
+        named = [Path(os.fsdecode(n)) for n in (error.filename, error.filename2) if isinstance(n, (str, bytes))]
+        ours = {temporary, target, *target.parents}
+        if named and not any(name in ours or temporary in name.parents for name in named):
+            raise
+        raise output_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> Path:

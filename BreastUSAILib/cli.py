@@ -196,10 +196,11 @@ def _add_models(commands) -> None:
         action = actions.add_parser(name, help=help_text)
         action.add_argument("model", metavar="ID|DIR")
         action.set_defaults(main=function)
-    export = actions.add_parser("export", help="write a model's network as an ONNX file, for inputs of one shape")
+    export = actions.add_parser("export", help="write a model's network as an ONNX file, for inputs of one shape, or a model as a MONAI bundle")
     export.add_argument("model", metavar="ID|DIR")
-    export.add_argument("file", type=Path, metavar="FILE.onnx")
-    export.add_argument("--shape", nargs="+", type=int, metavar="N", help="of the input: Z Y X voxels, or Y X pixels (default: a small example)")
+    export.add_argument("file", type=Path, metavar="FILE.onnx|FOLDER", help="the ONNX file, or the folder of the bundle")
+    export.add_argument("--format", choices=("onnx", "monai-bundle"), default="onnx", help="what is written (default: onnx)")
+    export.add_argument("--shape", nargs="+", type=int, metavar="N", help="of an ONNX file's input: Z Y X voxels, or Y X pixels (default: a small example)")
     export.set_defaults(main=_models_export)
     verify = actions.add_parser("verify", help="check the files of one model or of all against their checksums")
     verify.add_argument("model", nargs="?", metavar="ID|DIR")
@@ -238,6 +239,14 @@ def _models_card(args: argparse.Namespace) -> int:
 
 def _models_export(args: argparse.Namespace) -> int:
     entry, weights = _entry(args.model)
+    if args.format == "monai-bundle":
+        if args.shape is not None:
+            raise UsageError("--shape is for ONNX files; leave it out: a bundle says itself what its network takes.")
+        from .models.monai_bundle import export_bundle
+
+        export_bundle(entry, weights, args.file)
+        print(f"{entry.id} {entry.version} as a MONAI bundle: {args.file}")
+        return OK
     dimension = int(entry.preprocessing.get("dimension", 2))
     if args.shape is not None and (len(args.shape) != dimension or min(args.shape) < 1):
         raise UsageError(f"--shape is {args.shape}; model {entry.id!r} needs {dimension} positive numbers.")

@@ -52,6 +52,7 @@ SAID = {
     "Synthetic volumes with exact truth": "(48, 32, 48) 0.",
     "Many inputs": "1 with a lesion; []",
     "A model of your own": "roi-cnn-compact",
+    "With MONAI": "(1, 1, 192, 192)",
     "An image, in line": "1 lesion(s)",
     "A study from what was corrected by hand": "case.nrrd,",
 }
