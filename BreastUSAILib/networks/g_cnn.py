@@ -137,8 +137,15 @@ class GCnn(nn.Module):
         if trunk == "resnet50":
             from monai.networks.nets import resnet50
 
-            # Its own pooling leaves one vector.
-            self.trunk = resnet50(spatial_dims=2, n_input_channels=in_channels, feed_forward=False)
+            # He et al. 2016, table 1: the first convolution has stride 2, and shortcuts have no bias. MONAI's defaults are those of its
+            # 3D networks. Its own pooling leaves one vector; the names are torchvision's.
+            self.trunk = resnet50(
+                spatial_dims=2,
+                n_input_channels=in_channels,
+                conv1_t_stride=2,
+                bias_downsample=False,
+                feed_forward=False,
+            )
             self.pooled, last = 1, 2048
         elif trunk == "vgg16":
             self.trunk, last = Vgg(in_channels, channels, (2, 2, 3, 3, 3)), channels[-1]

@@ -1,6 +1,6 @@
 """A user's own ImageNet weights for the published networks: what matches by name and shape is taken, the rest is told.
 
-Layouts: torchvision's and timm's Inception-v3, timm's and Cadene's Inception-ResNet-v2, plain or as "state_dict" or "model" of
+Layouts: torchvision's and timm's Inception-v3 and ResNet-50, timm's and Cadene's Inception-ResNet-v2, plain or as "state_dict" or "model" of
 a checkpoint, as .safetensors or as a PyTorch file of tensors (nothing else in it is read).
 """
 

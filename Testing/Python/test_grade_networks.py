@@ -59,6 +59,46 @@ def test_g_cnn_has_nine_blocks_and_eighteen_convolutions():
     assert network(torch.zeros(2, 1, 288, 288, device="meta"))["birads"].shape == (2, 5)
 
 
+def test_resnet_50_is_the_published_one():
+    """He et al. 2016, table 1, at 288 x 288; torchvision's resnet50 has 23,508,032 weights without its classifier."""
+    maps = []
+    with torch.device("meta"):
+        network = GCnn(in_channels=3, trunk="resnet50").eval()
+    network.trunk.layer4.register_forward_hook(lambda module, given, made: maps.append(made.shape))
+    assert network(torch.zeros(2, 3, 288, 288, device="meta"))["birads"].shape == (2, 5)
+    assert maps == [(2, 2048, 9, 9)]
+    assert sum(p.numel() for p in network.trunk.parameters()) == 23_508_032
+
+
+def test_resnet_50_takes_imagenet_weights_in_torchvisions_names(tmp_path):
+    def normalised(name, channels):
+        shapes = {part: (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
+        return {f"{name}.{part}": shape for part, shape in shapes.items()}
+
+    shapes = {"conv1.weight": (64, 3, 7, 7), "fc.weight": (1000, 2048), "fc.bias": (1000,), **normalised("bn1", 64)}
+    inputs = 64
+    for stage, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), start=1):
+        for number in range(blocks):
+            block = f"layer{stage}.{number}"
+            for index, shape in enumerate(
+                ((width, inputs, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)), start=1
+            ):
+                shapes |= {f"{block}.conv{index}.weight": shape, **normalised(f"{block}.bn{index}", shape[0])}
+            if not number:
+                shapes[f"{block}.downsample.0.weight"] = (4 * width, inputs, 1, 1)
+                shapes |= normalised(f"{block}.downsample.1", 4 * width)
+            inputs = 4 * width
+    path = tmp_path / "resnet50.pth"
+    # One number seen in the tensor's shape, so that the file is small.
+    torch.save({name: torch.tensor(float(i)).expand(shape) for i, (name, shape) in enumerate(shapes.items())}, path)
+    network = GCnn(trunk="resnet50", widths=(4,))
+    matched = load_matching(network, path)
+    assert matched.unused == ("fc.weight", "fc.bias") and len(matched.taken) == len(shapes) - 2
+    assert not [n for n in matched.missing if n.startswith("trunk.") and not n.endswith("num_batches_tracked")]
+    wanted = list(shapes).index("layer4.0.downsample.0.weight")
+    assert bool((network.trunk.layer4[0].downsample[0].weight == wanted).all())
+
+
 @pytest.mark.parametrize("trunk", ["vgg16", "efficientnet-lite0"])
 def test_other_trunks_in_g_cnns_place(trunk):
     with torch.device("meta"):
