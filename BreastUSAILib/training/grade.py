@@ -53,9 +53,10 @@ class GradeRecipe:
     view, margin, size : see `lesion_view.ViewRule`; whether the outline is a channel follows from the network's `in_channels`.
     outlines : which outlines a lesion is cut out about (`evaluation.grade_outlines.OUTLINES`); the last is what validation looks at.
     epochs, batch : an epoch sees as many images as there are.
-    optimiser : "adamw" (rate: the highest of a cosine), "sgd" (rate x 0.9 each epoch, momentum 0.9) or "adadelta".
+    optimiser : "adamw" (rate: the highest of a cosine; gradients are cut at a norm of 5), "sgd" (rate x 0.9 each epoch, momentum 0.9) or
+        "adadelta"; the latter two, the papers', leave gradients as they are.
     rate, weight_decay : of the optimiser; weight_decay is the L2 of the papers with the latter two.
-    decay : of the averaged weights, which are what is left.
+    decay : of the averaged weights, which are what is left; 0: the last step's weights.
     smoothing : of labels, 0 to 1.
     wide : share of the batches with other scanners' processing.
     plain : translation and mirroring only, as the papers augment.
@@ -136,6 +137,7 @@ _QI = {
     "optimiser": "adadelta",
     "rate": 1.0,
     "weight_decay": 1e-4,
+    "decay": 0.0,
     "smoothing": 0.0,
     "wide": 0.0,
     "plain": True,
@@ -155,6 +157,7 @@ PAPER = {
         optimiser="sgd",
         rate=1e-3,
         weight_decay=5e-4,
+        decay=0.0,
         smoothing=0.0,
         wide=0.0,
         plain=True,
@@ -164,7 +167,8 @@ PAPER = {
     **{system: GradeRecipe(system=system, **_QI) for system in ("mtnet", "snnet", "pair")},
 }
 """The published settings as far as the papers say: Huang et al. do not state the L2 weight (5e-4, VGG's, was chosen) nor the number of
-epochs (100), Qi et al. not the number of epochs (100)."""
+epochs (100), Qi et al. not the number of epochs (100); what else is open stands in docs/grading.md. Weights are not averaged and gradients
+not cut: no paper speaks of either."""
 
 
 def build_networks(
@@ -408,7 +412,7 @@ def train(
     from ..models.devices import choose_device
     from .fingerprint import fingerprint_of_cases
     from .grade_batches import Lesions
-    from .learner import Learner, run_epochs
+    from .learner import LONGEST_GRADIENT, Learner, run_epochs
     from .parallel import team
 
     output, start = Path(output), start or {}
@@ -438,6 +442,7 @@ def train(
             resume=resume,
             optimiser=optimiser,
             schedule=schedule,
+            longest_gradient=LONGEST_GRADIENT if recipe.optimiser == "adamw" else None,
         )
         sources = ", ".join(sorted({case.source for case in training}))
         images = f"{len(training)} images of {sources} (folds {', '.join(map(str, recipe.train_folds))})"

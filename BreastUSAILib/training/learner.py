@@ -13,7 +13,8 @@ from ..errors import UsageError
 from .loop import ExponentialAverage, Journal, check_finite, cosine_rate, load_checkpoint, save_checkpoint
 from .parallel import Team
 
-_LONGEST_GRADIENT = 5.0
+LONGEST_GRADIENT = 5.0
+"""Norm to which a step's gradient is cut, unless a recipe says otherwise."""
 
 
 class Schedule(Protocol):
@@ -44,6 +45,7 @@ class Learner:
         are then its maker's business.
     groups : the network's parameters for AdamW in groups, each {"params": ..., and maybe "share": ...}: taught at that share of the rate.
     schedule : the rate at `progress` 0..1 of the run, instead of the cosine.
+    longest_gradient : the norm to which the gradient of all parameters together is cut; None: it is left as it is.
 
     Attributes
     ----------
@@ -69,10 +71,12 @@ class Learner:
         optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
         schedule: Callable[[float], float] | None = None,
         groups: Sequence[dict[str, Any]] | None = None,
+        longest_gradient: float | None = LONGEST_GRADIENT,
     ) -> None:
         settings = f"{recipe!r} on {data}"
         self.network, self.path, self.settings, self.group = network, checkpoint, settings, group
         self.epochs = epochs = recipe.epochs
+        self._longest_gradient = longest_gradient
         state = load_checkpoint(checkpoint) if resume else None
         if state is not None and state["recipe"] != settings:
             raise UsageError(
@@ -115,7 +119,8 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         figures = self.group.average(self.network, figures.detach().float().cpu())
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LONGEST_GRADIENT)
+        if self._longest_gradient is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._longest_gradient)
         self.optimiser.step()
         self._average.update(self.network)
         return figures

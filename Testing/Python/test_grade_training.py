@@ -229,6 +229,27 @@ def test_papers_settings_train_and_keep_the_best_f_beta(small, data, tmp_path):
     assert config["preprocessing"]["view"] == "image"
 
 
+@pytest.mark.parametrize("system", ["gcnn", "mtnet"])
+def test_papers_settings_leave_the_last_weights_and_whole_gradients(system, small, data, tmp_path, monkeypatch):
+    """No paper speaks of averaged weights or cut gradients; the compact recipes have both."""
+    cut, ends = [], []
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: cut.append(a[1]))
+    save = recipe_module.GradeRun.save
+
+    def saved(self):
+        ends.append([{k: v.clone() for k, v in n.state_dict().items()} for n in (self.learner.network, self.learner.average)])
+        save(self)
+
+    monkeypatch.setattr(recipe_module.GradeRun, "save", saved)
+    changes = {"size": SIZE, "epochs": 2, "batch": 6, "outlines": ("true",), "imagenet": False}
+    for number, recipes in enumerate((PAPER, COMPACT)):
+        train([data], tmp_path / str(number), replace(recipes[system], **changes), device="cpu")
+        last, kept = ends.pop()
+        assert all(torch.equal(last[name], value) for name, value in kept.items()) == (recipes is PAPER)
+        assert set(cut) == (set() if recipes is PAPER else {5.0})
+    assert all(recipe.decay == 0 for recipe in PAPER.values()) and all(r.decay == 0.995 for r in COMPACT.values())
+
+
 def _answering(monkeypatch, scores):
     """Validation says these F-betas, one after the other; None: that there is none."""
     from BreastUSAILib.evaluation import grade_metrics
