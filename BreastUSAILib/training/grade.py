@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atomic import output_error
+from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
 from ..evaluation.grade_data import gradable
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_data_sets
@@ -39,6 +39,8 @@ NETWORKS = {"gcnn": ("g_cnn", "GCnn"), "mtnet": ("mt_net", "MtNet"), "snnet": ("
 """System -> module and class in `networks`."""
 MAIN = {"gcnn": "birads", "mtnet": "malignancy", "snnet": "solid"}
 PARTNER = {"mtnet": "snnet", "snnet": "mtnet"}
+TAKEN_OVER = "taken-over.json"
+"""File of a run: what became of the weights that it was given (`build_networks`)."""
 
 
 @dataclass(frozen=True)
@@ -168,16 +170,18 @@ PAPER = {
 }
 """The published settings as far as the papers say: Huang et al. do not state the L2 weight (5e-4, VGG's, was chosen) nor the number of
 epochs (100), Qi et al. not the number of epochs (100); what else is open stands in docs/grading.md. Weights are not averaged and gradients
-not cut: no paper speaks of either."""
+not cut: neither is among the settings that they state."""
 
 
 def build_networks(
-    recipe: GradeRecipe, start: Mapping[str, Path], fresh: bool = True
+    recipe: GradeRecipe, start: Mapping[str, Path], fresh: bool = True, told: Path | None = None
 ) -> tuple[nn.ModuleDict, dict[str, dict[str, Any]]]:
     """Fresh networks by system, with the weights that they start from, and their arguments.
 
     start : system -> a weight file: ImageNet's in the usual layouts, or a model's own (`imagenet.load_matching`).
     fresh : or else a checkpoint has the weights, and no file is looked for.
+    told : where to write, system by system, which tensors the files filled, which they did not, and which of theirs were not used; all
+        by name, where the screen has a few. It is written where the networks are fresh and weights are given.
     """
     import importlib
 
@@ -186,7 +190,7 @@ def build_networks(
     from .imagenet import load_matching
     from .pretrained import PACKAGES, imagenet_weights
 
-    networks, arguments = nn.ModuleDict(), {}
+    networks, arguments, matches = nn.ModuleDict(), {}, {}
     for system in recipe.systems:
         module, name = NETWORKS[system]
         loaded = importlib.import_module(f"..networks.{module}", __package__)
@@ -198,10 +202,17 @@ def build_networks(
         except ValueError as error:
             raise UsageError(str(error)) from error
         if fresh and system in start:
-            print(load_matching(network, start[system]).sentence(start[system]), flush=True)
+            matched = load_matching(network, start[system])
+            print(matched.sentence(start[system]), flush=True)
+            matches[system] = {"file": str(start[system]), **asdict(matched)}
         elif fresh and recipe.imagenet and values["trunk"] in PACKAGES:
             network.load_imagenet(imagenet_weights(values["trunk"]))
         networks[system], arguments[system] = network, values
+    if fresh and told is not None:
+        if matches:
+            write_text(told, json.dumps(matches, indent=2) + "\n")
+        else:
+            told.unlink(missing_ok=True)  # an earlier run's, which this one is not
     return networks, arguments
 
 
@@ -427,7 +438,12 @@ def train(
     with team(choose_device(device).name) as group:
         torch.manual_seed(recipe.seed)
         checkpoint = output / "checkpoint.pt"
-        networks, arguments = build_networks(recipe, start, fresh=not (resume and checkpoint.is_file()))
+        networks, arguments = build_networks(
+            recipe,
+            start,
+            fresh=not (resume and checkpoint.is_file()),
+            told=output / TAKEN_OVER if group.first else None,
+        )
         networks = networks.to(group.device).to(memory_format=torch.channels_last)
         channels = next(iter(arguments.values()))["in_channels"]
         rule = ViewRule(recipe.size, recipe.view, recipe.margin, mask=channels > 1)

@@ -7,7 +7,7 @@ a checkpoint, as .safetensors or as a PyTorch file of tensors (nothing else in i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,23 +19,32 @@ if TYPE_CHECKING:
     from torch import nn
 
 _PREFIXES = ("module.", "model.", "backbone.")
+_COUNTER = "num_batches_tracked"
+_NAMED = 4  # names that a sentence lists
 
 
 @dataclass(frozen=True)
 class Matched:
-    """`taken` names of the network's tensors that were filled; `missing` ones that were not; `unused` names of the file."""
+    """`taken` names of the network's tensors that were filled; `missing` ones that were not, which stay as they were drawn (but for batch
+    normalisation's counters, which are no weights); `unused` names of the file."""
 
     taken: tuple[str, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
 
     def sentence(self, path: Path) -> str:
-        some = ", ".join(self.unused[:4]) + (", ..." if len(self.unused) > 4 else "")
         return (
             f"{path}: {len(self.taken)} of {len(self.taken) + len(self.missing)} tensors of the network were taken over"
-            + (f"; not used of the file: {some}" if self.unused else "")
+            + (f"; not found for the network: {_some(self.missing)}" if self.missing else "")
+            + (f"; not used of the file: {_some(self.unused)}" if self.unused else "")
             + "."
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few names, and how many there are beside them."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -111,4 +120,5 @@ def load_matching(network: nn.Module, path: Path) -> Matched:
             f"{path} holds no weights that fit this network by name and shape; take those of its published trunk."
         )
     network.load_state_dict({**own, **taken})
-    return Matched(tuple(taken), tuple(n for n in own if n not in taken), tuple(n for n in published if n not in used))
+    missing = tuple(n for n in own if n not in taken and not n.endswith(_COUNTER))
+    return Matched(tuple(taken), missing, tuple(n for n in published if n not in used))

@@ -14,7 +14,7 @@ from BreastUSAILib.networks.g_cnn import GCnn
 from BreastUSAILib.networks.grade_heads import OrderedScale
 from BreastUSAILib.networks.mt_net import MtNet
 from BreastUSAILib.networks.sn_net import SnNet
-from BreastUSAILib.training.imagenet import load_matching
+from BreastUSAILib.training.imagenet import Matched, load_matching
 
 
 def _small(cls, arguments):
@@ -204,7 +204,27 @@ def test_weights_of_ones_own_go_where_names_and_shapes_match_in_both_pathways(tm
         assert torch.allclose(pathway.conv2d_1a.conv.weight, source.conv2d_1a.conv.weight.sum(1, keepdim=True))
         assert torch.equal(pathway.repeat_1[0].branch1_1.conv.weight, source.repeat_1[0].branch1_1.conv.weight)
     assert any(name.startswith("heads") for name in matched.missing)
-    assert str(len(matched.taken)) in matched.sentence(path) and "classif.weight" in matched.sentence(path)
+    said = matched.sentence(path)
+    assert f"{len(matched.taken)} of {len(matched.taken) + len(matched.missing)} tensors" in said
+    assert "not used of the file: classif.weight." in said
+    # The rest of the network begins as it was drawn, and is named.
+    few, more = ", ".join(matched.missing[:4]), len(matched.missing) - 4
+    assert f"not found for the network: {few} and {more} more;" in said and more > 0
+    drawn = _small(MtNet, SMALL_MT).state_dict()
+    own = network.state_dict()
+    assert all(torch.equal(own[name], drawn[name]) for name in matched.missing)
+    assert {*matched.taken, *matched.missing} == {
+        n for n in own if not n.endswith("num_batches_tracked") or n in matched.taken
+    }
+
+
+def test_few_names_are_all_named_and_none_are_not_spoken_of(tmp_path):
+    assert (
+        Matched(("a", "b"), ("c",), ())
+        .sentence(tmp_path / "w")
+        .endswith("2 of 3 tensors of the network were taken over; not found for the network: c.")
+    )
+    assert Matched(("a",), (), ("x",)).sentence(tmp_path / "w").endswith("taken over; not used of the file: x.")
 
 
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from grade_cases import SIZE, SMALL_G, SMALL_MT, SMALL_SN, data_folder, grade_folder
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from scipy.stats import binom, norm
 
 from BreastUSAILib.cli import main
@@ -231,7 +231,7 @@ def test_papers_settings_train_and_keep_the_best_f_beta(small, data, tmp_path):
 
 @pytest.mark.parametrize("system", ["gcnn", "mtnet"])
 def test_papers_settings_leave_the_last_weights_and_whole_gradients(system, small, data, tmp_path, monkeypatch):
-    """No paper speaks of averaged weights or cut gradients; the compact recipes have both."""
+    """Neither averaged weights nor cut gradients are among the published settings; the compact recipes have both."""
     cut, ends = [], []
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: cut.append(a[1]))
     save = recipe_module.GradeRun.save
@@ -338,6 +338,20 @@ def test_a_run_knows_which_weights_it_began_with(small, data, tmp_path):
     train([data], out, recipe, start=began, device="cpu")
     trained_on = json.loads((out / "config.json").read_text())["trained_on"]
     assert trained_on.endswith(f"went on from model.safetensors, SHA-256 {digest}")
+
+
+def test_all_names_of_what_was_taken_over_are_left_with_the_run(small, data, tmp_path, capsys):
+    given = grade_folder(tmp_path / "given", "mtnet") / "model.safetensors"
+    part = {k: v for k, v in load_file(given).items() if not k.startswith("heads.")}
+    save_file({**part, "other": torch.zeros(3)}, tmp_path / "part.safetensors")
+    out, recipe = tmp_path / "out", _recipe("mtnet", epochs=1)
+    train([data], out, recipe, start={"mtnet": tmp_path / "part.safetensors"}, device="cpu")
+    told = json.loads((out / "taken-over.json").read_text())["mtnet"]
+    heads = {k for k in load_file(given) if k.startswith("heads.")}
+    assert set(told["missing"]) == heads and set(told["taken"]) == set(part) and told["unused"] == ["other"]
+    assert told["file"] == str(tmp_path / "part.safetensors") and "not found for the network: heads." in capsys.readouterr().out
+    train([data], out, recipe, resume=False, device="cpu")
+    assert not (out / "taken-over.json").exists()
 
 
 def test_recipes_are_checked():
