@@ -240,7 +240,8 @@ def _optimiser(recipe: GradeRecipe):
 def answers_of(
     networks: Mapping[str, nn.Module], lesions: Lesions, batch: int, device: str
 ) -> dict[str, dict[str, np.ndarray]]:
-    """System -> output -> probabilities (N, K) of lesions that are not varied, one crop each; with the partner's map where it is there.
+    """System -> output -> probabilities (N, K) of lesions that are not varied, the mean of a whole image's crops; with the partner's map of
+    the same crop where it is there.
 
     networks : system -> network on `device`, in evaluation mode.
     """
@@ -249,14 +250,20 @@ def answers_of(
     said: dict[str, dict[str, list]] = {name: {} for name in networks}
     with torch.inference_mode():
         for indices in torch.arange(len(lesions)).split(batch):
-            inputs = lesions.plain(indices).to(device)
-            for name, network in networks.items():
-                maps = None
-                if PARTNER.get(name) in networks:
-                    maps = networks[PARTNER[name]].look(inputs).map
-                answers = network(inputs) if maps is None else network(inputs, maps)
-                for output, values in answers.items():
-                    said[name].setdefault(output, []).append(torch.softmax(values.float(), 1).cpu())
+            crops = lesions.crops(indices)
+            of_crops: dict[str, dict[str, list]] = {name: {} for name in networks}
+            for inputs in lesions.plain(indices).to(device).split(batch):
+                for name, network in networks.items():
+                    maps = None
+                    if PARTNER.get(name) in networks:
+                        maps = networks[PARTNER[name]].look(inputs).map
+                    answers = network(inputs) if maps is None else network(inputs, maps)
+                    for output, values in answers.items():
+                        of_crops[name].setdefault(output, []).append(torch.softmax(values.float(), 1).cpu())
+            for name, outputs in of_crops.items():
+                for output, parts in outputs.items():
+                    means = [chances.mean(0) for chances in torch.cat(parts).split(crops)]
+                    said[name].setdefault(output, []).append(torch.stack(means))
     return {name: {o: torch.cat(parts).numpy() for o, parts in outputs.items()} for name, outputs in said.items()}
 
 
@@ -422,7 +429,7 @@ def train(
 
     from ..models.devices import choose_device
     from .fingerprint import fingerprint_of_cases
-    from .grade_batches import Lesions
+    from .grade_batches import Lesions, takes_several
     from .learner import LONGEST_GRADIENT, Learner, run_epochs
     from .parallel import team
 
@@ -469,8 +476,11 @@ def train(
                 if group.first:
                     _prepare([*training, *validation], recipe.outlines, found)
                 group.wait()
-            lesions = Lesions(training, rule, outputs, recipe.outlines, found)
-            judged = Lesions(validation, rule, outputs, recipe.outlines[-1:], found, spare=1.0, touching=False)
+            several = takes_several(recipe.systems[0])
+            lesions = Lesions(training, rule, outputs, recipe.outlines, found, several=several)
+            judged = Lesions(
+                validation, rule, outputs, recipe.outlines[-1:], found, spare=1.0, touching=False, several=several
+            )
             run_epochs(
                 GradeRun(recipe, learner, lesions, judged, arguments, output, group, about), output, validate_every
             )

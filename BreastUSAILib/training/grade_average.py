@@ -89,8 +89,8 @@ def average(
 
     Returns
     -------
-    The name of each part, as it was given, and `MEAN` -> figures (`evaluation.grade_metrics.validation_figures`), with one crop each and
-    without maps.
+    The name of each part, as it was given, and `MEAN` -> figures (`evaluation.grade_metrics.validation_figures`), with one crop of each
+    lesion (of whole images the crops of `training.grade_batches.Lesions`) and without maps.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def average(
     from ..models.folder import save_model
     from ..models.zoo import network_of, read_state, resolve
     from .grade import answers_of
-    from .grade_batches import Lesions
+    from .grade_batches import Lesions, takes_several
 
     names = [str(name) for name in models]
     entries, weights = zip(*(resolve(name, None) for name in names), strict=True)
@@ -118,7 +118,16 @@ def average(
     first, chosen = entries[0], choose_device(device).name
     system = first.task.removeprefix("grade-")
     rule, outputs = ViewRule.of(first.preprocessing), first.arguments["outputs"]
-    lesions = Lesions(cases, rule, outputs, (outline_of(first),), found, spare=1.0, touching=False)
+    lesions = Lesions(
+        cases,
+        rule,
+        outputs,
+        (outline_of(first),),
+        found,
+        spare=1.0,
+        touching=False,
+        several=takes_several(system),
+    )
     figures: dict[str, dict[str, float]] = {}
     # The mean comes last, and its network is what is saved.
     for name, state in tqdm(states.items(), unit="model", desc="validation"):

@@ -26,6 +26,7 @@ from BreastUSAILib.models.publish import stated_figures
 from BreastUSAILib.models.zoo import load
 from BreastUSAILib.networks import g_cnn, mt_net, sn_net
 from BreastUSAILib.training import grade as recipe_module
+from BreastUSAILib.training import grade_batches
 from BreastUSAILib.training.detection_crops import generator_of
 from BreastUSAILib.training.grade import COMPACT, PAPER, GradeRecipe, train
 from BreastUSAILib.training.grade_average import MEAN, fold_of, is_worse_than_all, mean_weights
@@ -96,6 +97,146 @@ def test_rough_outlines_are_outlines_of_much_the_same():
     assert 25 <= int(there.sum()) <= 40
     overlap = 2 * (rough * mask).sum((1, 2, 3)) / (rough + mask).sum((1, 2, 3))
     assert float(overlap[there].min()) > 0.75 and float(overlap[there].max()) == 1
+
+
+# ------------------------------------------------------------------------------------------------------ whole images
+
+
+def _shown(monkeypatch, shape, pixel_aspect=1.0):
+    """A data set's only picture: `shape` pixels of even grey with a square of 12 x 12 bright ones at its centre, which is the lesion."""
+    from types import SimpleNamespace
+
+    mask = np.zeros(shape, bool)
+    mask[tuple(slice(n // 2 - 6, n // 2 + 6) for n in shape)] = True
+    pixels = np.where(mask, 200, 50).astype(np.uint8)
+    part = (slice(0, shape[0]), slice(0, shape[1]))
+    picture = SimpleNamespace(pixels=pixels, mask=mask, part=part, pixel_aspect=pixel_aspect)
+    monkeypatch.setattr(grade_batches, "load_picture", lambda case: picture)
+    monkeypatch.setattr(grade_batches, "outline", lambda case, which, found: mask & (which != "none"))
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("view", "outlines"), [("image", ("none",)), ("image", ("true",)), ("lesion", ("none",))], ids=["paper", "outlined", "none"]
+)
+@pytest.mark.parametrize(("shape", "pixel_aspect"), [((60, 97), 1.0), ((90, 60), 1.0), ((40, 60), 2.0), ((60, 60), 1.0)])
+def test_whole_images_are_judged_in_the_crops_of_inference(shape, pixel_aspect, view, outlines, data, monkeypatch):
+    from BreastUSAILib.grade import GradeOptions, network_inputs
+
+    seen = _shown(monkeypatch, shape, pixel_aspect)
+    rule = ViewRule(SIZE, view, mask=True)
+    lesions = Lesions(read_cases(data)[:2], rule, OUTPUTS, outlines, spare=1.0, several=True)
+    mask = seen.mask & (outlines != ("none",))
+    wanted = network_inputs(seen.pixels, mask, rule, GradeOptions(mirror=False), pixel_aspect)
+    made = lesions.plain(torch.tensor([0, 1]))
+    assert lesions.crops(torch.tensor([0, 1])) == [len(wanted)] * 2 and len(wanted) == (1 if shape == (60, 60) else 5)
+    assert float((made - torch.cat([wanted, wanted])).abs().max()) < 0.06  # 8-bit levels
+    # G-CNN's one crop holds all of the image.
+    one = Lesions(read_cases(data)[:1], rule, OUTPUTS, outlines, spare=1.0)
+    wanted = network_inputs(seen.pixels, mask, rule, GradeOptions(several=False, mirror=False), pixel_aspect)
+    assert one.crops(torch.tensor([0])) == [1] and float((one.plain(torch.tensor([0])) - wanted).abs().max()) < 0.06
+
+
+@pytest.mark.parametrize("paper", [True, False])
+@pytest.mark.parametrize("shape", [(60, 120), (120, 60)])
+def test_whole_images_are_learnt_as_large_as_they_are_judged(shape, paper, data, monkeypatch):
+    """Their short side is the input's, and the squares lie anywhere along the long one."""
+    _shown(monkeypatch, shape)
+    lesions = Lesions(read_cases(data)[:1], ViewRule(SIZE, "image", mask=True), OUTPUTS, ("true",), several=True)
+    monkeypatch.setattr(grade_batches, "warped_outlines", lambda masks, generator: masks)
+    made = lesions.varied(torch.zeros(200, dtype=torch.long), generator_of(3), 0.0, paper)
+    assert made.shape == (200, 2, SIZE, SIZE)
+    rows, columns = made[:, 1].amax(2), made[:, 1].amax(1)
+    across, along = (rows, columns) if shape[0] < shape[1] else (columns, rows)
+    inside = (along[:, 0] + along[:, -1] == 0) & (along.sum(1) > 0) & (across[:, 0] + across[:, -1] == 0)
+    sides = torch.stack([across, along])[:, inside].sum(2)
+    side = 12 * SIZE / 60
+    if paper:
+        # All of the short side and nothing beyond the image: not one pixel is padding.
+        assert float((sides - side).abs().max()) <= 1 and bool((made[:, 0] != 0).all())
+        middle = (across.float().argmax(1) + side / 2)[inside]
+        assert float((middle - SIZE / 2).abs().max()) <= 1
+    else:
+        # `geometric` shows 0.62 to 1 of 1.3 times the square, as of a lesion; stretched by 6 % and turned by 12 degrees at most.
+        low, high = float(sides.float().min()), float(sides.float().max())
+        assert side / 1.3 * 0.94 - 1.5 < low < side / 1.15 and side * 1.1 < high < side / 0.8 * 1.06 * 1.2 + 1.5
+    first = along.float().argmax(1)[inside].float()
+    assert float(first.min()) < 5 and float(first.max()) > SIZE - 5 - side
+    # The long side is twice the short one: the squares begin in its first half, the lesion of a tenth of it lies in the middle.
+    assert not paper or 0.1 < float((along.sum(1) < side - 1).float().mean()) < 0.3
+
+
+def test_maps_are_of_the_crops_that_the_partner_sees(small, data, tmp_path, monkeypatch):
+    """Training and validation of the published pair: no padding, and each map is of the very crops it goes with."""
+    from BreastUSAILib.networks.two_pathway import TwoPathway
+
+    size, looked, seen = 139, {}, []
+    look, forward = TwoPathway.look, TwoPathway.forward
+
+    def looking(self, image, maps=None):
+        said = look(self, image, maps)
+        looked[said.map.data_ptr()] = (type(self), image.clone(), said.map)  # the map is kept, so that its place is its own
+        return said
+
+    def going(self, image, maps=None):
+        seen.append((type(self), image.clone(), maps))
+        return forward(self, image, maps)
+
+    monkeypatch.setattr(TwoPathway, "look", looking)
+    monkeypatch.setattr(TwoPathway, "forward", going)
+    recipe = replace(PAPER["pair"], size=size, epochs=2, batch=6)
+    train([data], tmp_path / "m", recipe, device="cpu", validate_every=1)
+    with_maps = [s for s in seen if s[2] is not None]
+    assert with_maps and len(with_maps) < len(seen)
+    for network, image, maps in with_maps:
+        partner, of, _ = looked[maps.data_ptr()]
+        assert partner is not network and torch.equal(of, image) and maps.shape == (len(image), 1, size, size)
+    assert all(image.shape[1:] == (1, size, size) and bool((image != 0).any(3).all() and (image != 0).any(2).all()) for _, image, _ in seen)
+    # The validation fold's four images in five crops each, in batches of twelve crops at most.
+    judged = [len(image) for network, image, _ in seen if network is mt_net.MtNet and len(image) not in (6,)]
+    assert judged == [12, 8, 12, 8]
+
+
+def test_f_beta_is_of_what_inference_says(small, data, tmp_path):
+    """Of the published pair, with maps and without: validation's answers are those of the same crops at work."""
+    from BreastUSAILib.evaluation.segmentation_data import load_picture
+    from BreastUSAILib.grade import GradeModels, GradeOptions, answers, network_inputs
+
+    folder = train([data], tmp_path / "m", replace(PAPER["pair"], size=139, epochs=1, batch=6), device="cpu")
+    models = GradeModels(mtnet=load(folder / "mtnet", "grade-mtnet", "cpu"), snnet=load(folder / "snnet", "grade-snnet", "cpu"))
+    cases = [c for c in read_cases(data) if c.label != "normal"][:3]
+    networks = {name: model.network for name, model in models.present.items()}
+    rule = ViewRule.of(models.mtnet.entry.preprocessing)
+    lesions = Lesions(cases, rule, {"malignancy": 2}, ("none",), spare=1.0, several=True)
+    pictures = [load_picture(case) for case in cases]
+    exact = [
+        network_inputs(p.pixels[p.part], p.mask[p.part], rule, GradeOptions(mirror=False), p.pixel_aspect) for p in pictures
+    ]
+    inputs = torch.cat(exact)
+    assert float((lesions.plain(torch.arange(3)) - inputs).abs().max()) < 0.06
+    # Without the rounding to 8 bits, which networks that learnt nothing make much of.
+    lesions.plain = lambda indices: torch.cat([exact[i] for i in indices])
+    torch.manual_seed(1)
+    for name, network in networks.items():  # so that answers differ from image to image
+        network.load_state_dict((mt_net.MtNet(**SMALL_MT) if name == "mtnet" else sn_net.SnNet(**SMALL_SN)).state_dict())
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = None  # the statistics of the one pass below
+        head = network.heads.layers[network.main]
+        with torch.no_grad():
+            torch.nn.init.normal_(head.weight)
+            network.train()(inputs, torch.rand_like(inputs))
+            logits = network.eval()(inputs)[network.main]
+            scale = 1 / (logits[:, 1] - logits[:, 0]).std()
+            head.weight *= scale
+            head.bias.copy_(-scale * logits.mean(0))
+    for chosen in (networks, {"mtnet": networks["mtnet"]}):
+        said = recipe_module.answers_of(chosen, lesions, 4, "cpu")["mtnet"]["malignancy"]
+        assert said.shape == (3, 2) and np.ptp(said[:, 1]) > 0.05
+        for seen, chances in zip(pictures, said, strict=True):
+            options = GradeOptions(mirror=False, enhance=len(chosen) > 1)
+            at_work = answers(seen.pixels[seen.part], seen.mask[seen.part], models, options, seen.pixel_aspect)[0]
+            assert np.exp(at_work["mtnet"]["malignancy"]) == pytest.approx(chances, abs=1e-4)
 
 
 def test_order_sees_each_once_or_as_the_balance_says(data):
