@@ -5,7 +5,8 @@ systems look at it, and what they say together is compared with pathology and th
 whole image is looked at, and counted. Intervals are bootstrapped by group.
 
 Switches of the papers' comparisons: --no-maps and --one-crop (Qi et al.: BASIC is both, REM is --one-crop, MIP is
---no-maps); --outline none, unrefined, refined (Huang et al.: No ROI-CNN, No Refined, Refined); each system by itself is measured as well.
+--no-maps); --outline none, unrefined, refined (Huang et al.: No ROI-CNN, No Refined, Refined, of one network that was taught about outlines; their
+one-stage is another network, of `train grade --one-stage`, with --outline none); each system by itself is measured as well.
 """
 
 from __future__ import annotations

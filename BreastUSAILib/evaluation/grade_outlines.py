@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 OUTLINES = ("true", "refined", "unrefined", "none")
 """The annotation; what ROI-CNN finds with and without Chan-Vese; nothing, so that the whole image is looked at (the paper's
-"Refined", "No Refined" and "No ROI-CNN")."""
+"Refined", "No Refined" and "No ROI-CNN"). A network of `train grade --one-stage` looks at the whole image whichever it is."""
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:

@@ -114,6 +114,11 @@ class GradeRecipe:
     def systems(self) -> tuple[str, ...]:
         return ("mtnet", "snnet") if self.system == "pair" else (self.system,)
 
+    @property
+    def one_stage(self) -> bool:
+        """Whether there is no stage before the network: it looks at whole images and never sees an outline, here and at work."""
+        return self.view == "image" and set(self.outlines) == {"none"}
+
 
 _DESCRIPTOR_WEIGHT = 0.3
 COMPACT = {
@@ -197,6 +202,8 @@ def build_networks(
         values = dict(getattr(loaded, recipe.configuration.upper()))
         if recipe.trunk is not None:
             values["trunk"] = recipe.trunk
+        if recipe.one_stage:
+            values["in_channels"] = 1  # no outline, which would come from a first stage
         try:
             network = getattr(loaded, name)(**values)
         except ValueError as error:
@@ -545,6 +552,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="about which outlines lesions are cut out",
     )
     parser.add_argument(
+        "--one-stage",
+        action="store_true",
+        help="no stage before the network: it looks at whole images and never sees an outline (as --view image --outlines none)",
+    )
+    parser.add_argument(
         "--trunk", help="another trunk than the configuration's, e.g. vgg16 or resnet50 in G-CNN's place"
     )
     parser.add_argument(
@@ -569,6 +581,10 @@ def recipe_of(args: argparse.Namespace) -> GradeRecipe:
     changes = {name: value for name in names if (value := getattr(args, name)) is not None}
     if args.outlines:
         changes["outlines"] = tuple(args.outlines)
+    if args.one_stage:
+        if args.view == "lesion" or set(args.outlines or ("none",)) != {"none"}:
+            raise UsageError("--one-stage looks at whole images without an outline; leave --view and --outlines out.")
+        changes |= {"view": "image", "outlines": ("none",)}
     if args.from_scratch:
         changes["imagenet"] = False
     return replace(recipe, seed=args.seed, **folds_of(args), **changes)

@@ -504,6 +504,61 @@ def test_recipes_are_checked():
     assert PAPER["gcnn"].optimiser == "sgd" and PAPER["pair"].batch == 10 and PAPER["pair"].weight_decay == 1e-4
 
 
+@pytest.mark.parametrize("configuration", ["compact", "paper"])
+def test_one_stage_looks_at_whole_images_and_never_at_an_outline(configuration, small, data, tmp_path, capsys, monkeypatch):
+    """In training and validation, when it is pooled and measured; and no segmentation is asked."""
+    from BreastUSAILib.evaluation.segmentation_data import load_pixels
+    from BreastUSAILib.grade import GradeModels, GradeOptions, answers
+    from BreastUSAILib.letterbox import Letterbox
+
+    monkeypatch.setattr(FoundOutlines, "_segment", lambda *a: 1 / 0)
+    seen = []
+    forward = g_cnn.GCnn.forward
+    monkeypatch.setattr(g_cnn.GCnn, "forward", lambda self, image: seen.append(image.clone()) or forward(self, image))
+    out, common = tmp_path / "gcnn", ["--data", str(data), "--device", "cpu"]
+    command = ["train", "grade", "--system", "gcnn", "--configuration", configuration, "--one-stage", "--from-scratch", *common]
+    assert main([*command, "--size", "96", "--epochs", "1", "--batch", "6", "--output", str(out)]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["preprocessing"]["view"] == "image" and not config["preprocessing"]["mask"]
+    assert config["arguments"]["in_channels"] == 1 and config["recipe"]["outlines"] == ["none"]
+    # Two batches of the training folds, then the validation fold, each image letterboxed as one crop.
+    box = Letterbox.fit((60, 72), 96).valid()[0, 0] > 0
+    assert [len(image) for image in seen] == [6, 6, 4] and all(image.shape[1:] == (1, 96, 96) for image in seen)
+    assert bool((seen[2][:, 0, 8:88] != 0).all()) and bool((seen[2][:, 0, ~box] == 0).all())
+    # An outline changes nothing of what it says.
+    model = load(out, "grade-gcnn", "cpu")
+    pixels, mask = load_pixels(read_cases(data)[0])
+    said = [answers(pixels, m, GradeModels(gcnn=model), GradeOptions())[0]["gcnn"]["birads"] for m in (mask, mask & False)]
+    assert np.array_equal(*said)
+    asked = ["--gcnn", str(out), "--outline", "none", *common]
+    assert main(["train", "grade-pooling", *asked]) == 0
+    assert main(["evaluate", "grade", *asked, "--output", str(tmp_path / "figures")]) == 0
+    figures = json.loads((tmp_path / "figures/figures.json").read_text())
+    assert figures["outline"] == "none" and figures["figures"]["breast"]["without_outline"] == 4
+    capsys.readouterr()
+    for more in (["--view", "lesion"], ["--outlines", "true"]):
+        assert main([*command, *more, "--output", str(tmp_path / "other")]) == 2
+        assert "--one-stage looks at whole images" in capsys.readouterr().err
+
+
+def test_without_the_roi_cnn_the_same_network_is_asked_about_the_whole_image(small, data, tmp_path, monkeypatch):
+    """Huang et al.'s No ROI-CNN: taught about outlines, and given none."""
+    model = load(train([data], tmp_path / "m", _recipe("gcnn", epochs=1), device="cpu"), "grade-gcnn", "cpu")
+    assert model.entry.preprocessing["view"] == "lesion" and model.entry.arguments["in_channels"] == 2
+    seen = []
+    forward = g_cnn.GCnn.forward
+    monkeypatch.setattr(g_cnn.GCnn, "forward", lambda self, image: seen.append(image.clone()) or forward(self, image))
+    for outline_asked in ("none", "true"):
+        asked = ["--gcnn", str(tmp_path / "m"), "--outline", outline_asked, "--data", str(data), "--device", "cpu"]
+        assert main(["evaluate", "grade", *asked, "--output", str(tmp_path / outline_asked)]) == 0
+    without, about = torch.cat(seen[:4]), torch.cat(seen[4:])
+    assert len(without) == len(about) == 8  # four images and their mirror images
+    rows = round(SIZE * 60 / 72)
+    first = (SIZE - rows) // 2 + 1
+    assert not without[:, 1].any() and bool(about[:, 1].any(-1).any(-1).all())
+    assert bool((without[:, 0, first : first + rows - 2] != 0).all()) and not without[:, 0, : first - 2].any()
+
+
 def test_outlines_need_a_model_and_folds_need_images(small, data, tmp_path):
     with pytest.raises(UsageError, match="segmentation model"):
         train([data], tmp_path / "a", _recipe("mtnet", outlines=("refined",)), device="cpu")
