@@ -17,10 +17,12 @@ from .pixels import luminance
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 _VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG2, MPEG-4 and HEVC: ...4.100 to 4.108
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81))
+_RLE = "1.2.840.10008.1.2.5"
 _START_OF_SCAN = 0xDA
 _FRAMES = (
     *(code for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)),
@@ -33,7 +35,7 @@ def check_decoder(path: Path, dataset: Dataset) -> None:
     """Raise an `ImageError` for videos and pixels elsewhere, a `DependencyError` where a decoder is not installed."""
     from pydicom.pixels import get_decoder
 
-    syntax = dataset.file_meta.get("TransferSyntaxUID") if "file_meta" in dataset.__dict__ else None
+    syntax = _syntax(dataset)
     if syntax is not None and syntax.startswith(_VIDEO):
         raise ImageError(
             f"{path} is a video ({name_of(syntax)}), which is not read; export its frames as single images."
@@ -54,6 +56,10 @@ def check_decoder(path: Path, dataset: Dataset) -> None:
             f"{path} is compressed ({name_of(syntax)}), and no package that decodes it is installed; "
             f"install them with: {INSTALL}"
         )
+
+
+def _syntax(dataset: Dataset) -> UID | None:
+    return dataset.file_meta.get("TransferSyntaxUID") if "file_meta" in dataset.__dict__ else None
 
 
 def read_frames(path: Path, dataset: Dataset, frames: Sequence[int]) -> tuple[np.ndarray, bool]:
@@ -94,7 +100,7 @@ def _check_jpeg(dataset: Dataset, frame: int) -> None:
     """Raise `ValueError` where a frame's JPEG or JPEG-LS header is damaged: over such ones GDCM's decoder ends the process."""
     from pydicom.encaps import get_frame
 
-    if "file_meta" not in dataset.__dict__ or dataset.file_meta.get("TransferSyntaxUID") not in _JPEG:
+    if _syntax(dataset) not in _JPEG:
         return
     offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
     count = int(dataset.get("NumberOfFrames") or 1)
@@ -117,12 +123,23 @@ def _check_jpeg(dataset: Dataset, frame: int) -> None:
         raise ValueError("the JPEG stream is of another size than the file says")
 
 
+def _order_of_samples(dataset: Dataset) -> dict[str, int]:
+    """The Planar Configuration to decode with, where it is not the header's.
+
+    Of a compressed stream the header's means nothing (PS3.3 C.7.6.3.1.3, PS3.5 8.2), and many files keep there what the uncompressed image had,
+    or state none. The decoders give colour by pixel, but that of RLE, which sorts by what the header says and is left to.
+    """
+    syntax = _syntax(dataset)
+    by_pixel = syntax is not None and syntax.is_compressed and syntax != _RLE
+    return {"planar_configuration": 0} if by_pixel and dataset.get("SamplesPerPixel", 1) > 1 else {}
+
+
 def _grey_frame(dataset: Dataset, frame: int) -> tuple[np.ndarray, bool]:
     """(rows, columns) values of a frame, and whether it had colour."""
     from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
     _check_jpeg(dataset, frame)
-    array = pixel_array(dataset, index=frame)  # YBR is converted to RGB here
+    array = pixel_array(dataset, index=frame, **_order_of_samples(dataset))  # YBR is converted to RGB here
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
     if photometric == "PALETTE COLOR":

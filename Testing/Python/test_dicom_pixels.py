@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_samples import item, save, speckle, us_cine, us_image
 from PIL import Image
+from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -108,6 +109,36 @@ def test_compressed_colour(tmp_path, syntax):
     loaded = read_image(compressed(us_image(rgb), tmp_path / "a.dcm", syntax))
     assert np.abs(voxels_of(loaded) - luma).max() <= 1
     assert any("luminance" in note for note in loaded.notes)
+
+
+def coloured(path, rgb, syntax):
+    """(frames, rows, columns, 3) as a single image or a volume in a compressed transfer syntax."""
+    ds = us_image(rgb[0]) if len(rgb) == 1 else volume(rgb)
+    if syntax != JPEGBaseline8Bit:
+        return compressed(ds, path, syntax)
+    streams = [io.BytesIO() for _ in rgb]  # GDCM writes JPEG of RGB and calls it YBR
+    for plane, stream in zip(rgb, streams, strict=True):
+        Image.fromarray(plane).save(stream, "JPEG", quality=95, subsampling=0)
+    ds.file_meta.TransferSyntaxUID, ds.PhotometricInterpretation = syntax, "YBR_FULL"
+    ds.PixelData = encapsulate([stream.getvalue() for stream in streams])
+    return save(ds, path)
+
+
+@pytest.mark.parametrize("planar", [0, 1, None])
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("syntax", CODECS, ids=lambda s: CODECS[s][0])
+def test_the_order_of_samples_in_a_compressed_stream_is_not_the_headers(tmp_path, syntax, frames, planar):
+    """PS3.3 C.7.6.3.1.3: old consoles leave the Planar Configuration of the uncompressed image, and pictures were cut into thirds."""
+    if planar is None and syntax == RLELossless:
+        pytest.skip("the decoder of RLE sorts by what the header says, which therefore has to")
+    rgb = np.stack([SMOOTH, SMOOTH[:, ::-1], SMOOTH[:, :, ::-1]], axis=-1)[:frames]
+    ds = dcmread(coloured(tmp_path / "a.dcm", rgb, syntax))
+    ds.PlanarConfiguration = planar
+    if planar is None:
+        del ds.PlanarConfiguration
+    ours = voxels_of(read_image(save(ds, tmp_path / "b.dcm")))
+    luma = np.rint(rgb @ np.array([0.299, 0.587, 0.114])).reshape(ours.shape)
+    assert np.abs(ours - luma).max() <= CODECS[syntax][1] + 1
 
 
 def jpeg2000(pixels, **options):
