@@ -289,10 +289,78 @@ def test_a_run_takes_a_dicomdir(tmp_path):
         ("Lateral", (None, "LAT")),
         ("Mapping", (None, None)),
         ("", (None, None)),
+        # A letter is a side where it stands alone, ...
+        ("Breast L", ("L", None)),
+        ("US_R_BREAST", ("R", None)),
+        ("R-AP", ("R", "AP")),
+        ("US-L-Breast", ("L", None)),
+        ("Breast (R)", ("R", None)),
+        ("Breast L.", ("L", None)),
+        ("Mamma R, 2", ("R", None)),
+        ("R 12 o'clock", ("R", None)),
+        ("both breasts R+L", (None, None)),
+        # ... not in the names of probes, in abbreviations and before apostrophes.
+        ("Breast L12-5", (None, None)),
+        ("Breast L 12-5", (None, None)),
+        ("Philips L12-3 SUP", (None, "SUP")),
+        ("AP-T L15-7io", (None, "AP")),
+        ("Siemens 14L5", (None, None)),
+        ("GE 9L-D", (None, None)),
+        ("12-L", (None, None)),
+        ("US BREAST R/O MASS", (None, None)),
+        ("BREAST LIMITED R/O ABSCESS LEFT", ("L", None)),
+        ("US breast w/ Doppler l/s", (None, None)),
+        ("R2 Breast", (None, None)),
+        ("L.S. Breast", (None, None)),
+        ("Breast RT L12-5", ("R", None)),
+        ("Breast APR 2024", (None, None)),
+        ("Mamma infl.", (None, None)),
+        # Other languages.
+        ("Écho de l'aisselle droite", ("R", None)),
+        ("Écho de l’aisselle gauche", ("L", None)),
+        ("Mamma L17-5 rechts", ("R", None)),
+        ("linke Brust", ("L", None)),
+        ("mammella destra", ("R", None)),
+        ("mama izquierda", ("L", None)),
+        ("ho\u0308ger bröst", ("R", None)),  # the letter and its dots apart
+        ("Правая молочная железа", ("R", None)),
+        ("左乳房", ("L", None)),
+        ("右侧乳腺 AP", ("R", "AP")),
+        ("左右乳腺", (None, None)),
+        ("우측 유방", ("R", None)),
     ],
 )
 def test_names_of_views(name, expected):
     assert parse_name(name) == expected
+
+
+def named(path, **elements):
+    """What is read of an image that states no laterality and has these names."""
+    ds = us_image(VOXELS[0], laterality="")
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
+    return read_image(save(ds, path))
+
+
+def test_a_side_from_a_single_letter_of_a_name_is_noted(tmp_path):
+    note = "that this is the left breast comes from a single letter of the series' name alone"
+    loaded = named(tmp_path / "a.dcm", SeriesDescription="L MED", ProtocolName="Breast L12-5")
+    assert (loaded.laterality, loaded.view) == ("L", "MED") and note in loaded.notes
+    for name in ("LMED", "Breast left"):  # a scanner's own name of a view, a word
+        loaded = named(tmp_path / "a.dcm", SeriesDescription=name)
+        assert loaded.laterality == "L" and note not in loaded.notes
+    loaded = named(tmp_path / "a.dcm", Laterality="L", SeriesDescription="L MED")
+    assert loaded.laterality == "L" and note not in loaded.notes
+
+
+def test_a_word_counts_more_than_a_letter(tmp_path):
+    loaded = named(tmp_path / "a.dcm", SeriesDescription="Breast L", ProtocolName="right breast")
+    assert loaded.laterality == "R"
+    assert any('right breast, and its name "Breast L" the left one' in note for note in loaded.notes)
+
+
+def test_no_contradiction_with_the_name_of_a_probe(tmp_path):
+    assert not any("its name" in note for note in named(tmp_path / "a.dcm", Laterality="R", ProtocolName="L12-5").notes)
 
 
 def test_elements_count_more_than_names_and_contradictions_are_told(tmp_path):
