@@ -20,7 +20,8 @@ from .acquisition import CurvedAcquisition
 from .dicom_geometry import Plane, Stack, read_place, read_plane, read_stack, stack_frames
 from .dicom_header import DIRECTORY, check_pydicom, damaged, frame_count, name_of, number, open_dicom, value
 from .dicom_pixels import display_note, read_frames
-from .dicom_view import View, read_view
+from .dicom_series import are_apart, marks_of
+from .dicom_view import View, read_view, stated_laterality
 from .errors import BreastUSAIError, ImageError
 from .native import quiet
 from .pixels import COLOUR_NOTE, check_size, choose_frame
@@ -78,7 +79,7 @@ def read_dicom(
     Raises
     ------
     ImageError : no image, damaged, too large, a time series of volumes, frames at uneven distances, too many missing,
-        a geometry that is not known.
+        a geometry that is not known, files of several patients, breasts or views.
     UsageError : no such frame.
     DependencyError : pydicom, or what decodes the file's pixels, is not installed.
     MemoryError : the computer's memory does not suffice.
@@ -203,6 +204,10 @@ def _read_series(path: Path, files: Sequence[Path], max_pixels: int | None) -> D
             raise ImageError(
                 f"{file} differs from {files[0].name} in size, pixel spacing or direction; give it by itself."
             )
+    if are_apart([marks_of(header) for header in headers]):
+        raise ImageError(
+            f"{path} and the other files of its series are of several patients, breasts or views; give the files of one of them."
+        )
     stack = stack_frames(path, np.array([place[0] for place in places]), places[0][1], "slice")
     if stack is None:
         raise ImageError(f"{path} and the other files of its series lie in one place; give them one by one.")
@@ -210,7 +215,9 @@ def _read_series(path: Path, files: Sequence[Path], max_pixels: int | None) -> D
     read = [read_frames(file, open_dicom(file), [0]) for file in files]
     frames = {i: values[0] for i, (values, _) in enumerate(read)}
     voxels, more = _fill(path, stack, frames, [file.name for file in files])
-    plane, view = read_plane(headers[0], 0), read_view(headers[0])
+    # Of a series that states the breast in some files only, one that does.
+    view = read_view(next((header for header in headers if stated_laterality(header)), headers[0]))
+    plane = read_plane(headers[0], 0)
     notes = (
         f"{len(files)} files of one series put together",
         *plane.notes,

@@ -28,6 +28,7 @@ from .dicom_header import (
     text,
     value,
 )
+from .dicom_view import parse_name, stated_laterality
 from .errors import ImageError
 from .headers import DICOM_SUFFIXES
 from .native import quiet
@@ -42,6 +43,7 @@ _FIRST_GROUPS = (b"\x02\0", b"\x08\0")  # 0002 and 0008, of which the first elem
 _LEAST_SLICES = 3  # two images of a lesion may lie anywhere; three in a row are a volume
 _TAGS = (
     "SOPClassUID SOPInstanceUID Modality Manufacturer StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID SeriesDescription "
+    "PatientID PatientName Laterality ImageLaterality "
     "DirectoryRecordSequence Rows Columns NumberOfFrames ImagePositionPatient ImageOrientationPatient SliceLocation PixelSpacing"
 ).split()
 
@@ -74,6 +76,7 @@ class _File:
     instance: str
     place: tuple[np.ndarray, np.ndarray] | None  # of single images: see `dicom_geometry.read_place`
     series: tuple  # what files have in common that may belong together
+    marks: tuple[str, ...]  # see `marks_of`
 
 
 def find(folder: Path | str) -> Sorted:
@@ -168,7 +171,8 @@ def sort_out(files: Iterable[Path]) -> Sorted:
         else:
             groups.setdefault(file.series, []).append(file)
     for members in groups.values():
-        inputs += _join(members)
+        for part in _apart(members):
+            inputs += _join(part)
     return Sorted(tuple(sorted(inputs, key=lambda i: i.path)), tuple(skipped))
 
 
@@ -211,8 +215,50 @@ def _describe(path: Path, header: Dataset) -> _File:
         place = read_place(header, 0) or slice_location(header)
     axes = () if place is None else tuple(np.round(place[1], 3).ravel() + 0.0)
     common = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns", "PixelSpacing")
+    marks = marks_of(header)
     series = (*(text(header, keyword) for keyword in common), axes)
-    return _File(path, text(header, "SOPInstanceUID"), place, series)
+    if not text(header, "SeriesInstanceUID"):
+        # Nothing says that these files belong together but where they lie in the patient and that all else is the same: what some of them do
+        # not state may differ as well. (A Slice Location does not even say that they lie side by side.)
+        series += (*marks, "" if read_place(header, 0) else str(path))
+    return _File(path, text(header, "SOPInstanceUID"), place, series, marks)
+
+
+def marks_of(header: Dataset) -> tuple[str, ...]:
+    """What two files of one volume cannot both state and state differently; each "" where the header does not say it.
+
+    Series Instance UID and Frame of Reference UID do not tell patients apart where careless de-identification or conversion gave one to all.
+    Acquisition Number and times are none of these: some scanners count single images by them.
+    """
+    name = text(header, "PatientName").split("=")  # the same name in several scripts
+    name = "".join(filter(str.isalnum, (name[0] or name[-1]).casefold()))  # Adams^Eve and ADAMS^EVE^^
+    side, view = parse_name(text(header, "SeriesDescription"))
+    return text(header, "PatientID").casefold(), name, stated_laterality(header) or "", side or "", view or ""
+
+
+def are_apart(marks: Sequence[tuple[str, ...]]) -> bool:
+    """Whether files with these marks cannot all be of one volume."""
+    return any(len({*stated} - {""}) > 1 for stated in zip(*marks, strict=True))
+
+
+def _apart(members: list[_File]) -> list[list[_File]]:
+    """Files that look like one series, without mixing patients, breasts or views.
+
+    A mark that only some files state, and all of these alike, is taken for that of all. Where several are stated, a file that states none
+    may belong to any of them, and comes by itself.
+    """
+    parts = [members]
+    for k in range(len(members[0].marks)):
+        smaller: list[list[_File]] = []
+        for part in parts:
+            stated = sorted({m.marks[k] for m in part} - {""})
+            if len(stated) < 2:
+                smaller.append(part)
+                continue
+            smaller += [[m for m in part if m.marks[k] == mark] for mark in stated]
+            smaller += [[m] for m in part if not m.marks[k]]
+        parts = smaller
+    return parts
 
 
 def _join(members: Sequence[_File]) -> list[SeriesInput]:

@@ -109,6 +109,94 @@ def test_images_that_lie_anywhere_are_no_volume(tmp_path):
     assert len(find(tmp_path).inputs) == 5
 
 
+def series(folder, edit, count=6):
+    """Slices of one series, written after `edit(k, dataset)`; (first file's name, number of files) of the inputs found."""
+    for k, ds in enumerate(slices(speckle((count, 12, 16)), SPACING)):
+        edit(k, ds)
+        save(ds, folder / f"{k:02}.dcm")
+    return [(i.path.name, len(i.files)) for i in find(folder).inputs]
+
+
+def without_uids(ds):
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        delattr(ds, keyword)
+
+
+HALVES = [("00.dcm", 3), ("03.dcm", 3)]
+
+
+@pytest.mark.parametrize("uids", [True, False])
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("PatientID", ("P1", "P2")),
+        ("PatientName", ("Adams^Eve", "Brown^Sue")),
+        ("Laterality", ("R", "L")),
+        ("ImageLaterality", ("R", "L")),
+        ("SeriesDescription", ("R AP", "L AP")),
+        ("SeriesDescription", ("R AP", "R MED")),
+    ],
+)
+def test_patients_breasts_and_views_are_not_joined(tmp_path, keyword, values, uids):
+    """Careless de-identification gives one Series Instance UID to all files, or none."""
+
+    def edit(k, ds):
+        del ds.Laterality
+        setattr(ds, keyword, values[k // 3])
+        if not uids:
+            without_uids(ds)
+
+    assert series(tmp_path, edit) == HALVES
+    files = sorted(tmp_path.iterdir())
+    with pytest.raises(ImageError, match="several patients, breasts or views"):
+        read_image(files[0], files=files)
+
+
+@pytest.mark.parametrize("uids", [True, False])
+@pytest.mark.parametrize("value", ["", None])
+def test_slices_of_nobody_are_one_volume(tmp_path, value, uids):
+    """De-identified: names, numbers and side emptied or left out."""
+
+    def edit(k, ds):
+        ds.PatientID = ds.PatientName = ds.Laterality = ds.SeriesDescription = value
+        if value is None:
+            del ds.PatientID, ds.PatientName, ds.Laterality, ds.SeriesDescription
+        if not uids:
+            without_uids(ds)
+
+    assert series(tmp_path, edit) == [("00.dcm", 6)]
+
+
+def test_what_some_files_do_not_state_parts_no_series(tmp_path):
+    def edit(k, ds):
+        ds.Laterality = ds.SeriesDescription = ""
+        if k == 4:
+            ds.Laterality = "R"
+        ds.PatientID = "P1" if k % 2 else ""
+        ds.PatientName = ("Adams^Eve", "ADAMS^EVE^^ ", "")[k % 3]
+        ds.AcquisitionNumber, ds.AcquisitionTime = k + 1, f"10150{k}"
+
+    assert series(tmp_path, edit) == [("00.dcm", 6)]
+    assert read_image(tmp_path).laterality == "R"
+
+
+def test_a_file_that_may_be_of_either_breast_comes_by_itself(tmp_path):
+    def edit(k, ds):
+        ds.Laterality, ds.SeriesDescription = "RRRLLL"[k] if k != 1 else "", ""
+
+    # Two slices of the right breast are too few for a volume.
+    assert series(tmp_path, edit) == [("00.dcm", 0), ("01.dcm", 0), ("02.dcm", 0), ("03.dcm", 3)]
+
+
+def test_without_a_series_uid_a_slice_location_joins_nothing(tmp_path):
+    def edit(k, ds):
+        without_uids(ds)
+        del ds.ImagePositionPatient, ds.ImageOrientationPatient
+        ds.SliceLocation = k / 2
+
+    assert series(tmp_path, edit, 12) == [(f"{k:02}.dcm", 0) for k in range(12)]
+
+
 def test_copies_are_taken_once(tmp_path):
     ds = us_image(VOXELS[0])
     save(ds, tmp_path / "a.dcm")
