@@ -41,10 +41,14 @@ _ULTRASOUND = (*US_IMAGE, *US_MULTIFRAME, ENHANCED_US_VOLUME)
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture and its multi-frame kinds (...7.1 to ...7.4)
 _FIRST_GROUPS = (b"\x02\0", b"\x08\0")  # 0002 and 0008, of which the first element of a file is
 _LEAST_SLICES = 3  # two images of a lesion may lie anywhere; three in a row are a volume
+_LEAST_LOCATIONS = 10  # a Slice Location says nothing of where images lie sideways, and 2D examinations have it as well
+_IN_A_ROW_MM = 1.0  # files of a volume are shifted sideways by less
+_MOST_ASIDE = 0.05  # this part of a series, or one file, may lie elsewhere: scouts, stills
 _TAGS = (
     "SOPClassUID SOPInstanceUID Modality Manufacturer StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID SeriesDescription "
     "PatientID PatientName Laterality ImageLaterality "
-    "DirectoryRecordSequence Rows Columns NumberOfFrames ImagePositionPatient ImageOrientationPatient SliceLocation PixelSpacing"
+    "DirectoryRecordSequence Rows Columns NumberOfFrames ImagePositionPatient ImageOrientationPatient SliceLocation PixelSpacing "
+    "NominalScannedPixelSpacing SequenceOfUltrasoundRegions"
 ).split()
 
 
@@ -74,9 +78,10 @@ class Sorted:
 class _File:
     path: Path
     instance: str
-    place: tuple[np.ndarray, np.ndarray] | None  # of single images: see `dicom_geometry.read_place`
-    series: tuple  # what files have in common that may belong together
-    marks: tuple[str, ...]  # see `marks_of`
+    place: tuple[np.ndarray, np.ndarray] | None = None  # of single images: see `dicom_geometry.read_place`
+    by_location: bool = False  # whether the place is a Slice Location alone
+    series: tuple = ()  # what files have in common that may belong together
+    marks: tuple[str, ...] = ()  # see `marks_of`
 
 
 def find(folder: Path | str) -> Sorted:
@@ -208,20 +213,27 @@ def _same_bytes(one: Path, other: Path) -> bool:
 
 def _describe(path: Path, header: Dataset) -> _File:
     from .dicom import slice_location
-    from .dicom_geometry import read_place
+    from .dicom_geometry import read_place, read_plane
 
-    place = None
-    if text(header, "SOPClassUID") in US_IMAGE and text(header, "NumberOfFrames") in ("", "1"):
-        place = read_place(header, 0) or slice_location(header)
-    axes = () if place is None else tuple(np.round(place[1], 3).ravel() + 0.0)
-    common = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns", "PixelSpacing")
-    marks = marks_of(header)
-    series = (*(text(header, keyword) for keyword in common), axes)
-    if not text(header, "SeriesInstanceUID"):
-        # Nothing says that these files belong together but where they lie in the patient and that all else is the same: what some of them do
-        # not state may differ as well. (A Slice Location does not even say that they lie side by side.)
-        series += (*marks, "" if read_place(header, 0) else str(path))
-    return _File(path, text(header, "SOPInstanceUID"), place, series, marks)
+    instance = text(header, "SOPInstanceUID")
+    if text(header, "SOPClassUID") not in US_IMAGE or text(header, "NumberOfFrames") not in ("", "1"):
+        return _File(path, instance)
+    stated = read_place(header, 0)
+    place = stated or slice_location(header)
+    if place is None:
+        return _File(path, instance)
+    common = tuple(
+        text(header, keyword)
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns")
+    )
+    # The spacing as the reader compares it: images of a 2D examination differ in depth.
+    grid = (read_plane(header, 0).spacing, *(np.round(place[1], 3).ravel() + 0.0))
+    marks, by_location = marks_of(header), stated is None
+    if text(header, "SeriesInstanceUID"):
+        return _File(path, instance, place, by_location, (common, grid, by_location), marks)
+    # Nothing says that these files belong together but where they lie in the patient and that all else is the same: what some of them do
+    # not state may differ as well. (A Slice Location does not even say that they lie side by side.)
+    return _File(path, instance, place, by_location, (common, grid, marks, str(path) if by_location else ""), marks)
 
 
 def marks_of(header: Dataset) -> tuple[str, ...]:
@@ -262,17 +274,54 @@ def _apart(members: list[_File]) -> list[list[_File]]:
 
 
 def _join(members: Sequence[_File]) -> list[SeriesInput]:
-    """Files of one series and direction as one volume, where they lie one behind the other; else each by itself."""
+    """Files of one series and direction as one volume, where they lie one behind the other; else each by itself. A few that lie elsewhere come
+    by themselves and keep the rest together."""
+    row = members if _are_in_a_row(members) else _without_strays(members)
+    files = tuple(sorted(m.path for m in row))
+    others = [SeriesInput(m.path) for m in members if m.path not in set(files)]
+    return [SeriesInput(files[0], files), *others] if files else others
+
+
+def _are_in_a_row(members: Sequence[_File]) -> bool:
+    if members[0].by_location:
+        return len(members) >= _LEAST_LOCATIONS and _are_even(members)
+    along, shift = _along_and_sideways(members)
+    apart = np.count_nonzero(np.diff(np.sort(along)) > 1e-3)
+    return apart >= _LEAST_SLICES - 1 and np.abs(shift - shift[0]).max() < _IN_A_ROW_MM
+
+
+def _along_and_sideways(members: Sequence[_File]) -> tuple[np.ndarray, np.ndarray]:
+    """Where files lie along their normal (n,), and the rest of their positions (n, 3), mm."""
     points = np.array([m.place[0] for m in members])
     normal = members[0].place[1][:, 2]
     along = points @ normal
-    apart = np.diff(np.sort(along))
-    shift = points - points[0] - np.outer(along - along[0], normal)
-    in_a_row = np.count_nonzero(apart > 1e-3) >= _LEAST_SLICES - 1 and np.abs(shift).max() < 1.0
-    files = tuple(sorted(m.path for m in members))
-    if not in_a_row:
-        return [SeriesInput(path) for path in files]
-    return [SeriesInput(files[0], files)]
+    return along, points - np.outer(along, normal)
+
+
+def _without_strays(members: Sequence[_File]) -> Sequence[_File]:
+    """The files that lie in a row and at even steps where few do not; else none."""
+    _, shift = _along_and_sideways(members)
+    near = np.abs(shift - np.median(shift, axis=0)).max(axis=1) < _IN_A_ROW_MM
+    row = [m for m, is_near in zip(members, near, strict=True) if is_near]
+    if len(members) - len(row) > max(1, _MOST_ASIDE * len(members)) or len(row) < _LEAST_SLICES:
+        return []
+    # Three of four images may lie so by chance: what is left of others has to be a volume without doubt.
+    return row if _are_in_a_row(row) and _are_even(row) else []
+
+
+def _are_even(members: Sequence[_File]) -> bool:
+    """Whether the reader would take the files for slices at even steps, and few lie in one place."""
+    from .dicom_geometry import stack_frames
+
+    points = np.array([m.place[0] for m in members])
+    try:
+        stack = stack_frames(members[0].path, points, members[0].place[1], "slice")
+    except ImageError:
+        return False
+    if stack is None:
+        return False
+    places = sum(1 for files in stack.slices if files)
+    return len(members) - places <= max(1, _MOST_ASIDE * len(members))
 
 
 def read_dicomdir(path: Path) -> tuple[list[Path], list[tuple[Path, str]]]:

@@ -10,6 +10,7 @@ from dicom_samples import (
     item,
     mr_image,
     one_of_each,
+    region,
     save,
     secondary_capture,
     slices,
@@ -195,6 +196,68 @@ def test_without_a_series_uid_a_slice_location_joins_nothing(tmp_path):
         ds.SliceLocation = k / 2
 
     assert series(tmp_path, edit, 12) == [(f"{k:02}.dcm", 0) for k in range(12)]
+
+
+def located(locations, depths=None):
+    """An edit of `series`: places by Slice Location alone, and a calibrated region of its own for each depth (mm a pixel)."""
+
+    def edit(k, ds):
+        del ds.ImagePositionPatient, ds.ImageOrientationPatient
+        ds.SliceLocation = locations[k]
+        if depths:
+            ds.SequenceOfUltrasoundRegions = Sequence([region([depths[k] / 10] * 2, (0, 0, 15, 11))])
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("locations", "depths"),
+    [
+        ([1, 2, 3, 4], [0.1, 0.12, 0.1, 0.08]),
+        ([1, 2, 3, 4], None),
+        ([1, 2.3, 9, 30], None),
+        (list(range(12)), [0.1, 0.12] * 6),  # each depth alone lies at even steps, and is too little for a volume
+        ([0, 1, 2.3, 2.6, 5, 9, 9.5, 14, 20, 31, 32, 40], None),
+        ([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3], None),
+    ],
+)
+def test_images_of_a_2d_examination_with_a_slice_location_are_each_read(tmp_path, locations, depths):
+    found = series(tmp_path, located(locations, depths), len(locations))
+    assert found == [(f"{k:02}.dcm", 0) for k in range(len(locations))]
+    for path in sorted(tmp_path.iterdir()):
+        read_image(path)
+
+
+@pytest.mark.parametrize("left_out", [[], [4], [4, 9]])
+def test_slices_by_their_location_alone(tmp_path, left_out):
+    """Two slices that are missing, and one that was sent twice, leave a volume what it is."""
+    locations = [k / 2 for k in range(40) if k not in left_out]
+    assert series(tmp_path, located(locations), len(locations)) == [("00.dcm", len(locations))]
+    twice = save(slices(VOXELS, SPACING)[0], tmp_path / "x" / "00.dcm")
+    found = series(twice.parent, located([0, *locations]), len(locations) + 1)
+    assert found == [("00.dcm", len(locations) + 1)]
+
+
+@pytest.mark.parametrize("aside", [0, 2, 29])
+def test_an_image_that_lies_aside_dissolves_no_volume(tmp_path, aside):
+    """A scout, wherever it comes: sideways by 50 mm; it is read by itself."""
+
+    def edit(k, ds):
+        if k == aside:
+            ds.ImagePositionPatient = [50, 0, k / 2]
+
+    first = "01.dcm" if aside == 0 else "00.dcm"
+    assert sorted(series(tmp_path, edit, 30)) == sorted([(first, 29), (f"{aside:02}.dcm", 0)])
+    depths = {i.path.name: read_image(i.path, files=i.files).image.GetSize()[2] for i in find(tmp_path).inputs}
+    # Within the sweep its place is filled from the neighbours, as that of any slice that is missing.
+    assert depths == {first: 30 if aside == 2 else 29, f"{aside:02}.dcm": 1}
+
+
+def test_few_images_of_which_some_lie_in_a_row_are_no_volume(tmp_path):
+    def edit(k, ds):
+        ds.ImagePositionPatient = [[0, 0, 0], [0, 0, 1], [0, 0, 9], [40, 0, 3]][k]
+
+    assert series(tmp_path, edit, 4) == [(f"{k:02}.dcm", 0) for k in range(4)]
 
 
 def test_copies_are_taken_once(tmp_path):
