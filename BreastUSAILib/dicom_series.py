@@ -189,7 +189,7 @@ def reason_against(header: Dataset) -> str:
         return "a DICOMDIR, the table of contents of the other files"
     if text(header, "Manufacturer") == OWN:
         return "a result of BreastUSAI, not an image of a scanner"
-    if sop in _ULTRASOUND or (sop.startswith(_CAPTURE) and modality == "US"):
+    if sop in _ULTRASOUND or (f"{sop}.".startswith(f"{_CAPTURE}.") and modality == "US"):  # not ...77.1, photographs
         if not value(header, "Rows") or not value(header, "Columns"):
             return "an ultrasound object without pixels"
         return ""

@@ -277,6 +277,16 @@ def test_captures_only_of_ultrasound(tmp_path):
     assert reasons(found) == {"b.dcm": "not an ultrasound image: Secondary Capture Image Storage (OT)"}
 
 
+def test_photographs_of_ultrasound_are_no_captures(tmp_path):
+    for name, sop in (("a.dcm", "1.2.840.10008.5.1.4.1.1.77.1.4"), ("b.dcm", "1.2.840.10008.5.1.4.1.1.7.4")):
+        ds = secondary_capture(VOXELS[0])
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = sop
+        save(ds, tmp_path / name)
+    found = find(tmp_path)
+    assert names(found) == ["b.dcm"]
+    assert reasons(found) == {"a.dcm": "not an ultrasound image: VL Photographic Image Storage (US)"}
+
+
 def test_our_own_results_are_no_inputs(tmp_path):
     ds = secondary_capture(VOXELS[0])
     ds.Manufacturer = "BreastUSAI"
