@@ -39,11 +39,30 @@ def open_dicom(path: Path, **options: Any) -> Dataset:
     import pydicom
 
     try:
-        return pydicom.dcmread(path, force=True, **options)
+        dataset = pydicom.dcmread(path, force=True, **options)
+        _state_syntax(dataset)
+        return dataset
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes pydicom raise nearly anything
         raise damaged(path, error) from error
+
+
+def _state_syntax(dataset: Dataset) -> None:
+    """Name the transfer syntax that pydicom found a file written in which states none: files without preamble and meta header, as devices
+    before DICOM Part 10 left them. Compressed pixels stay without one, as nobody knows how they are compressed."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if dataset.file_meta.get("TransferSyntaxUID") or ("PixelData" in dataset and dataset["PixelData"].is_undefined_length):
+        return
+    syntaxes = {
+        (True, True): ImplicitVRLittleEndian,
+        (False, True): ExplicitVRLittleEndian,
+        (False, False): ExplicitVRBigEndian,
+    }
+    syntax = syntaxes.get(dataset.original_encoding)
+    if syntax is not None:
+        dataset.file_meta.TransferSyntaxUID = syntax
 
 
 def value(dataset: Dataset | None, keyword: str, default: Any = None) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
@@ -21,6 +22,7 @@ from pydicom.uid import (
 )
 
 from BreastUSAILib.dicom_geometry import SEVERAL_PICTURES
+from BreastUSAILib.dicom_series import find
 from BreastUSAILib.errors import DependencyError, ImageError, UsageError
 from BreastUSAILib.image import read_image
 from BreastUSAILib.screen_area import find_screen_area
@@ -105,6 +107,31 @@ def test_no_suffix_and_no_preamble(tmp_path):
     path = save(dataset(GREY), tmp_path / "full.dcm")
     (tmp_path / "bare.dcm").write_bytes(path.read_bytes()[132:])
     np.testing.assert_array_equal(pixels_of(read_image(tmp_path / "bare.dcm")), GREY)
+
+
+@pytest.mark.parametrize("implicit, little", [(True, True), (False, True), (False, False)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_no_preamble_and_no_meta_header(tmp_path, implicit, little, dtype):
+    """As devices before DICOM Part 10 wrote files: nothing states the transfer syntax."""
+    ds = dataset(GREY.astype(dtype))
+    stored = ds.PixelData if little or dtype == np.uint8 else GREY.astype(">u2").tobytes()
+    bare = Dataset({element.tag: element for element in ds})
+    bare.PixelData = stored
+    path = tmp_path / "bare.dcm"
+    dcmwrite(path, bare, implicit_vr=implicit, little_endian=little)
+    assert path.read_bytes()[:2] == (b"\x08\0" if little else b"\0\x08")
+    np.testing.assert_array_equal(pixels_of(read_image(path)), GREY)
+    assert [i.path for i in find(tmp_path).inputs] == [path] or not little
+
+
+def test_compressed_pixels_without_a_meta_header_are_refused_in_words(tmp_path):
+    ds = dataset(GREY, syntax=JPEGBaseline8Bit)
+    ds.PixelData = encapsulate([encoded(GREY, "JPEG")])
+    ds["PixelData"].is_undefined_length = True
+    path = tmp_path / "bare.dcm"
+    dcmwrite(path, Dataset({element.tag: element for element in ds}), implicit_vr=False, little_endian=True)
+    with pytest.raises(ImageError, match="Transfer Syntax UID"):
+        read_image(path)
 
 
 def test_regions_give_spacing_and_area(tmp_path):
