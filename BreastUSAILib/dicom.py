@@ -24,7 +24,7 @@ from .dicom_series import are_apart, marks_of
 from .dicom_view import View, read_view, stated_laterality
 from .errors import BreastUSAIError, ImageError
 from .native import quiet
-from .pixels import COLOUR_NOTE, check_size, choose_frame
+from .pixels import COLOUR_NOTE, check_size, choose_frame, refuse_frame
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -71,7 +71,7 @@ def read_dicom(
     Parameters
     ----------
     path : the file.
-    frame : of a cine, from 1; the middle one when None.
+    frame : of a cine, from 1; the middle one when None. A single image is read whatever it is.
     max_pixels : the largest image that is read; None: as `pixels.check_size` says.
     volume : take several frames for a volume even where their distance is not stated.
     files : all files of the volume, `path` among them, in any order; empty: `path` alone.
@@ -80,7 +80,7 @@ def read_dicom(
     ------
     ImageError : no image, damaged, too large, a time series of volumes, frames at uneven distances, too many missing,
         a geometry that is not known, files of several patients, breasts or views.
-    UsageError : no such frame.
+    UsageError : no such frame; `NoFramesError` of a volume.
     DependencyError : pydicom, or what decodes the file's pixels, is not installed.
     MemoryError : the computer's memory does not suffice.
     """
@@ -89,7 +89,7 @@ def read_dicom(
         warnings.simplefilter("ignore")
         try:
             if len(files) > 1:
-                choose_frame(path, 1, frame)
+                refuse_frame(path, frame)
                 return _read_series(path, files, max_pixels)
             return _read_file(path, frame, max_pixels, volume)
         except (BreastUSAIError, MemoryError):
@@ -114,7 +114,7 @@ def _read_file(path: Path, frame: int | None, max_pixels: int | None, volume: bo
         stack = read_stack(path, header, frames, volume=volume)
     if stack is None:
         return _read_frame(path, header, frames, frame, max_pixels)
-    choose_frame(path, 1, frame)
+    refuse_frame(path, frame)
     check_size(path, (*size, len(stack.slices)), max_pixels)
     first = next(frames[0] for frames in stack.slices if frames)
     plane = Plane(ge.spacing[:2]) if ge is not None else read_plane(header, first)

@@ -40,6 +40,10 @@ class UsageError(BreastUSAIError):
     """Options that contradict each other or have no meaning."""
 
 
+class NoFramesError(UsageError):
+    """One frame was asked for of a volume, which is read whole."""
+
+
 class DependencyError(BreastUSAIError):
     """An optional package is needed and is not installed; the sentence says how to install it."""
 

@@ -37,7 +37,16 @@ from .grid import (
     spacing_vector,
 )
 from .native import quiet
-from .pixels import COLOUR_NOTE, check_size, choose_frame, clean_values, in_grey, not_orthonormal, with_grid_of
+from .pixels import (
+    COLOUR_NOTE,
+    check_size,
+    choose_frame,
+    clean_values,
+    in_grey,
+    not_orthonormal,
+    refuse_frame,
+    with_grid_of,
+)
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -262,7 +271,7 @@ def read_image(
         also one for each axis of its plane.
     plane_spacing_mm : the same for 2D images and single slices alone, one number or one across and one down: a volume keeps what its file
         says, with a note.
-    frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None.
+    frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None. A single image is read whatever it is.
     max_pixels : the largest image (pixels in all) that is read; checked before the pixels are. None: 2**26 (67 million)
         for 2D images and single slices, 2**29 (537 million) for volumes.
     allow_constant : accept an image with one value everywhere, such as an empty mask.
@@ -271,7 +280,7 @@ def read_image(
     Raises
     ------
     ImageError : there is no such file, or it cannot be worked on.
-    UsageError : `spacing_mm` or `frame` is impossible.
+    UsageError : `spacing_mm` or `frame` is impossible; `NoFramesError` where a frame of a volume is asked for.
     DependencyError : a DICOM file, and pydicom is not installed.
     """
     path = Path(path)
@@ -302,6 +311,8 @@ def read_image(
     else:
         choose_frame(path, 1, frame)
         image, known, notes = _read_itk(path, kind, max_pixels)
+        if as_2d(image) is None:
+            refuse_frame(path, frame)
 
     image = _without_metadata(image)
     dimension = image.GetDimension()

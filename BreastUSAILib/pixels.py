@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import ImageError, UsageError
+from .errors import ImageError, NoFramesError, UsageError
 
 # The largest images that are read unless the user says otherwise. Of a 2D image several float copies are held at once
 # (256 MB each as float32); a volume is only carried through.
@@ -40,12 +40,19 @@ def check_size(path: Path, size: Sequence[int], max_pixels: int | None) -> None:
 
 
 def choose_frame(path: Path, count: int, frame: int | None) -> int:
-    """The index (from 0) of the frame to read: `frame` (from 1), or the middle one. Raises `UsageError`."""
-    if frame is None:
+    """The index (from 0) of the frame to read: `frame` (from 1), or the middle one; of a single image that, as there is nothing to choose.
+    Raises `UsageError`."""
+    if frame is None or (count == 1 and frame >= 1):
         return (count - 1) // 2
     if not 1 <= frame <= count:
         raise UsageError(f"{path} has no frame {frame}; choose one of 1 to {count}.")
     return frame - 1
+
+
+def refuse_frame(path: Path, frame: int | None) -> None:
+    """Raise `NoFramesError` where one frame of a volume is asked for."""
+    if frame is not None:
+        raise NoFramesError(f"{path} is a volume, and has no frame {frame} to be read alone; leave the frame out.")
 
 
 def luminance(rgb: np.ndarray) -> tuple[np.ndarray, bool]:

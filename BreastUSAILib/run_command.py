@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MM[,MM]",
         help="what a pixel of 2D images measures, where the file is silent or wrong: one number, or across and down, as in 0.1,0.12",
     )
-    images.add_argument("--frame", type=int, metavar="N", help="frame of a cine, from 1 (default: the middle one)")
+    images.add_argument("--frame", type=int, metavar="N", help="frame of a cine, from 1 (default: the middle one); other images and volumes are read whole")
     images.add_argument("--no-refine", dest="refine", action="store_false", help="keep the network's outline")
     images.add_argument(
         "--lesions", choices=("central", "all"), help="the one nearest the centre (default), or all"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import dicom_out
 from .atomic import output_error
-from .errors import BreastUSAIError, Cancelled, DataError, ImageError, UsageError
+from .errors import BreastUSAIError, Cancelled, DataError, ImageError, NoFramesError, UsageError
 from .headers import data_files
 from .identity import identity, pixels_digest
 from .inputs import Source
@@ -86,7 +86,7 @@ class RunOptions:
             **self.workup.of_task(task),
             # As JSON keeps it, so that it can be compared.
             "spacing_mm": (list(self.spacing_mm) if isinstance(self.spacing_mm, tuple) else self.spacing_mm) if task == "segment" else None,
-            "frame": self.frame,
+            "frame": self.frame if task == "segment" else None,
             "scene": self.scene,
             "dicom": list(self.dicom),
         }
@@ -183,13 +183,11 @@ class InputWorker:
         progress(0.0, "reading")
         start = time.perf_counter()
         stamp = file_stamp(task.source.path, task.source.files)  # before the bytes: what comes meanwhile is looked at by the next run
-        loaded = read_image(
-            task.source.path,
-            plane_spacing_mm=options.spacing_mm,
-            frame=options.frame,
-            max_pixels=options.max_pixels,
-            files=task.source.files,
-        )
+        how = {"plane_spacing_mm": options.spacing_mm, "max_pixels": options.max_pixels, "files": task.source.files}
+        try:
+            loaded = read_image(task.source.path, frame=options.frame, **how)
+        except NoFramesError:  # the frame is for the cines among the inputs
+            loaded = read_image(task.source.path, **how)
         seconds = {"read": round(time.perf_counter() - start, 4)}
         # Now, not after the work: the file may have given way to another by then.
         known = {**identity(task.source.path, task.source.files), "pixels_sha256": pixels_digest(loaded.image), "stamp": stamp}

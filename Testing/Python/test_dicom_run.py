@@ -6,12 +6,18 @@ import json
 import jsonschema
 import numpy as np
 import pytest
-from dicom_samples import ge_abus, mr_image, save, slices, speckle, text_report
+import SimpleITK as sitk
+from dicom_samples import ge_abus, mr_image, save, slices, speckle, text_report, us_cine, us_image
+from PIL import Image
 from small_models import detector_folder
 
 from BreastUSAILib import cli
 from BreastUSAILib.acquisition import CurvedAcquisition
+from BreastUSAILib.errors import NoFramesError, UsageError
+from BreastUSAILib.files import read_study
 from BreastUSAILib.findings import study_schema
+from BreastUSAILib.image import read_image, write_image
+from BreastUSAILib.study_image import read_again
 
 VOXELS = speckle((40, 24, 60))
 SPACING = (0.9, 0.7, 1.1)
@@ -80,3 +86,46 @@ def test_the_overview_has_breast_and_view_and_names_what_was_left(output):
         assert same == (row["view"] == "AP")
     left = json.loads((output / "run.json").read_text())["left_because"]
     assert sorted(reason.split(":")[0] for reason in left.values()) == ["not an ultrasound image"] * 2
+
+
+def test_a_frame_that_is_chosen_is_for_cines(tmp_path, capsys):
+    """Single images and volumes of the same folder are read whole, and their results are theirs in all that follows."""
+    folder, output = tmp_path / "in", tmp_path / "out"
+    save(us_cine(VOXELS[:3], mm=(0.2, 0.2)), folder / "cine.dcm")
+    save(us_image(VOXELS[0], mm=(0.2, 0.2)), folder / "single.dcm")
+    Image.fromarray(VOXELS[0]).save(folder / "picture.png")
+    for k, ds in enumerate(slices(VOXELS[:10], SPACING)):
+        save(ds, folder / "slices" / f"IM{k:03}.dcm")
+    write_image(sitk.GetImageFromArray(VOXELS[:10]), folder / "volume.nrrd")
+    model = detector_folder(tmp_path / "model")
+    arguments = ["run", folder, "--output", output, "--no-scene", "--no-grades", "--device", "cpu", "--detect-model", model]
+    arguments = [*map(str, arguments), "--no-outlines", "--frame", "2"]
+    assert cli.main(arguments) == 0
+    frames = {name: read_study(output / name).provenance["options"]["frame"] for name in ("cine", "single", "slices_IM000", "volume")}
+    assert frames == {"cine": 2, "single": 2, "slices_IM000": None, "volume": None}
+    for name, source in (("cine", "cine.dcm"), ("single", "single.dcm"), ("slices_IM000", "slices"), ("volume", "volume.nrrd")):
+        done = read_study(output / name)
+        again = read_again(done, folder / source)
+        assert again.image.GetSize() == done.image.size
+        assert ("frame 2 of 3" in again.notes) == (name == "cine")
+    assert cli.main(["export", str(output / "single"), "--dicom-sr"]) == 0
+    capsys.readouterr()
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr()
+    assert "other options" not in said.out + said.err
+
+
+def test_a_frame_that_a_cine_does_not_have_is_told(tmp_path, capsys):
+    save(us_cine(VOXELS[:3], mm=(0.2, 0.2)), tmp_path / "cine.dcm")
+    assert cli.main(["run", str(tmp_path / "cine.dcm"), "--output", str(tmp_path / "out"), "--no-scene", "--frame", "4"]) == 1
+    assert "has no frame 4; choose one of 1 to 3" in capsys.readouterr().err
+
+
+def test_one_frame_of_a_volume_is_not_read(tmp_path):
+    """A caller of `read_image` that names one asks for a 2D image."""
+    write_image(sitk.GetImageFromArray(VOXELS[:10]), tmp_path / "volume.nrrd")
+    with pytest.raises(NoFramesError, match="has no frame 2"):
+        read_image(tmp_path / "volume.nrrd", frame=2)
+    with pytest.raises(UsageError, match="has no frame 0"):
+        read_image(save(us_image(VOXELS[0]), tmp_path / "single.dcm"), frame=0)
+    assert read_image(tmp_path / "single.dcm", frame=2).image.GetSize() == (60, 24)
