@@ -63,8 +63,8 @@ def add_map(
     display.SetAndObserveColorNodeID(color_node(scene).GetID())
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(0.0, greatest)
-    display.SetThreshold(greatest / _STEPS, greatest)
     display.SetApplyThreshold(True)
+    show_from(node, 1 / _STEPS, greatest)
     return node
 
 

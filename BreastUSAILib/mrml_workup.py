@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import mrml
 from .activation import PERCENT
 from .errors import DataError
-from .findings import Finding, Study
+from .findings import Finding, ImageInfo, Study
 from .mrml_heatmap import FULL
 from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, set_background, show_over
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
@@ -38,6 +38,8 @@ WORKUP = "BreastUSAI.Workup"  # attribute of a result's node: it is the Workup m
 REVIEWS = "BreastUSAI.Reviews"  # attribute: `review.reviews_to_json`
 OUTLINES = "BreastUSAI.Outlines"  # attribute: `review.outline_keys` of the masks as they were made
 IMAGE = "BreastUSAIWorkupImage"  # node reference from the result to the image that it is about
+HEAT, LOOKED = "heatmap", "activation"
+"""The maps of a workup: what in a volume speaks for a lesion, and where the networks that graded its findings looked."""
 FURTHER = "furtherImages"  # node references from the module's parameter node to the other views of the examination
 
 _FILL, _FILL_OTHERS, _FILL_REJECTED = 0.35, 0.12, 0.0
@@ -83,9 +85,9 @@ def show_workup(
         remove(before)
     for old_map in maps_of(volume_node):
         scene.RemoveNode(old_map)
-    for image, name, greatest in ((study.heatmap, "heatmap", FULL), (study.activation, "activation", PERCENT)):
+    for image, kind, greatest in ((study.heatmap, HEAT, FULL), (study.activation, LOOKED, PERCENT)):
         if image is not None:
-            add_map(scene, image, volume_node, name, greatest).SetAttribute(WORKUP, "1")
+            add_map(scene, image, volume_node, kind, greatest).SetAttribute(WORKUP, kind)
     shown.SetAttribute(WORKUP, "1")
     shown.SetNodeReferenceID(IMAGE, volume_node.GetID())
     shown.SetAttribute(OUTLINES, json.dumps(outline_keys(study) if keys is None else dict(keys)))
@@ -129,6 +131,12 @@ def maps_of(volume_node: vtkMRMLScalarVolumeNode) -> tuple[vtkMRMLScalarVolumeNo
     return tuple(v for v in volumes if v.GetAttribute(WORKUP) and is_map_of(v, volume_node))
 
 
+def map_of(volume_node: vtkMRMLScalarVolumeNode, kind: str) -> vtkMRMLScalarVolumeNode | None:
+    """The map of this kind (`HEAT`, `LOOKED`) that an image's workup brought; None where it brought none."""
+    # Scenes of earlier versions have the kind in the name alone.
+    return next((m for m in maps_of(volume_node) if kind in (m.GetAttribute(WORKUP), m.GetName().rpartition(" ")[2])), None)
+
+
 def image_of(shown: Shown) -> vtkMRMLScalarVolumeNode | None:
     """The image that a result is about; None where it was removed."""
     return shown.GetNodeReference(IMAGE)
@@ -168,6 +176,7 @@ def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:
         raise DataError(f"the image of {shown.GetName()} was removed from the scene; load it again and repeat the workup.")
     before, now = mrml.placed(made(shown), volume), mrml.study_from_nodes(volume, shown)
     image = mrml.image_for(now.image, volume)
+    heatmap, activation = (_map_image(map_of(volume, kind), now.image, image) for kind in (HEAT, LOOKED))
     keys = json.loads(shown.GetAttribute(OUTLINES) or "{}")
 
     def finish() -> tuple[Study, sitk.Image]:
@@ -176,9 +185,15 @@ def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:
         if gone:
             notes = [*study.provenance.get("notes", ()), f"A person removed {', '.join(gone)}."]
             study = replace(study, provenance={**study.provenance, "notes": notes})
-        return study, image
+        return replace(study, heatmap=heatmap, activation=activation), image
 
     return finish
+
+
+def _map_image(node: Any, info: ImageInfo, image: sitk.Image) -> sitk.Image | None:
+    """A map as it belongs to a study of `image`; None where there is none, or it is of another size by now."""
+    found = None if node is None else mrml.image_for(info, node)
+    return found if found is not None and found.GetSize() == image.GetSize() else None
 
 
 # --- what a person says ----------------------------------------------------------------------------------------------
@@ -279,15 +294,24 @@ def highlight(shown: Shown, finding: str | None) -> None:
             box_display.SetLineThickness(0.4 if which == finding else 0.2)  # 0.2 is what Slicer gives
 
 
-def show_map(volume_node: vtkMRMLScalarVolumeNode, visible: bool) -> bool:
-    """Let the slice views that show an image show the map of its workup over it; whether there is one. Not visible: no view shows a map of any
-    workup, be it of an image that is not chosen."""
-    maps = maps_of(volume_node)
+def show_map(volume_node: vtkMRMLScalarVolumeNode, visible: bool, kind: str = HEAT) -> tuple[str, ...]:
+    """Let the slice views that show an image show a map of its workup over it.
+
+    Parameters
+    ----------
+    visible : where not, no view shows a map of any workup, be it of an image that is not chosen.
+    kind : `HEAT` or `LOOKED`; where there is no such map, the one that there is.
+
+    Returns
+    -------
+    The kinds of maps that there are.
+    """
+    maps = {kind: node for kind in (HEAT, LOOKED) if (node := map_of(volume_node, kind)) is not None}
     if not visible:
         hide_maps(volume_node.GetScene(), WORKUP)
     elif maps:
-        show_over(volume_node, maps[0])
-    return bool(maps)
+        show_over(volume_node, maps.get(kind) or next(iter(maps.values())))
+    return tuple(maps)
 
 
 def set_box_editable(shown: Shown, finding: str, editable: bool) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 POINT_SIZES_MM = (18.0, 9.0, 36.0)
 """Sides of the boxes that are tried about a click: the first; where nothing is found in it the second; where the lesion does not
 fit, or nothing is found in the second either, the third."""
+_EDGE_MM = 2.0  # how far about an outline the edge of what it shows is looked for
+_ONE_VALUE = 0.9  # as many of an outline's voxels have one value where there is nothing to see, and some lie beyond
 _NEAR = 0.25  # of the tried box's side: how far from an outline a click may lie
 
 
@@ -47,6 +49,35 @@ def outline_at(image, box: Box, point, model: LoadedModel, settings: Settings) -
     seen = look(image, box.center, box.size, model, settings)
     part = _component(seen, image, box, point, settings.threshold)
     return None if part is None else _on_image(seen, part, image, settings)
+
+
+def shows_anything(outline: Outline, image: sitk.Image) -> bool:
+    """Whether an outline has an edge to show. Where a volume was blanked, or the probe did not touch, it has not, and the network outlines what it expects.
+
+    False where the image has one value in the outline and some millimetres about it; or nearly one value in it, and the outline goes on to the edge
+    of the image, as into the rest of what was blanked. A cyst without echoes has a wall.
+
+    image : 3D, finite, the one that was outlined.
+    """
+    array = sitk.GetArrayViewFromImage(image)
+    places = [np.flatnonzero(outline.inside.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    about = []
+    for place, found, spacing in zip(outline.place, places, image.GetSpacing()[::-1], strict=True):
+        more = 1 + int(_EDGE_MM / spacing)
+        about.append(slice(max(place.start + int(found[0]) - more, 0), place.start + int(found[-1]) + 1 + more))
+    part, values = array[tuple(about)], array[outline.place][outline.inside]
+    if (part == part[0, 0, 0]).all():
+        return False
+    return not (reaches_edge(outline, array.shape) and (values == np.median(values)).mean() > _ONE_VALUE)
+
+
+def reaches_edge(outline: Outline, shape: Sequence[int]) -> bool:
+    """Whether an outline holds voxels of the first or last plane along any axis of an image of this shape (z, y, x)."""
+    for axis, (part, n) in enumerate(zip(outline.place, shape, strict=True)):
+        planes = outline.inside.any(axis=tuple(a for a in range(3) if a != axis))
+        if (part.start == 0 and planes[0]) or (part.stop == n and planes[-1]):
+            return True
+    return False
 
 
 def _box_about(image, point: Sequence[float], model: LoadedModel, settings: Settings) -> Box | None:

@@ -21,7 +21,7 @@ from .grid import box_of_mask, part_image, physical_to_index
 from .image import as_2d
 from .lesion_by_lesion import reason_of_failure, told_of_failures
 from .lesion_look import Look, look
-from .outline_3d import POINT_SIZES_MM, Outline, outline_at
+from .outline_3d import POINT_SIZES_MM, Outline, outline_at, reaches_edge, shows_anything
 from .outline_owners import one_owner_each
 from .segment_3d_options import Segment3dOptions, Settings
 
@@ -89,10 +89,15 @@ def segment_3d(
     settings = Settings.of(model, options)
     outlines: list[Outline | None] = []
     failures: dict[str, str] = {}
+    blank: set[str] = set()
     for number, (finding, point) in enumerate(requests):
         tell(0.9 * number / len(requests), f"outlining {finding.id} ({number + 1} of {len(requests)})")
         try:
-            outlines.append(outline_at(image, finding.box, point, model, settings))
+            outline = outline_at(image, finding.box, point, model, settings)
+            if outline is not None and not shows_anything(outline, image):
+                outline = None
+                blank.add(finding.id)
+            outlines.append(outline)
         except Exception as error:
             failures[finding.id] = reason_of_failure(error, model.device.name)
             outlines.append(None)
@@ -111,6 +116,8 @@ def segment_3d(
         if made is None:
             full = label == MAX_FINDINGS
             told = _why_not(settings, point, None if other is None else requests[other][0].id, full)
+            if finding.id in blank:
+                told = "no lesion was outlined: the image has one and the same value here, so that there is nothing to see"
             if finding.id in failures:
                 told = f"not outlined: {failures[finding.id]}"
             results.append(replace(finding, notes=(*finding.notes, told)))
@@ -213,7 +220,7 @@ def _with_mask(
         measurements["outline_uncertainty"] = outline.uncertainty
     score = finding.score if scored else min(1.0, float(outline.probability[outline.inside].mean()))
     notes = (*finding.notes, *outline.notes)
-    if _cut(outline.inside, outline.place, array.shape):
+    if reaches_edge(outline, array.shape):
         notes = (*notes, "the lesion reaches the edge of the volume; what lies beyond is neither outlined nor measured")
     malignancy = finding.malignancy if outline.look.malignancy is None else outline.look.malignancy
     return replace(
@@ -227,15 +234,6 @@ def _with_mask(
         models={**finding.models, "segment": model.entry.id},
         notes=notes,
     )
-
-
-def _cut(inside: np.ndarray, place, shape) -> bool:
-    """Whether an outline holds voxels of the image's first or last plane along any axis."""
-    for axis, (part, n) in enumerate(zip(place, shape, strict=True)):
-        planes = inside.any(axis=tuple(a for a in range(3) if a != axis))
-        if (part.start == 0 and planes[0]) or (part.stop == n and planes[-1]):
-            return True
-    return False
 
 
 def _why_not(settings: Settings, point, same: str | None, full: bool) -> str:

@@ -53,8 +53,11 @@ class Overview:
         """Whether the picture that was asked for last is shown."""
         return self._navigator is not None and self._key == self._wanted
 
-    def show(self, volume_node, study, selected):
-        """Show the overview of a volume with the findings of a study, one of them drawn bold; 2D images have none."""
+    def show(self, volume_node, study, selected, map_node=None):
+        """Show the overview of a volume with the findings of a study, one of them drawn bold; 2D images have none.
+
+        :param map_node: the volume's heatmap, whose greatest heat along the depth is painted over it; None: there is none.
+        """
         data = volume_node.GetImageData()
         if data is None or min(data.GetDimensions()) < 2:
             self.clear()
@@ -62,7 +65,10 @@ class Overview:
         # Findings that moved, and volumes that changed or were moved, are other pictures.
         boxes = tuple((f.id, f.box.center, f.box.size) for f in study.findings)
         info = mrml.info_of(volume_node)
-        key = (volume_node.GetID(), data.GetMTime(), info.spacing, info.origin, info.direction, boxes)
+        hot = None if map_node is None else map_node.GetImageData()
+        if hot is not None and hot.GetDimensions() != data.GetDimensions():
+            hot = None
+        key = (volume_node.GetID(), data.GetMTime(), info.spacing, info.origin, info.direction, boxes, hot and hot.GetMTime())
         if key == self._key:
             if (self._wanted, self._selected) != (key, selected):
                 self._wanted, self._task = key, None  # another one that was asked for meanwhile is wanted no more
@@ -75,7 +81,8 @@ class Overview:
             return
         self._wanted = key
         image = mrml.image_for(info, volume_node)
-        self._task = BackgroundTask(lambda: _navigate(image, study))
+        heatmap = None if hot is None else mrml.image_for(info, map_node)
+        self._task = BackgroundTask(lambda: _navigate(image, study, heatmap))
         self._timer.start()
 
     def poll(self):
@@ -116,7 +123,7 @@ class Overview:
         self.click(at.x() - (self._button.width - icon.width()) / 2, at.y() - (self._button.height - icon.height()) / 2)
 
 
-def _navigate(image, study):
+def _navigate(image, study, heatmap):
     from .navigator import navigate
 
-    return navigate(image, study, longest=_LONGEST)
+    return navigate(image, study, heatmap=heatmap, longest=_LONGEST)

@@ -40,7 +40,7 @@ class WorkupLogic(ImageOrVolumeLogic):
 
     def options(self, parameterNode):
         """The workup's options that the parameters mean."""
-        from .workup import DetectionOptions, GradingOptions, SegmentationOptions, WorkupOptions
+        from .workup import DetectionOptions, GradingOptions, HeatmapOptions, SegmentationOptions, WorkupOptions
 
         return WorkupOptions(
             model=parameterNode.modelFolder or parameterNode.model,
@@ -53,6 +53,7 @@ class WorkupLogic(ImageOrVolumeLogic):
                 mtnet=parameterNode.mtnetFolder or None,
                 snnet=parameterNode.snnetFolder or None,
             ),
+            heatmap=HeatmapOptions(model=parameterNode.heatmapFolder) if parameterNode.mapVolumes else None,
         )
 
     # --- may it run

@@ -43,6 +43,7 @@ class WorkupPanel(AnalysisPanel):
         "gcnnFolder",
         "mtnetFolder",
         "snnetFolder",
+        "heatmapFolder",
         "reportFolder",
     )
 
@@ -269,8 +270,10 @@ class WorkupPanel(AnalysisPanel):
     def showMaps(self):
         """Where networks looked, over the images that have such a map."""
         images = self.logic.images(self._parameterNode)
-        found = [mrml_workup.show_map(image, self._parameterNode.showMap) for image in images]
+        parameters = self._parameterNode
+        found = [mrml_workup.show_map(image, parameters.showMap, parameters.shownMap.value) for image in images]
         self.ui.mapCheckBox.setVisible(any(found))
+        self.ui.shownMapComboBox.setVisible(parameters.showMap and any(len(kinds) > 1 for kinds in found))
 
     def watch(self, results):
         """Follow changes of these results, and of no others."""
@@ -345,7 +348,8 @@ class WorkupPanel(AnalysisPanel):
             self.overview.clear()
             return
         study = row.study if row is not None else mrml_workup.listed(shown)[0]
-        self.overview.show(image, study, row.finding.id if row is not None else "")
+        heat = mrml_workup.map_of(image, mrml_workup.HEAT)
+        self.overview.show(image, study, row.finding.id if row is not None else "", heat)
 
     def onOverviewFinding(self, finding):
         shown = self.overviewResult()

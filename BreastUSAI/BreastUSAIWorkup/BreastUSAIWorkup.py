@@ -73,6 +73,19 @@ class Breast(enum.Enum):
         return {"": _("as the volume says"), "R": _("right"), "L": _("left")}[self.value]
 
 
+class ShownMap(enum.Enum):
+    """Which map lies over the images, where there are several."""
+
+    HEAT = mrml_workup.HEAT
+    LOOKED = mrml_workup.LOOKED
+
+    def label(self):
+        return {
+            mrml_workup.HEAT: _("the heatmap: what speaks for a lesion"),
+            mrml_workup.LOOKED: _("where the grading networks looked"),
+        }[self.value]
+
+
 @parameterNodeWrapper
 class BreastUSAIWorkupParameterNode:
     """The panel's state, kept in the scene. The further views of the examination are node references beside it
@@ -84,12 +97,13 @@ class BreastUSAIWorkupParameterNode:
     otherView - a volume of the same breast, shown beside: the place of the chosen finding is marked there.
     otherNipple - a point on the nipple in that volume, for volumes that do not share a frame of reference.
     reportFolder - where reports go.
-    showMap - where networks looked is shown over the images.
+    showMap - where networks looked is shown over the images; shownMap - in which of their maps.
 
     device, allLesions - see the workup's options.
     pixelSpacing - mm, for 2D images that do not say it; 0: unknown.
     model - of 2D images: id in the catalogue; "": the default.
-    modelFolder, detectFolder, classifierFolder, outlineFolder, gcnnFolder, mtnetFolder, snnetFolder - the user's own models; "": none.
+    modelFolder, detectFolder, classifierFolder, outlineFolder, gcnnFolder, mtnetFolder, snnetFolder, heatmapFolder - the user's own models; "": none.
+    mapVolumes - whether volumes get a heatmap.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -100,6 +114,7 @@ class BreastUSAIWorkupParameterNode:
     otherNipple: vtkMRMLMarkupsFiducialNode
     reportFolder: str = ""
     showMap: bool = False
+    shownMap: ShownMap = ShownMap.HEAT
     device: Device = Device.AUTO
     allLesions: bool = False
     pixelSpacing: Annotated[float, WithinRange(0.0, 10.0)] = 0.0
@@ -111,6 +126,8 @@ class BreastUSAIWorkupParameterNode:
     gcnnFolder: str = ""
     mtnetFolder: str = ""
     snnetFolder: str = ""
+    mapVolumes: bool = True
+    heatmapFolder: str = ""
 
 
 class BreastUSAIWorkupWidget(WorkupPanel):

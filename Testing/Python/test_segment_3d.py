@@ -18,6 +18,7 @@ from BreastUSAILib.errors import ImageError, ModelError, UsageError
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grid import physical_to_index
 from BreastUSAILib.lesion_crop import CropRule, Region
+from BreastUSAILib.models import zoo
 from BreastUSAILib.networks.vnet import Joint
 from BreastUSAILib.outline_3d import Outline
 from BreastUSAILib.outline_owners import one_owner_each
@@ -155,6 +156,21 @@ def test_what_is_read_and_put_back_stays_where_it_was(angles, spacing, shift, si
         # centre by less, as its two borders are off by the same.
         assert np.abs(back - truth)[deep].max(initial=0) < 0.1
         assert np.abs(back - truth).max() <= step
+
+
+def test_where_the_volume_holds_nothing_no_lesion_is_outlined():
+    """A blanked part of a volume, or a probe without contact: the network outlines what it expects in the middle of a box (0.67 ml, once)."""
+    model = zoo.load("segmentation-3d-compact", "segment-3d", "cpu")
+    image, _ = scene((120, 60, 60), (0.5, 0.5, 0.5), [((85, 30, 30), 4.0)])
+    array = sitk.GetArrayFromImage(image)
+    array[:, :, :60] = 0
+    blanked = sitk.GetImageFromArray(array)
+    blanked.CopyInformation(image)
+    empty, there = box_of(image, (25, 30, 30), 3.0), box_of(image, (85, 30, 30), 4.0)
+    (nothing, lesion, click), _ = segment_3d(blanked, model, boxes=[empty, there], points=[empty.center])
+    assert lesion.mask is not None
+    for told in (nothing, click):
+        assert told.mask is None and "one and the same value here" in told.notes[-1]
 
 
 def test_neighbours_are_not_merged():

@@ -177,6 +177,9 @@ class Binding(PanelCase):
         self.assertEqual(options.segmentation.model, "/models/outlineFolder")
         graders = (options.grading.gcnn, options.grading.mtnet, options.grading.snnet)
         self.assertEqual(graders, ("/models/gcnnFolder", "/models/mtnetFolder", "/models/snnetFolder"))
+        self.assertEqual(options.heatmap.model, "/models/heatmapFolder")
+        ui.mapVolumesCheckBox.checked = False
+        self.assertIsNone(self.panel.logic.options(parameters).heatmap)
 
         ui.allLesionsCheckBox.checked = False
         ui.breastComboBox.currentIndex = 1
@@ -733,6 +736,38 @@ class Going(PanelCase):
         made = mrml_overlay.add_map(slicer.mrmlScene, heat, node, "heatmap", 1.0)
         made.SetAttribute(mrml_workup.WORKUP, "1")
         return made
+
+    def test_of_two_maps_of_a_volume_the_one_that_is_chosen_lies_over_it(self):
+        """And both, and the heat in the overview, go into the report."""
+        node = self.choose(volume("A"))
+        made = {}
+
+        def with_maps(loaded, options, progress):
+            study = worked_up(loaded)
+            made["heat"] = sitk.Cast(loaded.image, sitk.sitkFloat32) / 100
+            made["looked"] = sitk.Cast(loaded.image > 100, sitk.sitkUInt8) * 80
+            return dataclasses.replace(study, heatmap=made["heat"], activation=made["looked"])
+
+        self.panel.logic._runner = with_maps
+        self.panel.logic.process(node)
+        self.panel.updatePanel()
+        self.pick(0)
+        heat, looked = (mrml_workup.map_of(node, kind) for kind in (mrml_workup.HEAT, mrml_workup.LOOKED))
+        composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+        ui = self.panel.ui
+        self.assertTrue(ui.shownMapComboBox.isHidden())
+        ui.mapCheckBox.checked = True
+        self.assertFalse(ui.shownMapComboBox.isHidden())
+        self.assertEqual(composite.GetForegroundVolumeID(), heat.GetID())
+        ui.shownMapComboBox.currentIndex = 1
+        self.assertEqual(composite.GetForegroundVolumeID(), looked.GetID())
+        self.assertGreater(heat.GetDisplayNode().GetUpperThreshold(), 2.5)  # the hottest are no holes
+        self.until(lambda: self.panel.overview.ready)
+        self.assertGreater(self.panel.overview._navigator.heat.max(), 0.5)
+        study, _ = mrml_workup.current(mrml_workup.workup_of(node))()
+        for kept, was in ((study.heatmap, made["heat"]), (study.activation, made["looked"])):
+            np.testing.assert_array_equal(sitk.GetArrayViewFromImage(kept), sitk.GetArrayViewFromImage(was))
+            self.assertEqual(kept.GetSpacing(), was.GetSpacing())
 
     def test_a_map_stays_over_its_own_image(self):
         first, second = volume("A"), volume("B")
