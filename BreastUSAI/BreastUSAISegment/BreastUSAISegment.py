@@ -83,6 +83,39 @@ class Lesions(enum.Enum):
         return {"central": _("the one closest to the centre"), "all": _("all")}[self.value]
 
 
+class RefineVolume(enum.Enum):
+    """Whether a Chan-Vese active contour refines the outlines in a volume."""
+
+    VALIDATED = ""
+    YES = "yes"
+    NO = "no"
+
+    def label(self):
+        return {"": _("as the model's validation chose"), "yes": _("yes"), "no": _("no")}[self.value]
+
+    def chosen(self):
+        """As `SegmentationOptions.refine`."""
+        return {"": None, "yes": True, "no": False}[self.value]
+
+
+class Passes(enum.Enum):
+    """N of Zhou et al. 2021: how often the network looks at a lesion of a volume, each time given the map of the time before."""
+
+    MODELS = ""
+    NONE = "0"
+    ONE = "1"
+    TWO = "2"
+    THREE = "3"
+    FOUR = "4"
+
+    def label(self):
+        return self.value or _("the model's own")
+
+    def chosen(self):
+        """As `SegmentationOptions.iterations`."""
+        return int(self.value) if self.value else None
+
+
 class Where(enum.Enum):
     """What says where the lesions of a volume are."""
 
@@ -116,6 +149,8 @@ class BreastUSAISegmentParameterNode:
     box - an ROI about a lesion; None: all that are shown and were drawn by a person.
     points - a point in each lesion.
     volumeModelFolder - the user's own model for volumes; "": none.
+    refineVolume, passes - see the two above.
+    mirrors - whether mirror images are looked at, too.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -132,6 +167,9 @@ class BreastUSAISegmentParameterNode:
     box: vtkMRMLMarkupsROINode
     points: vtkMRMLMarkupsFiducialNode
     volumeModelFolder: str = ""
+    refineVolume: RefineVolume = RefineVolume.VALIDATED
+    passes: Passes = Passes.MODELS
+    mirrors: bool = True
 
 
 class BreastUSAISegmentWidget(AnalysisPanel):
@@ -178,8 +216,9 @@ class BreastUSAISegmentWidget(AnalysisPanel):
                 self._detectionsOf = volumeID
                 if self._parameterNode.detections not in found:
                     self._parameterNode.detections = found[0]
-        self.offer(not isVolume, pixelSpacing="SpinBox", lesions="ComboBox", model="ComboBox", modelFolder="Edit")
+        self.offer(not isVolume, pixelSpacing="SpinBox", lesions="ComboBox", refine="CheckBox", model="ComboBox", modelFolder="Edit")
         self.offer(isVolume, where="ComboBox", volumeModelFolder="Edit")
+        self.offer(isVolume, refineVolume="ComboBox", passes="ComboBox", mirrors="CheckBox")
         self.offer(isVolume and where is Where.DETECTED, detections="Selector")
         self.offer(isVolume and where is Where.BOXES, box="Selector")
         self.offer(isVolume and where is Where.POINTS, points="Selector")
@@ -315,8 +354,9 @@ class BreastUSAISegmentLogic(ImageOrVolumeLogic):
             model=parameterNode.volumeModelFolder,
             device=parameterNode.device.value,
             threshold=parameterNode.threshold or None,
-            # Refined where that was found to help, unless a person does not want it.
-            refine=None if parameterNode.refine else False,
+            iterations=parameterNode.passes.chosen(),
+            uncertainty=parameterNode.mirrors,
+            refine=parameterNode.refineVolume.chosen(),
         )
 
     def volumePixels(self, volume):

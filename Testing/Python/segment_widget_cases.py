@@ -79,7 +79,7 @@ class Binding(PanelCase):
         self.assertEqual(
             bound | {"model", "modelFolder"},
             {"inputVolume", "outputSegmentation", "pixelSpacing", "lesions", "refine", "device", "threshold"}
-            | {"where", "detections", "box", "points", "model", "modelFolder"},
+            | {"where", "detections", "box", "points", "model", "modelFolder", "refineVolume", "passes", "mirrors"},
         )
 
     def test_models_come_from_the_catalogue_and_the_first_is_the_default(self):
@@ -601,10 +601,11 @@ class Volumes(PanelCase):
         node = self.ready()
         roi(world(node, "first"))
         parameters = self.panel._parameterNode
-        parameters.refine, parameters.device, parameters.threshold = False, module.Device.CPU, 0.45
+        parameters.refineVolume, parameters.passes, parameters.mirrors = module.RefineVolume.NO, module.Passes.THREE, False
+        parameters.device, parameters.threshold = module.Device.CPU, 0.45
         self.apply()
         log = self.panel.ui.logTextEdit.plainText
-        for part in ("arguments: segment", "--no-refine", "--device cpu", "--threshold 0.45", "--model /models/joint", "--box="):
+        for part in ("arguments: segment", "--no-refine", "--iterations 3", "--no-uncertainty", "--device cpu", "--threshold 0.45", "--model /models/joint", "--box="):
             self.assertIn(part, log)
         parameters.threshold = 0.11
         self.apply()
