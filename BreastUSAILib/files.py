@@ -8,6 +8,7 @@ boxes.mrk.json     Slicer markups: one ROI a finding, along the image's axes
 points.mrk.json    Slicer markups: one list with the centre of each finding
 heatmap.nrrd       only when the study has a heatmap
 activation.nrrd    where the grading networks looked, percent; only when findings were graded by networks that tell
+uncertainty.nrrd   of a volume, how unsure its outlines are, percent; only when mirror images were looked at
 =================  ==================================================================================================
 
 All positions are LPS, mm. Slicer knows volumes only, so what belongs to a 2D image is written as one slice at z = 0
@@ -41,6 +42,7 @@ BOXES = "boxes.mrk.json"
 POINTS = "points.mrk.json"
 HEATMAP = "heatmap.nrrd"
 ACTIVATION = "activation.nrrd"
+UNCERTAINTY = "uncertainty.nrrd"
 
 SLICE_THICKNESS_MM = 1.0  # what Slicer gives a PNG; a 2D image has none of its own
 MARKUPS_SCHEMA = (
@@ -104,6 +106,7 @@ def write_study(study: Study, folder: Path) -> list[Path]:
         (LESIONS, study.label_image(), lambda path: write_segmentation(study, path)),
         (HEATMAP, study.heatmap, lambda path: write_image(study.heatmap, path)),
         (ACTIVATION, study.activation, lambda path: write_image(study.activation, path)),
+        (UNCERTAINTY, study.uncertainty, lambda path: write_image(study.uncertainty, path)),
     ):
         if image is None:
             (folder / name).unlink(missing_ok=True)
@@ -117,7 +120,7 @@ def write_study(study: Study, folder: Path) -> list[Path]:
 
 
 def read_study(folder: Path) -> Study:
-    """Read back what `write_study` wrote, masks, heatmap and activation included.
+    """Read back what `write_study` wrote, masks and maps included.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def read_study(folder: Path) -> Study:
     if any(f.label is not None for f in study.findings):
         labels = _read_on_grid(folder / LESIONS, study.image)
         study = Study.from_json(text, labels=labels, source=str(path))
-    pictures = {"heatmap": folder / HEATMAP, "activation": folder / ACTIVATION}
+    pictures = {"heatmap": folder / HEATMAP, "activation": folder / ACTIVATION, "uncertainty": folder / UNCERTAINTY}
     return replace(study, **{k: _read_on_grid(path, study.image) for k, path in pictures.items() if path.exists()})
 
 

@@ -212,6 +212,8 @@ class Study:
         ``seconds`` (step -> s), ``notes`` (sentences about the input).
     activation : where the grading networks looked: uint8 ``SimpleITK.Image`` on the input's grid, percent of each map's
         greatest value, 0 where none looked; or None. Not part of the JSON.
+    uncertainty : of a volume, how far the mirror images of what the outlining network looked at differ: uint8 ``SimpleITK.Image`` on the input's grid,
+        the standard deviation of its probability in percent, 0 to 50, 0 where it did not look; or None. Not part of the JSON.
     """
 
     image: ImageInfo
@@ -219,6 +221,7 @@ class Study:
     heatmap: sitk.Image | None = field(default=None, compare=False, repr=False)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     activation: sitk.Image | None = field(default=None, compare=False, repr=False)
+    uncertainty: sitk.Image | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "findings", tuple(self.findings))

@@ -75,6 +75,11 @@ def write_scene(path: str | os.PathLike, image: sitk.Image, study: Study, name: 
             open_at_finding(scene, study, volume)
         else:
             open_in_red_view(scene, volume)
+        if study.uncertainty is not None:
+            from . import uncertainty_map
+            from .mrml_overlay import add_map
+
+            add_map(scene, study.uncertainty, volume, "uncertainty", uncertainty_map.PERCENT)
         if study.heatmap is not None:
             from .mrml_heatmap import FULL
             from .mrml_overlay import add_map, show_over

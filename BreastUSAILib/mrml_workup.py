@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import mrml
+from . import mrml, uncertainty_map
 from .activation import PERCENT
 from .errors import DataError
 from .findings import Finding, ImageInfo, Study
@@ -38,8 +38,8 @@ WORKUP = "BreastUSAI.Workup"  # attribute of a result's node: it is the Workup m
 REVIEWS = "BreastUSAI.Reviews"  # attribute: `review.reviews_to_json`
 OUTLINES = "BreastUSAI.Outlines"  # attribute: `review.outline_keys` of the masks as they were made
 IMAGE = "BreastUSAIWorkupImage"  # node reference from the result to the image that it is about
-HEAT, LOOKED = "heatmap", "activation"
-"""The maps of a workup: what in a volume speaks for a lesion, and where the networks that graded its findings looked."""
+HEAT, LOOKED, UNSURE = KINDS = ("heatmap", "activation", "uncertainty")
+"""The maps of a workup: what in a volume speaks for a lesion, where the networks that graded its findings looked, how unsure their outlines are."""
 FURTHER = "furtherImages"  # node references from the module's parameter node to the other views of the examination
 
 _FILL, _FILL_OTHERS, _FILL_REJECTED = 0.35, 0.12, 0.0
@@ -85,7 +85,8 @@ def show_workup(
         remove(before)
     for old_map in maps_of(volume_node):
         scene.RemoveNode(old_map)
-    for image, kind, greatest in ((study.heatmap, HEAT, FULL), (study.activation, LOOKED, PERCENT)):
+    maps = ((study.heatmap, HEAT, FULL), (study.activation, LOOKED, PERCENT), (study.uncertainty, UNSURE, uncertainty_map.PERCENT))
+    for image, kind, greatest in maps:
         if image is not None:
             add_map(scene, image, volume_node, kind, greatest).SetAttribute(WORKUP, kind)
     shown.SetAttribute(WORKUP, "1")
@@ -132,7 +133,7 @@ def maps_of(volume_node: vtkMRMLScalarVolumeNode) -> tuple[vtkMRMLScalarVolumeNo
 
 
 def map_of(volume_node: vtkMRMLScalarVolumeNode, kind: str) -> vtkMRMLScalarVolumeNode | None:
-    """The map of this kind (`HEAT`, `LOOKED`) that an image's workup brought; None where it brought none."""
+    """The map of this kind (of `KINDS`) that an image's workup brought; None where it brought none."""
     # Scenes of earlier versions have the kind in the name alone.
     return next((m for m in maps_of(volume_node) if kind in (m.GetAttribute(WORKUP), m.GetName().rpartition(" ")[2])), None)
 
@@ -176,7 +177,7 @@ def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:
         raise DataError(f"the image of {shown.GetName()} was removed from the scene; load it again and repeat the workup.")
     before, now = mrml.placed(made(shown), volume), mrml.study_from_nodes(volume, shown)
     image = mrml.image_for(now.image, volume)
-    heatmap, activation = (_map_image(map_of(volume, kind), now.image, image) for kind in (HEAT, LOOKED))
+    heatmap, activation, uncertainty = (_map_image(map_of(volume, kind), now.image, image) for kind in KINDS)
     keys = json.loads(shown.GetAttribute(OUTLINES) or "{}")
 
     def finish() -> tuple[Study, sitk.Image]:
@@ -185,7 +186,7 @@ def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:
         if gone:
             notes = [*study.provenance.get("notes", ()), f"A person removed {', '.join(gone)}."]
             study = replace(study, provenance={**study.provenance, "notes": notes})
-        return replace(study, heatmap=heatmap, activation=activation), image
+        return replace(study, heatmap=heatmap, activation=activation, uncertainty=uncertainty), image
 
     return finish
 
@@ -300,13 +301,13 @@ def show_map(volume_node: vtkMRMLScalarVolumeNode, visible: bool, kind: str = HE
     Parameters
     ----------
     visible : where not, no view shows a map of any workup, be it of an image that is not chosen.
-    kind : `HEAT` or `LOOKED`; where there is no such map, the one that there is.
+    kind : of `KINDS`; where there is no such map, the one that there is.
 
     Returns
     -------
     The kinds of maps that there are.
     """
-    maps = {kind: node for kind in (HEAT, LOOKED) if (node := map_of(volume_node, kind)) is not None}
+    maps = {kind: node for kind in KINDS if (node := map_of(volume_node, kind)) is not None}
     if not visible:
         hide_maps(volume_node.GetScene(), WORKUP)
     elif maps:

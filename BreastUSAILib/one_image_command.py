@@ -215,7 +215,7 @@ def _carries_on(study: Study, named: Path | None, folder: Path) -> bool:
 
     named : what --findings was given, the folder or a file in it.
     """
-    from .files import ACTIVATION, HEATMAP
+    from .files import ACTIVATION, HEATMAP, UNCERTAINTY
     from .run_input import read_finished
 
     if named is None or not os.path.exists(named):
@@ -224,7 +224,7 @@ def _carries_on(study: Study, named: Path | None, folder: Path) -> bool:
     if before is None or not os.path.samefile(named if os.path.isdir(named) else named.parent, folder):
         return False
     ids = {finding.id for finding in study.findings}
-    maps = ((HEATMAP, study.heatmap), (ACTIVATION, study.activation))
+    maps = ((HEATMAP, study.heatmap), (ACTIVATION, study.activation), (UNCERTAINTY, study.uncertainty))
     return all(f.id in ids for f in before.findings) and not any(m is None and (folder / name).exists() for name, m in maps)
 
 

@@ -266,6 +266,7 @@ def own_files() -> tuple[str, ...]:
         files.POINTS,
         files.HEATMAP,
         files.ACTIVATION,
+        files.UNCERTAINTY,
         SCENE,
         report.REPORT,
         report.PREVIEW,

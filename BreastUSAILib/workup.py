@@ -27,6 +27,7 @@ from .progress import Progress
 from .screen_area import AREA, ultrasound_area
 from .segment import segment_2d
 from .segment_3d import segment_3d
+from .uncertainty_map import UncertaintyMap
 from .workup_options import (
     DetectionOptions,
     GradingOptions,
@@ -65,14 +66,14 @@ SOFTWARE = ("torch", "SimpleITK", "numpy", "scikit-image", "slicer-core")
 
 @dataclass(frozen=True)
 class _Result:
-    """What is known of an image so far: findings, sentences for the reader, where the grading networks looked, what speaks for a
-    lesion, and what a step adds to the provenance."""
+    """What is known of an image so far: findings, sentences for the reader, the maps of a `Study`, and what a step adds to the provenance."""
 
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     activation: sitk.Image | None = None
     heatmap: sitk.Image | None = None
     provenance: Mapping[str, Any] | None = None
+    uncertainty: sitk.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,7 @@ def _segment_3d(loaded: LoadedImage, options: SegmentationOptions, request: Segm
         if request is None and not found:
             return _Result()
         asked = SegmentationRequest(_remembering(found)) if request is None else request
+        unsure = UncertaintyMap(loaded.image)
         findings, notes = segment_3d(
             loaded.image,
             models["segment-3d"],
@@ -273,8 +275,9 @@ def _segment_3d(loaded: LoadedImage, options: SegmentationOptions, request: Segm
             points=asked.points,
             spacing_known=loaded.spacing_known,
             progress=tell,
+            watch=unsure.add,
         )
-        return _Result(findings, notes)
+        return _Result(findings, notes, uncertainty=unsure.image)
 
     return _Step("segment-3d", options.models(), work, share=2.0)
 
@@ -356,7 +359,8 @@ def _analyse(
     models = {task: cache.get(name, task, options["device"]) for step in steps for task, name in step.names.items()}
     seconds = {"load_model": round(time.perf_counter() - start, 4)}
     notes = list(loaded.notes)
-    activation, heat, more = None, None, {}
+    maps: dict[str, sitk.Image | None] = {"heatmap": None, "activation": None, "uncertainty": None}
+    more: dict[str, Any] = {}
     done, whole = 0.0, sum(step.share for step in steps)
     for step in steps:
         start, low, width = time.perf_counter(), 0.1 + 0.9 * done / whole, 0.9 * step.share / whole
@@ -372,8 +376,7 @@ def _analyse(
         models |= used
         # A volume is spoken of by several tasks in the same words.
         notes += [n for n in (*note, *result.notes) if n not in notes]
-        activation = result.activation if result.activation is not None else activation
-        heat = result.heatmap if result.heatmap is not None else heat
+        maps |= {name: made for name in maps if (made := getattr(result, name)) is not None}
         more |= result.provenance or {}
         seconds[step.name] = round(time.perf_counter() - start, 4)
         done += step.share
@@ -389,7 +392,7 @@ def _analyse(
         **({AREA: list(loaded.area)} if as_2d(loaded.image) is not None and loaded.area is not None else {}),
         **more,
     }
-    return Study(loaded.info, findings, heat, provenance, activation)
+    return Study(loaded.info, findings, provenance=provenance, **maps)
 
 
 def _done(

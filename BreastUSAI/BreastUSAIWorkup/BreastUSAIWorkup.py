@@ -78,11 +78,13 @@ class ShownMap(enum.Enum):
 
     HEAT = mrml_workup.HEAT
     LOOKED = mrml_workup.LOOKED
+    UNSURE = mrml_workup.UNSURE
 
     def label(self):
         return {
             mrml_workup.HEAT: _("the heatmap: what speaks for a lesion"),
             mrml_workup.LOOKED: _("where the grading networks looked"),
+            mrml_workup.UNSURE: _("how unsure the outlines are"),
         }[self.value]
 
 

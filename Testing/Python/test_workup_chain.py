@@ -107,6 +107,16 @@ def test_a_volume_is_searched_outlined_and_graded(done):
     assert 1 <= sum(bool(part.any()) for part in seen) <= 6  # three sections a finding
 
 
+def test_how_unsure_outlines_are_lies_on_the_volume(done):
+    """A map in percent, whose values about an outline are what the finding's mean comes from."""
+    study = read_study(done / "abus")
+    unsure, first = sitk.GetArrayFromImage(study.uncertainty), study.findings[0]
+    assert study.uncertainty.GetSize() == study.image.size and study.uncertainty.GetPixelID() == sitk.sitkUInt8
+    assert 0 < unsure.max() <= 50
+    part = sitk.GetArrayFromImage(first.mask) != 0
+    assert unsure[part].mean() / 100 == pytest.approx(first.measurements["outline_uncertainty"], abs=0.05)
+
+
 def test_what_a_volume_leaves_behind(done):
     folder = done / "abus"
     names = {p.name for p in folder.iterdir()}
