@@ -17,7 +17,7 @@ import re
 import secrets
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +42,14 @@ _DUMMY_YEAR = "0001"  # the library's, which validators refuse
 _KEY_BYTES = 32
 # What of a study's provenance says how it was computed; the rest says from what and when.
 _KEPT = ("software", "models", "device", "seconds", "operating_point")
-_SHORT = 3  # letters; shorter parts of names stand in ordinary words
+_SHORT = 3  # letters; words as short stand in ordinary text, but for parts of names, which begin with a capital
+_NAME_PARTS = r"[\^=\s\-'’.,]+"  # what parts a person's name into words
+# Of patient and visit a result needs no more; the standard's table leaves what it does not list, such as birth dates in other calendars.
+_KEPT_OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+_PATIENT_GROUPS = (0x0010, 0x0012, 0x0032, 0x0038, 0x0040)  # patient, trial, request, visit, procedure
+_IDENTIFYING_GROUP = 0x0008
+# The library leaves them, and people may write anything there.
+_FREE_TEXT = ("PositionReferenceIndicator",)
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ def _deidentified(header: Dataset, actions: Mapping, key: Key) -> Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _apply(header, actions, key)
+        _reduce(header)
     pseudonym = key.name("patient", patient)
     header.PatientID, header.PatientName = pseudonym, pseudonym
     # The profile lets the standard's own dummies stand for dates, which look like dates; nothing is what is known.
@@ -156,6 +164,27 @@ def _apply(dataset: Dataset, actions: Mapping, key: Key) -> None:
             element.value = DUMMY_DATE
 
 
+def _reduce(header: Dataset) -> None:
+    """Take out what the table leaves and no result needs: of patient, request and procedure all but a few elements, and of items that
+    say what the study was of or for all but UIDs, as codes of a hospital's own may mean anything."""
+    for element in list(header):
+        group = element.tag.group
+        in_groups = group in _PATIENT_GROUPS and element.keyword not in _KEPT_OF_PATIENT
+        if in_groups or element.keyword in _FREE_TEXT:
+            del header[element.tag]
+        elif group == _IDENTIFYING_GROUP and element.VR == "SQ":
+            for item in element.value:
+                _only_uids(item)
+            if not any(len(item) for item in element.value):
+                del header[element.tag]
+
+
+def _only_uids(item: Dataset) -> None:
+    for element in list(item):
+        if element.VR != "UI":
+            del item[element.tag]
+
+
 def _is_uid(dataset: Dataset, tag: tuple[int, int]) -> bool:
     return tag in dataset and dataset[tag].VR == "UI"
 
@@ -187,34 +216,66 @@ def deidentified_study(study: Study, key: Key, headers: Iterable[Dataset] = (), 
     # Models may be named by their folders.
     named = {name: Path(value).name if isinstance(value, str) else value for name, value in options.items()}
     # The rest is of the software and its models: what stands there says nothing of the patient, also where a folder is called so.
-    provenance |= {"options": clean(named), "notes": clean(list(study.provenance.get("notes", ())))}
+    notes = [_unquoted(note) if isinstance(note, str) else note for note in study.provenance.get("notes", ())]
+    provenance |= {"options": clean(named), "notes": clean(notes)}
     findings = tuple(replace(f, notes=tuple(clean(list(f.notes)))) for f in study.findings)
     image = replace(study.image, path=key.name("image", study.image.path))
     return replace(study, image=image, findings=findings, provenance=provenance)
 
 
-def _identifying(study: Study, headers: Iterable[Dataset], files: Iterable[Path] = ()) -> list[str]:
-    """Words that must not stand in any result, the longest first."""
+def _identifying(study: Study, headers: Iterable[Dataset], files: Iterable[Path] = ()) -> list[re.Pattern]:
+    """What finds the words that must not stand in any result, the longest first."""
     path = Path(study.image.path)
     words = {str(path), path.name, path.stem, *path.parts[1:]} if study.image.path else set()
     words |= {word for file in files for word in (file.name, file.stem)}
+    short: set[str] = set()
     for header in headers:
         for element in header.iterall():
             if element.VR in ("PN", "LO", "SH", "UI", "DA", "DT", "AE", "ST", "LT", "UC", "UT") and element.value:
-                text = str(element.value)
-                if element.VR == "UI" and text.startswith("1.2.840.10008."):
+                if element.VR == "UI" and str(element.value).startswith("1.2.840.10008."):
                     continue
                 if element.keyword in ("CodeMeaning", "CodeValue", "CodingSchemeDesignator", "Manufacturer"):
                     continue
-                words |= {text, *(re.split(r"[\^=\s]+", text) if element.VR == "PN" else ())}
-    return sorted((w for w in words if len(w) > _SHORT), key=len, reverse=True)
+                values = _values(element.value)
+                words |= {str(element.value), "\\".join(values), *values}
+                if element.VR == "PN":
+                    parts = {part for value in values for part in re.split(_NAME_PARTS, value)}
+                    words |= parts
+                    short |= {form for part in parts if len(part) <= _SHORT for form in _short_forms(part)}
+    longest = sorted({w.strip() for w in words if len(w.strip()) > _SHORT}, key=len, reverse=True)
+    return [*(_finder(w, re.IGNORECASE) for w in longest), *(_finder(w) for w in sorted(short, key=len, reverse=True))]
 
 
-def _without(text: str, words: Iterable[str]) -> str:
+def _values(value: Any) -> list[str]:
+    """The values of an element as text: of one that has several, each."""
+    return [str(v) for v in value] if isinstance(value, MutableSequence) else [str(value)]
+
+
+def _short_forms(part: str) -> set[str]:
+    """How a short part of a name is written in text: with a capital, as without it may be any word; letters that have none, as they are."""
+    if part.lower() == part.upper():
+        return {part} if part.isalpha() else set()
+    if len(part) < 2:
+        return set()  # an initial
+    return {part.title(), part.upper(), *({part} if part != part.lower() else ())}
+
+
+def _finder(word: str, flags: int = 0) -> re.Pattern:
+    """Finds a word in text, however the words in it are set apart (readers of headers squeeze white space)."""
+    inner = r"\s+".join(re.escape(part) for part in word.split())
+    # Names of files join words by underscores, which are letters (\w) to regular expressions.
+    return re.compile(rf"(?<![^\W_]){inner}(?![^\W_])", flags)
+
+
+def _without(text: str, words: Iterable[re.Pattern]) -> str:
     for word in words:
-        # Names of files join words by underscores, which are letters (\w) to regular expressions.
-        text = re.sub(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", REMOVED, text, flags=re.IGNORECASE)
+        text = word.sub(REMOVED, text)
     return text
+
+
+def _unquoted(note: str) -> str:
+    """A note without what it quotes, which is a header's text, in whatever element that stood."""
+    return re.sub(r'".*"', f'"{REMOVED}"', note, flags=re.DOTALL)
 
 
 def without_surroundings(
