@@ -84,7 +84,7 @@ def make(study: Study, loaded: LoadedImage, options: RunOptions) -> None:
 
     original = read_headers(Path(loaded.path), loaded.files) if is_dicom(Path(loaded.path)) else None
     wanted, key = DicomOptions.of(options.dicom), read_key(key_file(options))
-    write_copy(study, loaded, original, options.anonymize, wanted, key)
+    write_copy(study, loaded, original, options.anonymize, wanted, key, tolerant=True)
 
 
 class Missing:

@@ -12,15 +12,16 @@ highdicom, pydicom and reportlab are imported when something is written.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ..atomic import atomic_path, write_text
-from ..errors import UsageError
+from ..atomic import atomic_path, write_bytes, write_text
+from ..errors import BreastUSAIError, Cancelled, DataError, DependencyError, ImageError, OutputError, UsageError
 from ..findings import Study
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ SEG, SR, REPORT, FHIR = "lesions.seg.dcm", "measurements.dcm", "report.dcm", "fh
 FILES = (SEG, SR, REPORT, FHIR)
 FHIR_VERSIONS = ("R4", "R5")
 NOT_DICOM = "no DICOM results were written, as the input is not a DICOM file"
+NO_DICOM = "no DICOM results were written"
+NO_SUBJECT = f"{FHIR} names neither patient nor study"
 NO_OUTLINES = "no DICOM segmentation was written, as the findings have boxes and no outlines"
 NO_PLACES = (
     "no DICOM segmentation was written, as that of a volume needs positions, and its file does not say what a pixel measures: export "
@@ -42,6 +45,9 @@ NO_PLACES = (
 NO_SPACE = (
     "the DICOM segmentation has no positions, as a pixel's size is not known; 3D Slicer needs them: give --spacing"
 )
+
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ class DicomOptions:
 def write(study: Study, loaded: LoadedImage, folder: Path, options: DicomOptions) -> Study:
     """Write what is asked for of an image that was just analysed, before its study.json.
 
-    An input that is not DICOM has FHIR alone, and a note says so.
+    An input that is not DICOM has FHIR alone, and a note says so; so has one whose header lacks what results must refer to. A result that
+    cannot be made for what stands in the header is left out, with a note: the analysis is not lost for it.
 
     Returns
     -------
@@ -108,7 +115,6 @@ def write(study: Study, loaded: LoadedImage, folder: Path, options: DicomOptions
     ------
     OutputError : a file cannot be written.
     DependencyError : a package is missing.
-    DataError, ImageError : the DICOM file lacks what results must refer to.
     """
     from .source import is_dicom, read_headers
 
@@ -117,11 +123,15 @@ def write(study: Study, loaded: LoadedImage, folder: Path, options: DicomOptions
     headers = None
     notes: tuple[str, ...] = ()
     if is_dicom(Path(loaded.path)):
-        headers = read_headers(Path(loaded.path), loaded.files)
+        try:
+            headers = read_headers(Path(loaded.path), loaded.files)
+        except (DataError, ImageError) as error:
+            notes = (_not_made(NO_DICOM if options.dicom else NO_SUBJECT, error),)
     elif options.dicom:
         notes = (NOT_DICOM,)
+    if headers is None:
         options = replace(options, seg=False, sr=False, report=False)
-    _, more = write_files(study, loaded.image, headers, folder, options)
+    _, more = write_files(study, loaded.image, headers, folder, options, tolerant=True)
     provenance = {**study.provenance, "notes": [*study.provenance.get("notes", ()), *notes, *more]}
     return replace(study, provenance=provenance)
 
@@ -133,6 +143,8 @@ def write_files(
     folder: Path,
     options: DicomOptions,
     earlier: Path | None = None,
+    *,
+    tolerant: bool = False,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write what is asked for; files of these names that are not, or that there is nothing for, are removed.
 
@@ -144,6 +156,7 @@ def write_files(
     folder : where to.
     earlier : a folder (this one, or the one that it will replace) with results of other kinds, which are carried on where they are of
         this analysis; None: nothing older is left.
+    tolerant : a result that cannot be made is left out, and a sentence says so; else the error is raised.
 
     Returns
     -------
@@ -158,30 +171,44 @@ def write_files(
     folder = Path(folder)
     if options.dicom:
         require_highdicom()
-    original = None if headers is None else read_original(study, tuple(headers))
-    found: dict[str, Dataset] = {}
     notes: list[str] = []
+
+    def made(what: str, make: Callable[[], _Made]) -> _Made | None:
+        try:
+            return make()
+        except (Cancelled, DependencyError, OutputError, MemoryError):
+            raise
+        except Exception as error:  # a header may hold anything, and highdicom raises nearly anything
+            if not tolerant:
+                raise
+            notes.append(_not_made(what, error))
+            return None
+
+    def no(name: str) -> str:
+        return f"{name} was not written"
+
+    original = None
+    if headers is not None:
+        original = made(NO_DICOM if options.dicom else NO_SUBJECT, lambda: read_original(study, tuple(headers)))
+    found: dict[str, bytes] = {}
+    outlines = None
     if options.seg and original is not None:
-        dataset = segmentation(study, original)
-        if dataset is not None:
-            found[SEG] = dataset
+        outlines, found[SEG] = made(no(SEG), lambda: _encoded(segmentation(study, original))) or (None, b"")
+        if outlines is not None:
             notes += [] if original.frame_of_reference else [NO_SPACE]
-        elif study.findings:
+        elif study.findings and not notes:
             notes.append(NO_PLACES if drawn(study) else NO_OUTLINES)
     if options.sr and original is not None:
-        found[SR] = report(study, original, found.get(SEG))
+        _, found[SR] = made(no(SR), lambda: _encoded(report(study, original, outlines))) or (None, b"")
     if options.report and original is not None:
         clean = str(original.header.get("PatientIdentityRemoved") or "") == "YES"
         unmarked = str(original.header.get("BurnedInAnnotation") or "") == "NO"
-        found[REPORT] = encapsulated_pdf(study, original, image, burned_in=not (clean and unmarked))
-    written = []
-    for name, dataset in found.items():
-        with atomic_path(folder / name) as temporary:
-            dataset.save_as(temporary, enforce_file_format=True)
-        written.append(folder / name)
+        burned_in = not (clean and unmarked)
+        _, found[REPORT] = made(no(REPORT), lambda: _encoded(encapsulated_pdf(study, original, image, burned_in=burned_in))) or (None, b"")
+    written = [write_bytes(folder / name, content) for name, content in found.items() if content]
     if options.fhir:
-        text = json.dumps(bundle(study, original, options.fhir), indent=2, ensure_ascii=False, allow_nan=False)
-        written.append(write_text(folder / FHIR, text + "\n"))
+        fhir = made(no(FHIR), lambda: json.dumps(bundle(study, original, options.fhir), indent=2, ensure_ascii=False, allow_nan=False))
+        written += [write_text(folder / FHIR, fhir + "\n")] if fhir is not None else []
     kept: set[str] = set()
     if earlier is not None:
         kept, more = _carry_on(study, original, [name for name in FILES if name not in options.files], Path(earlier), folder)
@@ -189,6 +216,21 @@ def write_files(
     for name in set(FILES) - {path.name for path in written} - kept:
         (folder / name).unlink(missing_ok=True)
     return written, tuple(notes)
+
+
+def _encoded(dataset: Dataset | None) -> tuple[Dataset | None, bytes]:
+    """A data set and the bytes of its file: encoding shows what its values are worth. Empty bytes of None."""
+    stream = io.BytesIO()
+    if dataset is not None:
+        dataset.save_as(stream, enforce_file_format=True)
+    return dataset, stream.getvalue()
+
+
+def _not_made(what: str, error: Exception) -> str:
+    """The note on a result that was left out. Of errors that nobody expected it has the kind alone, as their text may quote the header."""
+    if isinstance(error, BreastUSAIError):
+        return f"{what}: {str(error).rstrip('.')}"
+    return f"{what}, as the file's header holds what it cannot carry on ({type(error).__name__}); breastusai export of this result with --debug tells more"
 
 
 def _carry_on(

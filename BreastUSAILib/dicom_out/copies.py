@@ -35,6 +35,7 @@ def write_copy(
     source: Path | None = None,
     *,
     keep: bool = False,
+    tolerant: bool = False,
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Write the de-identified copy of a study, with its tables, pictures and report; whole, or not at all.
 
@@ -45,6 +46,7 @@ def write_copy(
     output : where the copy's folder is made.
     source : the folder of the results, where they have one; it is not to be overwritten.
     keep : what an earlier copy has of DICOM and FHIR that is not asked for now is carried on, where it is of this analysis.
+    tolerant : see `write_files`.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def write_copy(
         shutil.rmtree(left, ignore_errors=True)
     temporary = target.with_name(f"{making}{uuid4().hex[:8]}")
     try:
-        files, more = write_files(clean, image, headers, temporary, options, target if keep else None)
+        files, more = write_files(clean, image, headers, temporary, options, target if keep else None, tolerant=tolerant)
         files += write_report(clean, image, temporary)
         files += write_study(clean, temporary)
         move_results(temporary, target)

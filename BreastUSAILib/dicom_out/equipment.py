@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from .. import __version__, dicom_header
 from ..findings import Finding, Study
 from .source import Original, uid_of
 
@@ -51,7 +51,7 @@ def result(original: Original, study: Study, kind: str, *details: object, versio
     """
     models = sorted(m["sha256"] for m in study.provenance.get("models", ()))
     identity = (kind, study.provenance.get("created", ""), version, *models, *details)
-    number = int(original.header.get("SeriesNumber") or 0)
+    number = int(dicom_header.number(original.header, "SeriesNumber") or 0)
     return Result(
         original.uid("series", *identity),
         original.uid("instance", *identity),

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from ..dicom import slice_location
 from ..dicom_ge_abus import is_ge_abus
 from ..dicom_geometry import Stack, read_place, read_stack, stack_frames
-from ..dicom_header import group
+from ..dicom_header import group, text
 from ..dicom_view import read_view
 from ..errors import DataError, DependencyError, ImageError
 from ..findings import ImageInfo, Study
@@ -36,6 +36,9 @@ _TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyD
 _TYPE_2 += ("AccessionNumber", "ReferringPhysicianName")
 # A volume is the result's where its ends lie within this part of the distance between slices of the result's.
 _SAME_PLACE = 0.1
+# Character sets that results are written in as they are; text in all others, misspelt names of these among them, becomes UTF-8.
+_UTF_8 = "ISO_IR 192"
+_CHARACTER_SETS = (_UTF_8, "GB18030", "GBK", "ISO 2022 IR 58", *(f"ISO_IR {n}" for n in (100, 101, 109, 110, 144, 127, 126, 138, 148, 203, 13, 166)))
 _LATERALITIES = {"L": ("7771000", "Left"), "R": ("24028007", "Right"), "B": ("51440002", "Bilateral")}
 
 
@@ -149,7 +152,7 @@ def read_headers(path: Path, files: Sequence[Path] = ()) -> tuple[Dataset, ...]:
     Raises
     ------
     ImageError : no such file, no image.
-    DataError : not DICOM; images of several series; identifiers that every DICOM file must have are missing.
+    DataError : not DICOM; images of several series or patients; identifiers that every DICOM file must have are missing.
     """
     import pydicom
 
@@ -177,6 +180,8 @@ def read_headers(path: Path, files: Sequence[Path] = ()) -> tuple[Dataset, ...]:
         raise ImageError(f"{path} holds no DICOM image; give the file that the result was made from.")
     if len({h.SeriesInstanceUID for h in headers}) > 1:
         raise DataError(f"{path} holds images of several series; give the file or folder of the one that was analysed.")
+    if len({(text(h, "PatientID"), text(h, "PatientName").strip(" ^").casefold()) for h in headers}) > 1:
+        raise DataError(f"{path} holds images of several patients; give the file or folder of the one that was analysed.")
     return tuple(headers)
 
 
@@ -199,6 +204,9 @@ def _without_nonsense(header: Dataset) -> None:
     from pydicom.multival import MultiValue
     from pydicom.valuerep import DA, TM
 
+    if isinstance(header.PatientName, MultiValue):  # a backslash was typed
+        header.PatientName = next(iter(header.PatientName), "")
+
     if str(header.PatientSex) not in ("M", "F", "O"):
         header.PatientSex = ""
     for keyword, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
@@ -206,10 +214,12 @@ def _without_nonsense(header: Dataset) -> None:
             kind(header.get(keyword) or None)
         except ValueError:
             setattr(header, keyword, "")
-    if isinstance(header.get("SpecificCharacterSet"), MultiValue):
-        # Code extensions (ISO 2022) begin with an empty value, which highdicom refuses; UTF-8 holds the same letters.
+    character_set = header.get("SpecificCharacterSet")
+    if character_set and (isinstance(character_set, MultiValue) or character_set not in _CHARACTER_SETS):
+        # highdicom refuses code extensions (ISO 2022), which begin with an empty value, and all names that the standard does not define as
+        # those of a single set, ISO_IR 6 among them; pydicom reads most of them. UTF-8 holds the same letters.
         header.decode()
-        header.SpecificCharacterSet = "ISO_IR 192"
+        header.SpecificCharacterSet = _UTF_8
 
 
 def _stack(original: Original, name: str) -> Stack | None:

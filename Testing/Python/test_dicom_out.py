@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -431,17 +432,76 @@ def test_another_file_than_the_analysed_one_is_refused(kinds, tmp_path):
         ),
         ({"PatientSex": "W", "PatientBirthDate": "unknown", "StudyTime": "25:00"}, {"PatientSex": "", "StudyTime": ""}),
         ({"PatientID": "X" * 80, "SeriesNumber": None}, {"PatientID": "X" * 80}),
+        ({"SpecificCharacterSet": "ISO_IR 6", "PatientName": "Mueller^J"}, {"PatientName": "Mueller^J"}),
+        ({"SpecificCharacterSet": "ISO 2022 IR 100", "PatientName": "Müller^J"}, {"PatientName": "Müller^J"}),
+        ({"SpecificCharacterSet": "ISO 2022 IR 87", "PatientName": "Yamada=山田"}, {"PatientName": "Yamada=山田"}),
+        ({"SpecificCharacterSet": "ISO-IR 100", "PatientName": "Müller^J"}, {"PatientName": "Müller^J"}),
+        ({"SpecificCharacterSet": "UTF-8", "PatientName": "Mueller^J"}, {"PatientName": "Mueller^J"}),
+        ({"SpecificCharacterSet": "GARBAGE", "PatientName": "Mueller^J"}, {"PatientName": "Mueller^J"}),
+        ({"PatientName": ["Adams^Eve", "Adams-Smith^Eve"]}, {"PatientName": "Adams^Eve"}),
     ],
 )
 def test_patients_as_people_type_them_are_carried_on_or_left_empty(tmp_path, values, kept):
     ds = samples.us_image(samples.speckle((12, 16)), mm=(0.2, 0.1))
-    for keyword, value in values.items():
-        setattr(ds, keyword, value)
-    loaded = load(samples.save(ds, tmp_path / "odd.dcm"))
-    dicom_out.write(study_of(loaded), loaded, tmp_path, dicom_out.DicomOptions(True, True, True, "R4"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, on what the standard does not allow
+        for keyword, value in values.items():
+            setattr(ds, keyword, value)
+        loaded = load(samples.save(ds, tmp_path / "odd.dcm"))
+    study = dicom_out.write(study_of(loaded), loaded, tmp_path, dicom_out.DicomOptions(True, True, True, "R4"))
+    assert not study.provenance["notes"]
     for name in (dicom_out.SEG, dicom_out.SR, dicom_out.REPORT):
         read = pydicom.dcmread(tmp_path / name)
         assert {k: str(read.get(k) or "") for k in kept} == kept
+
+
+def test_a_series_number_that_is_none_counts_as_0(tmp_path):
+    ds = samples.us_image(samples.speckle((12, 16)), mm=(0.2, 0.1))
+    ds.SeriesNumber = "7788"
+    path = samples.save(ds, tmp_path / "odd.dcm")
+    path.write_bytes(path.read_bytes().replace(b"7788", b"AA  "))
+    loaded = load(path)
+    study = dicom_out.write(study_of(loaded), loaded, tmp_path, dicom_out.DicomOptions(True, True, True, "R4"))
+    assert not study.provenance["notes"]
+    numbers = [pydicom.dcmread(tmp_path / name).SeriesNumber for name in (dicom_out.SEG, dicom_out.SR, dicom_out.REPORT)]
+    assert numbers == [91, 92, 93]
+
+
+def test_images_of_several_patients_are_no_original(tmp_path):
+    """Careless software gives one Series Instance UID to all that it writes."""
+    for k, ds in enumerate(samples.slices(samples.speckle((4, 12, 16)), (0.2, 0.1, 0.5))):
+        ds.PatientID, ds.PatientName = ("A1", "Adams^Eve") if k < 2 else ("B2", "Brown^Sue")
+        samples.save(ds, tmp_path / f"{k}.dcm")
+    with pytest.raises(DataError, match="several patients"):
+        source.read_headers(tmp_path)
+
+
+def test_a_result_that_cannot_be_made_is_left_out_of_a_run_and_noted(kinds, tmp_path, monkeypatch):
+    """The analysis is not lost for what stands in a header; an export, which was asked for it alone, says what is wrong."""
+    _, loaded, study, _ = kinds["image"]
+    every = dicom_out.DicomOptions(True, True, True, "R4")
+
+    def fail(*args, **keys):
+        raise ValueError("'Adams^Eve' is no name")
+
+    monkeypatch.setattr(seg, "segmentation", fail)
+    told = dicom_out.write(study, loaded, tmp_path / "a", every)
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {dicom_out.SR, dicom_out.REPORT, dicom_out.FHIR}
+    (note,) = told.provenance["notes"]
+    assert "lesions.seg.dcm was not written" in note and "ValueError" in note and "Adams" not in note
+    with pytest.raises(ValueError, match="no name"):
+        dicom_out.write_files(study, loaded.image, source.read_headers(Path(loaded.path)), tmp_path / "b", every)
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_image_that_no_result_can_refer_to_is_analysed_all_the_same(tmp_path):
+    ds = samples.us_image(samples.speckle((12, 16)), mm=(0.2, 0.1))
+    del ds.StudyInstanceUID
+    loaded = load(samples.save(ds, tmp_path / "in" / "x.dcm"))
+    told = dicom_out.write(study_of(loaded), loaded, tmp_path / "out", dicom_out.DicomOptions(True, True, True, "R4"))
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [dicom_out.FHIR]
+    (note,) = told.provenance["notes"]
+    assert note.startswith("no DICOM results were written: ") and "StudyInstanceUID" in note
 
 
 # ------------------------------------------------------------------------------------------------- structured report
