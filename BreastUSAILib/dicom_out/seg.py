@@ -74,7 +74,7 @@ def segmentation(
     stack = _stack([m[slices.start : slices.stop] for m in masks])
     stand_ins = [_stand_in(original, k) for k in slices]
     x, y, z = original.grid.spacing
-    made_as = result(original, study, "seg", probabilities is not None, *_shape_of(masks))
+    made_as = result(original, study, "seg", *_details(original, probabilities is not None, masks))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dataset = Segmentation(
@@ -101,7 +101,8 @@ def segmentation(
 
 def identity(study: Study, original: Original, version: str = __version__) -> Result:
     """The UIDs of the BINARY segmentation that a version of the software writes."""
-    return result(original, study, "seg", False, *_shape_of([mask_array(f.mask) for f in drawn(study)]), version=version)
+    masks = [mask_array(f.mask) for f in drawn(study)]
+    return result(original, study, "seg", *_details(original, False, masks), version=version)
 
 
 def segment_number(study: Study, finding: Finding) -> int | None:
@@ -141,6 +142,11 @@ def _stack(masks: list[np.ndarray]) -> np.ndarray:
         else:
             return labels
     return np.stack(masks, axis=-1)
+
+
+def _details(original: Original, fractional: bool, masks: list[np.ndarray]) -> tuple[object, ...]:
+    """What changes a segmentation's content beside the analysis (`equipment.result`)."""
+    return (fractional, *_shape_of(masks), *(("own frame of reference",) if original.has_unused_place else ()))
 
 
 def _shape_of(masks: list[np.ndarray]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from ..dicom import slice_location
 from ..dicom_ge_abus import is_ge_abus
 from ..dicom_geometry import Stack, read_place, read_stack, stack_frames
-from ..dicom_header import group, text
+from ..dicom_header import group, numbers, text
 from ..dicom_view import read_view
 from ..errors import DataError, DependencyError, ImageError
 from ..findings import ImageInfo, Study
@@ -78,6 +78,17 @@ class Original:
     def laterality(self) -> tuple[str, str] | None:
         """SNOMED CT code and meaning of the side (CID 244), None where the original does not say."""
         return _LATERALITIES.get(read_view(self.header).laterality or "")
+
+    @property
+    def has_unused_place(self) -> bool:
+        """Whether the header names a frame of reference beside a place that the reader did not use. Versions before wrote results into it,
+        so that what is written now has other UIDs than theirs."""
+        header = self.header
+        in_patient = group(header, 0, "PlanePositionSequence") is not None
+        in_patient = in_patient or bool(header.get("ImagePositionPatient") and header.get("ImageOrientationPatient"))
+        in_volume = not in_patient and group(header, 0, "PlanePositionVolumeSequence") is not None
+        named = header.get("FrameOfReferenceUID") if in_patient else in_volume and header.get("VolumeFrameOfReferenceUID")
+        return self.own_frame and bool(named)
 
     def uid(self, *parts: object) -> str:
         """A UID that is the same whenever it is made for the same purpose from the same original."""
@@ -310,13 +321,9 @@ def read_original(study: Study, headers: tuple[Dataset, ...]) -> Original:
     grid = _as_3d(study.image)
     known = study.image.spacing_known
     header = headers[0]
-    stated = ""
-    in_patient = header.get("ImagePositionPatient") and header.get("ImageOrientationPatient")  # one alone places nothing
-    if group(header, 0, "PlanePositionSequence") is not None or in_patient:
-        stated = str(header.get("FrameOfReferenceUID") or "")
-    elif group(header, 0, "PlanePositionVolumeSequence") is not None:
-        # The positions are in the scanned volume, which has a frame of reference of its own (C.8.24.2).
-        stated = str(header.get("VolumeFrameOfReferenceUID") or "")
+    # What a volume of a curved transducer states is not where its grid lies. Its private elements may be gone (de-identified).
+    curved = study.image.acquisition is not None or is_ge_abus(header)
+    stated = "" if curved else _stated_frame_of_reference(header)
     original = Original(headers, grid, (), "", own_frame=not stated)
     if known:
         original = replace(original, frame_of_reference=stated or original.uid("frame of reference"))
@@ -324,6 +331,31 @@ def read_original(study: Study, headers: tuple[Dataset, ...]) -> Original:
     # The file at hand, which need not be the one that the study names.
     name = str(getattr(header, "filename", None) or study.image.path)
     return replace(original, frames=_slices(original, name, frame))
+
+
+def _stated_frame_of_reference(header: Dataset) -> str:
+    """UID of the frame of reference that the reader took an image's place in (`dicom_geometry.read_place`); "" where it found none that is
+    whole: elements with nonsense (axes of zeros) place nothing."""
+    if read_place(header, 0) is None:
+        return ""
+    in_groups = _is_placed(header, "PlanePositionSequence", "PlaneOrientationSequence", "Patient")
+    if not in_groups and _is_placed(header, "PlanePositionVolumeSequence", "PlaneOrientationVolumeSequence", "Volume"):
+        # The positions are in the scanned volume, which has a frame of reference of its own (C.8.24.2).
+        return str(header.get("VolumeFrameOfReferenceUID") or "")
+    return str(header.get("FrameOfReferenceUID") or "")
+
+
+def _is_placed(header: Dataset, positions: str, orientations: str, of: str) -> bool:
+    """Whether the first frame's groups of one kind (of: "Patient" or "Volume") place it, as `read_place` judges."""
+    from pydicom import Dataset
+
+    position = numbers(group(header, 0, positions), f"ImagePosition{of}", 3)
+    cosines = numbers(group(header, 0, orientations), f"ImageOrientation{of}", 6)
+    if position is None or cosines is None:
+        return False
+    alone = Dataset()
+    alone.ImagePositionPatient, alone.ImageOrientationPatient = list(position), list(cosines)
+    return read_place(alone, 0) is not None
 
 
 def _as_3d(info: ImageInfo) -> ImageInfo:

@@ -22,7 +22,7 @@ import pydicom  # noqa: E402
 from dicom_studies import BIRADS, KINDS, SPACING, dciodvfy, load, mask_on, rotation, study_of, volume, write_kind  # noqa: E402
 
 from BreastUSAILib import dicom_out  # noqa: E402
-from BreastUSAILib.dicom_out import codes, fhir, pdf, seg, source, sr  # noqa: E402
+from BreastUSAILib.dicom_out import codes, equipment, fhir, pdf, seg, source, sr  # noqa: E402
 from BreastUSAILib.errors import DataError, DependencyError, ImageError, UsageError  # noqa: E402
 from BreastUSAILib.findings import Finding, ImageInfo, Study  # noqa: E402
 from BreastUSAILib.grade_terms import stated_category  # noqa: E402
@@ -502,6 +502,41 @@ def test_an_image_that_no_result_can_refer_to_is_analysed_all_the_same(tmp_path)
     assert [p.name for p in (tmp_path / "out").iterdir()] == [dicom_out.FHIR]
     (note,) = told.provenance["notes"]
     assert note.startswith("no DICOM results were written: ") and "StudyInstanceUID" in note
+
+
+@pytest.mark.parametrize(
+    ("kind", "orientation", "used"),
+    [
+        ("image", [0, 1, 0, 0, 0, -1], True),
+        ("image", [0] * 6, False),
+        ("image", [1, 0, 0, 1, 0, 0], False),
+        ("abvs", [0] * 6, False),
+        ("ge_abus", [1, 0, 0, 0, 1, 0], False),
+    ],
+)
+@pytest.mark.parametrize("clean", [False, True])
+def test_results_are_in_the_original_s_frame_of_reference_only_where_the_reader_used_its_place(tmp_path, kind, orientation, used, clean):
+    """Axes of zeros place nothing, and a curved volume's grid does not lie where its file says."""
+    path = write_kind(kind, tmp_path)
+    ds = pydicom.dcmread(path)
+    ds.FrameOfReferenceUID, ds.ImagePositionPatient, ds.ImageOrientationPatient = "1.2.3.99", [100, -50, 30], orientation
+    ds.save_as(path)
+    loaded = load(path)
+    headers = source.read_headers(path)
+    if clean:
+        anonymize = pytest.importorskip("BreastUSAILib.dicom_out.anonymize")
+        headers = anonymize.deidentified_headers(headers, anonymize.Key(b"k" * 32))
+    study = study_of(loaded)
+    original = source.read_original(study, headers)
+    named = str(headers[0].FrameOfReferenceUID)
+    assert (original.frame_of_reference == named) is used and original.own_frame is not used
+    dataset = seg.segmentation(study, original)
+    assert (str(dataset.FrameOfReferenceUID) == named) is used
+    report = sr.report(study, original)
+    assert used or named not in str(report)
+    # What versions before put there is not taken for this.
+    before = equipment.result(original, study, "seg", False, *seg._shape_of([source.mask_array(f.mask) for f in study.findings]))
+    assert (dataset.SOPInstanceUID == before.instance_uid) is used
 
 
 # ------------------------------------------------------------------------------------------------- structured report
