@@ -207,7 +207,7 @@ class Study:
     image : the image's identity and grid.
     findings : by falling score; empty when nothing was found, which is an ordinary result.
     heatmap : float32 ``SimpleITK.Image`` on the input's grid, or None. Not part of the JSON.
-    provenance : JSON-serialisable record of how this came about: ``created`` (ISO 8601), ``software`` (package ->
+    provenance : JSON-serialisable record of how this came about: ``created`` (ISO 8601 with the offset from UTC), ``software`` (package ->
         version), ``models`` (list of id, version, sha256, task), ``device`` (name, reason), ``options``,
         ``seconds`` (step -> s), ``notes`` (sentences about the input).
     activation : where the grading networks looked: uint8 ``SimpleITK.Image`` on the input's grid, percent of each map's

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -382,7 +382,7 @@ def _analyse(
         done += step.share
     first = models[next(iter(steps[0].names))]
     provenance = {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "software": software_versions(),
         "models": [model.provenance() for model in models.values()],
         "device": asdict(first.device),

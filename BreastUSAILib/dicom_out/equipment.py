@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, dicom_header
@@ -60,6 +61,12 @@ def result(original: Original, study: Study, kind: str, *details: object, versio
     )
 
 
+def frame_of(study: Study) -> str:
+    """The frame of a cine that a study is about, from 1, as a detail of `result`; "" of other images."""
+    frame = study.provenance.get("options", {}).get("frame")
+    return "" if frame is None else str(frame)
+
+
 def identification(identity: Result) -> dict[str, Any]:
     """What highdicom's classes take of a result's identity, and of the equipment that made it."""
     return {
@@ -80,11 +87,22 @@ def device_uid() -> str:
 
 
 def made(study: Study) -> datetime | None:
-    """When the analysis was made, local time as DICOM has it; None where the study does not say (de-identified)."""
+    """When the analysis was made, in the time zone that the study says it in, so that an export has the same times wherever it is done; None
+    where the study does not say (de-identified)."""
     try:
-        return datetime.fromisoformat(str(study.provenance.get("created"))).astimezone()
+        when = datetime.fromisoformat(str(study.provenance.get("created")))
     except ValueError:
         return None
+    return when if when.tzinfo is not None else when.replace(tzinfo=timezone.utc)
+
+
+def _offset(original: Original) -> timezone | None:
+    """The time zone that the original says its dates and times are in; None where it says none."""
+    stated = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", dicom_header.text(original.header, "TimezoneOffsetFromUTC"))
+    if stated is None:
+        return None
+    offset = timedelta(hours=int(stated[2]), minutes=int(stated[3]))
+    return timezone(-offset if stated[1] == "-" else offset) if offset < timedelta(days=1) else None
 
 
 def model_of(study: Study, finding: Finding | None, task: str) -> Mapping[str, Any] | None:
@@ -110,8 +128,11 @@ _DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "Deidentifi
 
 def finish(dataset: Dataset, original: Original, study: Study, identity: Result) -> Dataset:
     """What all results have in common: the series' description and the times of the analysis."""
-    when = made(study)
+    when, zone = made(study), _offset(original)
     dataset.SeriesDescription = identity.description
+    if zone is not None and when is not None:
+        # It is of all times in the object, those of the original's study among them: of an original that says none, none can be said.
+        when, dataset.TimezoneOffsetFromUTC = when.astimezone(zone), original.header.TimezoneOffsetFromUTC
     # Content Date must have a value; the profile's dummy stands where the time was removed.
     dataset.ContentDate, dataset.ContentTime = (DUMMY_DATE, "000000") if when is None else _date_and_time(when)
     for name in ("Series", "InstanceCreation"):
@@ -122,7 +143,8 @@ def finish(dataset: Dataset, original: Original, study: Study, identity: Result)
                 delattr(dataset, f"{name}{part}")
     for equipment in dataset.get("ContributingEquipmentSequence") or ():
         if "ContributionDateTime" in equipment:
-            equipment.ContributionDateTime = f"{dataset.ContentDate}{dataset.ContentTime}"
+            exactly = "" if when is None else when.strftime("%z")[:5]
+            equipment.ContributionDateTime = f"{dataset.ContentDate}{dataset.ContentTime}{exactly}"
     for keyword in _DEIDENTIFIED:
         if keyword in original.header:
             setattr(dataset, keyword, original.header.get(keyword))
@@ -131,10 +153,11 @@ def finish(dataset: Dataset, original: Original, study: Study, identity: Result)
     return dataset
 
 
-def made_at(study: Study) -> tuple[str, str] | None:
-    """Content Date and Time of a study's results; None where it does not say when it was made."""
+def made_at(study: Study, original: Original) -> tuple[tuple[str, str], ...]:
+    """The Content Dates and Times that a study's results may have: as they are written now, and in the time zone of this machine, as
+    versions before wrote them. Empty where it does not say when it was made."""
     when = made(study)
-    return None if when is None else _date_and_time(when)
+    return () if when is None else tuple(_date_and_time(w) for w in (when.astimezone(_offset(original) or when.tzinfo), when.astimezone()))
 
 
 def _date_and_time(when: datetime) -> tuple[str, str]:

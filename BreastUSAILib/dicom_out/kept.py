@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..findings import Study
 from ..native import quiet
-from . import FHIR, REPORT, SEG
+from . import FHIR, REPORT, SEG, SR
 from .equipment import made_at
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def of_this_analysis(file: Path, study: Study, original: Original | None) -> boo
             uid, version = str(there.SOPInstanceUID), str(there.SoftwareVersions)
             if str(there.get("PatientID") or "") != str(original.header.PatientID or ""):
                 return False  # the original was given another one since
-            meant = _refers_to(there, original) and made_at(study) == (there.ContentDate, there.ContentTime)
+            meant = _refers_to(there, original) and (there.ContentDate, there.ContentTime) in made_at(study, original)
+            meant = meant or (file.name == SR and _is_report_of_before(there, study, original))
     except Exception:  # a damaged file makes pydicom raise nearly anything
         return False
     return meant or uid in _uids(file.name, study, original, version)
@@ -61,6 +62,22 @@ def _uids(name: str, study: Study, original: Original, version: str) -> set[str]
         return {outlines.instance_uid}
     # The Structured Report: written beside a segmentation, or without.
     return {sr.identity(study, original, uid, version).instance_uid for uid in ("", outlines.instance_uid)}
+
+
+def _is_report_of_before(there: Dataset, study: Study, original: Original) -> bool:
+    """Whether a Structured Report has a UID of versions before, which content did not change, and the figures of this study."""
+    from . import seg, sr
+
+    version = str(there.SoftwareVersions)
+    beside = ("", seg.identity(study, original, version=version).instance_uid)
+    if str(there.SOPInstanceUID) not in {sr.identity_before(study, original, uid, version).instance_uid for uid in beside}:
+        return False
+    # Beside a segmentation it has more groups.
+    return _figures(sr.report(study, original)) <= _figures(there)
+
+
+def _figures(report: Dataset) -> set[str]:
+    return {str(e.value) for e in report.iterall() if e.keyword in ("NumericValue", "ReferencedFrameNumber")}
 
 
 def _same_bundle(file: Path, study: Study, original: Original | None) -> bool | None:

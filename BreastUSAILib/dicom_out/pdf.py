@@ -21,7 +21,7 @@ from ..grid import as_2d
 from ..report_parts import facts, measurement_rows, scores
 from ..volume_report import MOST_PICTURED
 from .codes import assessment, descriptors
-from .equipment import MANUFACTURER, Result, finish, identification, made, result
+from .equipment import MANUFACTURER, Result, finish, frame_of, identification, made, result
 from .source import INSTALL, Original, require_highdicom
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def encapsulated_pdf(study: Study, original: Original, image: sitk.Image, burned
 
 def identity(study: Study, original: Original, version: str = __version__) -> Result:
     """The UIDs of the report that a version of the software writes."""
-    return result(original, study, "report", *(str(f.to_dict()) for f in study.findings), version=version)
+    # Findings tell frames apart; where nothing was found, the number of the frame does.
+    content = [str(f.to_dict()) for f in study.findings] or [frame for frame in (frame_of(study),) if frame]
+    return result(original, study, "report", *content, version=version)
 
 
 def pdf(study: Study, image: sitk.Image, patient: Sequence[tuple[str, str]] = ()) -> bytes:

@@ -8,6 +8,7 @@ transducer, whose grid is not where it was in the body, the box's centre and fac
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from .equipment import (
     algorithm,
     device_uid,
     finish,
+    frame_of,
     identification,
     model_of,
     result,
@@ -102,6 +104,13 @@ def report(study: Study, original: Original, segmentation: Dataset | None = None
 
 def identity(study: Study, original: Original, segmentation: str = "", version: str = __version__) -> Result:
     """The UIDs of the report that a version of the software writes beside a SEG of this instance UID, "" without one."""
+    content = [json.dumps(f.to_dict(), sort_keys=True) for f in study.findings]
+    place = ["own frame of reference"] if original.has_unused_place else []
+    return result(original, study, "sr", segmentation, frame_of(study), *content, *place, version=version)
+
+
+def identity_before(study: Study, original: Original, segmentation: str, version: str) -> Result:
+    """The UIDs that versions before gave to a report, whatever its content."""
     return result(original, study, "sr", segmentation, version=version)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -394,6 +395,50 @@ def test_the_same_analysis_has_the_same_uids_and_another_has_others(kinds):
     assert first.SegmentSequence[0].TrackingUID == other.SegmentSequence[0].TrackingUID
     fewer = seg.segmentation(replace(study, findings=study.findings[:1]), original)
     assert fewer.SOPInstanceUID != first.SOPInstanceUID
+
+
+def of_frame(study, frame):
+    return replace(study, provenance={**study.provenance, "options": {"frame": frame}})
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_reports_that_say_different_things_have_different_uids(kinds, timed):
+    """Also of two analyses of one second, and of copies, which say no time."""
+    path, loaded, study, _ = kinds["cine"]
+    provenance = {k: v for k, v in study.provenance.items() if timed or k != "created"}
+    study, headers = replace(study, provenance=provenance), source.read_headers(path)
+    worse = replace(study.findings[0], malignancy=0.9)
+    studies = [of_frame(s, f) for f in (2, 5) for s in (study, replace(study, findings=(worse,)), replace(study, findings=()))]
+    originals = [source.read_original(s, headers) for s in studies]
+    reports = [sr.report(s, o) for s, o in zip(studies, originals, strict=True)]
+    assert len({r.SOPInstanceUID for r in reports}) == len({r.SeriesInstanceUID for r in reports}) == len(reports)
+    # Not those that versions before gave to all of them.
+    assert not {sr.identity_before(s, o, "", "0").instance_uid for s, o in zip(studies, originals, strict=True)} & {r.SOPInstanceUID for r in reports}
+    documents = {pdf.identity(s, o).instance_uid for s, o in zip(studies, originals, strict=True) if not s.findings}
+    assert len(documents) == 2
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system's time zone cannot be set for a process")
+@pytest.mark.parametrize("stated", ["", "+0530"])
+def test_an_export_gives_the_same_bytes_in_every_time_zone(kinds, tmp_path, monkeypatch, stated):
+    path, loaded, study, _ = kinds["image"]
+    headers = source.read_headers(path)
+    if stated:
+        headers[0].TimezoneOffsetFromUTC = stated
+    every = dicom_out.DicomOptions(True, True, True, "R4")
+    try:
+        for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            dicom_out.write_files(study, loaded.image, headers, tmp_path / zone[:2], every)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    for name in dicom_out.FILES:
+        assert len({(tmp_path / zone / name).read_bytes() for zone in ("UT", "As", "Am")}) == 1, name
+    report = pydicom.dcmread(tmp_path / "As" / dicom_out.SR)
+    assert (report.ContentDate, report.ContentTime) == ("20261121", "153000" if stated else "100000")
+    assert report.get("TimezoneOffsetFromUTC", "") == stated  # which is of the study's times as well
 
 
 def test_another_file_than_the_analysed_one_is_refused(kinds, tmp_path):

@@ -16,7 +16,7 @@ import pydicom  # noqa: E402
 from dicom_studies import load, study_of, volume, write_kind  # noqa: E402
 
 from BreastUSAILib import analysed, cli, dicom_out, files  # noqa: E402
-from BreastUSAILib.dicom_out import pdf, seg, source, sr  # noqa: E402
+from BreastUSAILib.dicom_out import anonymize, pdf, seg, source, sr  # noqa: E402
 from BreastUSAILib.identity import identity, pixels_digest  # noqa: E402
 
 LATER = "2026-11-22T10:00:00+00:00"
@@ -214,6 +214,28 @@ def test_what_another_version_wrote_stays(tmp_path, capsys):
         ds.save_as(folder / name)
     assert exported(folder, "--fhir") == 0
     assert names(folder) == set(dicom_out.FILES) and "Note:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_copy_s_report_with_a_uid_of_before_stays_where_its_figures_are_this_study_s(tmp_path, capsys, same):
+    """A copy says no time, and such a UID said nothing of the content."""
+    pytest.importorskip("dicomanonymizer", reason="dicom-anonymizer is not installed (extra `dicom`)")
+    path = write_kind("image", tmp_path)
+    folder = finished(path, tmp_path / "image")
+    copy = ["--anonymize", "--key-file", tmp_path / "key", "-o", tmp_path / "share"]
+    assert exported(folder, "--dicom-sr", *copy) == 0
+    (file,) = (tmp_path / "share").glob(f"*/{dicom_out.SR}")
+    study = files.read_study(file.parent)
+    headers = anonymize.deidentified_headers(source.read_headers(path), anonymize.read_key(tmp_path / "key"))
+    ds = pydicom.dcmread(file)
+    ds.SOPInstanceUID = sr.identity_before(study, source.read_original(study, headers), "", str(ds.SoftwareVersions)).instance_uid
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    if not same:
+        numeric = next(e for e in ds.iterall() if e.keyword == "NumericValue")
+        numeric.value = "12.125"
+    ds.save_as(file)
+    assert exported(folder, "--fhir", *copy) == 0
+    assert file.exists() is same and ("Note: measurements.dcm" in capsys.readouterr().out) is not same
 
 
 @pytest.mark.parametrize("what", ["analysis", "original", "patient"])
