@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import RESEARCH_USE
+from . import RESEARCH_USE, same_person
 from .analysed import OPTION, OPTION_HELP, OTHER_FILE, check, compared, cure, difference, not_checked
 from .comparison import LIMIT_MM
 from .errors import BreastUSAIError, DataError, UsageError
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"the {side} volume (file, or folder of a series), where it is not where it was",
         )
     parser.add_argument(OPTION, action="store_true", help=OPTION_HELP)
+    parser.add_argument(same_person.OPTION, action="store_true", help=same_person.OPTION_HELP)
     parser.add_argument("--laterality", choices=("R", "L"), default="", help="which breast, where the files do not say")
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
 
@@ -82,7 +84,9 @@ def main(args: argparse.Namespace) -> int:
     checked = [_original(s, *image, args.other_file) for s, image in zip(studies, named, strict=True)]
     originals = [path for path, _ in checked]
     dates = [None if path is None else _date(path) for path in originals]
+    person = same_person.check(*originals, args.same_person)
     comparison = compare(*studies, limit_mm=args.limit, days=_days(args.days, dates))
+    comparison = replace(comparison, notes=(*person, *comparison.notes))
     images = [_image(s, path, bool(given)) for s, path, (given, _) in zip(studies, originals, named, strict=True)]
     page = comparison_html(comparison, *images, names=tuple("" if d is None else d.isoformat() for d in dates))
     write_text(args.output / TABLE, comparison_csv(comparison))
@@ -98,7 +102,7 @@ def main(args: argparse.Namespace) -> int:
             print(f"{pair.name}{size}")
         print(comparison.summary)
         print(f"Results: {args.output / PAGE}")
-        for note in (note for _, notes in checked for note in notes):
+        for note in (*(note for _, notes in checked for note in notes), *comparison.notes):
             print(f"Note: {note}.")
         print(RESEARCH_USE)
     return 0

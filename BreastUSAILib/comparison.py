@@ -163,10 +163,10 @@ class Growth:
     def doubling_days(self) -> float | None:
         """Volume doubling time t ln 2 / ln(V2 / V1) (Schwartz, Cancer 1961;14:1272), days; negative where the volume halves in that time.
 
-        None without dates, and where the volume did not change.
+        None without dates, on one day, and where the volume did not change.
         """
         ratio = math.log(self.volumes_ml[1] / self.volumes_ml[0])
-        if self.days is None or abs(ratio) < 1e-9:
+        if not self.days or abs(ratio) < 1e-9:
             return None
         return self.days * math.log(2) / ratio
 
@@ -183,6 +183,7 @@ class Comparison:
     aligned : whether the nipples were laid over each other; else coordinates were taken as they are.
     days : between the examinations; None where their dates are not known.
     limit_mm : see `compare`.
+    notes : sentences on what speaks against comparing the two.
     """
 
     earlier: Study
@@ -192,6 +193,7 @@ class Comparison:
     aligned: bool
     days: int | None
     limit_mm: float
+    notes: tuple[str, ...] = ()
 
     def of(self, status: str) -> tuple[Pair, ...]:
         return tuple(pair for pair in self.pairs if pair.status == status)
@@ -244,21 +246,22 @@ def compare(
     earlier, later : of volumes of the same breast in the same view. Nipples in their provenance (`breast_position.with_positions`) are laid
         over each other; without them the volumes' coordinates are taken as they are.
     limit_mm : findings further apart than this are not the same.
-    days : between the examinations, for the doubling time; None: not known.
+    days : between the examinations, for the doubling time; 0: on one day; None: not known.
 
     Raises
     ------
-    UsageError : volumes of different breasts, 2D images, unknown spacing; a limit or a number of days that is not positive.
+    UsageError : volumes of different breasts, or in different views whose nipples are not known, 2D images, unknown spacing; a limit that is not positive, a number of days that is negative.
     """
     from scipy.optimize import linear_sum_assignment
 
     if not (math.isfinite(limit_mm) and limit_mm > 0):
         raise UsageError(f"The limit is {limit_mm:g} mm; it must be a positive number.")
-    if days is not None and days <= 0:
+    if days is not None and days < 0:
         raise UsageError(f"There are {days} days between the examinations; give the earlier one first.")
     check_comparable(earlier.image, later.image)
     shift = body_shift(earlier, later)
     aligned = _nipple(earlier) is not None and _nipple(later) is not None
+    notes = _check_views(earlier.image, later.image, aligned)
     before = [np.add(earlier.physical_box(f).center, shift) for f in earlier.findings]
     after = [np.asarray(later.physical_box(f).center) for f in later.findings]
     matched: list[Pair] = []
@@ -282,15 +285,28 @@ def compare(
             place = place_in(later.image, earlier.image, finding.box.center, shift)
             alone.append(Pair(GONE if place.inside else NOT_IMAGED, finding, None, place=place))
     alone.sort(key=lambda pair: (NEW, GONE, NOT_IMAGED).index(pair.status))
-    return Comparison(earlier, later, (*matched, *alone), shift, aligned, days, float(limit_mm))
+    return Comparison(earlier, later, (*matched, *alone), shift, aligned, days, float(limit_mm), notes)
+
+
+def _check_views(earlier: ImageInfo, later: ImageInfo, aligned: bool) -> tuple[str, ...]:
+    """A note on volumes in two views, whose nipples are laid over each other. Each volume's coordinates begin where its sweep does, so that
+    without them positions in two views say nothing: `UsageError`."""
+    if not (earlier.view and later.view) or earlier.view == later.view:
+        return ()
+    views = f"{earlier.path} was taken in the view {earlier.view} and {later.path} in the view {later.view}"
+    if not aligned:
+        raise UsageError(
+            f"{views}, whose positions do not agree; compare volumes of one view, or give --earlier-nipple and --later-nipple."
+        )
+    return (f"{views}: positions agree near the nipple at best, as the breast lies differently",)
 
 
 def days_between(earlier: date | None, later: date | None) -> int | None:
-    """Days from one examination to the next; None where a date is not known. Raises `UsageError` unless the later one is later."""
+    """Days from one examination to the next; None where a date is not known. Raises `UsageError` where the later one is earlier."""
     if earlier is None or later is None:
         return None
     days = (later - earlier).days
-    if days <= 0:
+    if days < 0:
         raise UsageError(
             f"The earlier examination is of {earlier} and the later one of {later}; give the earlier one first."
         )

@@ -44,7 +44,10 @@ def comparison_html(
         name=" and ".join(dict.fromkeys(Path(study.image.path).name for study in studies)),
         summary=f"Comparison with an earlier examination: {comparison.summary}",
         spacing_known=True,  # `compare` refuses others
-        notes=[f"{path} is not there as it was, so there are no pictures of it." for path in missing],
+        notes=[
+            *(f"{note[:1].upper()}{note[1:]}." for note in comparison.notes),
+            *(f"{path} is not there as it was, so there are no pictures of it." for path in missing),
+        ],
         facts=_facts(comparison, titles),
         phantoms=list(dict.fromkeys(s for study in studies for s in trained_on_phantoms(study))),
         overviews=[_overview(s, i, t) for s, i, t in zip(studies, images, titles, strict=True) if i is not None],
@@ -192,7 +195,7 @@ def _facts(comparison: Comparison, titles: list[str]) -> list[tuple[str, list[st
         models = [f"{m['id']} {m['version']} ({m['task']})" for m in study.provenance.get("models", ())]
         made = [f"analysed {study.provenance['created']}"] if "created" in study.provenance else []
         facts.append((title, [study.image.path, *made, *models]))
-    between = "unknown" if comparison.days is None else f"{comparison.days} days"
+    between = "unknown" if comparison.days is None else f"{comparison.days} days" if comparison.days else "the same day"
     shift = ", ".join(f"{v:.1f}" for v in comparison.shift)
     return [
         *facts,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from .errors import BreastUSAIError, DataError, ImageError
 
 if TYPE_CHECKING:
+    from pydicom import Dataset
+
     from .dicom_series import SeriesInput
     from .findings import Study
     from .image import LoadedImage
@@ -114,8 +116,9 @@ def _image_in(folder: Path, name: str) -> SeriesInput:
     return images[0] if len(images) == 1 else only_input(folder)  # which says what is wrong
 
 
-def examination_date(path: Path) -> date | None:
-    """The day on which a DICOM image was taken (Acquisition Date, else Content, Series, Study Date); None where no file says so."""
+def image_header(path: Path) -> Dataset | None:
+    """The header of a DICOM image, of a folder that of the first one in it; None of other files, and of damaged ones: what is wrong with them
+    is said where their pixels are read."""
     try:
         file = next((i.path for i in _images_in(path)), path) if path.is_dir() else path
         with file.open("rb") as stream:
@@ -130,7 +133,17 @@ def examination_date(path: Path) -> date | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(file, stop_before_pixels=True)
+            return pydicom.dcmread(file, stop_before_pixels=True)
+    except Exception:  # a damaged file makes pydicom raise nearly anything
+        return None
+
+
+def examination_date(path: Path) -> date | None:
+    """The day on which a DICOM image was taken (Acquisition Date, else Content, Series, Study Date); None where no file says so."""
+    header = image_header(path)
+    if header is None:
+        return None
+    try:
         for keyword in ("AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"):
             text = str(header.get(keyword) or "")
             if len(text) == 8 and text.isdigit():

@@ -14,7 +14,7 @@ from dicom_samples import abvs, save, slices, speckle, text_report
 from PIL import Image
 from test_report import Page
 
-from BreastUSAILib import RESEARCH_USE, analysed, cli
+from BreastUSAILib import RESEARCH_USE, analysed, cli, same_person
 from BreastUSAILib.breast_position import with_positions
 from BreastUSAILib.comparison import compare
 from BreastUSAILib.comparison_page import MOST_PICTURED, comparison_html
@@ -157,6 +157,51 @@ def test_a_volume_of_another_examination_is_refused_or_left_out(tmp_path, capsys
     assert cli.main([*command, "--earlier-image", str(tmp_path / "moved.nrrd")]) == 0
     sitk.WriteImage(sitk.ReadImage(str(tmp_path / "moved.nrrd")), str(tmp_path / "copy.mha"))
     assert cli.main([*command, "--earlier-image", str(tmp_path / "copy.mha")]) == (0 if pixels else 1)
+
+
+def of_patient(tmp_path, name, patient="ADAMS", born="19500101", day="20260102", voxels=None):
+    """Results of a DICOM volume."""
+    dataset = abvs(speckle((40, 30, 50)) if voxels is None else voxels, (1, 1, 1))
+    dataset.PatientID, dataset.PatientBirthDate, dataset.AcquisitionDate = patient, born, day
+    path = save(dataset, tmp_path / f"{name}.dcm")
+    loaded = read_image(path)
+    study = Study(loaded.info, (Finding("L1", index_box(loaded.image, *SMALL), 0.9),), provenance={"models": [], "notes": []})
+    known(tmp_path / name, study)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("later", "says"),
+    [
+        ({"patient": "BROWN"}, "another Patient ID, so"),
+        ({"born": "19800101"}, "another birth date, so"),
+        ({"patient": "BROWN", "born": "19800101"}, "another Patient ID and another birth date, so"),
+        ({"patient": "adams"}, ""),
+        ({"patient": "", "born": ""}, ""),
+    ],
+)
+def test_two_patients_are_not_compared(tmp_path, capsys, later, says):
+    folders = of_patient(tmp_path, "a"), of_patient(tmp_path, "b", day="20260202", **later)
+    command = ["compare", *map(str, folders), "-o", str(tmp_path / "out")]
+    page = tmp_path / "out" / "comparison.html"
+    assert cli.main(command) == (1 if says else 0) and page.exists() is not bool(says)
+    told = capsys.readouterr()
+    if not says:
+        assert "Note:" not in told.out
+        return
+    assert says in told.err and "--same-person" in told.err and "ADAMS" not in told.err
+    assert cli.main([*command, "--same-person"]) == 0
+    assert f"Note: {same_person.SAID}." in capsys.readouterr().out
+    assert "of one person was said by the user" in Page(page.read_text()).text
+    # What is not at hand says nothing.
+    (tmp_path / "b.dcm").unlink()
+    assert cli.main(command) == 0
+
+
+def test_two_volumes_of_one_day_are_compared(tmp_path, capsys):
+    folders = of_patient(tmp_path, "a"), of_patient(tmp_path, "b")
+    assert cli.main(["compare", *map(str, folders), "-o", str(tmp_path / "out")]) == 0
+    assert "the same day" in Page((tmp_path / "out" / "comparison.html").read_text()).text
 
 
 def test_a_file_that_was_replaced_gives_no_date(tmp_path, capsys):

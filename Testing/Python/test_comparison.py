@@ -261,7 +261,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence():
         with pytest.raises(UsageError, match="limit"):
             compare(study(), study(), limit_mm=limit)
     with pytest.raises(UsageError, match="earlier one first"):
-        compare(study(), study(), days=0)
+        compare(study(), study(), days=-1)
 
 
 def test_days_between_two_dates():
@@ -270,4 +270,23 @@ def test_days_between_two_dates():
     assert days_between(date(2024, 2, 28), date(2024, 3, 1)) == 2
     assert days_between(None, date(2024, 3, 1)) is None
     with pytest.raises(UsageError, match="earlier one first"):
-        days_between(date(2024, 3, 1), date(2024, 3, 1))
+        days_between(date(2024, 3, 2), date(2024, 3, 1))
+
+
+def test_two_volumes_of_one_day_are_compared_without_a_doubling_time():
+    from datetime import date
+
+    assert days_between(date(2024, 3, 1), date(2024, 3, 1)) == 0
+    found = compare(*grown(2, 1), days=0)
+    growth = found.growth(found.pairs[0])
+    assert growth.doubling_days is None and growth.volume_change_percent == pytest.approx(100)
+
+
+def test_volumes_in_two_views_are_compared_by_the_nipple_alone():
+    """The volumes of each view begin at 0 for themselves."""
+    one, other = (study(view=view) for view in ("AP", "LAT"))
+    with pytest.raises(UsageError, match="in the view AP.*in the view LAT.*--earlier-nipple"):
+        compare(one, other)
+    assert compare(one, study()).notes == compare(one, one).notes == ()
+    (note,) = compare(*(study(view=view, nipple=(1, 2, 3)) for view in ("AP", "LAT"))).notes
+    assert "view AP" in note and "view LAT" in note
