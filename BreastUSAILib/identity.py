@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ImageError
+from .errors import BreastUSAIError, ImageError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -36,6 +37,24 @@ def identity(path: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
                 f"{file} cannot be read any more ({error.strerror}); was it moved while it was worked on?"
             ) from error
     return {"bytes": size, "sha256": digest.hexdigest(), **({"files": len(files)} if files else {})}
+
+
+def instance_digest(path: Path) -> str:
+    """SHA-256 of a DICOM file's SOP Instance UID, which tells images of two patients apart that have one name (IM1.dcm on the next CD), and
+    does not tell the UID; "" of what is no DICOM file, cannot be read, or states none."""
+    from .dicom_header import open_dicom, text
+    from .dicom_series import is_dicom
+    from .native import quiet
+
+    if not is_dicom(path):
+        return ""
+    try:
+        with warnings.catch_warnings(), quiet():
+            warnings.simplefilter("ignore")
+            uid = text(open_dicom(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]), "SOPInstanceUID")
+    except (BreastUSAIError, ImportError):  # reading its pixels says what is wrong
+        return ""
+    return hashlib.sha256(uid.encode()).hexdigest() if uid else ""
 
 
 def pixels_digest(image: sitk.Image) -> str:

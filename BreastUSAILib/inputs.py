@@ -358,6 +358,11 @@ class FolderNames:
         self._names = {path: name for name, path in taken.items()}
         self._used = {name.casefold() for name in (*taken, *_RESERVED)}
 
+    def give(self, source: Source, name: str) -> None:
+        """Let a source have a folder from now on that it did not have."""
+        self._used.add(name.casefold())
+        self._names[str(source.path)] = name
+
     def of(self, batch: Iterable[Source]) -> dict[Path, str]:
         """Absolute path -> folder name, for sources that were found together."""
         names: dict[Path, str] = {}

@@ -355,6 +355,12 @@ class _Run:
             n = len(plan.changed)
             was, is_ = ("was changed since it was", "is") if n == 1 else ("were changed since they were", "are")
             self.log(f"{_inputs(n)} {was} finished and {is_} not skipped: {_some(plan.changed)}.")
+        if plan.beside:
+            n = len(plan.beside)
+            has = "has the path of another image that was finished earlier, whose results stay" if n == 1 else (
+                "have paths of other images that were finished earlier, whose results stay"
+            )
+            self.log(f"{_inputs(n)} {has}: {_some(plan.beside)}.")
         if plan.result_count:
             files, they = ("1 file is", "it") if plan.result_count == 1 else (f"{plan.result_count} files are", "them")
             self.log(f"{files} left out, as BreastUSAI wrote {they}: in {_some(plan.result_folders)}.")
@@ -409,7 +415,7 @@ class _Run:
     def _others(self) -> list[Entry]:
         """What the output folder holds of earlier runs."""
         mine = set(self.search.plan.order)
-        return sorted((entry for entry in self.journal if entry.input not in mine), key=lambda entry: entry.folder)
+        return sorted((entry for entry in self.journal if entry.key not in mine), key=lambda entry: entry.folder)
 
     def write_record(
         self, status: str, counts: Mapping[str, int] | None = None, models: Sequence[Mapping] = (), trouble: str = ""
@@ -471,6 +477,8 @@ def _item(entry: Entry, status: str, told: str) -> dict[str, Any]:
             item["failed_with"] = json.loads(entry.failed_with)
     if entry.series_in is not None:
         item["series_in"] = list(entry.series_in)
+    if entry.instance:
+        item["instance"] = entry.instance
     return item
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,15 +77,20 @@ def begin(options: RunOptions) -> None:
         _write_record(options.anonymize, "running", {})
 
 
-def make(study: Study, loaded: LoadedImage, options: RunOptions) -> None:
-    """Write the copy of one input's results; errors as of `dicom_out.copies.write_copy`."""
+def make(study: Study, loaded: LoadedImage, options: RunOptions, replaced: Study | None = None) -> None:
+    """Write the copy of one input's results; errors as of `dicom_out.copies.write_copy`.
+
+    replaced : the results whose place these take, known without their masks; their copy goes where it has another name.
+    """
     from .dicom_out.anonymize import read_key
-    from .dicom_out.copies import write_copy
+    from .dicom_out.copies import copy_of, write_copy
     from .dicom_out.source import is_dicom, read_headers
 
     original = read_headers(Path(loaded.path), loaded.files) if is_dicom(Path(loaded.path)) else None
     wanted, key = DicomOptions.of(options.dicom), read_key(key_file(options))
     write_copy(study, loaded, original, options.anonymize, wanted, key, tolerant=True)
+    if replaced is not None and (old := copy_of(replaced, options.anonymize, key)) != copy_of(study, options.anonymize, key):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 class Missing:

@@ -21,7 +21,7 @@ from . import dicom_out
 from .atomic import output_error
 from .errors import BreastUSAIError, Cancelled, DataError, ImageError, NoFramesError, UsageError
 from .headers import data_files
-from .identity import identity, pixels_digest
+from .identity import identity, instance_digest, pixels_digest
 from .inputs import Source
 from .workers import Limits
 
@@ -191,6 +191,7 @@ class InputWorker:
         seconds = {"read": round(time.perf_counter() - start, 4)}
         # Now, not after the work: the file may have given way to another by then.
         known = {**identity(task.source.path, task.source.files), "pixels_sha256": pixels_digest(loaded.image), "stamp": stamp}
+        known |= {"instance_sha256": digest} if (digest := instance_digest(task.source.path)) else {}
 
         def tell(fraction: float, message: str) -> None:
             if fraction < 1:  # the workup's end is not ours
@@ -213,7 +214,7 @@ class InputWorker:
             from . import run_copies
 
             progress(0.9, "de-identifying")
-            run_copies.make(study, loaded, options)
+            run_copies.make(study, loaded, options, read_finished(task.folder))
         progress(0.98, "moving into place")  # this ends here where the run has ended: nobody counts on it any more
         move_results(task.temporary, task.folder)
 

@@ -18,6 +18,7 @@ from typing import Any
 from .atomic import output_error
 
 WAITING, DONE, FAILED, REDO = "waiting", "done", "failed", "redo"
+GONE = "gone"  # of a line: the input is none any more
 
 
 @dataclass(frozen=True, slots=True)  # thousands are held in memory
@@ -36,6 +37,7 @@ class Entry:
     failed_with : the options of the run in which it failed (`run_manifest.told_options`), as JSON: as a string, thousands share one.
     series_in : the folders that hold the files of a DICOM series, whose first is `input`; empty where it is one file. None: not
         known (records of versions before), or of no more use, as it is done. The files themselves would fill the memory.
+    instance : which image it was (the beginning of `identity.instance_digest`), where another has its path by now (the next CD); else "".
     """
 
     input: str
@@ -46,10 +48,16 @@ class Entry:
     run: str = ""
     series_in: tuple[str, ...] | None = None
     failed_with: str = ""
+    instance: str = ""
+
+    @property
+    def key(self) -> str:
+        """What an entry goes by: its input; of an image whose path another has by now this and which image it was."""
+        return f"{self.input}\n{self.instance}" if self.instance else self.input
 
 
 class Journal:
-    """The entries of a folder of results, by their input; every change is a line at the end of `path`.
+    """The entries of a folder of results, by their `Entry.key`; every change is a line at the end of `path`.
 
     Parameters
     ----------
@@ -64,10 +72,10 @@ class Journal:
     def __init__(self, path: Path, earlier: Mapping[str, Any]) -> None:
         self._path = path
         self._lock = threading.Lock()  # the search for inputs has a thread of its own
-        self._entries = {entry.input: entry for entry in _of_record(earlier)}
+        self._entries = {entry.key: entry for entry in _of_record(earlier)}
         self.unrecorded: set[str] = set()
         for entry in _of_lines(path):
-            self._entries[entry.input] = entry
+            self._keep(entry)
             self.unrecorded.add(entry.input)
         self._stream = None
 
@@ -80,7 +88,7 @@ class Journal:
     def note(self, entry: Entry) -> None:
         """Keep a new state of an input. Raises `OutputError` where it cannot be written; it is kept in memory then."""
         with self._lock:
-            self._entries[entry.input] = entry
+            self._keep(entry)
             try:
                 if self._stream is None:
                     self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +98,12 @@ class Journal:
                 self._stream.write(b"\n" + json.dumps(asdict(entry)).encode())
             except OSError as error:
                 raise output_error(self._path, error) from error
+
+    def _keep(self, entry: Entry) -> None:
+        if entry.status == GONE:
+            self._entries.pop(entry.key, None)
+        else:
+            self._entries[entry.key] = entry
 
     def close(self) -> None:
         if self._stream is not None:
@@ -128,6 +142,7 @@ def _of_record(record: Mapping[str, Any]) -> Iterator[Entry]:
                 series_in=_folders(item.get("series_in")),
                 # Options that it does not tell are those of the run; versions before did not tell any.
                 failed_with=options_text(item.get("failed_with", options)) if message else "",
+                instance=str(item.get("instance", "")),
             )
 
 

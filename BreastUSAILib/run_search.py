@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import run_copies, run_manifest
 from .errors import ImageError, ModelError
-from .identity import identity
+from .identity import identity, instance_digest
 from .inputs import FolderNames, Found, Source
 from .run_input import RunOptions, Task, file_stamp, finished_folders, is_text, looked_at, read_finished
-from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
+from .run_journal import DONE, FAILED, GONE, REDO, WAITING, Entry, Journal, options_text
 from .study_image import image_files
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ OWN = ".run"  # in the output folder: what belongs to the run that is going on
 
 _AHEAD = 10_000  # inputs that are found before they are worked on; more are looked for as these are done
 NAMED = 3  # in one sentence
+_DIGITS = 8  # of the digest of an image in the name of a folder
 _LEFT = 1000  # files that are no images are counted, and so many named
 
 
@@ -41,6 +42,7 @@ class Plan:
     differing: set[str] = field(default_factory=set)  # inputs that were finished with other options
     uncopied: int = 0  # inputs that were finished without a de-identified copy
     changed: list[str] = field(default_factory=list)  # inputs, as they were named, that are others than when they were finished
+    beside: list[str] = field(default_factory=list)  # inputs, as they were named, that have the path of another image that is finished
     left: list[Path] = field(default_factory=list)
     left_count: int = 0
     results: set[Path] = field(default_factory=set)  # those of `left` that BreastUSAI wrote
@@ -150,6 +152,9 @@ class Search:
             self._journal.note(entry)
             return None
         study = read_finished(output / name)
+        if study is not None and is_another(source, study):
+            name = self._beside(source, name, study)
+            entry, study = self._journal.get(path), read_finished(output / name)
         redo = study is not None and self._options.overwrite
         if study is not None and entry is not None and entry.status in (FAILED, REDO):
             # An attempt to redo it that failed, or was killed, left the old results; unless they are that attempt's.
@@ -170,6 +175,20 @@ class Search:
         self._journal.note(Entry(path, name, status, source.shown, cause[0], self._run_id, source.series_in, cause[1]))
         return Task(source, output / OWN / uuid.uuid4().hex[:12], output / name, self._run_id)
 
+    def _beside(self, source: Source, name: str, study: Study) -> str:
+        """The folder of an image that has the path of another one, whose results in the folder `name` stay: its own of before, or a new one.
+        From now on the path is its."""
+        path, then, now = str(source.path), _instance(study), instance_digest(source.path)
+        first = name.removesuffix(f"-{then[:_DIGITS]}")  # of the image that had the path first
+        there = read_finished(self._options.output / first)
+        own = first if there is not None and _instance(there) == now else f"{first}-{now[:_DIGITS]}"
+        self._journal.note(Entry(path, name, DONE, source.shown, instance=then[:_DIGITS]))
+        self._journal.note(Entry(path, own, GONE, instance=now[:_DIGITS]))
+        self._journal.note(Entry(path, own, WAITING, source.shown))
+        self._folders.give(source, own)
+        self.plan.beside.append(source.shown)
+        return own
+
     def _put(self, item: Task | BaseException | None) -> None:
         while not self._stop.is_set():
             try:
@@ -177,6 +196,18 @@ class Search:
                 return
             except queue.Full:
                 continue
+
+
+def is_another(source: Source, study: Study) -> bool:
+    """Whether an input is another DICOM image than the one that a study was made from, under the same name; False where nobody can tell."""
+    kept, then = study.provenance.get("input", {}), _instance(study)
+    if not then or kept.get("stamp") == file_stamp(source.path, source.files):
+        return False
+    return instance_digest(source.path) not in ("", then)
+
+
+def _instance(study: Study) -> str:
+    return str(study.provenance.get("input", {}).get("instance_sha256", ""))
 
 
 def is_changed(source: Source, study: Study) -> bool:
@@ -242,7 +273,7 @@ class _Differs:
 def _taken(output: Path, journal: Journal) -> dict[str, str]:
     """Folder name -> source of what earlier runs did, by their records, and by the studies where these are lost."""
     # Earlier versions took what a killed process had left for a result; their records may name it as an input's folder.
-    taken = {entry.folder: entry.input for entry in journal if not entry.folder.startswith(".")}
+    taken = {entry.folder: entry.key for entry in journal if not entry.folder.startswith(".")}
     for folder in finished_folders(output):
         if folder.name not in taken:
             study = read_finished(folder)

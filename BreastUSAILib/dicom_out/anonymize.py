@@ -219,8 +219,15 @@ def deidentified_study(study: Study, key: Key, headers: Iterable[Dataset] = (), 
     notes = [_unquoted(note) if isinstance(note, str) else note for note in study.provenance.get("notes", ())]
     provenance |= {"options": clean(named), "notes": clean(notes)}
     findings = tuple(replace(f, notes=tuple(clean(list(f.notes)))) for f in study.findings)
-    image = replace(study.image, path=key.name("image", study.image.path))
+    image = replace(study.image, path=pseudonym(study, key))
     return replace(study, image=image, findings=findings, provenance=provenance)
+
+
+def pseudonym(study: Study, key: Key) -> str:
+    """What a study's image is called in a copy: by its path, and by which image it is where the study keeps that (`identity.instance_digest`),
+    as another patient's may have the same path on the next CD."""
+    instance = study.provenance.get("input", {}).get("instance_sha256", "")
+    return key.name("image", f"{study.image.path}\x1f{instance}" if instance else study.image.path)
 
 
 def _identifying(study: Study, headers: Iterable[Dataset], files: Iterable[Path] = ()) -> list[re.Pattern]:

@@ -12,7 +12,7 @@ from uuid import uuid4
 from ..errors import UsageError
 from ..findings import Study
 from . import NOT_DICOM, DicomOptions, write_files
-from .anonymize import Key, deidentified_headers, deidentified_study, without_surroundings
+from .anonymize import Key, deidentified_headers, deidentified_study, pseudonym, without_surroundings
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def copy_of(study: Study, output: Path, key: Key) -> Path:
     """The folder of a study's copy."""
-    return Path(output) / key.name("image", study.image.path)
+    return Path(output) / pseudonym(study, key)
 
 
 def write_copy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import re
 import stat
@@ -561,6 +562,73 @@ def test_a_run_makes_copies_from_which_nobody_is_known(tmp_path, analysed):
     from BreastUSAILib.inputs import discover
 
     assert [f for found in discover([str(share)], tmp_path / "other") for f in found.sources] == []
+
+
+def medium(folder: Path, who: str, seed: int) -> Path:
+    """The image on a patient's CD; all of them have one path where they are read."""
+    ds = samples.us_image(np.roll(samples.speckle((24, 32)), seed), mm=(0.2, 0.1))
+    ds.PatientID = ds.PatientName = who
+    return samples.save(ds, folder / f"{who}.dcm")
+
+
+def patients(folder: Path, name: str) -> dict[str, str]:
+    return {p.parent.name: str(pydicom.dcmread(p).PatientID) for p in folder.glob(f"*/{name}")}
+
+
+def test_the_next_patient_s_cd_at_the_same_path_takes_nobody_s_place(tmp_path, analysed):
+    discs = {who: medium(tmp_path / "shelf", who, n) for n, who in enumerate(("ADAMS", "BROWN"))}
+    drive = tmp_path / "in" / "IM1.dcm"
+    drive.parent.mkdir()
+
+    def insert(who, **options):
+        drive.write_bytes(discs[who].read_bytes())
+        return run_with_copies(tmp_path, **options)
+
+    insert("ADAMS")
+    first = {p.name: p.read_bytes() for p in (tmp_path / "out" / "IM1").iterdir()}
+    (copy,) = (p.parent for p in (tmp_path / "share").glob("*/study.json"))
+    result, told = insert("BROWN")
+    assert not result.failures and result.skipped == 0
+    assert f"1 input has the path of another image that was finished earlier, whose results stay: {drive}." in told
+    both = patients(tmp_path / "out", dicom_out.SR)
+    assert sorted(both.values()) == ["ADAMS", "BROWN"] and both["IM1"] == "ADAMS"
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out" / "IM1").iterdir()} == first
+    copies = patients(tmp_path / "share", dicom_out.SR)
+    assert len(copies) == len(set(copies.values())) == 2 and copy.name in copies
+    named = [json.loads(p.read_text())["image"]["path"] for p in (tmp_path / "share").glob("*/study.json")]
+    assert sorted(named) == sorted(copies)
+    # Each disc is known when it comes again, and both are told of; nothing of the record is needed for that.
+    for who in ("ADAMS", "BROWN", "BROWN", "ADAMS"):
+        if who == "ADAMS":
+            (tmp_path / "out" / "run.json").unlink()
+        result, told = insert(who)
+        assert result.skipped == 1 and not result.failures and patients(tmp_path / "out", dicom_out.SR) == both
+    with (tmp_path / "out" / "studies.csv").open(newline="") as stream:
+        assert {row["folder"] for row in csv.DictReader(stream)} == both.keys()
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert sorted(item["folder"] for item in record["inputs"]) == sorted(both)
+    # Nor does a redo touch the other's.
+    insert("BROWN", overwrite=True)
+    assert patients(tmp_path / "out", dicom_out.SR) == both and patients(tmp_path / "share", dicom_out.SR) == copies
+    there = (tmp_path / "out" / "IM1" / "study.json").read_text()
+    assert pydicom.dcmread(discs["ADAMS"]).SOPInstanceUID not in there  # but a digest of it
+
+
+def test_results_of_earlier_versions_are_neither_redone_nor_told_twice(tmp_path, analysed):
+    """They do not say which image they are of; their copies have other pseudonyms than they would have now."""
+    medium(tmp_path / "in", "ADAMS", 0)
+    run_with_copies(tmp_path)
+    path = tmp_path / "out" / "ADAMS" / "study.json"
+    data = json.loads(path.read_text())
+    del data["provenance"]["input"]["instance_sha256"]
+    path.write_text(json.dumps(data))
+    (copy,) = (p.parent for p in (tmp_path / "share").glob("*/study.json"))
+    key = anonymize.read_key(tmp_path / "out" / "pseudonyms.key")
+    old = copy.rename(tmp_path / "share" / key.name("image", str(tmp_path / "in" / "ADAMS.dcm")))
+    result, told = run_with_copies(tmp_path)
+    assert result.skipped == 1 and "without a de-identified copy" not in " ".join(told) and old.exists()
+    run_with_copies(tmp_path, overwrite=True)
+    assert [p.parent for p in (tmp_path / "share").glob("*/study.json")] == [copy]
 
 
 def test_a_copy_that_cannot_be_made_fails_its_input_and_leaves_nothing(tmp_path, analysed, monkeypatch):
