@@ -359,7 +359,8 @@ class FolderNames:
         self._used = {name.casefold() for name in (*taken, *_RESERVED)}
 
     def give(self, source: Source, name: str) -> None:
-        """Let a source have a folder from now on that it did not have."""
+        """Let a source have a folder from now on that it did not have; who had it has none any more."""
+        self._names = {path: own for path, own in self._names.items() if own != name}
         self._used.add(name.casefold())
         self._names[str(source.path)] = name
 

@@ -355,6 +355,14 @@ class _Run:
             n = len(plan.changed)
             was, is_ = ("was changed since it was", "is") if n == 1 else ("were changed since they were", "are")
             self.log(f"{_inputs(n)} {was} finished and {is_} not skipped: {_some(plan.changed)}.")
+        if plan.grown:
+            n = len(plan.grown)
+            had = "has files that came since it was finished and is done again" if n == 1 else "have files that came since they were finished and are done again"
+            self.log(f"{_inputs(n)} {had}: {_some(plan.grown)}.")
+        if plan.absorbed:
+            n = len(plan.absorbed)
+            are = "result is of a file that belongs" if n == 1 else "results are of files that belong"
+            self.log(f"{n} {are} to a series now, and left out of the overview: {_some(plan.absorbed)}.")
         if plan.beside:
             n = len(plan.beside)
             has = "has the path of another image that was finished earlier, whose results stay" if n == 1 else (

@@ -42,6 +42,8 @@ class Plan:
     differing: set[str] = field(default_factory=set)  # inputs that were finished with other options
     uncopied: int = 0  # inputs that were finished without a de-identified copy
     changed: list[str] = field(default_factory=list)  # inputs, as they were named, that are others than when they were finished
+    grown: list[str] = field(default_factory=list)  # series, as they were named, that went by another first file when they were finished
+    absorbed: list[str] = field(default_factory=list)  # folders of results of files that belong to a series by now
     beside: list[str] = field(default_factory=list)  # inputs, as they were named, that have the path of another image that is finished
     left: list[Path] = field(default_factory=list)
     left_count: int = 0
@@ -70,6 +72,7 @@ class Search:
         self.differs = _Differs(options)
         self._uncopied = run_copies.Missing(options)
         self._over = False
+        self._mine: set[str] = set()  # the paths of the inputs that were found
 
     def start(self) -> None:
         self._thread.start()
@@ -127,6 +130,9 @@ class Search:
             if len(plan.result_folders) <= NAMED and folder not in plan.result_folders:
                 plan.result_folders.append(folder)
         plan.troubles += found.failures
+        self._mine.update(str(source.path) for source in found.sources)
+        for source in found.sources:
+            self._supersede(source)
         names = self._folders.of(found.sources)
         for source in found.sources:
             if self._stop.is_set():
@@ -175,6 +181,25 @@ class Search:
         self._journal.note(Entry(path, name, status, source.shown, cause[0], self._run_id, source.series_in, cause[1]))
         return Task(source, output / OWN / uuid.uuid4().hex[:12], output / name, self._run_id)
 
+    def _supersede(self, source: Source) -> None:
+        """Where files of a series were inputs by themselves, as others of it had not arrived (a series goes by its first file): they are none
+        any more. The results of a part of the series give way to those of the whole; those of single images stay, and are told of no more."""
+        path = str(source.path)
+        for file in source.files:
+            entry = self._journal.get(str(file))
+            if entry is None or entry.input in self._mine:
+                continue
+            self._journal.note(replace(entry, status=GONE))
+            study = read_finished(self._options.output / entry.folder)
+            if study is None:
+                continue
+            if study.provenance.get("input", {}).get("files", 1) > 1 and self._journal.get(path) is None:
+                self._folders.give(source, entry.folder)
+                self._journal.note(Entry(path, entry.folder, REDO, source.shown, "", self._run_id, source.series_in))
+                self.plan.grown.append(source.shown)
+            else:
+                self.plan.absorbed.append(entry.folder)
+
     def _beside(self, source: Source, name: str, study: Study) -> str:
         """The folder of an image that has the path of another one, whose results in the folder `name` stay: its own of before, or a new one.
         From now on the path is its."""
@@ -201,7 +226,7 @@ class Search:
 def is_another(source: Source, study: Study) -> bool:
     """Whether an input is another DICOM image than the one that a study was made from, under the same name; False where nobody can tell."""
     kept, then = study.provenance.get("input", {}), _instance(study)
-    if not then or kept.get("stamp") == file_stamp(source.path, source.files):
+    if not then or os.path.abspath(study.image.path) != str(source.path) or kept.get("stamp") == file_stamp(source.path, source.files):
         return False
     return instance_digest(source.path) not in ("", then)
 

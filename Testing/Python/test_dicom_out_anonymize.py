@@ -614,6 +614,55 @@ def test_the_next_patient_s_cd_at_the_same_path_takes_nobody_s_place(tmp_path, a
     assert pydicom.dcmread(discs["ADAMS"]).SOPInstanceUID not in there  # but a digest of it
 
 
+def test_a_series_whose_first_slices_come_late_is_told_once(tmp_path, analysed):
+    """A series goes by its first file, which is another then."""
+    arrived = [samples.save(ds, tmp_path / "late" / f"s{k}.dcm") for k, ds in enumerate(samples.slices(samples.speckle((7, 12, 16)), (0.9, 0.7, 1.1)))]
+    (tmp_path / "in").mkdir()
+
+    def come(*numbers, **options):
+        for k in numbers:
+            arrived[k].rename(tmp_path / "in" / arrived[k].name)
+        result, told = run_with_copies(tmp_path, **options)
+        assert not result.failures
+        with (tmp_path / "out" / "studies.csv").open(newline="") as stream:
+            listed = [(Path(row["input"]).name, row["folder"], row["pixels_3"]) for row in csv.DictReader(stream)]
+        return result, " ".join(told), listed
+
+    assert len(come(5, 6)[2]) == 2  # two files are two images
+    _, told, listed = come(3, 4)
+    assert listed == [("s3.dcm", "s3", "4")] and "2 results are of files that belong to a series now, and left out of the overview: s5, s6." in told
+    assert (tmp_path / "out" / "s5" / "study.json").exists()
+    _, told, listed = come(1, 2)
+    assert listed == [("s1.dcm", "s3", "6")] and "1 input has files that came since it was finished and is done again" in told
+    result, told, listed = come()
+    assert result.skipped == 1 and listed == [("s1.dcm", "s3", "6")] and "came since" not in told
+    _, told, listed = come(0)
+    assert listed == [("s0.dcm", "s3", "7")]
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [(Path(i["input"]).name, i["folder"]) for i in record["inputs"]] == [("s0.dcm", "s3")]
+    whole = [p for p in (tmp_path / "share").glob("*/study.json") if json.loads(p.read_text())["image"]["size"][2:] > [1]]
+    assert len(whole) == 1  # nor do copies of parts stay
+
+
+def test_a_series_that_was_being_done_anew_under_its_new_first_file_is_still_known(tmp_path, analysed, monkeypatch):
+    from BreastUSAILib import run_input
+
+    arrived = [samples.save(ds, tmp_path / ("in" if k else "late") / f"s{k}.dcm") for k, ds in enumerate(samples.slices(samples.speckle((6, 12, 16)), (0.9, 0.7, 1.1)))]
+    run_with_copies(tmp_path)
+    arrived[0].rename(tmp_path / "in" / "s0.dcm")
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_input, "move_results", interrupt)
+        run_with_copies(tmp_path)
+    assert json.loads((tmp_path / "out" / "s1" / "study.json").read_text())["image"]["size"][2] == 5
+    run_with_copies(tmp_path)
+    assert [p.parent.name for p in (tmp_path / "out").glob("*/study.json")] == ["s1"]
+    assert json.loads((tmp_path / "out" / "s1" / "study.json").read_text())["image"]["size"][2] == 6
+
+
 def test_results_of_earlier_versions_are_neither_redone_nor_told_twice(tmp_path, analysed):
     """They do not say which image they are of; their copies have other pseudonyms than they would have now."""
     medium(tmp_path / "in", "ADAMS", 0)
