@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "them, after the basic profile of DICOM PS3.15."
     )
     parser.epilog = RESEARCH_USE
-    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_FOLDER", help="folder with a study.json")
+    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY_FOLDER", help="folder with a study.json, or that file; or of a run with one input")
     parser.add_argument(
         "--source",
         type=Path,
@@ -84,6 +84,7 @@ def add_key_file(parser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from ..compare_command import study_folder
     from .anonymize import read_key
 
     options = options_of(args)
@@ -95,10 +96,11 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError("Say what to write: --dicom-seg, --dicom-sr, --dicom-report, --fhir, or --anonymize.")
     if args.source is not None and len(args.studies) > 1:
         raise UsageError("--source is the original of one result; give one STUDY_FOLDER with it.")
+    folders = [study_folder(path) for path in args.studies]
     key = read_key(args.key_file) if args.anonymize else None
     if args.output is not None:
-        _check_targets(args.studies, args.output, key)
-    for folder in args.studies:
+        _check_targets(folders, args.output, key)
+    for folder in folders:
         if key is None:
             target = folder if args.output is None else args.output / folder.resolve().name
             files, notes = export(folder, target, options, args.source, args.other_file)

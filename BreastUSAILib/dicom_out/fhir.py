@@ -15,7 +15,7 @@ from ..findings import Finding, Study
 from ..terminology import BREAST, MASS, Code
 from . import FHIR_VERSIONS, codes
 from .equipment import MANUFACTURER, algorithm, device_uid, made, model_of
-from .source import Original, uid_of
+from .source import Original, as_written, uid_of
 
 _SYSTEMS = {
     "SCT": "http://snomed.info/sct",
@@ -83,7 +83,7 @@ def _subject(original: Original | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     # A name may be written several times, in Latin letters, ideographs and sounds (PS3.5, 6.2.1.2): the first that is there.
     names = (name.strip(" ^") for name in str(header.PatientName).split("="))
-    name, patient = next(filter(None, names), ""), str(header.PatientID).strip()
+    name, patient = next(filter(None, names), ""), as_written(header, "PatientID").strip()
     subject = {
         **({"identifier": {"value": patient}} if patient else {}),
         **({"display": " ".join(p for p in reversed(name.split("^")[:2]) if p)} if name else {}),

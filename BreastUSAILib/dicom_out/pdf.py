@@ -22,7 +22,7 @@ from ..report_parts import facts, measurement_rows, scores
 from ..volume_report import MOST_PICTURED
 from .codes import assessment, descriptors
 from .equipment import MANUFACTURER, Result, finish, frame_of, identification, made, result
-from .source import INSTALL, Original, require_highdicom
+from .source import INSTALL, Original, as_written, require_highdicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -55,9 +55,9 @@ def encapsulated_pdf(study: Study, original: Original, image: sitk.Image, burned
     header = original.header
     patient = [
         ("Patient", str(header.PatientName)),
-        ("Patient ID", str(header.PatientID)),
+        ("Patient ID", as_written(header, "PatientID")),
         ("Study date", _date(str(header.StudyDate))),
-        ("Accession number", str(header.AccessionNumber)),
+        ("Accession number", as_written(header, "AccessionNumber")),
     ]
     document = pdf(study, image, [(k, v) for k, v in patient if v.strip(" ^")])
     made_as = identity(study, original)

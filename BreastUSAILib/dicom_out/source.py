@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,6 +139,13 @@ def require_highdicom() -> None:
             import highdicom  # noqa: F401
     except ImportError as error:
         raise DependencyError(f"DICOM results need the package highdicom; install it with: {INSTALL}") from error
+
+
+def as_written(header: Dataset, keyword: str) -> str:
+    """An element's text as it stands in the file: with the backslash that parts it into several values, which people type into identifiers."""
+    value = header.get(keyword)
+    several = isinstance(value, MutableSequence)
+    return "\\".join(str(v) for v in value) if several else str(value or "")
 
 
 def is_dicom(path: Path) -> bool:

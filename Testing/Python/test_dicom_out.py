@@ -500,6 +500,16 @@ def test_patients_as_people_type_them_are_carried_on_or_left_empty(tmp_path, val
         assert {k: str(read.get(k) or "") for k in kept} == kept
 
 
+def test_an_identifier_with_a_backslash_stands_as_it_was_typed(kinds, tmp_path):
+    _, loaded, study, _ = kinds["image"]
+    (header,) = source.read_headers(Path(loaded.path))
+    header.PatientID = "12\\3  45"
+    dicom_out.write_files(study, loaded.image, (header,), tmp_path, dicom_out.DicomOptions(sr=True, fhir="R4"))
+    report = json.loads((tmp_path / dicom_out.FHIR).read_text())["entry"][0]["resource"]
+    assert report["subject"]["identifier"] == {"value": "12\\3  45"}
+    assert b"12\\3  45" in (tmp_path / dicom_out.SR).read_bytes()
+
+
 def test_a_series_number_that_is_none_counts_as_0(tmp_path):
     ds = samples.us_image(samples.speckle((12, 16)), mm=(0.2, 0.1))
     ds.SeriesNumber = "7788"

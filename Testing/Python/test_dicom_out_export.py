@@ -185,6 +185,20 @@ def test_exports_of_one_analysis_add_up(tmp_path, capsys, kind):
     assert "Note:" not in capsys.readouterr().out
 
 
+def test_a_study_is_named_by_its_file_or_its_run_as_well(tmp_path, capsys):
+    path = write_kind("image", tmp_path)
+    folder = finished(path, tmp_path / "results" / "image")
+    for name in (folder / "study.json", tmp_path / "results"):
+        assert exported(name, "--fhir", "-o", tmp_path / "out") == 0
+        assert names(tmp_path / "out" / "image") == {dicom_out.FHIR}
+        (tmp_path / "out" / "image" / dicom_out.FHIR).unlink()
+    finished(path, tmp_path / "results" / "other")
+    capsys.readouterr()
+    assert exported(tmp_path / "results", "--fhir") == 1
+    assert "holds the results of 2 inputs; give one of them: image, other" in capsys.readouterr().err
+    assert exported(tmp_path / "nothing", "--fhir") == 1 and "holds no study.json" in capsys.readouterr().err
+
+
 def test_what_a_run_wrote_is_of_the_analysis_that_is_read_again(tmp_path, capsys):
     """From memory and from study.json the same UIDs follow."""
     path = write_kind("image", tmp_path)
