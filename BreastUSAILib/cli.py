@@ -110,7 +110,7 @@ def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser for this command line; only the sub-command that `argv` names has its module imported."""
     parser = argparse.ArgumentParser(
         prog="breastusai",
-        description="Finds, outlines and measures lesions in breast ultrasound images.",
+        description="Finds, outlines, measures and grades lesions in 2D breast ultrasound images and ABUS volumes.",
         epilog=RESEARCH_USE,
     )
     parser.add_argument("--version", action="version", version=f"BreastUSAI {__version__}")

@@ -57,7 +57,9 @@ class BreastUSAIWorkup(ScriptedLoadableModule):
             "OnLine 2019;18:8 (outlines and grades of 2D images); Yu et al., Computer-aided tumor diagnosis in automated breast "
             "ultrasound using 3D detection network, MICCAI 2020 (detection); Zhou et al., Multi-task learning for segmentation "
             "and classification of tumors in 3D automated breast ultrasound images, Med Image Anal 2021;70:101918 (outlines in "
-            "volumes)."
+            "volumes); Qi et al., Automated diagnosis of breast ultrasonography images using deep neural networks, Med Image Anal "
+            "2019;52:185-198 (grades); Selvaraju et al., Grad-CAM: Visual explanations from deep networks via gradient-based "
+            "localization, ICCV 2017 (heatmap of volumes)."
         )
         slicer_resume.offer_after_start("BreastUSAIWorkup", self.parent.title)
 

@@ -93,9 +93,10 @@ PAPER = Segment3dRecipe(
     weight_decay=0.0,
     cross_entropy=0.0,
     vary={"intensities": False, "shift": 0.0, "zoom": 1.0, "wide_share": 0.0},
+    decay=0.0,
 )
 """The published system as far as the paper says: 64 x 32 x 64 mm at 0.5 mm, Adam at 1e-4, batches of 2, lambda 0.3, N = 2, turned, mirrored, bent
-and scaled. How the rate decays, the number of epochs and the extent of the variation were chosen."""
+and scaled; the last step's weights. How the rate decays, the number of epochs and the extent of the variation were chosen, and gradients are cut at 5."""
 
 
 def build_network(recipe: Segment3dRecipe):
@@ -332,7 +333,14 @@ class _Run:
         from .segment_3d_choice import choose
 
         recipe, network = self.recipe, self.learner.average["network"].eval()
-        choice, tried = choose(network, self.sets.validation, recipe.rule, self.group.device, recipe.iterations)
+        choice, tried = choose(
+            network,
+            self.sets.validation,
+            recipe.rule,
+            self.group.device,
+            recipe.iterations,
+            fixed=recipe.configuration == "paper",
+        )
         measured = {**self.validate(), **{k: v for k, v in tried.items() if k == "best_possible_auc"}}
         write_text(self.output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
         save_model(self.output, network, _config(recipe, self.arguments, self.sets.cases, choice, measured))

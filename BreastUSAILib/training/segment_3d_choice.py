@@ -122,12 +122,17 @@ def figures(patches: Sequence[LesionPatch], seen: Seen) -> dict[str, float]:
 
 
 def choose(
-    network: VNet, patches: Sequence[LesionPatch], rule: CropRule, device: str, trained_passes: int
+    network: VNet,
+    patches: Sequence[LesionPatch],
+    rule: CropRule,
+    device: str,
+    trained_passes: int,
+    fixed: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices for the model's `postprocessing`, and the table of what was tried, on boxes that are off as a detector's are.
 
     Threshold and number of passes by the mean Dice; more passes than the fewest that come within 0.002 of the best are
-    not worth their time. The refiner is used where it adds 0.002. The weights of the opinions on
+    not worth their time; with `fixed`, as published, it is as many as were taught. The refiner is used where it adds 0.002. The weights of the opinions on
     malignancy by the AUC of their mean logit, the most even ones where several are as good; the point from which a lesion is called
     malignant by the largest sensitivity + specificity (Youden).
     """
@@ -139,9 +144,11 @@ def choose(
         mean = seen.dice.mean(2)
         best = mean.max(1)
         step = int(np.flatnonzero(best >= best.max() - _HELPS)[0])
+        if fixed:
+            step = max(trained_passes, 1) - 1
         choice |= {
             "threshold": THRESHOLDS[int(mean[step].argmax())],
-            "iterations": step + 1 if network.iterative else 0,
+            "iterations": (trained_passes if fixed else step + 1) if network.iterative else 0,
         }
         record["dice"] = {
             f"{i + 1} passes": dict(zip(map(str, THRESHOLDS), row.tolist(), strict=True)) for i, row in enumerate(mean)
