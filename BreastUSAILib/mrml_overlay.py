@@ -20,6 +20,7 @@ COLORS = "BreastUSAI map colours"
 MAP_OF = "BreastUSAIMapOf"  # node reference from a map to its image
 MAP = "BreastUSAI.Map"  # attribute of a map, which it keeps when its image is removed
 _STEPS = 256
+_VTK_FLOAT, _VTK_DOUBLE = 10, 11  # of `vtkType.h`
 # As in the reports (`grade_report`): violet, red, orange, yellow, of rising lightness.
 _ANCHORS = np.array([(31, 12, 72), (137, 34, 106), (227, 89, 51), (249, 201, 50), (252, 255, 164)], float) / 255
 
@@ -103,8 +104,11 @@ def show_from(map_node: vtkMRMLScalarVolumeNode, least: float, full: float) -> N
     """Let a map be transparent where it is below the share `least`, 0 to 1, of the last colour's value, `full`."""
     display = map_node.GetDisplayNode()
     if display is not None:
-        # Of nothing at all nothing is shown, and what is beyond the last colour has that colour.
-        display.SetThreshold(full * max(least, 1e-3), full * 1e6)
+        # Of nothing at all nothing is shown, and what is beyond the last colour has that colour. VTK cuts the limits off to the voxels' type: 0.4 would
+        # be 0 of whole numbers, and 0 be shown.
+        lower, data = full * max(least, 1e-3), map_node.GetImageData()
+        whole = data is not None and data.GetScalarType() not in (_VTK_FLOAT, _VTK_DOUBLE)
+        display.SetThreshold(max(1.0, float(np.ceil(lower))) if whole else lower, full * 1e6)
 
 
 def set_background(view: vtkMRMLSliceCompositeNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:

@@ -8,6 +8,7 @@ what a person said, so that all of it is saved and opened with the scene.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from .activation import PERCENT
 from .errors import DataError
 from .findings import Finding, ImageInfo, Study
 from .mrml_heatmap import FULL
-from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, set_background, show_over
+from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, set_background, show_from, show_over
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
 from .slicer_runtime import import_slicer
 
@@ -40,6 +41,7 @@ OUTLINES = "BreastUSAI.Outlines"  # attribute: `review.outline_keys` of the mask
 IMAGE = "BreastUSAIWorkupImage"  # node reference from the result to the image that it is about
 HEAT, LOOKED, UNSURE = KINDS = ("heatmap", "activation", "uncertainty")
 """The maps of a workup: what in a volume speaks for a lesion, where the networks that graded its findings looked, how unsure their outlines are."""
+_FULL = {HEAT: FULL, LOOKED: PERCENT, UNSURE: uncertainty_map.PERCENT}  # value of the last colour
 FURTHER = "furtherImages"  # node references from the module's parameter node to the other views of the examination
 
 _FILL, _FILL_OTHERS, _FILL_REJECTED = 0.35, 0.12, 0.0
@@ -85,10 +87,9 @@ def show_workup(
         remove(before)
     for old_map in maps_of(volume_node):
         scene.RemoveNode(old_map)
-    maps = ((study.heatmap, HEAT, FULL), (study.activation, LOOKED, PERCENT), (study.uncertainty, UNSURE, uncertainty_map.PERCENT))
-    for image, kind, greatest in maps:
+    for kind, image in zip(KINDS, (study.heatmap, study.activation, study.uncertainty), strict=True):
         if image is not None:
-            add_map(scene, image, volume_node, kind, greatest).SetAttribute(WORKUP, kind)
+            add_map(scene, image, volume_node, kind, _FULL[kind]).SetAttribute(WORKUP, kind)
     shown.SetAttribute(WORKUP, "1")
     shown.SetNodeReferenceID(IMAGE, volume_node.GetID())
     shown.SetAttribute(OUTLINES, json.dumps(outline_keys(study) if keys is None else dict(keys)))
@@ -134,8 +135,12 @@ def maps_of(volume_node: vtkMRMLScalarVolumeNode) -> tuple[vtkMRMLScalarVolumeNo
 
 def map_of(volume_node: vtkMRMLScalarVolumeNode, kind: str) -> vtkMRMLScalarVolumeNode | None:
     """The map of this kind (of `KINDS`) that an image's workup brought; None where it brought none."""
-    # Scenes of earlier versions have the kind in the name alone.
-    return next((m for m in maps_of(volume_node) if kind in (m.GetAttribute(WORKUP), m.GetName().rpartition(" ")[2])), None)
+
+
+    def of_name(node: Any) -> str:  # scenes of earlier versions have the kind in the name alone, which Slicer may have numbered
+        return re.sub(r"_\d+$", "", node.GetName().rpartition(" ")[2])
+
+    return next((m for m in maps_of(volume_node) if kind in (m.GetAttribute(WORKUP), of_name(m))), None)
 
 
 def image_of(shown: Shown) -> vtkMRMLScalarVolumeNode | None:
@@ -194,7 +199,10 @@ def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:
 def _map_image(node: Any, info: ImageInfo, image: sitk.Image) -> sitk.Image | None:
     """A map as it belongs to a study of `image`; None where there is none, or it is of another size by now."""
     found = None if node is None else mrml.image_for(info, node)
-    return found if found is not None and found.GetSize() == image.GetSize() else None
+    if found is None or found.GetSize() != image.GetSize():
+        return None
+    found.CopyInformation(image)  # hardened with its outlines, the image may have left its maps behind
+    return found
 
 
 # --- what a person says ----------------------------------------------------------------------------------------------
@@ -311,7 +319,9 @@ def show_map(volume_node: vtkMRMLScalarVolumeNode, visible: bool, kind: str = HE
     if not visible:
         hide_maps(volume_node.GetScene(), WORKUP)
     elif maps:
-        show_over(volume_node, maps.get(kind) or next(iter(maps.values())))
+        shown = kind if kind in maps else next(iter(maps))
+        show_from(maps[shown], 1 / 256, _FULL[shown])  # BreastUSAI Heatmap may have hidden what is weak
+        show_over(volume_node, maps[shown])
     return tuple(maps)
 
 

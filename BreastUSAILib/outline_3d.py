@@ -23,7 +23,8 @@ POINT_SIZES_MM = (18.0, 9.0, 36.0)
 """Sides of the boxes that are tried about a click: the first; where nothing is found in it the second; where the lesion does not
 fit, or nothing is found in the second either, the third."""
 _EDGE_MM = 2.0  # how far about an outline the edge of what it shows is looked for
-_ONE_VALUE = 0.9  # as many of an outline's voxels have one value where there is nothing to see, and some lie beyond
+_ONE_VALUE = 0.9  # as many of an outline's voxels have one value where there is nothing to see
+_GOES_ON = 0.7  # and as many of those beside it
 _NEAR = 0.25  # of the tried box's side: how far from an outline a click may lie
 
 
@@ -54,30 +55,41 @@ def outline_at(image, box: Box, point, model: LoadedModel, settings: Settings) -
 def shows_anything(outline: Outline, image: sitk.Image) -> bool:
     """Whether an outline has an edge to show. Where a volume was blanked, or the probe did not touch, it has not, and the network outlines what it expects.
 
-    False where the image has one value in the outline and some millimetres about it; or nearly one value in it, and the outline goes on to the edge
-    of the image, as into the rest of what was blanked. A cyst without echoes has a wall.
+    False where the image has one value in the outline and some millimetres about it; or nearly one value in it, and that goes on about most of it, or to
+    three and more faces of the image. A cyst without echoes has a wall, also where a face of the image cuts it.
 
     image : 3D, finite, the one that was outlined.
     """
     array = sitk.GetArrayViewFromImage(image)
-    places = [np.flatnonzero(outline.inside.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    about = []
-    for place, found, spacing in zip(outline.place, places, image.GetSpacing()[::-1], strict=True):
+    about, inside = [], np.zeros(array.shape, bool)
+    for axis, (place, spacing) in enumerate(zip(outline.place, image.GetSpacing()[::-1], strict=True)):
+        found = np.flatnonzero(outline.inside.any(axis=tuple(a for a in range(3) if a != axis))) + place.start
         more = 1 + int(_EDGE_MM / spacing)
-        about.append(slice(max(place.start + int(found[0]) - more, 0), place.start + int(found[-1]) + 1 + more))
-    part, values = array[tuple(about)], array[outline.place][outline.inside]
+        about.append(slice(max(int(found[0]) - more, 0), int(found[-1]) + 1 + more))
+    part = array[tuple(about)]
     if (part == part[0, 0, 0]).all():
         return False
-    return not (reaches_edge(outline, array.shape) and (values == np.median(values)).mean() > _ONE_VALUE)
+    inside[outline.place] = outline.inside
+    inside = inside[tuple(about)]
+    usual = np.median(part[inside])
+    if (part[inside] == usual).mean() <= _ONE_VALUE:
+        return True
+    goes_on = not inside.all() and (part[~inside] == usual).mean() > _GOES_ON
+    return not (goes_on or _faces(outline, array.shape) >= 3)
 
 
 def reaches_edge(outline: Outline, shape: Sequence[int]) -> bool:
     """Whether an outline holds voxels of the first or last plane along any axis of an image of this shape (z, y, x)."""
+    return _faces(outline, shape) > 0
+
+
+def _faces(outline: Outline, shape: Sequence[int]) -> int:
+    """How many of the six faces of an image of this shape (z, y, x) an outline touches."""
+    number = 0
     for axis, (part, n) in enumerate(zip(outline.place, shape, strict=True)):
         planes = outline.inside.any(axis=tuple(a for a in range(3) if a != axis))
-        if (part.start == 0 and planes[0]) or (part.stop == n and planes[-1]):
-            return True
-    return False
+        number += int(part.start == 0 and bool(planes[0])) + int(part.stop == n and bool(planes[-1]))
+    return number
 
 
 def _box_about(image, point: Sequence[float], model: LoadedModel, settings: Settings) -> Box | None:

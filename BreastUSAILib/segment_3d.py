@@ -57,7 +57,7 @@ def segment_3d(
         score is the mean probability in the outline.
     spacing_known : whether the image's spacing is in millimetres.
     progress : called with a fraction 0 to 1 and what is being done.
-    watch : called with the id of each finding that was outlined and what the network says there, for its maps (`Look.map_on`).
+    watch : called with the id of each finding that was outlined and what the network says there (see `uncertainty_map`).
 
     Returns
     -------
@@ -117,7 +117,7 @@ def segment_3d(
             full = label == MAX_FINDINGS
             told = _why_not(settings, point, None if other is None else requests[other][0].id, full)
             if finding.id in blank:
-                told = "no lesion was outlined: the image has one and the same value here, so that there is nothing to see"
+                told = "no lesion was outlined: the image has one and the same value, or nearly, here, so that there is nothing to see"
             if finding.id in failures:
                 told = f"not outlined: {failures[finding.id]}"
             results.append(replace(finding, notes=(*finding.notes, told)))

@@ -61,7 +61,7 @@ class DetectRecipe:
     variant: str = "rpn-iou-sim"
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop: tuple[int, int, int] = (96, 48, 96)
-    around: tuple[int, int, int] | None = None
+    around: tuple[int, int, int] | None = field(default=None, repr=False)
     epochs: int = 28
     crops: int = 800
     batch: int = 4

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch import nn
 
 from BreastUSAILib.errors import ImageError, ModelError, UsageError
@@ -20,7 +21,7 @@ from BreastUSAILib.grid import physical_to_index
 from BreastUSAILib.lesion_crop import CropRule, Region
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks.vnet import Joint
-from BreastUSAILib.outline_3d import Outline
+from BreastUSAILib.outline_3d import Outline, shows_anything
 from BreastUSAILib.outline_owners import one_owner_each
 from BreastUSAILib.segment_3d import Segment3dOptions, segment_3d
 
@@ -158,6 +159,22 @@ def test_what_is_read_and_put_back_stays_where_it_was(angles, spacing, shift, si
         assert np.abs(back - truth).max() <= step
 
 
+@pytest.mark.parametrize("x", [3.0, 14.0, 30.0])
+def test_a_cyst_without_echoes_has_a_wall(x):
+    """Also where the volume's edge cuts it."""
+    z, y, x_ = np.meshgrid(*(np.arange(n) * 0.5 for n in (60, 60, 120)), indexing="ij")
+    ball = (x_ - x) ** 2 + (y - 15) ** 2 + (z - 15) ** 2 < 8.0**2
+    array = np.where(ball, 0, np.random.default_rng(0).integers(40, 160, ball.shape)).astype(np.uint8)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.5, 0.5, 0.5))
+    places = [np.flatnonzero(ball.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    place = tuple(slice(int(p[0]), int(p[-1]) + 1) for p in places)
+    exact = Outline(ball[place], ball[place].astype(np.float32), place, None, None)
+    assert shows_anything(exact, image)
+    exact.inside[:] = ndimage.binary_erosion(exact.inside, iterations=3)  # within the cyst: its wall is near
+    assert shows_anything(exact, image)
+
+
 def test_where_the_volume_holds_nothing_no_lesion_is_outlined():
     """A blanked part of a volume, or a probe without contact: the network outlines what it expects in the middle of a box (0.67 ml, once)."""
     model = zoo.load("segmentation-3d-compact", "segment-3d", "cpu")
@@ -170,7 +187,7 @@ def test_where_the_volume_holds_nothing_no_lesion_is_outlined():
     (nothing, lesion, click), _ = segment_3d(blanked, model, boxes=[empty, there], points=[empty.center])
     assert lesion.mask is not None
     for told in (nothing, click):
-        assert told.mask is None and "one and the same value here" in told.notes[-1]
+        assert told.mask is None and "one and the same value" in told.notes[-1]
 
 
 def test_neighbours_are_not_merged():

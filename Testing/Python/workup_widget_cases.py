@@ -762,6 +762,7 @@ class Going(PanelCase):
         ui.shownMapComboBox.currentIndex = 1
         self.assertEqual(composite.GetForegroundVolumeID(), looked.GetID())
         self.assertGreater(heat.GetDisplayNode().GetUpperThreshold(), 2.5)  # the hottest are no holes
+        self.assertGreaterEqual(looked.GetDisplayNode().GetLowerThreshold(), 1.0)  # of whole numbers, or 0 would be shown
         self.until(lambda: self.panel.overview.ready)
         self.assertGreater(self.panel.overview._navigator.heat.max(), 0.5)
         study, _ = mrml_workup.current(mrml_workup.workup_of(node))()
