@@ -19,7 +19,8 @@ from ..dicom import slice_location
 from ..dicom_ge_abus import is_ge_abus
 from ..dicom_geometry import Stack, read_place, read_stack, stack_frames
 from ..dicom_header import group, numbers, text
-from ..dicom_view import read_view
+from ..dicom_series import are_apart, marks_of
+from ..dicom_view import read_view, stated_laterality
 from ..errors import DataError, DependencyError, ImageError
 from ..findings import ImageInfo, Study
 from ..native import quiet
@@ -32,8 +33,8 @@ INSTALL = 'pip install "highdicom>=0.28" "dicom-anonymizer>=2.1" "reportlab>=4.2
 # Fixed for ever: UIDs of results are made in it from the UIDs of their originals.
 _NAMESPACE = uuid.UUID("6f0b1c52-3a0e-5d0c-9a61-6b1d7d1f6e55")
 # Patient and study modules: what must be there, empty where the original lacks it (type 2).
-_TYPE_2 = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID")
-_TYPE_2 += ("AccessionNumber", "ReferringPhysicianName")
+_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+_TYPE_2 = (*_PATIENT, "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")
 # A volume is the result's where its ends lie within this part of the distance between slices of the result's.
 _SAME_PLACE = 0.1
 # Character sets that results are written in as they are; text in all others, misspelt names of these among them, becomes UTF-8.
@@ -76,8 +77,9 @@ class Original:
 
     @property
     def laterality(self) -> tuple[str, str] | None:
-        """SNOMED CT code and meaning of the side (CID 244), None where the original does not say."""
-        return _LATERALITIES.get(read_view(self.header).laterality or "")
+        """SNOMED CT code and meaning of the side (CID 244), None where the original does not say; of a series also where only some files do."""
+        stated = next((h for h in self.headers if stated_laterality(h)), self.header)
+        return _LATERALITIES.get(read_view(stated).laterality or "")
 
     @property
     def has_unused_place(self) -> bool:
@@ -198,9 +200,23 @@ def read_headers(path: Path, files: Sequence[Path] = ()) -> tuple[Dataset, ...]:
         raise ImageError(f"{path} holds no DICOM image; give the file that the result was made from.")
     if len({h.SeriesInstanceUID for h in headers}) > 1:
         raise DataError(f"{path} holds images of several series; give the file or folder of the one that was analysed.")
-    if len({(text(h, "PatientID"), text(h, "PatientName").strip(" ^").casefold()) for h in headers}) > 1:
+    if are_apart([marks_of(h)[:2] for h in headers]):  # as the reader judges, or its volumes would have no results
         raise DataError(f"{path} holds images of several patients; give the file or folder of the one that was analysed.")
+    _share_patient(headers)
     return tuple(headers)
+
+
+def _share_patient(headers: Sequence[Dataset]) -> None:
+    """What only some files of a series state of their patient counts for all: fill it in where it is empty."""
+    for keyword in _PATIENT:
+        stated = next((as_written(h, keyword) for h in headers if text(h, keyword).strip("^ ")), "")
+        for header in headers:
+            if not stated or text(header, keyword).strip("^ "):
+                continue
+            if not stated.isascii() and header.get("SpecificCharacterSet") != _UTF_8:
+                header.decode()
+                header.SpecificCharacterSet = _UTF_8
+            setattr(header, keyword, stated)
 
 
 def _completed(file: Path, header: Dataset) -> Dataset:

@@ -23,7 +23,7 @@ import pydicom  # noqa: E402
 from dicom_studies import BIRADS, KINDS, SPACING, dciodvfy, load, mask_on, rotation, study_of, volume, write_kind  # noqa: E402
 
 from BreastUSAILib import dicom_out  # noqa: E402
-from BreastUSAILib.dicom_out import codes, equipment, fhir, pdf, seg, source, sr  # noqa: E402
+from BreastUSAILib.dicom_out import anonymize, codes, equipment, fhir, pdf, seg, source, sr  # noqa: E402
 from BreastUSAILib.errors import DataError, DependencyError, ImageError, UsageError  # noqa: E402
 from BreastUSAILib.findings import Finding, ImageInfo, Study  # noqa: E402
 from BreastUSAILib.grade_terms import stated_category  # noqa: E402
@@ -529,6 +529,30 @@ def test_images_of_several_patients_are_no_original(tmp_path):
         samples.save(ds, tmp_path / f"{k}.dcm")
     with pytest.raises(DataError, match="several patients"):
         source.read_headers(tmp_path)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_some_files_do_not_state_of_the_patient_keeps_no_result(tmp_path, first):
+    """The reader joins such files, so results must refer to them: to the patient that some of them state."""
+    for k, ds in enumerate(samples.slices(samples.speckle((6, 12, 16)), (0.9, 0.7, 1.1))):
+        stated = (k + first) % 2
+        ds.PatientID, ds.PatientBirthDate = ("p1" if k > 3 else "P1", "19700101") if stated else ("", "")
+        ds.PatientName = ("Jön^Eve", "", "JÖN EVE")[(k + first) % 3]
+        ds.SpecificCharacterSet = "ISO_IR 192" if ds.PatientName else "ISO_IR 6"
+        ds.Laterality = "R" if stated else ""
+        samples.save(ds, tmp_path / "in" / f"{k}.dcm")
+    loaded = load(tmp_path / "in")
+    headers = source.read_headers(Path(loaded.path), loaded.files)
+    assert {str(h.PatientID).casefold() for h in headers} == {"p1"} and {h.PatientBirthDate for h in headers} == {"19700101"}
+    assert {str(h.PatientName) for h in headers} == {"Jön^Eve", "JÖN EVE"}
+    told = dicom_out.write(study_of(loaded), loaded, tmp_path / "out", dicom_out.DicomOptions(True, True, True, "R4"))
+    assert not told.provenance["notes"]
+    for name in (dicom_out.SEG, dicom_out.SR, dicom_out.REPORT):
+        made = pydicom.dcmread(tmp_path / "out" / name)
+        assert (made.PatientID, made.PatientBirthDate) == ("P1", "19700101") and "EVE" in str(made.PatientName).upper()
+    assert source.read_original(study_of(loaded), headers).laterality == ("24028007", "Right")
+    clean = anonymize.deidentified_headers(headers, anonymize.read_key(None))
+    assert len({str(h.PatientID) for h in clean[:4]}) == 1  # one person is one in copies, whichever files state it
 
 
 def test_a_result_that_cannot_be_made_is_left_out_of_a_run_and_noted(kinds, tmp_path, monkeypatch):
