@@ -27,6 +27,7 @@ import SimpleITK as sitk
 
 from ..errors import DependencyError, OutputError, UsageError
 from ..findings import Study
+from ..grade_terms import DOUBT, STATEMENTS, WARNINGS
 from ..grid import as_2d, from_2d
 from ..screen_area import find_screen_area
 from .equipment import DUMMY_DATE
@@ -43,6 +44,9 @@ _KEY_BYTES = 32
 # What of a study's provenance says how it was computed; the rest says from what and when.
 _KEPT = ("software", "models", "device", "seconds", "operating_point")
 _SHORT = 3  # letters; words as short stand in ordinary text, but for parts of names, which begin with a capital
+# How the project's own notes on findings begin, which readers of results tell them by; the same for every patient.
+_OPENINGS = (*STATEMENTS, DOUBT, *WARNINGS, "The outline was ", "The box was ", "The reader's note")
+_OWN_WORDS = ("BI-RADS", "Mt-Net", "Sn-Net")  # of which a part may be a short name: Bi, Net
 _NAME_PARTS = r"[\^=\s\-'’.,]+"  # what parts a person's name into words
 # Of patient and visit a result needs no more; the standard's table leaves what it does not list, such as birth dates in other calendars.
 _KEPT_OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
@@ -218,7 +222,7 @@ def deidentified_study(study: Study, key: Key, headers: Iterable[Dataset] = (), 
     # The rest is of the software and its models: what stands there says nothing of the patient, also where a folder is called so.
     notes = [_unquoted(note) if isinstance(note, str) else note for note in study.provenance.get("notes", ())]
     provenance |= {"options": clean(named), "notes": clean(notes)}
-    findings = tuple(replace(f, notes=tuple(clean(list(f.notes)))) for f in study.findings)
+    findings = tuple(replace(f, notes=tuple(_without_after_opening(n, words) for n in f.notes)) for f in study.findings)
     image = replace(study.image, path=pseudonym(study, key))
     return replace(study, image=image, findings=findings, provenance=provenance)
 
@@ -250,7 +254,7 @@ def _identifying(study: Study, headers: Iterable[Dataset], files: Iterable[Path]
                     words |= parts
                     short |= {form for part in parts if len(part) <= _SHORT for form in _short_forms(part)}
     longest = sorted({w.strip() for w in words if len(w.strip()) > _SHORT}, key=len, reverse=True)
-    return [*(_finder(w, re.IGNORECASE) for w in longest), *(_finder(w) for w in sorted(short, key=len, reverse=True))]
+    return [*(_finder(w, re.IGNORECASE) for w in longest), *map(_short_finder, sorted(short, key=len, reverse=True))]
 
 
 def _values(value: Any) -> list[str]:
@@ -272,6 +276,20 @@ def _finder(word: str, flags: int = 0) -> re.Pattern:
     inner = r"\s+".join(re.escape(part) for part in word.split())
     # Names of files join words by underscores, which are letters (\w) to regular expressions.
     return re.compile(rf"(?<![^\W_]){inner}(?![^\W_])", flags)
+
+
+def _short_finder(form: str) -> re.Pattern:
+    """Finds a short part of a name in text, but not as a part of the project's own words."""
+    halves = [word.split("-") for word in _OWN_WORDS]
+    not_before = "".join(rf"(?!-{end}(?![^\W_]))" for start, end in halves if start == form)
+    not_after = "".join(rf"(?<!(?<![^\W_]){start}-)" for start, end in halves if end == form)
+    return re.compile(f"{not_after}{_finder(form).pattern}{not_before}")
+
+
+def _without_after_opening(note: str, words: Iterable[re.Pattern]) -> str:
+    """A finding's note without these words; what it begins with stays where that is the project's own."""
+    opening = next((o for o in _OPENINGS if note.startswith(o)), "")
+    return opening + _without(note[len(opening) :], words)
 
 
 def _without(text: str, words: Iterable[re.Pattern]) -> str:

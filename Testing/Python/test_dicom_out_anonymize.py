@@ -224,6 +224,32 @@ def test_words_of_the_header_are_in_no_note_however_they_are_set(tmp_path, value
     assert re.search("|".join(secrets), " ".join(notes), re.IGNORECASE)  # the test can fail
 
 
+def test_the_words_of_reports_are_no_names(tmp_path):
+    """Readers of results tell notes by how they begin; the names that look like these words go wherever else they stand."""
+    ds = samples.us_image(samples.speckle((12, 16)), mm=(0.2, 0.1), laterality="R")
+    ds.PatientName, ds.OperatorsName, ds.ReferringPhysicianName = "Bi^Xiaoming", "Not^An", "Net^The"
+    ds.PatientComments = "malignancy"
+    path = samples.save(ds, tmp_path / "img.dcm")
+    study = study_of(load(path))
+    kept = [
+        "BI-RADS 2 (benign) is likelier than 3 to 5 together (0.61); the categories below are the chances if it is not.",
+        "Not sure: Mt-Net and Sn-Net differ.",
+        "Not graded: the region is too small.",
+        "Malignancy 0.30 is below the operating point 0.40.",
+        "The probabilities are not calibrated: these models were not chosen together on validation data.",
+        "The outline was deleted by a person.",
+        "Looks like BI-RADS 3, as to Sn-Net",
+    ]
+    names = ["Not sure: Bi, An and Not were here, not BI", "BI-RADSON", "Bi-RADS by BI_1", "The reader's note: Dr Net, The-Net, Not", "Not An", "BI 2 (benign)"]
+    gone = ["Not sure: #, # and # were here, not #", "#-RADSON", "#-RADS by #_1", "The reader's note: Dr #, #-#, #", "# #", "# 2 (benign)"]
+    finding = replace(study.findings[0], notes=(*kept, *names))
+    notes = ["BI-RADS 4A of Bi", "a map of Mt-Net"]
+    study = replace(study, findings=(finding,), provenance={**study.provenance, "notes": notes})
+    clean = anonymize.deidentified_study(study, anonymize.read_key(None), source.read_headers(path))
+    assert clean.findings[0].notes == (*kept, *(text.replace("#", anonymize.REMOVED) for text in gone))
+    assert clean.provenance["notes"] == [f"BI-RADS 4A of {anonymize.REMOVED}", "a map of Mt-Net"]
+
+
 def test_a_copy_has_no_more_of_the_patient_than_results_need(tmp_path):
     """The standard's table lists neither birth dates in other calendars nor what stands in items of codes."""
     path = write_kind("image", tmp_path)
