@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import BreastUSAIError, DataError, ImageError
+from .headers import DICOM_SUFFIXES
+from .native import quiet
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -119,22 +122,17 @@ def _image_in(folder: Path, name: str) -> SeriesInput:
 def image_header(path: Path) -> Dataset | None:
     """The header of a DICOM image, of a folder that of the first one in it; None of other files, and of damaged ones: what is wrong with them
     is said where their pixels are read."""
+    from .dicom_header import open_dicom
+    from .dicom_series import is_dicom
+
     try:
         file = next((i.path for i in _images_in(path)), path) if path.is_dir() else path
-        with file.open("rb") as stream:
-            if stream.read(132)[128:] != b"DICM":
-                return None
-    except (OSError, BreastUSAIError):
-        return None
-    import warnings
-
-    import pydicom
-
-    try:
-        with warnings.catch_warnings():
+        if file.suffix.lower() not in DICOM_SUFFIXES and not is_dicom(file):  # the reader takes what is called so for DICOM
+            return None
+        with warnings.catch_warnings(), quiet():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(file, stop_before_pixels=True)
-    except Exception:  # a damaged file makes pydicom raise nearly anything
+            return open_dicom(file, stop_before_pixels=True) or None
+    except (OSError, BreastUSAIError, ImportError):
         return None
 
 

@@ -5,9 +5,11 @@ import csv
 import io
 import shutil
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_samples import abvs, save, slices, speckle, text_report
@@ -18,6 +20,7 @@ from BreastUSAILib import RESEARCH_USE, analysed, cli, same_person
 from BreastUSAILib.breast_position import with_positions
 from BreastUSAILib.comparison import compare
 from BreastUSAILib.comparison_page import MOST_PICTURED, comparison_html
+from BreastUSAILib.errors import DataError
 from BreastUSAILib.files import write_study
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grid import index_box
@@ -196,6 +199,30 @@ def test_two_patients_are_not_compared(tmp_path, capsys, later, says):
     # What is not at hand says nothing.
     (tmp_path / "b.dcm").unlink()
     assert cli.main(command) == 0
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_two_patients_in_files_without_preamble_are_refused(tmp_path, big_endian):
+    """The reader takes such files, so what they state of the patient counts."""
+    paths = []
+    for name, patient in (("a", "ADAMS"), ("b", "BROWN")):
+        of_patient(tmp_path, name, patient)
+        bare = pydicom.Dataset({element.tag: element for element in pydicom.dcmread(tmp_path / f"{name}.dcm")})
+        paths.append(tmp_path / "bare" / f"{name}.dcm")
+        paths[-1].parent.mkdir(exist_ok=True)
+        pydicom.dcmwrite(paths[-1], bare, implicit_vr=False, little_endian=not big_endian)
+        assert read_image(paths[-1]).image.GetSize() == (50, 30, 40)
+    assert examination_date(paths[0]) == date(2026, 1, 2)
+    with pytest.raises(DataError, match="another Patient ID, so"):
+        same_person.check(*paths)
+    assert same_person.check(paths[0], paths[0]) == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"NRRD0004\n" + bytes(200)])
+def test_what_is_called_dicom_and_is_none_states_nothing(tmp_path, content):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(content)
+    assert examination_date(path) is None and same_person.check(path, path) == ()
 
 
 def test_two_volumes_of_one_day_are_compared(tmp_path, capsys):
