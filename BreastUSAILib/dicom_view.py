@@ -40,10 +40,17 @@ _VIEWS = {
 _JOINED = re.compile(
     rf"(?:({'|'.join(_SIDES)})({'|'.join(_VIEWS)})|({'|'.join(_VIEWS)})({'|'.join(_SIDES)}))", re.IGNORECASE
 )
-_OTHER_WORDS = ("apr", "infl", "supl", "supr")  # April, inflamed, supplementary, supraclavicular: no views
-# A letter is a side where it stands alone: not in "R/O mass", "l'aisselle", "L12-5", "L 12-5", "14L", "L.S.".
-_BEFORE = re.compile(r"(?:^|[\s_,;:([+&\\]|(?:^|\D)-)$")
-_AFTER = re.compile(r"(?![\s_]*\d+\s*-\s*\d)(?:$|[\s_,;:)\]+&\\]|\.(?!\w)|-(?!\d))")
+# April, inflamed, supplementary, supraclavicular: views only where they are all of a name.
+_OTHER_WORDS = ("apr", "infl", "supl", "supr")
+# A letter is a side where it stands alone: not in "R/O mass", "l'aisselle", "L12-5", "L 12-5", "14L", "L.S.". A dot, a stroke or an equals sign
+# may set it apart from a view ("R/LAT"), and hours may follow ("L 10-11 Uhr").
+_A_VIEW = rf"(?<![^\W\d_])(?:{'|'.join(_VIEWS)})(?![^\W\d_])"
+_HOURS = r"(?:h|\s*(?:uhr|o?\W?\s?clock|hrs?|hours?|heures?|horas?|ore))\b"
+_BEFORE = re.compile(rf"(?:^|[\s_,;:([+&\\|*]|(?:^|\D)-|{_A_VIEW}[./=])$")
+_AFTER = re.compile(
+    rf"(?![\s_|*]*\d+\s*-\s*\d+(?!\d)(?!{_HOURS}))(?:$|[\s_,;:)\]+&\\|*]|\.(?!\w)|-(?!\d)|[./=](?={_A_VIEW}))"
+)
+_FAR = 20  # characters beside a letter that are looked at; the longest view has 15
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,9 @@ def _parse(name: str) -> tuple[str | None, str | None, bool]:
     sides, letters, views = set(), set(), set()
     for match in re.finditer(r"[^\W\d_]+", name):
         word = match[0]
-        joined = None if word in _OTHER_WORDS else _JOINED.fullmatch(word)
+        joined = None if word in _OTHER_WORDS and word != name.strip(" _") else _JOINED.fullmatch(word)
         if len(word) == 1 and word in _SIDES:
-            before, after = name[max(0, match.start() - 2) : match.start()], name[match.end() : match.end() + 20]
+            before, after = name[max(0, match.start() - _FAR) : match.start()], name[match.end() : match.end() + _FAR]
             if _BEFORE.search(before) and _AFTER.match(after):
                 letters.add(_SIDES[word])
         elif word in _WORDS:
