@@ -278,7 +278,8 @@ def _join(members: Sequence[_File]) -> list[SeriesInput]:
     by themselves and keep the rest together."""
     row = members if _are_in_a_row(members) else _without_strays(members)
     files = tuple(sorted(m.path for m in row))
-    others = [SeriesInput(m.path) for m in members if m.path not in set(files)]
+    joined = set(files)
+    others = [SeriesInput(m.path) for m in members if m.path not in joined]
     return [SeriesInput(files[0], files), *others] if files else others
 
 

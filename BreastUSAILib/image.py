@@ -159,7 +159,7 @@ def _kind(path: Path, start: bytes) -> str | None:
     return None
 
 
-def _read_itk(path: Path, kind: str, max_pixels: int | None) -> tuple[sitk.Image, bool, tuple[str, ...]]:
+def _read_itk(path: Path, kind: str, frame: int | None, max_pixels: int | None) -> tuple[sitk.Image, bool, tuple[str, ...]]:
     """NRRD, MetaImage and NIfTI: the image, whether its spacing is stated, notes."""
     parse, reader_name = {
         "nrrd": (headers.read_nrrd_header, "NrrdImageIO"),
@@ -179,6 +179,8 @@ def _read_itk(path: Path, kind: str, max_pixels: int | None) -> tuple[sitk.Image
         raise ImageError(
             f"{path} has {header.components} values a pixel; an image with 1 (grey) or 3 (colour) is needed."
         )
+    if len(header.size) > 2 and 1 not in header.size[:3]:
+        refuse_frame(path, frame)  # before the voxels are read, as callers read the volume again without it
     not_finite = headers.nifti_not_finite(path) if kind == "nifti" else None
     reader = sitk.ImageFileReader()
     reader.SetImageIO(reader_name)
@@ -310,7 +312,7 @@ def read_image(
         image, known, notes = read_picture(path, frame=frame, max_pixels=max_pixels)
     else:
         choose_frame(path, 1, frame)
-        image, known, notes = _read_itk(path, kind, max_pixels)
+        image, known, notes = _read_itk(path, kind, frame, max_pixels)
         if as_2d(image) is None:
             refuse_frame(path, frame)
 

@@ -121,6 +121,23 @@ def test_a_frame_that_a_cine_does_not_have_is_told(tmp_path, capsys):
     assert "has no frame 4; choose one of 1 to 3" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", ["nrrd", "mha", "nii.gz"])
+def test_a_volume_is_refused_before_its_voxels_are_read(tmp_path, monkeypatch, suffix):
+    """A run with --frame reads it again without one."""
+    paths = [tmp_path / f"{name}.{suffix}" for name in ("volume", "slice")]
+    for path, count in zip(paths, (10, 1), strict=True):
+        write_image(sitk.GetImageFromArray(VOXELS[:count]), path)
+    assert read_image(paths[1], frame=2).image.GetSize() == (60, 24, 1)
+
+    class Reader:
+        def __getattr__(self, name):
+            raise AssertionError("the voxels are read")
+
+    monkeypatch.setattr(sitk, "ImageFileReader", Reader)
+    with pytest.raises(NoFramesError, match="has no frame 2"):
+        read_image(paths[0], frame=2)
+
+
 def test_one_frame_of_a_volume_is_not_read(tmp_path):
     """A caller of `read_image` that names one asks for a 2D image."""
     write_image(sitk.GetImageFromArray(VOXELS[:10]), tmp_path / "volume.nrrd")

@@ -22,7 +22,7 @@ from dicom_samples import (
 from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 
-from BreastUSAILib.dicom_series import find, is_dicom, sort_out
+from BreastUSAILib.dicom_series import _File, _join, find, is_dicom, sort_out
 from BreastUSAILib.dicom_view import parse_name
 from BreastUSAILib.errors import ImageError
 from BreastUSAILib.image import read_image
@@ -602,3 +602,21 @@ def test_a_run_keeps_what_was_read_of_a_series(tmp_path):
     together = b"".join(path.read_bytes() for path in paths)
     expected = {"bytes": len(together), "sha256": hashlib.sha256(together).hexdigest(), "files": 5}
     assert identity(paths[0], paths) == expected
+
+
+def test_long_series_are_joined_in_time_that_grows_with_them(tmp_path):
+    """Each path is hashed a few times, not once for each of the others."""
+    hashed = []
+
+    class Counted(type(tmp_path)):
+        def __hash__(self):
+            hashed.append(self)
+            return super().__hash__()
+
+    count = 300
+    members = [
+        _File(Counted(tmp_path / f"{k:04}.dcm"), str(k), (np.array([0.0, 0.0, k]), np.eye(3)), marks=("",) * 5)
+        for k in range(count)
+    ]
+    (joined,) = _join(members)
+    assert len(joined.files) == count and len(hashed) <= 10 * count
