@@ -19,6 +19,7 @@ from .atomic import write_text
 from .dicom_out import DicomOptions
 from .errors import DependencyError, OutputError, UsageError
 from .files import STUDY
+from .identity import instance_digest
 from .inputs import RUN, RUN_SCHEMA, read_run
 from .run_journal import DONE, Entry
 
@@ -80,7 +81,8 @@ def begin(options: RunOptions) -> None:
 def make(study: Study, loaded: LoadedImage, options: RunOptions, replaced: Study | None = None) -> None:
     """Write the copy of one input's results; errors as of `dicom_out.copies.write_copy`.
 
-    replaced : the results whose place these take, known without their masks; their copy goes where it has another name.
+    replaced : the results whose place these take, known without their masks; their copy goes where it has another name and is not
+        of another image (the next CD).
     """
     from .dicom_out.anonymize import read_key
     from .dicom_out.copies import copy_of, write_copy
@@ -89,7 +91,11 @@ def make(study: Study, loaded: LoadedImage, options: RunOptions, replaced: Study
     original = read_headers(Path(loaded.path), loaded.files) if is_dicom(Path(loaded.path)) else None
     wanted, key = DicomOptions.of(options.dicom), read_key(key_file(options))
     write_copy(study, loaded, original, options.anonymize, wanted, key, tolerant=True)
-    if replaced is not None and (old := copy_of(replaced, options.anonymize, key)) != copy_of(study, options.anonymize, key):
+    if replaced is None or (old := copy_of(replaced, options.anonymize, key)) == copy_of(study, options.anonymize, key):
+        return
+    then = replaced.provenance.get("input", {}).get("instance_sha256", "")
+    # A series goes by its first file, which may have come since.
+    if not then or any(instance_digest(file) == then for file in loaded.files or (Path(loaded.path),)):
         shutil.rmtree(old, ignore_errors=True)
 
 

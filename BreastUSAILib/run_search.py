@@ -183,14 +183,18 @@ class Search:
 
     def _supersede(self, source: Source) -> None:
         """Where files of a series were inputs by themselves, as others of it had not arrived (a series goes by its first file): they are none
-        any more. The results of a part of the series give way to those of the whole; those of single images stay, and are told of no more."""
+        any more. The results of a part of the series give way to those of the whole; those of single images stay, and are told of no more.
+
+        Results of other images, whose paths these files have now (the next CD), or of which nobody can tell, stay and are told of."""
         path = str(source.path)
         for file in source.files:
             entry = self._journal.get(str(file))
             if entry is None or entry.input in self._mine:
                 continue
-            self._journal.note(replace(entry, status=GONE))
             study = read_finished(self._options.output / entry.folder)
+            if study is not None and not _is_still(file, study):
+                continue
+            self._journal.note(replace(entry, status=GONE))
             if study is None:
                 continue
             if study.provenance.get("input", {}).get("files", 1) > 1 and self._journal.get(path) is None:
@@ -233,6 +237,17 @@ def is_another(source: Source, study: Study) -> bool:
 
 def _instance(study: Study) -> str:
     return str(study.provenance.get("input", {}).get("instance_sha256", ""))
+
+
+def _is_still(file: Path, study: Study) -> bool:
+    """Whether a file is the one that a study was made from, or the first of its series; False where nobody can tell."""
+    kept, then = study.provenance.get("input", {}), _instance(study)
+    if then:
+        return instance_digest(file) == then
+    try:  # made by a version that did not keep it; of several files nobody knows which they were
+        return bool(kept.get("sha256")) and kept.get("files", 1) == 1 and identity(file).get("sha256") == kept["sha256"]
+    except ImageError:
+        return False
 
 
 def is_changed(source: Source, study: Study) -> bool:

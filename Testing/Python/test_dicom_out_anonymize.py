@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import re
+import shutil
 import stat
 import zlib
 from dataclasses import replace
@@ -687,6 +688,56 @@ def test_a_series_that_was_being_done_anew_under_its_new_first_file_is_still_kno
     run_with_copies(tmp_path)
     assert [p.parent.name for p in (tmp_path / "out").glob("*/study.json")] == ["s1"]
     assert json.loads((tmp_path / "out" / "s1" / "study.json").read_text())["image"]["size"][2] == 6
+
+
+def disc(folder: Path, who: str, numbers, seed: int) -> None:
+    """The slices of a volume on a patient's CD."""
+    numbers = list(numbers)
+    for number, ds in zip(numbers, samples.slices(samples.speckle((len(numbers), 12, 16), seed), (0.9, 0.7, 1.1)), strict=True):
+        ds.PatientID = ds.PatientName = who
+        samples.save(ds, folder / f"IM{number}.dcm")
+
+
+def listed(folder: Path) -> tuple[list[str], list[str]]:
+    """The folders that the table and the record of a run tell of."""
+    with (folder / "studies.csv").open(newline="") as stream:
+        table = sorted(row["folder"] for row in csv.DictReader(stream))
+    return table, sorted(item["folder"] for item in json.loads((folder / "run.json").read_text())["inputs"])
+
+
+def insert_disc(tmp_path: Path, who: str, **options):
+    """A run over the images of a disc on the shelf; all discs have one path where they are read."""
+    shutil.rmtree(tmp_path / "in", ignore_errors=True)
+    shutil.copytree(tmp_path / "shelf" / who, tmp_path / "in")
+    return run_with_copies(tmp_path, **options)
+
+
+def test_a_series_of_the_next_cd_takes_no_other_s_place(tmp_path, analysed):
+    """Its first file has another path; the former's was one of its files."""
+    disc(tmp_path / "shelf" / "ADAMS", "ADAMS", range(2, 8), 0)
+    disc(tmp_path / "shelf" / "BROWN", "BROWN", range(1, 8), 1)
+    insert_disc(tmp_path, "ADAMS")
+    first = {p.name: p.read_bytes() for p in (tmp_path / "out" / "IM2").iterdir()}
+    for n, who in enumerate(("BROWN", "BROWN", "ADAMS")):
+        result, told = insert_disc(tmp_path, who)
+        assert not result.failures and not [line for line in told if "came since" in line or "belong" in line]
+        assert result.skipped == (n > 0)  # each disc is known when it comes again
+        assert patients(tmp_path / "out", dicom_out.SR) == {"IM1": "BROWN", "IM2": "ADAMS"}
+        assert len(list((tmp_path / "share").glob("*/study.json"))) == 2
+        assert listed(tmp_path / "out") == (["IM1", "IM2"],) * 2
+        assert {p.name: p.read_bytes() for p in (tmp_path / "out" / "IM2").iterdir()} == first
+
+
+def test_single_images_of_the_former_cd_stay_listed_beside_a_series_of_the_next(tmp_path, analysed):
+    for number in (1, 2, 3):
+        medium(tmp_path / "shelf" / "ADAMS", "ADAMS", number).rename(tmp_path / "shelf" / "ADAMS" / f"IM{number}.dcm")
+    disc(tmp_path / "shelf" / "BROWN", "BROWN", range(1, 8), 1)
+    insert_disc(tmp_path, "ADAMS")
+    result, told = insert_disc(tmp_path, "BROWN")
+    assert not result.failures and not [line for line in told if "came since" in line or "belong" in line]
+    both = patients(tmp_path / "out", dicom_out.SR)
+    assert sorted(both.values()) == ["ADAMS"] * 3 + ["BROWN"] and listed(tmp_path / "out") == (sorted(both),) * 2
+    assert len(list((tmp_path / "share").glob("*/study.json"))) == 4
 
 
 def test_results_of_earlier_versions_are_neither_redone_nor_told_twice(tmp_path, analysed):
