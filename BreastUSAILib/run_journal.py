@@ -37,7 +37,8 @@ class Entry:
     failed_with : the options of the run in which it failed (`run_manifest.told_options`), as JSON: as a string, thousands share one.
     series_in : the folders that hold the files of a DICOM series, whose first is `input`; empty where it is one file. None: not
         known (records of versions before), or of no more use, as it is done. The files themselves would fill the memory.
-    instance : which image it was (the beginning of `identity.instance_digest`), where another has its path by now (the next CD); else "".
+    instance : which image it was (the beginning of `identity.instance_digest`), where another has its path by now (the next CD); of a
+        series whose first file is an image by itself by now the beginning of its `identity.identity`; else "".
     """
 
     input: str

@@ -158,7 +158,7 @@ class Search:
             self._journal.note(entry)
             return None
         study = read_finished(output / name)
-        if study is not None and is_another(source, study):
+        if study is not None and (is_another(source, study) or _fell_apart(source, study)):
             name = self._beside(source, name, study)
             entry, study = self._journal.get(path), read_finished(output / name)
         redo = study is not None and self._options.overwrite
@@ -208,9 +208,13 @@ class Search:
         """The folder of an image that has the path of another one, whose results in the folder `name` stay: its own of before, or a new one.
         From now on the path is its."""
         path, then, now = str(source.path), _instance(study), instance_digest(source.path)
-        first = name.removesuffix(f"-{then[:_DIGITS]}")  # of the image that had the path first
-        there = read_finished(self._options.output / first)
-        own = first if there is not None and _instance(there) == now else f"{first}-{now[:_DIGITS]}"
+        if _fell_apart(source, study):  # of a series that goes by its first file both may be the same image
+            then, own = str(study.provenance["input"].get("sha256", name)), f"{name}-{now[:_DIGITS] or '2d'}"
+        else:
+            first = name.removesuffix(f"-{then[:_DIGITS]}")  # of the image that had the path first
+            there = read_finished(self._options.output / first)
+            back = there is not None and _instance(there) == now and not _fell_apart(source, there)
+            own = first if back else f"{first}-{now[:_DIGITS]}"
         self._journal.note(Entry(path, name, DONE, source.shown, instance=then[:_DIGITS]))
         self._journal.note(Entry(path, own, GONE, instance=now[:_DIGITS]))
         self._journal.note(Entry(path, own, WAITING, source.shown))
@@ -233,6 +237,17 @@ def is_another(source: Source, study: Study) -> bool:
     if not then or os.path.abspath(study.image.path) != str(source.path) or kept.get("stamp") == file_stamp(source.path, source.files):
         return False
     return instance_digest(source.path) not in ("", then)
+
+
+def _fell_apart(source: Source, study: Study) -> bool:
+    """Whether an input is a single image, and a study under its path is of a series that is none any more: its files are images by themselves
+    (other versions join others), or it is down to this one."""
+    if source.files or study.provenance.get("input", {}).get("files", 1) == 1 or os.path.abspath(study.image.path) != str(source.path):
+        return False
+    try:
+        return os.path.isfile(source.path) and not image_files(study, source.path)
+    except ImageError:
+        return False  # the folder cannot be listed: nobody can tell
 
 
 def _instance(study: Study) -> str:

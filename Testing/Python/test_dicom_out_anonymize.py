@@ -22,7 +22,7 @@ import dicom_samples as samples  # noqa: E402
 import pydicom  # noqa: E402
 from dicom_studies import dciodvfy, load, study_of, write_kind  # noqa: E402
 
-from BreastUSAILib import cli, dicom_out, files  # noqa: E402
+from BreastUSAILib import cli, dicom_out, dicom_series, files  # noqa: E402
 from BreastUSAILib.dicom_out import anonymize, export, source  # noqa: E402
 from BreastUSAILib.errors import OutputError, UsageError  # noqa: E402
 from BreastUSAILib.identity import identity, pixels_digest  # noqa: E402
@@ -738,6 +738,31 @@ def test_single_images_of_the_former_cd_stay_listed_beside_a_series_of_the_next(
     both = patients(tmp_path / "out", dicom_out.SR)
     assert sorted(both.values()) == ["ADAMS"] * 3 + ["BROWN"] and listed(tmp_path / "out") == (sorted(both),) * 2
     assert len(list((tmp_path / "share").glob("*/study.json"))) == 4
+
+
+@pytest.mark.parametrize("instance", [True, False])
+def test_a_finished_volume_whose_files_are_single_images_now_keeps_its_folder(tmp_path, analysed, monkeypatch, instance):
+    """Earlier versions joined by few Slice Locations, too."""
+    for number, ds in enumerate(samples.slices(samples.speckle((6, 12, 16)), (0.9, 0.7, 1.1))):
+        del ds.ImagePositionPatient, ds.ImageOrientationPatient
+        ds.SliceLocation = number / 2
+        samples.save(ds, tmp_path / "in" / f"IM{number}.dcm")
+    with monkeypatch.context() as before:
+        before.setattr(dicom_series, "_LEAST_LOCATIONS", 3)
+        run_with_copies(tmp_path)
+    assert listed(tmp_path / "out")[0] == ["IM0"]
+    study = tmp_path / "out" / "IM0" / "study.json"
+    if not instance:
+        data = json.loads(study.read_text())
+        del data["provenance"]["input"]["instance_sha256"]
+        study.write_text(json.dumps(data))
+    volume = {p.name: p.read_bytes() for p in (tmp_path / "out" / "IM0").iterdir()}
+    for n, more in enumerate(({}, {}, {"overwrite": True})):
+        result, told = run_with_copies(tmp_path, **more)
+        assert not result.failures and result.skipped == (6 if n == 1 else 0) and "changed" not in " ".join(told)
+        assert {p.name: p.read_bytes() for p in (tmp_path / "out" / "IM0").iterdir()} == volume
+        table, record = listed(tmp_path / "out")
+        assert len(table) == 7 and table == record and {"IM0", *(f"IM{k}" for k in range(1, 6))} < set(table)
 
 
 def test_results_of_earlier_versions_are_neither_redone_nor_told_twice(tmp_path, analysed):
