@@ -52,7 +52,7 @@ def analyse(
     with show_progress(args.progress, args.quiet) as (progress, log):
         progress(0.0, "reading")
         loaded, record = _read(args.input, args.spacing, earlier)
-        known = (args.output, loaded, record["input"].get("sha256"))
+        known = (args.output, loaded, record["input"])
         _results_of(*known)  # what speaks against it is said before the work
         study = work(loaded, lambda fraction, message: progress(0.05 + 0.9 * fraction, message))
         image = replace(study.image, path=os.path.abspath(loaded.path))  # the command may be given in another folder next
@@ -103,7 +103,7 @@ def _read(
     path: Path, spacing_mm: Sequence[float] | None, earlier: Study | None
 ) -> tuple[LoadedImage, dict[str, Any]]:
     """The image; and what was read and how, as `run` keeps it in a study, by which the image is known and read again."""
-    from .identity import identity, pixels_digest
+    from .identity import identity, instance_digest, pixels_digest
     from .image import read_image
     from .study_image import given_spacing, read_again
 
@@ -116,6 +116,7 @@ def _read(
         loaded = read_again(earlier, path, spacing_mm)
     options = {"spacing_mm": spacing_mm, "frame": frame}
     kept = {**identity(loaded.path, loaded.files), "pixels_sha256": pixels_digest(loaded.image)}
+    kept |= {"instance_sha256": digest} if (digest := instance_digest(Path(loaded.path))) else {}
     return loaded, {"input": kept, "options": options}
 
 
@@ -162,8 +163,8 @@ class _Results:
     others: frozenset[str]
 
 
-def _results_of(output: Path, loaded: LoadedImage, sha256: str | None) -> _Results:
-    """The results of an image in a folder. UsageError where one is a run's."""
+def _results_of(output: Path, loaded: LoadedImage, known: Mapping[str, Any]) -> _Results:
+    """The results of an image, of which `_read` says `known`, in a folder. UsageError where one is a run's."""
     from .run_input import finished_folders, read_finished
 
     mine, others = {}, set()
@@ -171,7 +172,7 @@ def _results_of(output: Path, loaded: LoadedImage, sha256: str | None) -> _Resul
         study = read_finished(folder)
         if study is None:
             continue
-        if not _is_of(study, loaded, sha256):
+        if not _is_of(study, loaded, known):
             others.add(folder.name)
         elif study.provenance.get("run"):
             raise UsageError(f"{folder} is the result of a run; choose another folder for --output.")
@@ -228,11 +229,11 @@ def _carries_on(study: Study, named: Path | None, folder: Path) -> bool:
     return all(f.id in ids for f in before.findings) and not any(m is None and (folder / name).exists() for name, m in maps)
 
 
-def _is_of(study: Study, loaded: LoadedImage, sha256: str | None) -> bool:
+def _is_of(study: Study, loaded: LoadedImage, known: Mapping[str, Any]) -> bool:
     """Whether a result is this input's: of the same file, or of the series that has the same first file.
 
     One file of a series may be an input by itself. Where an image lies tells it, not its bytes: a file that was mended is the same
-    input, and a copy of a file elsewhere is another.
+    input, and a copy of a file elsewhere is another. But of two DICOM images with one path (the next CD) each is its own.
     """
     before = study.provenance.get("input", {})
     if not before:  # earlier versions did not keep it; a series and its first file differ in size
@@ -241,7 +242,10 @@ def _is_of(study: Study, loaded: LoadedImage, sha256: str | None) -> bool:
         return False
     if not os.path.isabs(study.image.path) and "sha256" in before:
         # Earlier versions wrote the path as it was given, and nobody knows in which folder: here its bytes must do.
-        return before["sha256"] == sha256
+        return before["sha256"] == known.get("sha256")
+    then, now = (kept.get("instance_sha256") for kept in (before, known))
+    if then and now and then != now:
+        return False
     return _same_path(study, loaded)
 
 

@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_samples import save, slices, speckle, us_cine
+from dicom_samples import save, slices, speckle, us_cine, us_image
 from grade_cases import grade_folder, image_of
 from small_models import detector_folder, outliner_folder
 
 from BreastUSAILib import cli, one_image_command
 from BreastUSAILib.compare_command import study_folder
+from BreastUSAILib.dicom_out.anonymize import pseudonym, read_key
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.files import read_study, write_study
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask, box_region, index_box
-from BreastUSAILib.identity import identity
+from BreastUSAILib.identity import identity, instance_digest
 from BreastUSAILib.image import read_image, write_image
 from BreastUSAILib.same_pixels import findings_on
 
@@ -324,6 +325,26 @@ def test_series_that_lie_in_one_folder_have_a_result_each(detector, graders, tmp
             assert grade(study, graders, tmp_path / "by folder", "--findings", found / name) == 0
     results = [read_study(folder).image.path for folder in (tmp_path / "by folder").iterdir()]
     assert sorted(results) == sorted(firsts.values())
+
+
+def test_the_image_of_the_next_cd_takes_nobody_s_place(graders, tmp_path):
+    """It has the path of the former patient's; which image it is tells its copies apart as well."""
+    discs = [save(us_image(speckle((72, 64), seed), mm=(0.2, 0.2)), tmp_path / f"{seed}" / "IM1.dcm") for seed in (1, 2)]
+    drive, out = tmp_path / "IM1.dcm", tmp_path / "out"
+
+    def insert(number):
+        drive.write_bytes(discs[number].read_bytes())
+        assert grade(drive, graders, out) == 0
+        return {name: held(out / name) for name in results(out)}
+
+    one = insert(0)
+    both = insert(1)
+    assert list(one) == ["IM1"] and both["IM1"] == one["IM1"] and len(both) == 2
+    assert insert(0).keys() == insert(1).keys() == both.keys()  # each has its own
+    studies = [read_study(out / name) for name in both]
+    assert [s.provenance["input"]["instance_sha256"] for s in studies] == [instance_digest(disc) for disc in discs]
+    key = read_key(None)
+    assert len({pseudonym(study, key) for study in studies}) == 2
 
 
 def as_earlier(folder, path, recorded):
