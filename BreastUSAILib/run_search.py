@@ -73,6 +73,7 @@ class Search:
         self._uncopied = run_copies.Missing(options)
         self._over = False
         self._mine: set[str] = set()  # the paths of the inputs that were found
+        self._shared = {entry.input for entry in journal if entry.instance}  # paths that several images had, one after the other
 
     def start(self) -> None:
         self._thread.start()
@@ -161,6 +162,9 @@ class Search:
         if study is not None and (is_another(source, study) or _fell_apart(source, study)):
             name = self._beside(source, name, study)
             entry, study = self._journal.get(path), read_finished(output / name)
+        elif study is None and (back := self._back(source)) is not None:
+            name = back
+            entry, study = self._journal.get(path), read_finished(output / name)
         redo = study is not None and self._options.overwrite
         if study is not None and entry is not None and entry.status in (FAILED, REDO):
             # An attempt to redo it that failed, or was killed, left the old results; unless they are that attempt's.
@@ -221,6 +225,21 @@ class Search:
         self._folders.give(source, own)
         self.plan.beside.append(source.shown)
         return own
+
+    def _back(self, source: Source) -> str | None:
+        """The folder of an image that is there again, where another one that had its path since was not finished; None of others. From now
+        on the path is its, and of the other nothing is there that would be lost."""
+        path = str(source.path)
+        if path not in self._shared or not (now := instance_digest(source.path)):
+            return None
+        before = self._journal.get(f"{path}\n{now[:_DIGITS]}")
+        study = None if before is None else read_finished(self._options.output / before.folder)
+        if study is None or _instance(study) != now or _fell_apart(source, study):
+            return None
+        self._journal.note(replace(before, status=GONE))
+        self._journal.note(Entry(path, before.folder, WAITING, source.shown))
+        self._folders.give(source, before.folder)
+        return before.folder
 
     def _put(self, item: Task | BaseException | None) -> None:
         while not self._stop.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import json
 import re
@@ -22,7 +23,7 @@ import dicom_samples as samples  # noqa: E402
 import pydicom  # noqa: E402
 from dicom_studies import dciodvfy, load, study_of, write_kind  # noqa: E402
 
-from BreastUSAILib import cli, dicom_out, dicom_series, files  # noqa: E402
+from BreastUSAILib import cli, dicom_out, dicom_series, files, run_input  # noqa: E402
 from BreastUSAILib.dicom_out import anonymize, export, source  # noqa: E402
 from BreastUSAILib.errors import OutputError, UsageError  # noqa: E402
 from BreastUSAILib.identity import identity, pixels_digest  # noqa: E402
@@ -688,6 +689,32 @@ def test_a_series_that_was_being_done_anew_under_its_new_first_file_is_still_kno
     run_with_copies(tmp_path)
     assert [p.parent.name for p in (tmp_path / "out").glob("*/study.json")] == ["s1"]
     assert json.loads((tmp_path / "out" / "s1" / "study.json").read_text())["image"]["size"][2] == 6
+
+
+def test_the_former_cd_is_known_where_the_next_was_interrupted(tmp_path, analysed, monkeypatch):
+    discs = {who: medium(tmp_path / "shelf", who, n) for n, who in enumerate(("ADAMS", "BROWN"))}
+    drive = tmp_path / "in" / "IM1.dcm"
+    drive.parent.mkdir()
+
+    def insert(who):
+        drive.write_bytes(discs[who].read_bytes())
+        return run_with_copies(tmp_path)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    insert("ADAMS")
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(run_input, "move_results", interrupted)
+        insert("BROWN")
+    assert patients(tmp_path / "out", dicom_out.SR) == {"IM1": "ADAMS"}
+    for _ in range(2):
+        result, _told = insert("ADAMS")
+        assert result.skipped == 1 and patients(tmp_path / "out", dicom_out.SR) == {"IM1": "ADAMS"}
+        assert listed(tmp_path / "out") == (["IM1"],) * 2
+    result, _told = insert("BROWN")
+    assert result.skipped == 0 and sorted(patients(tmp_path / "out", dicom_out.SR).values()) == ["ADAMS", "BROWN"]
+    assert [len(names) for names in listed(tmp_path / "out")] == [2, 2]
 
 
 def disc(folder: Path, who: str, numbers, seed: int) -> None:
