@@ -59,6 +59,8 @@ def analyse(
         study = replace(study, image=image, provenance=_with_record(study.provenance, record))
         notes = study.provenance["notes"]
         made_on = {} if earlier is None else _made_on(earlier, record["input"])
+        if earlier is not None and _command_of(study) == "grade":
+            study = _with_maps(study, earlier)
         if made_on:
             kept, told = _on_another(made_on["path"], loaded)
             more = {_MADE_ON: made_on, "notes": [*notes, kept]}
@@ -131,6 +133,17 @@ def _made_on(earlier: Study, known: Mapping[str, Any]) -> dict[str, str]:
     if before.get("sha256") and known.get("sha256") and not same:
         return {"path": earlier.image.path, "sha256": before["sha256"]}
     return earlier.provenance.get(_MADE_ON, {})  # what it was gone on from itself
+
+
+def _with_maps(study: Study, earlier: Study) -> Study:
+    """A study that keeps the findings of an earlier one of the very same image, with the maps about these that it did not make anew. Where the
+    networks of a grading looked goes with their grades alone."""
+    before, now = (s.provenance.get("input", {}).get("pixels_sha256") for s in (earlier, study))
+    same = before and before == now and replace(earlier.image, path="") == replace(study.image, path="")
+    if not same or [f.id for f in earlier.findings] != [f.id for f in study.findings]:
+        return study
+    maps = {name: getattr(earlier, name) for name in ("heatmap", "uncertainty") if getattr(study, name) is None}
+    return replace(study, **maps)
 
 
 def _on_another(path: str, loaded: LoadedImage) -> tuple[str, str]:
@@ -212,7 +225,7 @@ def _command_of(study: Study) -> str:
 
 
 def _carries_on(study: Study, named: Path | None, folder: Path) -> bool:
-    """Whether a study has all that another one in a folder has, as it goes on from it: its findings, and its map where there is one.
+    """Whether a study has all that another one in a folder has, as it goes on from it: its findings, and its maps where there are any.
 
     named : what --findings was given, the folder or a file in it.
     """

@@ -510,6 +510,23 @@ def test_a_command_that_goes_on_from_a_result_takes_its_place(detector, outliner
     assert results(out) == ["v", "v-detect"] and held(out / "v") == graded
 
 
+def test_grades_go_on_in_the_folder_of_outlines_with_their_map(graders, outliner, tmp_path):
+    path, out = volume(tmp_path / "v.nrrd"), tmp_path / "out"
+    more = ["--point=10,10,10", "--threshold", "0.01", "--device", "cpu"]
+    assert cli.main(["segment", str(path), "--model", str(outliner), "-o", str(out), *more]) == 0
+    before = read_study(out / "v")
+    assert before.uncertainty is not None
+    assert grade(path, graders, out, "--findings", out / "v") == 0 and results(out) == ["v"]
+    study = read_study(out / "v")
+    assert [f.id for f in study.findings] == [f.id for f in before.findings] and any("grade-mtnet" in f.models for f in study.findings)
+    shown, then = (sitk.GetArrayFromImage(s.uncertainty) for s in (study, before))
+    assert np.array_equal(shown, then)
+    # Of another image it is not carried along, though the findings are.
+    other = volume(tmp_path / "other.nrrd", seed=5)
+    assert grade(other, graders, out, "--findings", out / "v") == 0 and results(out) == ["other", "v"]
+    assert read_study(out / "other").uncertainty is None and read_study(out / "v").uncertainty is not None
+
+
 def test_a_map_that_would_be_lost_stays(outliner, detector, tmp_path):
     """Hot spots are gone on from, but their map is not part of the outlines."""
     path, out = volume(tmp_path / "v.nrrd"), tmp_path / "out"
