@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from .grid import part_image
 from .lesion_crop import Region, crop_input
 
 if TYPE_CHECKING:
@@ -37,11 +36,6 @@ class Look:
     probability: np.ndarray
     deviation: np.ndarray | None
     malignancy: float | None
-
-    def map_on(self, image: sitk.Image, values: np.ndarray) -> sitk.Image:
-        """`probability` or `deviation` as a float32 image on those voxels of `image` that lie in the region; they may be none."""
-        array, place = self.region.put_back(values, image)
-        return part_image(array, place, image)
 
 
 def look(

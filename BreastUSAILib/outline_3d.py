@@ -61,16 +61,20 @@ def shows_anything(outline: Outline, image: sitk.Image) -> bool:
     image : 3D, finite, the one that was outlined.
     """
     array = sitk.GetArrayViewFromImage(image)
-    about, inside = [], np.zeros(array.shape, bool)
+    about, tight, within = [], [], []
     for axis, (place, spacing) in enumerate(zip(outline.place, image.GetSpacing()[::-1], strict=True)):
-        found = np.flatnonzero(outline.inside.any(axis=tuple(a for a in range(3) if a != axis))) + place.start
+        found = np.flatnonzero(outline.inside.any(axis=tuple(a for a in range(3) if a != axis)))
+        first, end = int(found[0]), int(found[-1]) + 1
         more = 1 + int(_EDGE_MM / spacing)
-        about.append(slice(max(int(found[0]) - more, 0), int(found[-1]) + 1 + more))
+        low = max(place.start + first - more, 0)
+        about.append(slice(low, place.start + end + more))
+        tight.append(slice(first, end))
+        within.append(slice(place.start + first - low, place.start + end - low))
     part = array[tuple(about)]
     if (part == part[0, 0, 0]).all():
         return False
-    inside[outline.place] = outline.inside
-    inside = inside[tuple(about)]
+    inside = np.zeros(part.shape, bool)
+    inside[tuple(within)] = outline.inside[tuple(tight)]
     usual = np.median(part[inside])
     if (part[inside] == usual).mean() <= _ONE_VALUE:
         return True

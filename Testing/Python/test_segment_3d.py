@@ -24,6 +24,7 @@ from BreastUSAILib.networks.vnet import Joint
 from BreastUSAILib.outline_3d import Outline, shows_anything
 from BreastUSAILib.outline_owners import one_owner_each
 from BreastUSAILib.segment_3d import Segment3dOptions, segment_3d
+from BreastUSAILib.uncertainty_map import UncertaintyMap
 
 RULE = {"shape": [48, 32, 48], "finest": 0.4, "coarsest": 1.5, "margin": 1.8}
 
@@ -310,12 +311,13 @@ def test_the_maps_of_each_lesion_can_be_had():
     seen = {}
     segment_3d(image, model_of(Dark()), boxes=[box_of(image, (30, 25, 30), 4.0)], watch=seen.__setitem__)
     look = seen["L1"]
-    probability = look.map_on(image, look.probability)
-    start = image.TransformPhysicalPointToIndex(probability.GetOrigin())
-    part = truth[tuple(slice(a, a + n) for a, n in zip(start[::-1], probability.GetSize()[::-1], strict=True))]
-    values = sitk.GetArrayFromImage(probability)
+    values, place = look.region.put_back(look.probability, image)
+    part = truth[place]
     assert part.sum() == truth.sum() and values[part].mean() > 0.7 > 0.3 > values[~part].mean()
-    assert look.map_on(image, look.deviation).GetSize() == probability.GetSize()
+    unsure = UncertaintyMap(image)
+    unsure.add("L1", look)
+    deviation, _ = look.region.put_back(look.deviation, image)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(unsure.image)[place], 100 * deviation, atol=0.5001)
 
 
 @pytest.mark.parametrize("off", [(0, 0, 0), (6, -4, 5)])

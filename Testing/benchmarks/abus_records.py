@@ -62,6 +62,20 @@ def orientation_of(size: Sequence[float]) -> str:
     return "not parallel" if deep > max(lateral, across) else "parallel"
 
 
+def words_of_plan(plan: Any, size: Sequence[float], *, irregular: bool) -> dict[str, str]:
+    """A planned lesion's BI-RADS descriptors; `size` is that of its box, mm (lateral, depth, slice). What is not irregular is round or oval."""
+    regular = "round" if min(size) > 0.85 * max(size) else "oval"
+    return {
+        "shape": "irregular" if irregular else regular,
+        "orientation": orientation_of(size),
+        "margin": plan.margin,
+        "echo_pattern": plan.echo,
+        "posterior_features": plan.posterior,
+        "calcifications": plan.calcifications,
+        "halo": "present" if plan.halo_db else "absent",
+    }
+
+
 def lesions_by_label(volume: Volume, descriptors: Callable[[Any, list[float]], dict[str, str]]) -> list[dict[str, Any]]:
     """Lesions as records have them, their boxes and volumes those of their labels, which may be less than what was planned.
 

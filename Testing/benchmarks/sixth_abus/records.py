@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from abus_records import Series, Volume, lesions_by_label, orientation_of
+from abus_records import Series, Volume, lesions_by_label, words_of_plan
 
 from .lesion_plan import Plan
 
@@ -19,16 +19,5 @@ def lesions_of(volume: Volume) -> list[dict[str, Any]]:
 
 def descriptors(plan: Plan, size: list[float]) -> dict[str, str]:
     """BI-RADS descriptors in the lexicon's words; `size` is that of the lesion's box, mm (lateral, depth, slice)."""
-    if plan.form in _IRREGULAR or plan.margin in ("spiculated", "angular", "microlobulated"):
-        shape = "irregular"
-    else:
-        shape = "round" if min(size) > 0.85 * max(size) else "oval"
-    return {
-        "shape": shape,
-        "orientation": orientation_of(size),
-        "margin": plan.margin,
-        "echo_pattern": plan.echo,
-        "posterior_features": plan.posterior,
-        "calcifications": plan.calcifications,
-        "halo": "present" if plan.halo_db else "absent",
-    }
+    irregular = plan.form in _IRREGULAR or plan.margin in ("spiculated", "angular", "microlobulated")
+    return words_of_plan(plan, size, irregular=irregular)
