@@ -32,8 +32,8 @@ PAPER: dict = {
 
 COMPACT: dict = {
     "stem_channels": 16,
-    "stem_kernel": 3,
-    "stem_stride": (2, 2, 2),
+    "stem_kernel": (3, 7, 7),
+    "stem_stride": (2, 4, 4),
     "stem_pool": False,
     "channels": (16, 48, 96),
     "blocks": (1, 2, 2),
@@ -41,7 +41,8 @@ COMPACT: dict = {
     "evidence": 32,
     "gain": 64.0,
 }
-"""The small configuration, for patches of 32 x 32 x 32 mm at 1 mm: 1.1 million parameters. The last map has cells of 4 mm, as a lesion
+"""The small configuration, for patches of 32 x 32 x 32 mm with slices of 1 mm and voxels of 0.5 mm in them: 1.1 million parameters. All but the
+first convolution is as it was up to 1.4.0, whose voxels were 1 mm along all axes: finer voxels cost nothing but that one. The last map has cells of 4 mm, as a lesion
 of 6 mm falls between cells of 8; a stage more would mostly see what lies outside of the patch. A lesion of 8 mm fills 8 of a patch's 512 cells; with the gain their evidence
 counts as it would alone, and with units of evidence that are silent the other 504 do not drown it."""
 
@@ -54,8 +55,8 @@ class ResNet3d(nn.Module):
     Parameters
     ----------
     in_channels : of the volume (1: echo).
-    stem_channels, stem_kernel, stem_stride, stem_pool : of the first convolution (its stride along z, y, x), and whether a maximum over
-        3 x 3 x 3 with stride 2 follows it.
+    stem_channels, stem_kernel, stem_stride, stem_pool : of the first convolution (its size, odd, and its stride along z, y, x; one size: the same along
+        all), and whether a maximum over 3 x 3 x 3 with stride 2 follows it.
     channels, blocks, strides : of each stage: the width, the number of residual blocks, and the first block's stride.
     evidence : width of a last 1 x 1 x 1 convolution whose units begin mostly silent; 0 (paper): none. Without it what speaks for and against
         a lesion in ordinary tissue must cancel out to a hundredth in every cell, as the mean is over hundreds of them.
@@ -72,7 +73,7 @@ class ResNet3d(nn.Module):
         self,
         in_channels: int = 1,
         stem_channels: int = 64,
-        stem_kernel: int = 7,
+        stem_kernel: int | Sequence[int] = 7,
         stem_stride: Sequence[int] = (1, 2, 2),
         stem_pool: bool = True,
         channels: Sequence[int] = (64, 128, 256, 512),
@@ -85,8 +86,9 @@ class ResNet3d(nn.Module):
         if not len(channels) == len(blocks) == len(strides) or not channels:
             raise ValueError("`channels`, `blocks` and `strides` must have one number a stage.")
         stem_stride = tuple(stem_stride)
+        stem_kernel = (stem_kernel,) * 3 if isinstance(stem_kernel, int) else tuple(stem_kernel)
         self.stem = nn.Sequential(
-            nn.Conv3d(in_channels, stem_channels, stem_kernel, stem_stride, stem_kernel // 2, bias=False),
+            nn.Conv3d(in_channels, stem_channels, stem_kernel, stem_stride, tuple(k // 2 for k in stem_kernel), bias=False),
             nn.BatchNorm3d(stem_channels),
             nn.ReLU(inplace=True),
             nn.MaxPool3d(3, 2, 1) if stem_pool else nn.Identity(),
@@ -110,7 +112,7 @@ class ResNet3d(nn.Module):
             nn.init.uniform_(self.head.weight, 0.5 / gain, 1 / gain)
             nn.init.zeros_(self.head.bias)
         self.scale = tuple(s * (2 if stem_pool else 1) * prod(strides) for s in stem_stride)
-        self.reach = tuple(self._reach(s, stem_kernel, stem_pool, blocks, strides) for s in stem_stride)
+        self.reach = tuple(self._reach(s, k, stem_pool, blocks, strides) for s, k in zip(stem_stride, stem_kernel, strict=True))
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -21,6 +21,7 @@ from ..volume_input import to_tensor
 from .detection_data import TrainingVolume
 
 _SMALL_ML = 0.3  # cm3; the issue's limit of a small lesion
+_PULSE_MM = 3.0  # as far as a pulse may smear
 
 
 @dataclass(frozen=True)
@@ -266,12 +267,15 @@ def levelled(levels: torch.Tensor, strength: float) -> torch.Tensor:
     return levels.lerp((levels - mean) * gain + levels.mean(), strength)
 
 
-def vary_intensities(levels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def vary_intensities(
+    levels: torch.Tensor, generator: torch.Generator, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+) -> torch.Tensor:
     """Another scanner, another setting: contrast, tone curve, time gain, uneven brightness, sharpness, noise, shadows.
 
     Each is applied to a part of the crops, none to about one in twelve.
 
     levels : (z, y, x) float32 in standard deviations. Returns the same shape.
+    spacing : (z, y, x) mm of a voxel: pulses, coarse speckle and shadows are as wide on any grid.
     """
 
     def chance(p: float) -> bool:
@@ -282,7 +286,9 @@ def vary_intensities(levels: torch.Tensor, generator: torch.Generator) -> torch.
 
     shape = levels.shape
     if chance(0.3):  # a wider pulse
-        levels = F.avg_pool3d(levels[None, None], 3, 1, 1, count_include_pad=False)[0, 0].lerp(levels, between(0, 0.7))
+        reach = [max(1, round(_PULSE_MM / 2 / mm - 0.5)) for mm in spacing]
+        wide = F.avg_pool3d(levels[None, None], [2 * r + 1 for r in reach], 1, reach, count_include_pad=False)[0, 0]
+        levels = wide.lerp(levels, between(0, 0.7))
     if chance(0.4):  # dynamic range
         unit = ((levels + 3) / 8).clamp(0, 1)
         levels = unit ** between(0.65, 1.5)
@@ -295,22 +301,22 @@ def vary_intensities(levels: torch.Tensor, generator: torch.Generator) -> torch.
     if chance(0.3):  # time gain compensation
         levels = levels + torch.linspace(-1, 1, shape[1])[None, :, None] * between(-0.6, 0.6)
     if chance(0.25):  # a shadow from some depth on
-        levels = levels - _shadow(shape, between, generator)
+        levels = levels - _shadow(shape, between, generator, spacing)
     if chance(0.4):
         levels = levels + torch.randn(shape, generator=generator) * between(0.05, 0.4)
     if chance(0.25):  # noise as coarse as speckle at 2 mm
-        half = [max(1, n // 2) for n in shape]
+        half = [max(1, int(n * mm // 2)) for n, mm in zip(shape, spacing, strict=True)]
         coarse = torch.randn((1, 1, *half), generator=generator) * between(0.1, 0.5)
         levels = levels + F.interpolate(coarse, size=shape, mode="trilinear", align_corners=False)[0, 0]
     return levels
 
 
-def _shadow(shape, between, generator: torch.Generator) -> torch.Tensor:
-    """What a shadow takes away: (z, y, x), from a random place downwards, a few voxels wide."""
+def _shadow(shape, between, generator: torch.Generator, spacing: Sequence[float]) -> torch.Tensor:
+    """What a shadow takes away: (z, y, x), from a random place downwards, some millimetres wide."""
     centre = torch.rand(2, generator=generator) * torch.tensor([shape[0], shape[2]])
-    z = (torch.arange(shape[0]) - centre[0]) / between(2, 14)
-    x = (torch.arange(shape[2]) - centre[1]) / between(2, 14)
+    z = (torch.arange(shape[0]) - centre[0]) * spacing[0] / between(2, 14)
+    x = (torch.arange(shape[2]) - centre[1]) * spacing[2] / between(2, 14)
     across = torch.exp(-0.5 * (z[:, None] ** 2 + x[None] ** 2))
     top = between(0, 0.7) * shape[1]
-    along = ((torch.arange(shape[1]) - top) / between(2, 8)).clamp(0, 1)
+    along = ((torch.arange(shape[1]) - top) * spacing[1] / between(2, 8)).clamp(0, 1)
     return across[:, None, :] * along[None, :, None] * between(0.5, 2.0)

@@ -2,7 +2,7 @@
 
 It learns from one central point a lesion and from healthy volumes. The paper cuts patches of 28 x 280 x 280 voxels about the points,
 takes crops of 16 x 160 x 160 of them and as many from healthy volumes, mirrors them along two axes, and trains a 3D
-ResNet-18 for 250 epochs. The compact network takes crops of 32 x 32 x 32 mm from patches of 56 x 48 x 56, at 1 mm.
+ResNet-18 for 250 epochs. The compact network takes crops of 32 x 32 x 32 mm from patches of 56 x 48 x 56, at 1 mm from slice to slice and 0.5 mm in them.
 Volumes for training and validation are the data sets' own splits, or folds of both together; the test split is never read.
 """
 
@@ -64,9 +64,9 @@ class HeatmapRecipe:
     """
 
     configuration: str = "compact"
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    patch: tuple[int, int, int] = (56, 48, 56)
-    crop: tuple[int, int, int] = (32, 32, 32)
+    spacing: tuple[float, float, float] = (0.5, 0.5, 1.0)
+    patch: tuple[int, int, int] = (56, 96, 112)
+    crop: tuple[int, int, int] = (32, 64, 64)
     healthy: int = 16
     far: bool = False
     epochs: int = 40
@@ -262,7 +262,7 @@ class _Run:
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
         if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
-            go_on_from(recipe.start, "heatmap", network)
+            go_on_from(recipe.start, "heatmap", network, recipe.spacing)
         published = {
             "optimiser": lambda parameters: torch.optim.Adam(parameters, lr=recipe.rate),
             "schedule": lambda progress: recipe.rate,

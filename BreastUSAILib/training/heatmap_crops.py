@@ -35,7 +35,7 @@ class CropRule:
     same_places : the share of healthy crops that lie where in their volume crops about points lie in theirs; the others lie anywhere
         (paper: all). Skin and muscle, of which random places show more, would otherwise speak for health; but what is never seen in a healthy
         crop may speak for a lesion.
-    spacing : (z, y, x) mm of a voxel, by which it is judged how far a crop lies from lesions; see `FAR_MM`.
+    spacing : (z, y, x) mm of a voxel, by which it is judged how far a crop lies from lesions (`FAR_MM`), and how large what varies intensities is.
     """
 
     shape: tuple[int, int, int]
@@ -90,7 +90,7 @@ class CropSet(Dataset):
         crop = crop.flip(mirrored)
         point[mirrored] = np.asarray(self.rule.shape)[mirrored] - point[mirrored]
         if self.rule.vary:
-            crop = vary_intensities(crop, generator)
+            crop = vary_intensities(crop, generator, self.rule.spacing)
         return crop[None], torch.tensor(float(lesion)), torch.from_numpy(point).float()
 
     def _healthy(self, size: np.ndarray, place: np.ndarray | None, random: np.random.Generator):

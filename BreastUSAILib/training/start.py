@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,21 @@ def check_start(name: str, output: Path) -> None:
         raise UsageError(f"--start {name} is the folder of --output, whose model this run replaces; choose another --output.")
 
 
-def go_on_from(name: str, task: str, network: nn.Module) -> None:
-    """Give a network the weights of a model that ships, or of a folder. Raises ModelError where there is none for this task, UsageError
-    where it is another network."""
+def go_on_from(name: str, task: str, network: nn.Module, spacing: Sequence[float] | None = None) -> None:
+    """Give a network the weights of a model that ships, or of a folder.
+
+    spacing : mm along x, y, z of this network's voxels. Where they are a whole part of those of the model's, and its first convolution is larger and
+        strides further by as much, it begins with one that answers as the model's did (`finer_grid`); None: they are the same.
+
+    Raises ModelError where there is none for this task, UsageError where it is another network.
+    """
     from ..models.zoo import read_state, resolve
+    from .finer_grid import on_finer_grid
 
     entry, weights = resolve(name, task)
     state = read_state(entry, weights)
+    if spacing is not None:
+        state = on_finer_grid(state, network, entry.preprocessing["spacing"], spacing)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
