@@ -43,18 +43,19 @@ def on_finer_grid(
     ----------
     old, new : mm along x, y, z of the voxels of the model's grid and of the network's.
 
-    As they are where the grids are one, or are not whole parts of one another: what does not fit then is told where the tensors are loaded.
+    A larger kernel on the same grid is the old one with zeros about it. As they are where the grids are not whole parts of one another: what does not
+    fit then is told where the tensors are loaded.
     """
     import torch
 
     state = dict(state)
     finer = np.divide(old, new)[::-1]
     factors = np.rint(finer).astype(int)
-    if np.all(factors == 1) or np.any(factors < 1) or np.any(np.abs(finer - factors) > _WHOLE):
+    if np.any(factors < 1) or np.any(np.abs(finer - factors) > _WHOLE):
         return state
     name, wanted = next((n, p.shape) for n, p in network.named_parameters() if p.ndim == 5)
     given = state.get(name)
-    if given is None or given.shape[:2] != wanted[:2]:
+    if given is None or given.shape[:2] != wanted[:2] or (given.shape == wanted and np.all(factors == 1)):
         return state
     matrices = [
         torch.from_numpy(taps(k, f, n)).to(given)

@@ -16,7 +16,15 @@ SMALL = {
     "channels": (6, 8), "blocks": (1, 1), "strides": (1, 1),
 }  # fmt: skip
 RECIPE = HeatmapRecipe(
-    patch=(20, 16, 20), crop=(12, 10, 12), epochs=8, crops=48, batch=8, rate=1e-2, decay=0.9, vary=False
+    spacing=(1.0, 1.0, 1.0),
+    patch=(20, 16, 20),
+    crop=(12, 10, 12),
+    epochs=8,
+    crops=48,
+    batch=8,
+    rate=1e-2,
+    decay=0.9,
+    vary=False,
 )
 
 
