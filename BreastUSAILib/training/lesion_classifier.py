@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ..evaluation.volume_data import VolumeCase
     from ..models.zoo import LoadedModel
     from .lesion_classifier_crops import LesionCrops
+    from .parallel import Team
 
 _SCHEDULE = ("epochs", "batch", "rate")
 WEIGHTS = tuple(i / 10 for i in range(11))
@@ -72,20 +72,27 @@ def build_network(configuration: str):
     return build("lesion_classifier", "LesionClassifier", configuration)
 
 
-def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe) -> LesionCrops:
-    """Crops about the lesions of some cases."""
+def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe, group: Team | None = None) -> LesionCrops:
+    """Crops about the lesions of some cases, in their order. A `group` shares the reading, and each process gets all crops."""
     from ..lesion_classification import lesion_crop
     from .lesion_classifier_crops import LesionCrops, waiting_shape
+    from .parallel import Team
 
-    rows = []
-    for case in cases:
-        if case.lesions:
-            image, lesions = case.read()
-            for lesion in lesions:
-                crop = lesion_crop(image, lesion.box, waiting_shape(recipe), recipe.margin, recipe.spare)
-                told = lesion.malignancy if recipe.soft else float(lesion.malignant)
-                rows.append((crop, lesion.box.size, lesion.malignant, told))
-    return LesionCrops.of(rows, recipe)
+    def rows(case: VolumeCase) -> list[tuple[np.ndarray, tuple[float, ...], bool, float]]:
+        image, lesions = case.read()
+        return [
+            (
+                lesion_crop(image, lesion.box, waiting_shape(recipe), recipe.margin, recipe.spare),
+                lesion.box.size,
+                lesion.malignant,
+                lesion.malignancy if recipe.soft else float(lesion.malignant),
+            )
+            for lesion in lesions
+        ]
+
+    group = group or Team(0, 1, "cpu")
+    own = [rows(case) for case in group.part([case for case in cases if case.lesions])]
+    return LesionCrops.of([row for of_a_case in group.gather(own) for row in of_a_case], recipe)
 
 
 def train(
@@ -97,63 +104,93 @@ def train(
     spacing_mm: Sequence[float] | None = None,
     resume: bool = True,
     device: str = "auto",
+    watch: Callable[[int, nn.Module], None] | None = None,
 ) -> Path:
     """Train the lesion classifier and leave a model folder (config.json, model.safetensors, log.jsonl, checkpoint.pt) in `output`.
 
-    A run that was killed goes on at its last finished epoch when called again.
+    A run that was killed goes on at its last finished epoch when called again. Under torchrun the processes share each batch.
 
     Parameters
     ----------
     data : data sets with the splits train and validation; see `detect.train`.
     detector : a detection model, whose findings in the validation volumes choose the weight between the two opinions; None: it stays
         at one half.
+    watch : called after each epoch, in every process, with its number and the network.
 
     Raises
     ------
-    DataError : a data set's layout is wrong, or a split lacks benign or malignant lesions.
-    UsageError, ModelError, OutputError : see `detect.train`; a batch of one; a detector that cannot be loaded.
+    DataError : a data set's layout is wrong, a split lacks benign or malignant lesions, or there are fewer than two for each process to learn from.
+    UsageError, ModelError, OutputError : see `detect.train`; a batch of fewer than two lesions for each process; a detector that cannot be loaded.
     """
     import torch
 
     from ..models.devices import choose_device
-    from ..models.folder import CONFIG, save_model
+    from ..models.folder import save_model
     from ..models.zoo import load
     from .detection_data import read_split
     from .learner import run_epochs
     from .lesion_classifier_crops import CropRun
+    from .parallel import team
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("the lesion classifier trains in one process, in minutes; start it without torchrun.")
-    if recipe.batch < 2:
-        raise UsageError("--batch must be 2 or more: a batch of one has no statistics for batch normalisation.")
-    judge = None if detector is None else load(detector, "detect", device)
-    device = choose_device(device).name
     output = Path(output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(output, error) from error
-    cases = {split: read_split(data, split, spacing_mm) for split in ("train", "validation")}
-    training, validation = (_lesions(cases[split], recipe) for split in cases)
+    with team(choose_device(device).name) as group:
+        if recipe.batch < 2 * group.size:
+            raise UsageError(_too_small(group))
+        # The weight of the opinions is chosen by the first process, which alone needs the detector.
+        judge = load(detector, "detect", device) if detector is not None and group.first else None
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(output, error) from error
+        cases = {split: read_split(data, split, spacing_mm) for split in ("train", "validation")}
+        training, validation = (_lesions(cases[split], recipe, group) for split in cases)
+        _check(data, training, validation, group)
+        torch.manual_seed(recipe.seed)
+        network, arguments = build_network(recipe.configuration)
+
+        def leave(network: nn.Module, measured: dict[str, float]) -> None:
+            save_model(output, network, _config(recipe, arguments, cases["train"], len(training), measured))
+
+        run = CropRun(output, recipe, network, training, validation, group, leave, resume=resume)
+        run_epochs(run, output, 1, watch)
+        if judge is not None:
+            _record_weight(output, cases["validation"], judge, load(output, "lesion-classifier", device))
+        group.wait()
+    return output
+
+
+def _too_small(group: Team) -> str:
+    if group.size == 1:
+        return "--batch must be 2 or more: a batch of one has no statistics for batch normalisation."
+    return (
+        f"--batch must be {2 * group.size} or more for {group.size} processes: one lesion alone has no statistics for batch "
+        "normalisation, so each process needs two."
+    )
+
+
+def _check(data: Sequence[Path | str], training: LesionCrops, validation: LesionCrops, group: Team) -> None:
+    """DataError where there is too little to learn from or to judge by."""
     for name, lesions in (("train", training), ("validation", validation)):
         if not lesions.both_kinds:
             raise DataError(
                 f"the split {name} of {', '.join(map(str, data))} needs benign and malignant lesions; make more volumes."
             )
-    torch.manual_seed(recipe.seed)
-    network, arguments = build_network(recipe.configuration)
+    if len(training) < 2 * group.size:
+        raise DataError(
+            f"the split train of {', '.join(map(str, data))} has {len(training)} lesions, too few for {group.size} processes, each of "
+            "which needs two in a batch; make more volumes, or start fewer processes."
+        )
 
-    def leave(network: nn.Module, measured: dict[str, float]) -> None:
-        save_model(output, network, _config(recipe, arguments, cases["train"], len(training), measured))
 
-    run_epochs(CropRun(output, recipe, network, training, validation, device, leave, resume=resume), output, 1)
-    if judge is not None:
-        weight, tried = choose_weight(cases["validation"], judge, load(output, "lesion-classifier", device))
-        config = json.loads((output / CONFIG).read_text(encoding="utf-8"))
-        config["postprocessing"] |= {"detection_weight": weight, "detector": judge.entry.id}
-        write_text(output / "postprocessing.json", json.dumps(tried, indent=2) + "\n")
-        write_text(output / CONFIG, json.dumps(config, indent=2) + "\n")
-    return output
+def _record_weight(output: Path, cases: Sequence[VolumeCase], detector: LoadedModel, classifier: LoadedModel) -> None:
+    """Choose the weight between the two opinions, and write it into the model's config and what was tried beside it."""
+    from ..models.folder import CONFIG
+
+    weight, tried = choose_weight(cases, detector, classifier)
+    config = json.loads((output / CONFIG).read_text(encoding="utf-8"))
+    config["postprocessing"] |= {"detection_weight": weight, "detector": detector.entry.id}
+    write_text(output / "postprocessing.json", json.dumps(tried, indent=2) + "\n")
+    write_text(output / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
 def choose_weight(

@@ -74,8 +74,12 @@ def batch_of(
     indices: torch.Tensor,
     recipe: LesionClassifierRecipe,
     generator: torch.Generator | None = None,
+    own: slice = slice(None),
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Crops (n, 1, z, y, x) and what is told of their sizes (n, 3), as a detected box would give them; `generator` None: the box itself."""
+    """Crops (n, 1, z, y, x) and what is told of their sizes (n, 3), as a detected box would give them; `generator` None: the box itself.
+
+    own : the part of the batch that is made. Numbers are drawn for all of it: the parts of several processes are one process's batch.
+    """
     n, true = len(indices), waiting.sizes[indices]
     stretch, shift, mirror = torch.ones(n, 3), torch.zeros(n, 3), torch.ones(n, 3)
     if generator is not None:
@@ -88,12 +92,17 @@ def batch_of(
     matrix = torch.zeros(n, 3, 4)
     matrix[:, range(3), range(3)] = wanted / there * mirror
     matrix[:, :, 3] = 2 * shift * true / there
-    grid = F.affine_grid(matrix, [n, 1, *recipe.shape], align_corners=False)
-    parts = F.grid_sample(waiting.crops[indices].float()[:, None], grid, padding_mode="border", align_corners=False)
+    sources = waiting.crops[indices[own]].float()[:, None]
+    grid = F.affine_grid(matrix[own], [len(sources), 1, *recipe.shape], align_corners=False)
+    parts = F.grid_sample(sources, grid, padding_mode="border", align_corners=False)
     crops = classifier_input(parts[:, 0])
     if generator is not None:
-        crops = torch.stack([vary_intensities(crop[0], generator)[None] for crop in crops])
-    return crops.contiguous(memory_format=torch.channels_last_3d), torch.log((true * stretch).clamp_min(0.5) / 10)
+        mine = dict(zip(range(n)[own], crops[:, 0], strict=True))
+        blank = torch.zeros(recipe.shape)  # in the others' place, to draw their numbers
+        varied = [vary_intensities(mine.get(place, blank), generator) for place in range(n)]
+        crops = torch.stack(varied[own])[:, None]
+    sizes = torch.log((true * stretch).clamp_min(0.5) / 10)[own]
+    return crops.contiguous(memory_format=torch.channels_last_3d), sizes
 
 
 class CropRun:
@@ -101,6 +110,7 @@ class CropRun:
 
     Parameters
     ----------
+    training : at least two for each process of the team.
     leave : writes the model: the network, and its figures on the validation crops.
     """
 
@@ -111,39 +121,44 @@ class CropRun:
         network: nn.Module,
         training: LesionCrops,
         validation: LesionCrops,
-        device: str,
+        group: Team,
         leave: Callable[[nn.Module, dict[str, float]], None],
         *,
         resume: bool = True,
     ) -> None:
         self.recipe, self.training, self.validation, self.leave = recipe, training, validation, leave
-        self.device = device
+        self.group = group
         self.learner = Learner(
-            network.to(device).to(memory_format=torch.channels_last_3d),
+            network.to(group.device).to(memory_format=torch.channels_last_3d),
             output / CHECKPOINT,
             recipe,
             training.fingerprint(),
-            Team(0, 1, device),
+            group,
             resume=resume,
         )
 
     def epoch(self, epoch: int) -> dict[str, Any]:
-        """Train one epoch, in which each crop is seen once; returns the loss."""
+        """Train one epoch, in which each crop is seen once; returns the loss, the mean over all processes."""
         from ..models.devices import autocast
 
-        recipe, network = self.recipe, self.learner.network
+        recipe, group, network = self.recipe, self.group, self.learner.network
         network.train()
+        # All draw the same order and the same variation; each takes its part of a batch.
         generator = generator_of(recipe.seed, epoch)
-        torch.manual_seed(recipe.seed + epoch)  # dropout
+        torch.manual_seed(recipe.seed + epoch + 1_000_003 * group.rank)  # dropout
         order = torch.randperm(len(self.training), generator=generator)
-        # A last batch of one has no statistics; it waits for the next epoch.
-        batches = [indices for indices in order.split(recipe.batch) if len(indices) > 1 or len(order) == 1]
+        # One crop alone has no statistics: a last batch with fewer than two for each process waits for the next epoch.
+        batches = [indices for indices in order.split(recipe.batch) if len(indices) >= 2 * group.size]
+        own = slice(group.rank, None, group.size)
         total = 0.0
         for step, indices in enumerate(batches):
-            crops, sizes = batch_of(self.training, indices, recipe, generator)
-            with autocast(self.device):
-                logits = network(crops.to(self.device), sizes.to(self.device)).float()
-            loss = F.binary_cross_entropy_with_logits(logits, self.training.told[indices].to(self.device))
+            crops, sizes = batch_of(self.training, indices, recipe, generator, own)
+            with autocast(group.device):
+                logits = network(crops.to(group.device), sizes.to(group.device)).float()
+            told = self.training.told[indices[own]].to(group.device)
+            # The mean over the processes is to be that over the batch, of which some have a crop more than others.
+            weight = len(told) * group.size / len(indices)
+            loss = weight * F.binary_cross_entropy_with_logits(logits, told)
             figures = self.learner.step(loss, loss.detach()[None], epoch + step / len(batches))
             total += float(figures[0]) / len(batches)
         return {"loss": total}
@@ -157,7 +172,7 @@ class CropRun:
         with torch.inference_mode():
             for indices in torch.arange(len(self.validation)).split(self.recipe.batch):
                 crops, sizes = batch_of(self.validation, indices, self.recipe)
-                logits = self.learner.average(crops.to(self.device), sizes.to(self.device))
+                logits = self.learner.average(crops.to(self.group.device), sizes.to(self.group.device))
                 parts.append(logits.float().cpu())
         logits = torch.cat(parts)
         entropy = F.binary_cross_entropy_with_logits(logits, self.validation.malignant)

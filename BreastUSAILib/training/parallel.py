@@ -7,10 +7,11 @@ network after every step. Without torchrun there is one process and nothing to d
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -35,6 +36,21 @@ class Team:
         """Until all are here."""
         if self.size > 1:
             distributed.barrier()
+
+    def part(self, items: Sequence[Any]) -> Sequence[Any]:
+        """The items that this process takes of a list that all have."""
+        return items[self.rank :: self.size]
+
+    def gather(self, own: list[Any]) -> list[Any]:
+        """Give all processes what each made of its `part` of a list, an answer an item, in the list's order; `own`: this process's answers.
+
+        The answers are pickled on their way, and every process holds them all.
+        """
+        if self.size == 1:
+            return own
+        parts: list[list[Any]] = [[] for _ in range(self.size)]
+        distributed.all_gather_object(parts, own)
+        return [parts[i % self.size][i // self.size] for i in range(sum(map(len, parts)))]
 
     def average(self, network: nn.Module, figures: torch.Tensor) -> torch.Tensor:
         """Give all processes the mean of their gradients and of their buffers; returns the mean of their `figures` (n,).

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from BreastUSAILib.phantom.spec import PhantomSpec
 from BreastUSAILib.training import detect as recipe_module
 from BreastUSAILib.training import detection_crops as crops
 from BreastUSAILib.training import detection_data as data
-from BreastUSAILib.training import lesion_classifier
+from BreastUSAILib.training import lesion_classifier, parallel
 from BreastUSAILib.training.detect import DetectRecipe
+from BreastUSAILib.training.lesion_classifier_crops import batch_of
+from BreastUSAILib.training.parallel import Team
 
 GRID = PhantomGrid((40, 20, 36), (0.8, 1.0, 0.9), top=2.0, whole=False)
 SMALL = {
@@ -586,10 +589,106 @@ def test_hard_labels_can_be_asked_for():
         lesion_classifier.train(["D"], "M", replace(recipe, batch=1))
 
 
-def test_the_classifier_is_not_for_torchrun(phantoms, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="without torchrun"):
-        lesion_classifier.train([phantoms], tmp_path / "model", device="cpu")
+CLASSIFIER_SCRIPT = """
+import os, sys, torch
+import test_detection_training as t
+from BreastUSAILib.models import folder
+phantoms, detector, output, killed = sys.argv[1:]
+torch.set_num_threads(1)
+torch.nn.BatchNorm3d = t.WithoutStatistics
+t.networks.COMPACT, t.classifiers.COMPACT = t.SMALL, t.PLAIN_CLASSIFIER
+rank = int(os.environ["RANK"])
+if rank:  # the first process writes the files
+    folder.save_model = t.lesion_classifier.write_text = None
+def watch(epoch, network):
+    if epoch == int(killed) and not rank:
+        os._exit(9)
+    torch.save(network.state_dict(), f"{output}/rank{rank}.pt")
+t.lesion_classifier.train([phantoms], output, t.UNEVEN, detector=detector, device="cpu", watch=watch)
+"""
+PLAIN_CLASSIFIER = {**CLASSIFIER, "dropout": 0.0}
+UNEVEN = lesion_classifier.LesionClassifierRecipe(shape=(16, 16, 16), epochs=3, batch=5)
+"""One batch of the five lesions of `phantoms`, of which two processes take three and two."""
+
+
+class WithoutStatistics(torch.nn.BatchNorm3d):
+    """Batch normalisation that measures nothing: each process would measure its own part of a batch."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+def test_two_processes_train_the_classifier_as_one_does(phantoms, trained, tmp_path, monkeypatch):
+    """Killed in the second epoch and begun again, they come to the weights of one process that saw the same batches."""
+    script, output = tmp_path / "script.py", tmp_path / "model"
+    script.write_text(CLASSIFIER_SCRIPT)
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+
+    def run(killed):
+        arguments = [*command, str(phantoms), str(trained), str(output), str(killed)]
+        return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+
+    assert run(1).returncode != 0
+    assert len((output / "log.jsonl").read_text().splitlines()) == 1 and not (output / "model.safetensors").exists()
+    done = run(-1)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("resuming after epoch 1 of 3") == 1
+
+    monkeypatch.setattr(torch.nn, "BatchNorm3d", WithoutStatistics)
+    monkeypatch.setattr(classifiers, "COMPACT", PLAIN_CLASSIFIER)
+    seen = {}
+    lesion_classifier.train(
+        [phantoms], tmp_path / "one", UNEVEN, device="cpu", watch=lambda _, network: seen.update(network.state_dict())
+    )
+    first, second = (torch.load(output / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in seen)
+    for name in seen:
+        torch.testing.assert_close(first[name], seen[name], rtol=1e-4, atol=1e-5)
+    logs = [
+        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (output, tmp_path / "one")
+    ]
+    assert len(logs[0]) == len(logs[1]) == 3
+    assert [line["loss"] for line in logs[0]] == pytest.approx([line["loss"] for line in logs[1]], rel=1e-4)
+    config = zoo.load(output, "lesion-classifier", "cpu").entry
+    assert config.trained_on.startswith("5 lesions of 4 phantoms") and "detector" in config.postprocessing
+
+
+def test_the_parts_of_several_processes_are_the_batch_of_one(phantoms):
+    from BreastUSAILib.training.detection_data import read_split
+
+    waiting = lesion_classifier._lesions(read_split([phantoms], "train"), UNEVEN)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    generators = [crops.generator_of(7) for _ in range(4)]
+    whole, sizes = batch_of(waiting, order, UNEVEN, generators[0])
+    for rank in range(3):
+        own = slice(rank, None, 3)
+        part, told = batch_of(waiting, order, UNEVEN, generators[1 + rank], own)
+        torch.testing.assert_close(part, whole[own])
+        assert torch.equal(told, sizes[own])
+    # They go on with the same numbers.
+    assert all(torch.equal(g.get_state(), generators[0].get_state()) for g in generators)
+
+
+def test_each_process_needs_two_lesions(phantoms, tmp_path, monkeypatch):
+    @contextmanager
+    def four(device):
+        yield Alone(0, 4, device)
+
+    class Alone(Team):
+        """The first of several whose others find nothing."""
+
+        def gather(self, own):
+            return own
+
+    monkeypatch.setattr(parallel, "team", four)
+    with pytest.raises(UsageError, match="--batch must be 8 or more for 4 processes"):
+        lesion_classifier.train([phantoms], tmp_path / "model", replace(UNEVEN, batch=7), device="cpu")
+    monkeypatch.setattr(Alone, "part", lambda self, items: items)
+    with pytest.raises(DataError, match="has 5 lesions, too few for 4 processes"):
+        lesion_classifier.train([phantoms], tmp_path / "model", replace(UNEVEN, batch=8), device="cpu")
 
 
 def test_lesions_of_one_kind_alone_are_refused(tmp_path):
