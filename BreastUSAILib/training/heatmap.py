@@ -162,7 +162,7 @@ def train(
         if recipe.crops is None:
             recipe = replace(recipe, crops=2 * sum(p.point is not None for p in sets.training))
         check_batches(recipe.batch, recipe.crops, group.size)
-        run = _Run(output, recipe, sets, group, workers, resume)
+        run = _Run(output, recipe, sets, group, workers, resume, kept=fold is None)
         run_epochs(run, output, validate_every, watch)
     return output
 
@@ -249,7 +249,7 @@ class _Run:
     """A training run of the patch classifier, for `learner.run_epochs`."""
 
     def __init__(
-        self, output: Path, recipe: HeatmapRecipe, sets: PatchSets, group: Team, workers: int, resume: bool
+        self, output: Path, recipe: HeatmapRecipe, sets: PatchSets, group: Team, workers: int, resume: bool, kept: bool
     ) -> None:
         import torch
         from torch.utils.data import DataLoader
@@ -258,7 +258,7 @@ class _Run:
         from .learner import Learner
         from .patch_store import fingerprint
 
-        self.output, self.recipe, self.group, self.sets = output, recipe, group, sets
+        self.output, self.recipe, self.group, self.sets, self.kept = output, recipe, group, sets, kept
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
         if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
@@ -335,7 +335,8 @@ class _Run:
         from .heatmap_choice import choose
 
         network = self.learner.average
-        looks = (1,) if self.recipe.published else CHOICES
+        # The model of a fold is measured and not used: whether more looks are worth their time is not asked.
+        looks = (1,) if self.recipe.published or not self.kept else CHOICES
         choice, figures = choose(
             self.sets.volumes,
             network,
