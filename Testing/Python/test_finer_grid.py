@@ -99,3 +99,17 @@ def test_what_varies_intensities_is_as_wide_on_a_finer_grid():
         compared += 1
         assert torch.corrcoef(torch.stack([first.ravel(), mean.ravel()]))[0, 1] > 0.98
     assert compared > 10
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (1, 2, 30)])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 0.5, 0.5), (0.4, 3.0, 0.2)])
+def test_a_wider_pulse_is_the_mean_of_what_there_is(shape, spacing):
+    from BreastUSAILib.training.detection_crops import _smeared
+
+    levels = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float32)
+    reach = [max(1, round(1.5 / mm - 0.5)) for mm in spacing]
+    wanted = np.empty(shape)
+    for place in np.ndindex(shape):
+        part = levels[tuple(slice(max(0, p - r), p + r + 1) for p, r in zip(place, reach, strict=True))]
+        wanted[place] = part.double().mean()
+    assert _smeared(levels, spacing).numpy() == pytest.approx(wanted, abs=1e-5)
