@@ -104,8 +104,8 @@ def average(
     from ..models.devices import choose_device
     from ..models.folder import save_model
     from ..models.zoo import network_of, read_state, resolve
-    from .grade import answers_of
     from .grade_batches import Lesions, takes_several
+    from .grade_networks import answers_of
 
     names = [str(name) for name in models]
     entries, weights = zip(*(resolve(name, None) for name in names), strict=True)

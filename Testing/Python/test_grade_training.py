@@ -25,10 +25,11 @@ from BreastUSAILib.models.cards import card
 from BreastUSAILib.models.publish import stated_figures
 from BreastUSAILib.models.zoo import load
 from BreastUSAILib.networks import g_cnn, mt_net, sn_net
-from BreastUSAILib.training import grade as recipe_module
 from BreastUSAILib.training import grade_batches
+from BreastUSAILib.training import grade_networks as networks_module
+from BreastUSAILib.training import grade_run as run_module
 from BreastUSAILib.training.detection_crops import generator_of
-from BreastUSAILib.training.grade import COMPACT, PAPER, GradeRecipe, train
+from BreastUSAILib.training.grade import train
 from BreastUSAILib.training.grade_average import MEAN, fold_of, is_worse_than_all, mean_weights
 from BreastUSAILib.training.grade_batches import Lesions, draw_order, rate_steps, warped_outlines
 from BreastUSAILib.training.grade_choice import (
@@ -39,6 +40,7 @@ from BreastUSAILib.training.grade_choice import (
     operating_point,
     told_weight,
 )
+from BreastUSAILib.training.grade_recipe import COMPACT, PAPER, GradeRecipe
 
 OUTPUTS = {"malignancy": 2, "birads": 6}
 
@@ -231,7 +233,7 @@ def test_f_beta_is_of_what_inference_says(small, data, tmp_path):
             head.weight *= scale
             head.bias.copy_(-scale * logits.mean(0))
     for chosen in (networks, {"mtnet": networks["mtnet"]}):
-        said = recipe_module.answers_of(chosen, lesions, 4, "cpu")["mtnet"]["malignancy"]
+        said = networks_module.answers_of(chosen, lesions, 4, "cpu")["mtnet"]["malignancy"]
         assert said.shape == (3, 2) and np.ptp(said[:, 1]) > 0.05
         for seen, chances in zip(pictures, said, strict=True):
             options = GradeOptions(mirror=False, enhance=len(chosen) > 1)
@@ -339,14 +341,14 @@ def test_training_leaves_models_that_load_and_goes_on_after_a_kill(system, small
 
     part = tmp_path / "part"
     with pytest.MonkeyPatch.context() as patch:
-        epoch = recipe_module.GradeRun.epoch
+        epoch = run_module.GradeRun.epoch
 
         def killed(self, number):
             if number == 1:
                 raise Killed
             return epoch(self, number)
 
-        patch.setattr(recipe_module.GradeRun, "epoch", killed)
+        patch.setattr(run_module.GradeRun, "epoch", killed)
         with pytest.raises(Killed):
             train([data], part, recipe, device="cpu")
     train([data], part, recipe, device="cpu")
@@ -375,13 +377,13 @@ def test_papers_settings_leave_the_last_weights_and_whole_gradients(system, smal
     """Neither averaged weights nor cut gradients are among the published settings; the compact recipes have both."""
     cut, ends = [], []
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: cut.append(a[1]))
-    save = recipe_module.GradeRun.save
+    save = run_module.GradeRun.save
 
     def saved(self):
         ends.append([{k: v.clone() for k, v in n.state_dict().items()} for n in (self.learner.network, self.learner.average)])
         save(self)
 
-    monkeypatch.setattr(recipe_module.GradeRun, "save", saved)
+    monkeypatch.setattr(run_module.GradeRun, "save", saved)
     changes = {"size": SIZE, "epochs": 2, "batch": 6, "outlines": ("true",), "imagenet": False}
     for number, recipes in enumerate((PAPER, COMPACT)):
         train([data], tmp_path / str(number), replace(recipes[system], **changes), device="cpu")
@@ -416,7 +418,7 @@ def test_a_run_without_f_beta_leaves_its_own_model(small, data, tmp_path, monkey
     second = (folder / "model.safetensors").read_bytes()
     assert second != first and json.loads((folder / "config.json").read_text())["recipe"]["seed"] == 2
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe_module.GradeRun, "save", lambda self: 1 / 0)
+        patch.setattr(run_module.GradeRun, "save", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train([data], folder, replace(recipe, seed=3), resume=False, device="cpu", validate_every=1)
     _answering(monkeypatch, [0.1])
@@ -451,12 +453,12 @@ def test_each_process_has_two_images_of_a_batch_or_none(small, data):
     from BreastUSAILib.training.parallel import Team
 
     recipe = _recipe("gcnn", batch=5)
-    networks, arguments = recipe_module.build_networks(recipe, {})
+    networks, arguments = networks_module.build_networks(recipe, {})
     cases = [c for c in read_cases(data) if c.fold in recipe.train_folds and c.label != "normal"]
     lesions = Lesions(cases, ViewRule(SIZE, mask=True), arguments["gcnn"]["outputs"])
     steps = []
     learner = SimpleNamespace(network=networks, notes={}, step=lambda total, values, at: steps.append(at) or values.detach())
-    run = recipe_module.GradeRun(recipe, learner, lesions, None, arguments, Path(), Team(1, 2, "cpu"), {})
+    run = run_module.GradeRun(recipe, learner, lesions, None, arguments, Path(), Team(1, 2, "cpu"), {})
     assert np.isfinite(run.epoch(0)["loss"]) and len(cases) == 12 and len(steps) == 2
     run.recipe = replace(recipe, batch=3)
     with pytest.raises(DataError, match="two for each process .2 here."):
@@ -468,7 +470,7 @@ def test_a_run_knows_which_weights_it_began_with(small, data, tmp_path):
     out, recipe = tmp_path / "out", _recipe("mtnet")
     began = {"mtnet": given}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe_module.GradeRun, "save", lambda self: 1 / 0)
+        patch.setattr(run_module.GradeRun, "save", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train([data], out, recipe, start=began, device="cpu")
     for start in ({"mtnet": other}, {}):
