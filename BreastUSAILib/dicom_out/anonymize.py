@@ -41,6 +41,9 @@ METHOD = "PS3.15 E.1-1 (2026c) Basic Profile, BreastUSAI"  # at most 64 characte
 REMOVED = "[removed]"
 _DUMMY_YEAR = "0001"  # the library's, which validators refuse
 _KEY_BYTES = 32
+ALONE, SERIES, BESIDE = "", "series", "beside a series"
+"""What one image is beside others of its path, for `pseudonym`: a file by itself, a series that goes by its first file, and that file by itself
+where a series has its name."""
 # What of a study's provenance says how it was computed; the rest says from what and when.
 _KEPT = ("software", "models", "device", "seconds", "operating_point")
 _SHORT = 3  # letters; words as short stand in ordinary text, but for parts of names, which begin with a capital
@@ -227,11 +230,22 @@ def deidentified_study(study: Study, key: Key, headers: Iterable[Dataset] = (), 
     return replace(study, image=image, findings=findings, provenance=provenance)
 
 
-def pseudonym(study: Study, key: Key) -> str:
+def is_series(study: Study) -> bool:
+    """Whether a study is of several files; False where it does not keep that (made in 3D Slicer, or by an older version)."""
+    return study.provenance.get("input", {}).get("files", 1) > 1
+
+
+def pseudonym(study: Study, key: Key, kind: str | None = None) -> str:
     """What a study's image is called in a copy: by its path, and by which image it is where the study keeps that (`identity.instance_digest`),
-    as another patient's may have the same path on the next CD."""
+    as another patient's may have the same path on the next CD.
+
+    A series and its first file by itself have path and image in common, so `kind` tells them apart: `ALONE`, `SERIES` or `BESIDE`; None: as the
+    study says. In a folder of copies `copies.copy_of` says which.
+    """
+    if kind is None:
+        kind = SERIES if is_series(study) else ALONE
     instance = study.provenance.get("input", {}).get("instance_sha256", "")
-    return key.name("image", f"{study.image.path}\x1f{instance}" if instance else study.image.path)
+    return key.name("image", "\x1f".join([study.image.path, *([instance] if instance or kind else []), *([kind] if kind else [])]))
 
 
 def _identifying(study: Study, headers: Iterable[Dataset], files: Iterable[Path] = ()) -> list[re.Pattern]:

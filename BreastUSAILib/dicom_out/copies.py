@@ -12,7 +12,17 @@ from uuid import uuid4
 from ..errors import UsageError
 from ..findings import Study
 from . import NOT_DICOM, DicomOptions, write_files
-from .anonymize import Key, deidentified_headers, deidentified_study, pseudonym, without_surroundings
+from .anonymize import (
+    ALONE,
+    BESIDE,
+    SERIES,
+    Key,
+    deidentified_headers,
+    deidentified_study,
+    is_series,
+    pseudonym,
+    without_surroundings,
+)
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -21,8 +31,26 @@ if TYPE_CHECKING:
 
 
 def copy_of(study: Study, output: Path, key: Key) -> Path:
-    """The folder of a study's copy."""
-    return Path(output) / pseudonym(study, key)
+    """The folder of a study's copy among those in `output`.
+
+    Earlier versions called a series as its first file by itself. A copy of theirs keeps that name, and that file gets another there.
+    """
+    alone, series, beside = (Path(output) / pseudonym(study, key, kind) for kind in (ALONE, SERIES, BESIDE))
+    if is_series(study):
+        return alone if _holds_volume(alone) else series
+    return beside if not _is_volume(study) and _holds_volume(alone) else alone
+
+
+def _holds_volume(folder: Path) -> bool:
+    """Whether a copy is of several slices; of a first file and its series, the series."""
+    from ..run_input import read_finished
+
+    study = read_finished(folder)
+    return study is not None and _is_volume(study)
+
+
+def _is_volume(study: Study) -> bool:
+    return study.image.dimension == 3 and study.image.size[2] > 1
 
 
 def write_copy(
@@ -71,7 +99,8 @@ def write_copy(
     headers = None if original is None else deidentified_headers(original, key)
     clean = deidentified_study(study, key, original or (), loaded.files)
     image, burned = without_surroundings(loaded.image, loaded.area, original or ())
-    clean = replace(clean, provenance={**clean.provenance, "notes": [*clean.provenance["notes"], *burned]})
+    provenance = {**clean.provenance, "notes": [*clean.provenance["notes"], *burned]}
+    clean = replace(clean, image=replace(clean.image, path=target.name), provenance=provenance)
     making = f".{target.name}-"
     for left in target.parent.glob(f"{making}*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)

@@ -537,11 +537,11 @@ def analysed(monkeypatch):
     monkeypatch.setattr(workup, "run_workup", run_workup)
 
 
-def run_with_copies(folder: Path, **options):
+def run_with_copies(folder: Path, names=None, **options):
     from BreastUSAILib import run, run_input, workup
 
     told = []
-    names = [str(folder / "in")]
+    names = names or [str(folder / "in")]
     written = {"output": folder / "out", "dicom": ("seg", "sr", "report", "fhir-R4"), "anonymize": folder / "share"}
     choices = run_input.RunOptions(workup=workup.WorkupOptions(), scene=False, **{**written, **options})
     result = run.run(names, choices, log=told.append)
@@ -807,6 +807,76 @@ def test_results_of_earlier_versions_are_neither_redone_nor_told_twice(tmp_path,
     assert result.skipped == 1 and "without a de-identified copy" not in " ".join(told) and old.exists()
     run_with_copies(tmp_path, overwrite=True)
     assert [p.parent for p in (tmp_path / "share").glob("*/study.json")] == [copy]
+
+
+def of_slices(folder: Path) -> dict[str, int]:
+    """How many slices each copy has; all copies are called as their folders."""
+    studies = {p.parent.name: json.loads(p.read_text())["image"] for p in folder.glob("*/study.json")}
+    assert all(image["path"] == name for name, image in studies.items())
+    return {name: (*image["size"], 1)[2] for name, image in studies.items()}
+
+
+@pytest.mark.parametrize("first", ["series", "file"])
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_series_and_its_first_file_by_itself_have_a_copy_each(tmp_path, analysed, monkeypatch, first, stated):
+    """Whichever comes first, and whether the files state a SOP Instance UID or not."""
+    if not stated:
+        monkeypatch.setattr(run_input, "instance_digest", lambda path: "")
+    disc(tmp_path / "in", "ADAMS", range(1, 8), 1)
+    key = tmp_path / "key"
+
+    def work(what: str, share: str):
+        named = [str(tmp_path / "in" / "IM1.dcm")] if what == "file" else None
+        return run_with_copies(tmp_path, named, output=tmp_path / "out" / share / what, anonymize=tmp_path / share, key_file=key, dicom=())
+
+    both = {}
+    for what in (first, {"series": "file", "file": "series"}[first]):
+        result, _told = work(what, "share")
+        assert not result.failures
+        work(what, f"{what} alone")
+        both |= of_slices(tmp_path / f"{what} alone")
+    assert sorted(both.values()) == [1, 7] and of_slices(tmp_path / "share") == both
+    # Given again, each has its copy; made again, each takes the place of its own.
+    for what in ("file", "series"):
+        result, told = work(what, "share")
+        assert result.skipped == 1 and "without a de-identified copy" not in " ".join(told)
+        shutil.rmtree(tmp_path / "out" / "share" / what)
+        work(what, "share")
+        assert of_slices(tmp_path / "share") == both
+
+
+def test_a_copy_of_a_series_by_an_earlier_version_keeps_its_name(tmp_path, analysed):
+    """They called it as its first file by itself, which gets another name beside it and its own where there is none."""
+    disc(tmp_path / "in", "ADAMS", range(1, 8), 1)
+    run_with_copies(tmp_path, dicom=())
+    study = files.read_study(tmp_path / "out" / "IM1")
+    key = anonymize.read_key(tmp_path / "out" / "pseudonyms.key")
+    old = anonymize.pseudonym(study, key, anonymize.ALONE)
+    assert old == key.name("image", f"{tmp_path / 'in' / 'IM1.dcm'}\x1f{study.provenance['input']['instance_sha256']}")  # as 1.0 made it
+    ((new, _slices),) = of_slices(tmp_path / "share").items()
+    assert new != old
+
+    data = json.loads((tmp_path / "share" / new / "study.json").read_text())
+    (tmp_path / "share" / new).rename(tmp_path / "share" / old)
+    (tmp_path / "share" / old / "study.json").write_text(json.dumps({**data, "image": {**data["image"], "path": old}}))
+    for more in ({}, {"overwrite": True}):
+        _result, told = run_with_copies(tmp_path, dicom=(), **more)
+        assert of_slices(tmp_path / "share") == {old: 7} and "without a de-identified copy" not in " ".join(told)
+    for _ in range(2):
+        one = {"output": tmp_path / "one", "key_file": tmp_path / "out" / "pseudonyms.key", "dicom": (), "overwrite": True}
+        run_with_copies(tmp_path, [str(tmp_path / "in" / "IM1.dcm")], **one)
+        slices = of_slices(tmp_path / "share")
+        assert slices.pop(old) == 7 and list(slices.values()) == [1] and new not in slices
+
+
+def test_the_copy_of_a_volume_in_one_file_keeps_its_name(tmp_path, analysed):
+    """A file by itself, also where it is a volume: made again, it is no series that stands in its way."""
+    identified(tmp_path / "in", "ge_abus")
+    run_with_copies(tmp_path, dicom=())
+    copies = of_slices(tmp_path / "share")
+    assert [slices > 1 for slices in copies.values()] == [True]
+    run_with_copies(tmp_path, dicom=(), overwrite=True)
+    assert of_slices(tmp_path / "share") == copies
 
 
 def test_a_copy_that_cannot_be_made_fails_its_input_and_leaves_nothing(tmp_path, analysed, monkeypatch):
