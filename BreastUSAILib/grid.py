@@ -240,6 +240,12 @@ def part_image(array: np.ndarray, place: Sequence[slice], image: sitk.Image) -> 
     return part
 
 
+def is_left_handed(image: sitk.Image) -> bool:
+    """Whether the axes of an image are a mirror image of those of space; 3D Slicer reverses the slices of such volumes when it reads them."""
+    dimension = image.GetDimension()
+    return bool(np.linalg.det(np.reshape(image.GetDirection(), (dimension, dimension))) < 0)
+
+
 def _slice_axis(image: sitk.Image) -> int | None:
     """The axis of a 3D image that has one pixel only, the last if there are several."""
     return max((axis for axis, n in enumerate(image.GetSize()) if n == 1), default=None)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from .errors import DataError
+from .grid import is_left_handed
 from .identity import pixels_digest
 from .mrml_names import ANALYSED
 from .mrml_volumes import image_for, image_from_volume
@@ -71,14 +71,10 @@ def _is_of(digest: str, image: sitk.Image, study: Study, volume_node: vtkMRMLSca
     return digest in (pixels_digest(image), pixels_digest(_slices_reversed(image)))
 
 
-def _is_left_handed(image: sitk.Image) -> bool:
-    return bool(np.linalg.det(np.reshape(image.GetDirection(), (3, 3))) < 0)
-
-
 def _digest(image: sitk.Image) -> str:
     """`pixels_digest` of an image with its slices in the order that makes its axes right-handed: Slicer reverses those of left-handed images when it
     reads them from a file."""
-    return pixels_digest(_slices_reversed(image) if _is_left_handed(image) else image)
+    return pixels_digest(_slices_reversed(image) if is_left_handed(image) else image)
 
 
 def _slices_reversed(image: sitk.Image) -> sitk.Image:

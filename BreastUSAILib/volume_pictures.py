@@ -2,6 +2,10 @@
 
 The axes of the volume are lateral, depth (from the skin on), slice, as in `detect`. Pictures are `pictures.View`: whole
 voxels, and how many millimetres they measure, so that they are drawn undistorted.
+
+Each axis runs as the voxels are stored, across to the right and down, in a right-handed volume. The slices of a left-handed one run the other
+way, as 3D Slicer reads them, so that a body looks the same in whichever order its slices are stored; they keep their numbers. What is said
+to be drawn below counts voxels in this order, from the volume's edges.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .findings import Finding, Study
-from .grid import physical_to_index
+from .grid import is_left_handed, physical_to_index
 from .pictures import Outline, View, hex_color, polygons, to_grey
 from .terminology import lesion_color
 
@@ -39,6 +43,7 @@ class Plane:
 TRANSVERSE, SAGITTAL, CORONAL = Plane("Transverse", 0, 1), Plane("Sagittal", 2, 1), Plane("Coronal", 0, 2)
 PLANES = (TRANSVERSE, SAGITTAL, CORONAL)
 AXES = ("lateral", "depth", "slice")  # what the volume's axes are called
+_SLICES = AXES.index("slice")
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,9 @@ def cuts(
     """
     size = np.array(volume.GetSize())
     first, last = (np.zeros(3, int), size) if finding is None else _field_of(volume, finding)
-    index = size // 2 if finding is None else voxel_at(volume, finding.box.center)
-    return tuple(Cut(p, int(index[p.through]) + 1, _cut(volume, study, p, index, first, last, greys)) for p in PLANES)
+    drawn = size // 2 if finding is None else _drawn_voxel(volume, finding.box.center)
+    numbers = _other_order(volume, drawn) + 1
+    return tuple(Cut(p, int(numbers[p.through]), _cut(volume, study, p, drawn, first, last, greys)) for p in PLANES)
 
 
 def section(
@@ -87,8 +93,8 @@ def section(
     """
     first, last = _field_of(volume, finding)
     index = voxel_at(volume, finding.box.center)
-    index[2] = number
-    return _cut(volume, study, TRANSVERSE, index, first, last, greys)
+    index[_SLICES] = number
+    return _cut(volume, study, TRANSVERSE, _other_order(volume, index), first, last, greys)
 
 
 def projection(volume: sitk.Image, study: Study) -> tuple[View, tuple[float, float]]:
@@ -106,19 +112,40 @@ def projection(volume: sitk.Image, study: Study) -> tuple[View, tuple[float, flo
     mean = sitk.GetArrayViewFromImage(volume)[:, first:last].mean(axis=1, dtype=np.float32)
     # Breast fills the picture and air is black: squared, what is a little darker than the breast can be told from it.
     mean = (mean - mean.min()) ** 2
+    mean = mean[::-1] if is_left_handed(volume) else mean
     outlines = tuple(_outline(volume, f, i, CORONAL, ()) for i, f in enumerate(study.findings))
     return View(to_grey(mean), _pixel_size(volume, CORONAL), outlines), (first * spacing, last * spacing)
 
 
 def voxel_at(volume: sitk.Image, point) -> np.ndarray:
-    """Index (3,) of the voxel that a point (LPS, mm) lies in, or of the nearest; on a border, of the one behind it."""
-    index = np.floor(physical_to_index(volume, point) + 0.5 + _ROUNDING)
-    return np.clip(index, 0, np.array(volume.GetSize()) - 1).astype(int)
+    """Index (3,) of the voxel that a point (LPS, mm) lies in, or of the nearest; on a border, of the one that is drawn behind it."""
+    return _other_order(volume, _drawn_voxel(volume, point))
+
+
+def _drawn_voxel(volume: sitk.Image, point) -> np.ndarray:
+    """`voxel_at`, as it is drawn."""
+    return np.clip(np.floor(_drawn_at(volume, point) + _ROUNDING), 0, np.array(volume.GetSize()) - 1).astype(int)
+
+
+def _drawn_at(volume: sitk.Image, point) -> np.ndarray:
+    """Where (3,) a point (LPS, mm) is drawn, voxels from the volume's edges."""
+    at = physical_to_index(volume, point) + 0.5
+    if is_left_handed(volume):
+        at[_SLICES] = volume.GetSize()[_SLICES] - at[_SLICES]
+    return at
+
+
+def _other_order(volume: sitk.Image, index: np.ndarray) -> np.ndarray:
+    """From a voxel as it is stored to as it is drawn, and back."""
+    index = np.array(index)
+    if is_left_handed(volume):
+        index[_SLICES] = volume.GetSize()[_SLICES] - 1 - index[_SLICES]
+    return index
 
 
 def _field_of(volume: sitk.Image, finding: Finding) -> tuple[np.ndarray, np.ndarray]:
-    """The field about a finding that is shown, `FIELD_MM` wide or more."""
-    centre = physical_to_index(volume, finding.box.center) + 0.5
+    """The field about a finding that is drawn, `FIELD_MM` wide or more."""
+    centre = _drawn_at(volume, finding.box.center)
     field = max(FIELD_MM, FIELD_RATIO * max(finding.box.size)) / np.array(volume.GetSpacing())
     return _field(centre, field, np.array(volume.GetSize()))
 
@@ -126,12 +153,13 @@ def _field_of(volume: sitk.Image, finding: Finding) -> tuple[np.ndarray, np.ndar
 def _field(centre: np.ndarray, field: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First voxel and the one after the last of a field about a centre; one that would leave the volume is moved inside."""
     number = np.minimum(np.ceil(field), size).astype(int)
-    first = np.clip(np.rint(centre - number / 2), 0, size - number).astype(int)
+    first = np.clip(np.floor(centre - number / 2 + 0.5 + _ROUNDING), 0, size - number).astype(int)
     return first, first + number
 
 
 def _cut(volume, study: Study, plane: Plane, index, first, last, greys) -> View:
-    region = _region(plane, index, first, last)
+    """The cut through a voxel, of a field; both as they are drawn."""
+    region = _region(volume, plane, index, first, last)
     corner = np.array([first[plane.across], first[plane.down]])
     pixels = _section(sitk.GetArrayViewFromImage(volume), plane, region)
     outlines = []
@@ -149,10 +177,13 @@ def _cut(volume, study: Study, plane: Plane, index, first, last, greys) -> View:
     return View(to_grey(pixels, greys), _pixel_size(volume, plane), tuple(outlines))
 
 
-def _region(plane: Plane, index, first, last) -> tuple[slice | int, ...]:
-    """What of an array (z, y, x) lies in a cut."""
-    region = [slice(int(a), int(b)) for a, b in zip(first, last, strict=True)]
-    region[plane.through] = int(index[plane.through])
+def _region(volume: sitk.Image, plane: Plane, index, first, last) -> tuple[slice | int, ...]:
+    """What of an array (z, y, x) lies in a cut through a voxel, in the order in which it is drawn."""
+    region: list[slice | int] = [slice(int(a), int(b)) for a, b in zip(first, last, strict=True)]
+    if is_left_handed(volume):
+        end = volume.GetSize()[_SLICES] - int(last[_SLICES])  # the first slice that is stored is drawn last
+        region[_SLICES] = slice(volume.GetSize()[_SLICES] - 1 - int(first[_SLICES]), end - 1 if end else None, -1)
+    region[plane.through] = int(_other_order(volume, index)[plane.through])
     return tuple(region[::-1])
 
 
@@ -167,14 +198,14 @@ def _outline(volume: sitk.Image, finding: Finding, number: int, plane: Plane, dr
 
 
 def _box(volume: sitk.Image, finding: Finding, plane: Plane) -> np.ndarray:
-    """(left, top, right, bottom) of a finding's box on a plane, voxels of the whole volume."""
+    """(left, top, right, bottom) of a finding's box on a plane as it is drawn, voxels of the whole volume."""
     (left, right), (top, bottom) = (_span(volume, finding, axis) for axis in (plane.across, plane.down))
     return np.array([left, top, right, bottom])
 
 
 def _span(volume: sitk.Image, finding: Finding, axis: int) -> tuple[float, float]:
-    """Where a finding's box begins and ends along an axis, voxels from the volume's edge."""
-    centre = physical_to_index(volume, finding.box.center)[axis] + 0.5
+    """Where a finding's box begins and ends along an axis as it is drawn, voxels from the volume's edge."""
+    centre = _drawn_at(volume, finding.box.center)[axis]
     half = finding.box.size[axis] / volume.GetSpacing()[axis] / 2
     return float(centre - half), float(centre + half)
 

@@ -20,6 +20,7 @@ SIZE, SPACING = (60, 40, 50), (1.5, 1.0, 2.0)  # 90 mm across, 40 deep, 100 alon
 PLAIN = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 TURNED = (-1, 0, 0, 0, 1, 0, 0, 0, -1)
 OBLIQUE = (0.36, 0.48, -0.8, -0.8, 0.60, 0.0, 0.48, 0.64, 0.60)
+ACROSS = (0, 0, 1, 0, 1, 0, -1, 0, 0)  # slices from the right to the left: neither is the patient's left or head
 DARK = ((8, 10, 30), (8, 6, 5)), ((40, 16, 6), (6, 8, 6))  # first voxel, number of voxels
 
 
@@ -63,6 +64,20 @@ def test_it_lies_as_the_reader_faces_the_patient(direction, kind):
     # By hand, axes as they are: the first lesion from 12 to 24 mm across, and from 60 to 70 mm up from the feet's end.
     if direction == PLAIN:
         assert first.box == pytest.approx((24, 200 - 140, 48, 200 - 120))
+
+
+@pytest.mark.parametrize("direction", [PLAIN, TURNED, OBLIQUE, ACROSS])
+def test_a_body_looks_the_same_in_whichever_order_its_slices_are_stored(direction):
+    image = volume(direction)
+    back = sitk.GetImageFromArray(sitk.GetArrayFromImage(image)[::-1].copy())
+    back.SetSpacing(SPACING)
+    back.SetOrigin(image.TransformIndexToPhysicalPoint((0, 0, SIZE[2] - 1)))
+    back.SetDirection((np.reshape(direction, (3, 3)) * (1.0, 1.0, -1.0)).ravel())
+    study = study_of(image)
+    nav, other = navigate(image, study), navigate(back, replace(study, image=ImageInfo.of(back, "v.nrrd")))
+    assert np.abs(nav.pixels.astype(int) - other.pixels).max() <= 2 and np.ptp(nav.pixels) > 100
+    for mark, same in zip(nav.marks, other.marks, strict=True):
+        assert mark.box == pytest.approx(same.box) and nav.position(100, 80) == pytest.approx(other.position(100, 80))
 
 
 def test_a_click_on_a_lesion_finds_its_voxels_and_its_finding():

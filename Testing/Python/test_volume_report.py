@@ -78,6 +78,50 @@ def test_three_cuts_go_through_the_centre_of_the_finding(direction):
         np.testing.assert_allclose(outline.box, np.subtract(box, (left, top, left, top)), atol=1e-6)
 
 
+def backwards(image):
+    """The same body, its slices stored in the other order: of a right-handed volume a left-handed one."""
+    back = sitk.GetImageFromArray(sitk.GetArrayFromImage(image)[::-1].copy())
+    back.SetSpacing(image.GetSpacing())
+    back.SetOrigin(image.TransformIndexToPhysicalPoint((0, 0, image.GetSize()[2] - 1)))
+    back.SetDirection((np.reshape(image.GetDirection(), (3, 3)) * (1.0, 1.0, -1.0)).ravel())
+    return back
+
+
+def same_views(one, other):
+    np.testing.assert_array_equal(one.pixels, other.pixels)
+    assert [o.id for o in one.outlines] == [o.id for o in other.outlines]
+    for a, b in zip(one.outlines, other.outlines, strict=True):
+        np.testing.assert_allclose(a.box, b.box, atol=1e-6)
+        for p, q in zip(a.polygons, b.polygons, strict=True):
+            assert {tuple(point) for point in p} == {tuple(point) for point in q}
+
+
+@pytest.mark.parametrize("direction", [TURN, (1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, 1, 0, 0, 0, -1)])
+@pytest.mark.parametrize("size", [SIZE, (60, 30, 180)])
+def test_a_body_looks_the_same_in_whichever_order_its_slices_are_stored(direction, size):
+    """Boxes end on borders between voxels, at either end of the volume, and within a field that does not reach these."""
+    image = volume(size, direction=direction)
+    assert np.linalg.det(np.reshape(image.GetDirection(), (3, 3))) > 0
+    back, last = backwards(image), size[2]
+    regions = *TWO, ((20, 10, last - 4), (11, 6, 4)), ((25, 12, 28), (8, 7, 5))
+    study = study_of(image, *regions, masks=True)
+    turned = [((x, y, last - z - n), (nx, ny, n)) for (x, y, z), (nx, ny, n) in regions]
+    study_back = study_of(back, *turned, masks=True)
+    for finding, same in zip((*study.findings, None), (*study_back.findings, None), strict=True):
+        for cut, other in zip(volume_pictures.cuts(image, study, finding), volume_pictures.cuts(back, study_back, same), strict=True):
+            same_views(cut.view, other.view)
+            through = cut.plane.through
+            assert other.number == (last + 1 - cut.number if through == 2 else cut.number)  # as it is stored
+        if finding is not None:
+            number = int(volume_pictures.voxel_at(image, finding.box.center)[2])
+            assert volume_pictures.voxel_at(back, same.box.center)[2] == last - 1 - number
+            one = volume_pictures.section(image, study, finding, number)
+            same_views(one, volume_pictures.section(back, study_back, same, last - 1 - number))
+    (view, depths), (other, depths_back) = volume_pictures.projection(image, study), volume_pictures.projection(back, study_back)
+    same_views(view, other)
+    assert depths == pytest.approx(depths_back)
+
+
 def test_cuts_have_one_scale_and_stay_inside():
     image = volume((300, 100, 120), (0.5, 0.5, 1.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     small, corner, large = ((150, 40, 60), (8, 8, 8)), ((0, 0, 0), (6, 6, 6)), ((100, 20, 20), (100, 40, 60))
