@@ -44,7 +44,7 @@ def keep_analysed(shown: Any, study: Study, volume_node: vtkMRMLScalarVolumeNode
 
 
 def check_analysed(shown: Any, kind: str, volume_node: vtkMRMLScalarVolumeNode, study: Study) -> None:
-    """Refuse a result whose image shows other pixels than were analysed. Scenes of earlier versions keep no checksum, and are believed.
+    """Refuse a result whose image shows other pixels than were analysed, see `shows_other_pixels`.
 
     Parameters
     ----------
@@ -55,12 +55,28 @@ def check_analysed(shown: Any, kind: str, volume_node: vtkMRMLScalarVolumeNode, 
     ------
     DataError : they are others.
     """
-    analysed, image = shown.GetAttribute(ANALYSED), image_from_volume(volume_node)
-    if analysed and analysed != _digest(image) and not _is_of(analysed, image, study, volume_node):
+    if shows_other_pixels(shown, volume_node, study):
         raise DataError(
             f"the image {volume_node.GetName()} shows other pixels than those in which the {kind} {shown.GetName()} was found (another frame of a "
             "sequence, say, or a filter was applied); show those again, or repeat the analysis."
         )
+
+
+def shows_other_pixels(shown: Any, volume_node: vtkMRMLScalarVolumeNode, study: Study) -> bool:
+    """Whether an image shows other pixels than those in which a result was found. Scenes of earlier versions keep no checksum, and are believed.
+    Takes as long as `keep_analysed`, and twice as long where it does.
+
+    Parameters
+    ----------
+    shown : the result's node.
+    study : the result's.
+
+    Raises
+    ------
+    ImageError : the image's node has no voxels.
+    """
+    analysed, image = shown.GetAttribute(ANALYSED), image_from_volume(volume_node)
+    return bool(analysed) and analysed != _digest(image) and not _is_of(analysed, image, study, volume_node)
 
 
 def _is_of(digest: str, image: sitk.Image, study: Study, volume_node: vtkMRMLScalarVolumeNode) -> bool:

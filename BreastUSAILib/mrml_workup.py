@@ -18,6 +18,7 @@ from . import mrml, uncertainty_map
 from .activation import PERCENT
 from .errors import DataError
 from .findings import Finding, ImageInfo, Study
+from .mrml_analysed import shows_other_pixels as _shows_other_pixels
 from .mrml_heatmap import FULL
 from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, set_background, show_from, show_over
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
@@ -166,6 +167,13 @@ def listed(shown: Shown) -> tuple[Study, tuple[Finding, ...]]:
         with suppress(DataError):
             study = mrml.placed(study, image)
     return study, tuple(f for f in study.findings if f.id in parts.boxes or f.id in parts.segments)
+
+
+def shows_other_pixels(shown: Shown) -> bool:
+    """Whether a result's image shows other pixels than those in which it was found; reads the image. Raises as `made`, and `ImageError` where the
+    image has no voxels."""
+    image = image_of(shown)
+    return image is not None and _shows_other_pixels(shown, image, made(shown))
 
 
 def current(shown: Shown) -> Callable[[], tuple[Study, sitk.Image]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from . import mrml_workup
 
@@ -17,11 +18,13 @@ class ViewsList:
     Parameters
     ----------
     widget, label : the QListWidget, and what stands before it; both are shown where there are other images.
+    other_pixels : `slicer_other_pixels.OtherPixels`, which tells the images that are marked.
     on_change : called after a person checked one or took the check away.
     """
 
-    def __init__(self, widget, label, on_change):
+    def __init__(self, widget, label, other_pixels, on_change):
         self._widget, self._label, self._on_change = widget, label, on_change
+        self._other_pixels = other_pixels
         self._parameters = None
         self._state = None
         widget.connect("itemChanged(QListWidgetItem*)", self._checked)
@@ -35,14 +38,16 @@ class ViewsList:
         chosen = {v.GetID() for v in mrml_workup.further_images(parameters.parameterNode)}
         main = parameters.inputVolume
         others = [v for v in mrml_workup.images(slicer.mrmlScene) if v is not main] if main is not None else []
-        state = [(v.GetID(), v.GetName(), v.GetID() in chosen) for v in others]
+        state = [(v.GetID(), v.GetName(), v.GetID() in chosen, self._other_pixels.of(v)) for v in others]
         if state == self._state:
             return
         self._state = state
         blocked = self._widget.blockSignals(True)
         self._widget.clear()
-        for node_id, name, is_chosen in state:
-            item = qt.QListWidgetItem(name)
+        for node_id, name, is_chosen, others_shown in state:
+            item = qt.QListWidgetItem(_("{image} (shows other pixels than its findings)").format(image=name) if others_shown else name)
+            if others_shown:
+                item.setToolTip(self._other_pixels.sentence([slicer.mrmlScene.GetNodeByID(node_id)]))
             item.setData(qt.Qt.UserRole, node_id)
             item.setCheckState(qt.Qt.Checked if is_chosen else qt.Qt.Unchecked)
             self._widget.addItem(item)

@@ -15,6 +15,7 @@ from . import mrml, mrml_workup
 from .errors import BreastUSAIError, ImageError
 from .slicer_binding import Following
 from .slicer_findings import FindingsTable
+from .slicer_other_pixels import OtherPixels
 from .slicer_other_view import OtherView
 from .slicer_overview import Overview
 from .slicer_panel import AnalysisPanel
@@ -32,6 +33,7 @@ class WorkupPanel(AnalysisPanel):
     Attributes
     ----------
     views, findings, overview, review, otherView, export, shortcuts : its sections.
+    otherPixels : tells which images show other pixels than were analysed.
     """
 
     applyToolTip = _("Find, outline, measure and grade the lesions, as far as there are models for it.")
@@ -56,6 +58,7 @@ class WorkupPanel(AnalysisPanel):
         self._watched = []  # results whose changes the list follows
         self._results = Following(vtk.vtkCommand.ModifiedEvent, self.onResultModified)
         self._lit = None  # id of the result of which a finding stands out
+        self._hint = ""  # what the list of findings cannot tell
         self._spacingOf = ("", frozenset())  # ids of the image and of all images that the pixel spacing was typed for
         # Nodes go one by one, also while a result gives way to the next: the list looks at them when all of that is done.
         self._removed = qt.QTimer()
@@ -73,7 +76,8 @@ class WorkupPanel(AnalysisPanel):
 
     def setupSections(self):
         ui = self.ui
-        self.views = ViewsList(ui.viewsList, ui.viewsLabel, self.updatePanel)
+        self.otherPixels = OtherPixels(self.onOtherPixels)
+        self.views = ViewsList(ui.viewsList, ui.viewsLabel, self.otherPixels, self.updatePanel)
         self.findings = FindingsTable(ui.findingsTable)
         self.review = ReviewSection(ui, self.findings, self.showFindings)
         self.overview = Overview(ui.overviewButton, self.onOverviewFinding, self.onOverviewPlace)
@@ -101,6 +105,7 @@ class WorkupPanel(AnalysisPanel):
         self.shortcuts.close()
         self.overview.close()
         self.export.close()
+        self.otherPixels.close()
         self._removed.stop()
         self._removed.disconnect("timeout()", self.onRemoved)
         AnalysisPanel.cleanup(self)
@@ -259,13 +264,27 @@ class WorkupPanel(AnalysisPanel):
             rows, hint = self.logic.rows(self._parameterNode)
         except BreastUSAIError as error:
             rows, hint = (), str(error)
-        self.ui.clockLabel.text = hint
-        self.ui.clockLabel.setVisible(bool(hint))
         self.findings.show(rows)
+        self._hint = hint
+        self.showHint()
         self.ui.exportButton.enabled = bool(results) and self._job is None and not self.export.running
         self.ui.openReportButton.enabled = self.export.written is not None
         self.showMaps()
         self.showFinding()
+
+    def showHint(self):
+        """What the list cannot tell, and which of its images show other pixels; these are marked in the list of views as well."""
+        parameters = self._parameterNode
+        images = mrml_workup.images(slicer.mrmlScene)
+        self.otherPixels.follow([image for image in images if mrml_workup.workup_of(image) is not None])
+        said = [self._hint, self.otherPixels.sentence(self.logic.images(parameters))]
+        self.ui.clockLabel.text = " ".join(words for words in said if words)
+        self.ui.clockLabel.setVisible(any(said))
+        self.views.show(parameters)
+
+    def onOtherPixels(self):
+        if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.showHint()
 
     def showMaps(self):
         """Where networks looked, over the images that have such a map."""

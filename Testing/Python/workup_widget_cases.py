@@ -1285,6 +1285,63 @@ class Reporting(PanelCase):
         self.export()
         self.assertEqual(len(self.errors), 1)
 
+    def showOthers(self, node):
+        """Another frame in the same node, as a sequence browser shows it; returns the one before."""
+        before, other = node.GetImageData(), vtk.vtkImageData()
+        other.DeepCopy(before)
+        other.GetPointData().GetScalars().SetValue(7, 99)
+        node.SetAndObserveImageData(other)
+        return before
+
+    def test_the_lists_say_which_images_show_other_pixels_than_were_analysed(self):
+        ui, views = self.panel.ui, self.panel.ui.viewsList
+        marked = "picture (shows other pixels than its findings)"
+        cine, other, plain = image("cine"), volume("case 1"), image("never analysed")
+        self.choose(cine, other)
+        self.apply()
+        before = {node.GetID(): self.showOthers(node) for node in (cine, plain)}
+        self.until(lambda: "Not the pixels in which the findings were found: cine (" in ui.clockLabel.text)
+        self.assertFalse(ui.clockLabel.isHidden())
+        self.assertEqual([views.item(i).text() for i in range(views.count)], ["case 1", "never analysed"])
+        frame = self.showOthers(other)
+        self.until(lambda: ": cine, case 1 (" in ui.clockLabel.text)
+        self.assertEqual(views.item(0).text(), marked.replace("picture", "case 1"))
+        self.assertIn("found: case 1 (another frame", views.item(0).toolTip())
+        self.assertEqual(views.item(1).text(), "never analysed")
+        # The way back: the pixels that were analysed, or another analysis.
+        other.SetAndObserveImageData(frame)
+        self.until(lambda: "case 1" not in ui.clockLabel.text)
+        self.assertEqual(views.item(0).text(), "case 1")
+        self.apply()
+        self.assertTrue(ui.clockLabel.isHidden())
+        cine.SetAndObserveImageData(before[cine.GetID()])
+        self.until(lambda: "found: cine (" in ui.clockLabel.text)
+
+    def test_images_are_read_for_the_lists_where_their_pixels_changed_and_no_more(self):
+        from BreastUSAILib import slicer_other_pixels
+
+        node = self.choose(image("cine"))
+        self.apply()
+        read, of = [], mrml_workup.shows_other_pixels
+        mrml_workup.shows_other_pixels = lambda shown: read.append(shown) or of(shown)
+        self.addCleanup(setattr, mrml_workup, "shows_other_pixels", of)
+        for _ in range(3):
+            self.panel.updatePanel()
+        self.assertEqual(read, [])
+        before = self.showOthers(node)
+        self.showOthers(node)
+        self.until(lambda: "cine" in self.panel.ui.clockLabel.text)
+        self.assertEqual(len(read), 1)  # of several changes in a row the last
+        most = slicer_other_pixels.MOST_BYTES
+        self.addCleanup(setattr, slicer_other_pixels, "MOST_BYTES", most)
+        slicer_other_pixels.MOST_BYTES = 80 * 60 - 1
+        self.panel.updatePanel()
+        self.assertNotIn("cine", self.panel.ui.clockLabel.text)
+        slicer_other_pixels.MOST_BYTES = most
+        self.panel.updatePanel()
+        node.SetAndObserveImageData(before)
+        self.until(lambda: "cine" not in self.panel.ui.clockLabel.text)
+
     def test_a_report_of_each_image(self):
         self.choose(image("a/b"), image("a?b"))
         self.apply()
