@@ -451,7 +451,7 @@ class BreastUSAISegmentLogic(ImageOrVolumeLogic):
 
 
 class BreastUSAISegmentTest(ScriptedLoadableModuleTest):
-    """The self-test: the whole module on a synthetic image, in line and in a child process.
+    """The self-test: the whole module on a synthetic image, in line and in a child process, and on the real image that is built in.
 
     What needs packages that are not in this Slicer is skipped: the machine that builds extensions has none of them.
     """
@@ -460,7 +460,7 @@ class BreastUSAISegmentTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def runTest(self, **kwargs):
-        for test in (self.test_inLine, self.test_childProcess, self.test_volumeOfSeveralSlices):
+        for test in (self.test_inLine, self.test_childProcess, self.test_realImage, self.test_volumeOfSeveralSlices):
             self.setUp()
             try:
                 test()
@@ -527,6 +527,21 @@ class BreastUSAISegmentTest(ScriptedLoadableModuleTest):
             time.sleep(0.05)
         self.checkNodes(logic.show(job.result(), volume), volume, area)
         self.assertTrue(seen)
+
+    def test_realImage(self):
+        self.needPackages()
+        self.delayDisplay("A real image")
+        from BreastUSAILib import mrml_sample
+
+        volume = mrml_sample.add_real_image(slicer.mrmlScene)
+        nodes = BreastUSAISegmentLogic().process(volume)
+        (finding,) = mrml.study_from_nodes(volume, nodes.segmentation).findings
+        position = [0.0, 0.0, 0.0]
+        nodes.points.GetNthControlPointPositionWorld(0, position)
+        self.assertEqual(mrml_sample.disagreements(finding, position), [])
+        segmentation = nodes.segmentation.GetSegmentation()
+        shown = nodes.segmentation.GetSegmentCenterRAS(segmentation.GetNthSegmentID(0))
+        self.assertEqual(mrml_sample.disagreements(finding, shown), [])
 
     def darkInBoxes(self, loaded, request, options, progress):
         """Stands for a model: outlines what is dark in each box."""

@@ -55,7 +55,19 @@ def test_a_picture_of_the_panel(standin, tmp_path):
 
 
 def test_the_self_test(standin):
+    """With the models that ship, on the real image that is built in."""
     standin[1].module.BreastUSAIGradeTest().runTest()
+
+
+def test_the_self_test_is_skipped_where_packages_are_missing(standin, monkeypatch):
+    from BreastUSAILib import slicer_install
+
+    monkeypatch.setattr(slicer_install, "missing", lambda: ["torch>=2.4"])
+    said = []
+    test = standin[1].module.BreastUSAIGradeTest()
+    monkeypatch.setattr(test, "delayDisplay", lambda text, *_: said.append(text))
+    test.runTest()
+    assert len(said) == 3 and said[2] == "Skipped: torch>=2.4 are not installed in this Slicer."
 
 
 def test_process_changes_nothing_when_the_grading_fails(standin):

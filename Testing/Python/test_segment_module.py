@@ -449,8 +449,8 @@ def test_the_self_test_is_skipped_where_packages_are_missing(module, monkeypatch
     test = module.BreastUSAISegmentTest()
     monkeypatch.setattr(test, "delayDisplay", lambda text, *_: said.append(text))
     test.runTest()
-    assert said[:2] == ["Skipped: torch>=2.4 are not installed in this Slicer."] * 2
-    assert len(said) == 3 and "volume" in said[2]
+    assert said[:3] == ["Skipped: torch>=2.4 are not installed in this Slicer."] * 3
+    assert len(said) == 4 and "volume" in said[3]
     result = unittest.TestResult()
     module.BreastUSAISegmentTest("test_inLine").run(result)
     assert len(result.skipped) == 1 and result.wasSuccessful()
