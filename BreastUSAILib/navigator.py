@@ -18,9 +18,10 @@ import SimpleITK as sitk
 from .breast_position import NIPPLE
 from .errors import ImageError, UsageError
 from .findings import Study
-from .grid import as_2d, is_left_handed, physical_to_index
+from .grid import as_2d, physical_to_index
 from .pictures import Outline, hex_color, to_grey
 from .terminology import lesion_color
+from .volume_pictures import slices_turned
 
 FROM_MM, TO_MM = (
     4.0,
@@ -131,7 +132,7 @@ def navigate(
     shape = (max(1, round(extent[2] / mm)), max(1, round(extent[0] / mm)))
     direction = np.reshape(volume.GetDirection(), (3, 3))
     # Patient's left to the right, head up; an axis that is neither keeps its way, as `volume_pictures` draws it.
-    down = direction[2, 2] > 0.5 if abs(direction[2, 2]) > 0.5 else is_left_handed(volume)
+    down = direction[2, 2] > 0.5 if abs(direction[2, 2]) > 0.5 else slices_turned(volume)
     flipped = (bool(direction[0, 0] < -0.5), bool(down))
 
     def drawn(image: sitk.Image, interpolator: int = sitk.sitkLinear) -> np.ndarray:

@@ -3,9 +3,10 @@
 The axes of the volume are lateral, depth (from the skin on), slice, as in `detect`. Pictures are `pictures.View`: whole
 voxels, and how many millimetres they measure, so that they are drawn undistorted.
 
-Each axis runs as the voxels are stored, across to the right and down, in a right-handed volume. The slices of a left-handed one run the other
-way, as 3D Slicer reads them, so that a body looks the same in whichever order its slices are stored; they keep their numbers. What is said
-to be drawn below counts voxels in this order, from the volume's edges.
+The lateral axis runs to the right and depth down, as the voxels are stored. The slices run so that the coronal picture is what one sees from the skin, and not its mirror
+image, which is what one would see from the chest wall: upwards and, in the sagittal picture, to the left in a right-handed volume, the other way in a left-handed one. So
+the head is up and on the left where the axes are the patient's, and a body looks the same in whichever order its slices are stored; they keep their
+numbers. What is said to be drawn below counts voxels in this order, from the volume's edges.
 """
 
 from __future__ import annotations
@@ -44,6 +45,22 @@ TRANSVERSE, SAGITTAL, CORONAL = Plane("Transverse", 0, 1), Plane("Sagittal", 2, 
 PLANES = (TRANSVERSE, SAGITTAL, CORONAL)
 AXES = ("lateral", "depth", "slice")  # what the volume's axes are called
 _SLICES = AXES.index("slice")
+_NEARLY = 0.8  # cosine; so near an axis of the volume is to the patient's for sides to be named
+
+
+def slices_turned(volume: sitk.Image) -> bool:
+    """Whether the last slice that is stored is drawn first, at the top or on the left."""
+    return not is_left_handed(volume)
+
+
+def seen_from_the_skin(volume: sitk.Image) -> str:
+    """How the patient lies in a coronal picture, in words; "" where the volume's axes are not nearly the patient's."""
+    direction = np.reshape(volume.GetDirection(), (3, 3))
+    across, along = direction[0, 0], direction[2, 2]
+    if min(abs(across), abs(along)) < _NEARLY:
+        return ""
+    head_up = (along > 0) == slices_turned(volume)
+    return f"the patient's {'left' if across > 0 else 'right'} on the right, head {'up' if head_up else 'down'}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +119,7 @@ def projection(volume: sitk.Image, study: Study) -> tuple[View, tuple[float, flo
 
     Returns
     -------
-    view : the whole volume; lateral runs across, slices down.
+    view : the whole volume; lateral runs across, slices up or down, see above.
     depths : from and to, mm from the volume's upper edge; the whole depth where nothing was found.
     """
     depth, spacing = volume.GetSize()[1], volume.GetSpacing()[1]
@@ -112,25 +129,29 @@ def projection(volume: sitk.Image, study: Study) -> tuple[View, tuple[float, flo
     mean = sitk.GetArrayViewFromImage(volume)[:, first:last].mean(axis=1, dtype=np.float32)
     # Breast fills the picture and air is black: squared, what is a little darker than the breast can be told from it.
     mean = (mean - mean.min()) ** 2
-    mean = mean[::-1] if is_left_handed(volume) else mean
+    mean = mean[::-1] if slices_turned(volume) else mean
     outlines = tuple(_outline(volume, f, i, CORONAL, ()) for i, f in enumerate(study.findings))
     return View(to_grey(mean), _pixel_size(volume, CORONAL), outlines), (first * spacing, last * spacing)
 
 
 def voxel_at(volume: sitk.Image, point) -> np.ndarray:
-    """Index (3,) of the voxel that a point (LPS, mm) lies in, or of the nearest; on a border, of the one that is drawn behind it."""
+    """Index (3,) of the voxel that a point (LPS, mm) lies in, or of the nearest; on a border, of the next one as they are stored (of a left-handed
+    volume's slices, of the one before, which is the same place of the body)."""
     return _other_order(volume, _drawn_voxel(volume, point))
 
 
 def _drawn_voxel(volume: sitk.Image, point) -> np.ndarray:
     """`voxel_at`, as it is drawn."""
-    return np.clip(np.floor(_drawn_at(volume, point) + _ROUNDING), 0, np.array(volume.GetSize()) - 1).astype(int)
+    at = _drawn_at(volume, point)
+    voxel = np.floor(at + _ROUNDING)
+    voxel[_SLICES] = np.ceil(at[_SLICES] - _ROUNDING) - 1  # which is the next one where the slices are turned
+    return np.clip(voxel, 0, np.array(volume.GetSize()) - 1).astype(int)
 
 
 def _drawn_at(volume: sitk.Image, point) -> np.ndarray:
     """Where (3,) a point (LPS, mm) is drawn, voxels from the volume's edges."""
     at = physical_to_index(volume, point) + 0.5
-    if is_left_handed(volume):
+    if slices_turned(volume):
         at[_SLICES] = volume.GetSize()[_SLICES] - at[_SLICES]
     return at
 
@@ -138,7 +159,7 @@ def _drawn_at(volume: sitk.Image, point) -> np.ndarray:
 def _other_order(volume: sitk.Image, index: np.ndarray) -> np.ndarray:
     """From a voxel as it is stored to as it is drawn, and back."""
     index = np.array(index)
-    if is_left_handed(volume):
+    if slices_turned(volume):
         index[_SLICES] = volume.GetSize()[_SLICES] - 1 - index[_SLICES]
     return index
 
@@ -180,7 +201,7 @@ def _cut(volume, study: Study, plane: Plane, index, first, last, greys) -> View:
 def _region(volume: sitk.Image, plane: Plane, index, first, last) -> tuple[slice | int, ...]:
     """What of an array (z, y, x) lies in a cut through a voxel, in the order in which it is drawn."""
     region: list[slice | int] = [slice(int(a), int(b)) for a, b in zip(first, last, strict=True)]
-    if is_left_handed(volume):
+    if slices_turned(volume):
         end = volume.GetSize()[_SLICES] - int(last[_SLICES])  # the first slice that is stored is drawn last
         region[_SLICES] = slice(volume.GetSize()[_SLICES] - 1 - int(first[_SLICES]), end - 1 if end else None, -1)
     region[plane.through] = int(_other_order(volume, index)[plane.through])

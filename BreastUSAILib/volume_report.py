@@ -42,6 +42,7 @@ def volume_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
         "operating_point": _operating_point(study),
         "overview": drawing(view, "overview", study, boxes=True, letters=0.03),
         "alt": f"The volume {name}, seen from the skin. {study.summary}",
+        "lies": volume_pictures.seen_from_the_skin(image),
         "depths": f"{first:.1f} to {last:.1f} {unit}",
         "caption": f"{' x '.join(map(str, info.size))} voxels" + (f", {extent} mm." if info.spacing_known else "."),
         "heat": study.heatmap is not None,

@@ -114,12 +114,12 @@ def _roc(axes, answers: Mapping[str, PatchAnswers], figures: Mapping[str, Any]) 
 
 
 def _cuts(axes, levels: np.ndarray, heat: np.ndarray, spacing, point: np.ndarray, boxes) -> None:
-    """`axes` (2, 3): above plain, below with the map. Slice, coronal (seen from the skin) and sagittal planes through `point` (z, y, x)."""
+    """`axes` (2, 3): above plain, below with the map. Slice, coronal and sagittal planes, each axis as it is stored, through `point` (z, y, x)."""
     from matplotlib.patches import Rectangle
 
     at = np.clip(np.floor(point), 0, np.subtract(levels.shape, 1)).astype(int)
     for column, (axis, down, across, name) in enumerate(
-        ((0, 1, 2, "slice"), (1, 0, 2, "from the skin"), (2, 1, 0, "across the slices"))
+        ((0, 1, 2, "slice"), (1, 0, 2, "coronal"), (2, 1, 0, "across the slices"))
     ):
         plane, warm = (np.take(a, at[axis], axis) for a in (levels, heat))
         if down > across:

@@ -13,7 +13,7 @@ from test_report import NASTY, PROVENANCE, Page
 
 from BreastUSAILib import RESEARCH_USE, pictures, report, volume_pictures
 from BreastUSAILib.detect import box_measurements
-from BreastUSAILib.findings import Finding, ImageInfo, Study
+from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grid import index_box
 from BreastUSAILib.volume_report import volume_page
 
@@ -66,9 +66,10 @@ def test_three_cuts_go_through_the_centre_of_the_finding(direction):
     array = sitk.GetArrayFromImage(image)
     transverse, sagittal, coronal = (c for c in volume_pictures.cuts(image, study, study.findings[0]))
     assert [c.number for c in (transverse, sagittal, coronal)] == [25, 17, 12]  # counted from 1
-    whole = (array[24], array[:, :, 16].T, array[:, 11])
+    # From the skin: the last of the 50 slices at the top, and on the left.
+    whole = (array[24], array[::-1, :, 16].T, array[::-1, 11])
     sizes = [(0.5, 0.4), (1.1, 0.4), (0.5, 1.1)]
-    edges = [(10, 6, 22, 16), (20, 6, 28, 16), (10, 20, 22, 28)]
+    edges = [(10, 6, 22, 16), (22, 6, 30, 16), (10, 22, 22, 30)]
     for cut, plane, pixel, box in zip((transverse, sagittal, coronal), whole, sizes, edges, strict=True):
         assert cut.view.pixel_size == pytest.approx(pixel)
         (outline,) = cut.view.outlines
@@ -164,8 +165,8 @@ def test_the_projection_shows_all_boxes_and_the_depths_they_are_in():
     view, depths = volume_pictures.projection(dark, study)
     assert depths == pytest.approx((6 * 0.4, 16 * 0.4)) and view.pixels.shape == (50, 40)
     assert [o.id for o in view.outlines] == ["L1", "L2"]
-    np.testing.assert_allclose(view.outlines[0].box, (10, 20, 22, 28), atol=1e-6)
-    assert view.pixels[24, 15] < 60 < view.pixels[5, 5] and view.pixels[5, 5] == view.pixels[5, 35]
+    np.testing.assert_allclose(view.outlines[0].box, (10, 22, 22, 30), atol=1e-6)
+    assert view.pixels[25, 15] < 60 < view.pixels[5, 5] and view.pixels[5, 5] == view.pixels[5, 35]
     assert volume_pictures.projection(dark, study_of(dark))[1] == pytest.approx((0, 12))
 
 
@@ -187,7 +188,7 @@ def test_previews_show_boxes_where_there_are_no_outlines():
     picture = np.asarray(Image.open(io.BytesIO(pictures.preview(view))).convert("RGB")).astype(int)
     assert picture.shape == (300, 360, 3)
     coloured = np.argwhere(np.ptp(picture, axis=2) > 80)
-    assert coloured.min(0) == pytest.approx((120, 60), abs=3) and coloured.max(0) == pytest.approx((168, 132), abs=3)
+    assert coloured.min(0) == pytest.approx((132, 60), abs=3) and coloured.max(0) == pytest.approx((180, 132), abs=3)
 
 
 # --------------------------------------------------------------------------------------------------------- report
@@ -402,3 +403,34 @@ def test_the_scene_shows_the_heatmap_over_the_volume(tmp_path):
         assert over.GetImageData().GetScalarRange() == pytest.approx((0, 250 / 200))
         assert over.GetImageData().GetDimensions() == image.GetSize()
         assert shown.GetBackgroundVolumeID() != over.GetID()
+
+
+@pytest.mark.parametrize("stored", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+def test_the_coronal_picture_is_what_one_sees_from_the_skin(stored):
+    """Not its mirror image, in whichever order lateral positions and slices are stored: three lesions, gone through in their order, turn to the
+    same side as on the patient."""
+    size, spacing = np.array(SIZE), np.array((0.5, 0.4, 1.1))
+    body = volume(SIZE, spacing.tolist(), (1, 0, 0, 0, 1, 0, 0, 0, 1))  # patient's left, into the depth from the front, head
+    places = [(15.0, 5.0, 10.0), (45.0, 5.0, 12.0), (20.0, 5.0, 40.0)]
+    direction = np.diag((stored[0], 1, stored[1])).astype(float)
+    image = sitk.GetImageFromArray(sitk.GetArrayFromImage(body)[:: stored[1], :, :: stored[0]].copy())
+    image.SetSpacing(spacing.tolist())
+    last = [0 if s > 0 else int(n) - 1 for s, n in zip((stored[0], 1, stored[1]), size, strict=True)]
+    image.SetOrigin(body.TransformIndexToPhysicalPoint(last))
+    image.SetDirection(direction.ravel().tolist())
+    points = [body.TransformContinuousIndexToPhysicalPoint(p) for p in places]
+    findings = tuple(Finding(f"L{i}", Box(p, (3.0, 3.0, 3.0)), 0.9) for i, p in enumerate(points, 1))
+    view, _ = volume_pictures.projection(image, replace(study_of(image), findings=findings))
+    drawn = [np.array([(o.box[0] + o.box[2]) / 2, (o.box[1] + o.box[3]) / 2]) for o in view.outlines]
+
+    def side(a, b, c):
+        return np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+    lies = volume_pictures.seen_from_the_skin(image)
+    # Both axes the other way is the picture turned by half a turn, and no mirror image of it.
+    assert lies == ("the patient's left on the right, head up" if stored[0] > 0 else "the patient's right on the right, head down")
+    if stored[0] > 0:
+        assert drawn[2][1] < drawn[0][1] < 50 and drawn[1][0] > drawn[0][0]
+    # Facing the patient: her left is to the right, her head up, so that down is away from the head.
+    seen = [np.array([p[0], -p[2]]) for p in points]
+    assert side(*drawn) == side(*seen)
