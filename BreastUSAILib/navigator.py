@@ -131,9 +131,7 @@ def navigate(
     mm = float(max(extent[0], extent[2]) / longest)
     shape = (max(1, round(extent[2] / mm)), max(1, round(extent[0] / mm)))
     direction = np.reshape(volume.GetDirection(), (3, 3))
-    # Patient's left to the right, head up; an axis that is neither keeps its way, as `volume_pictures` draws it.
-    down = direction[2, 2] > 0.5 if abs(direction[2, 2]) > 0.5 else slices_turned(volume)
-    flipped = (bool(direction[0, 0] < -0.5), bool(down))
+    flipped = _flips(volume)
 
     def drawn(image: sitk.Image, interpolator: int = sitk.sitkLinear) -> np.ndarray:
         array = _on_picture(image, shape, mm, interpolator)
@@ -147,7 +145,7 @@ def navigate(
         depth=drawn(deep, sitk.sitkNearestNeighbor),
         depths=(float(first * spacing[1]), float(last * spacing[1])),
         flipped=flipped,
-        sides=_sides(direction),
+        sides=_sides(direction, flipped),
         nipple=None,
         _grid=_one_voxel(volume),
     )
@@ -306,10 +304,29 @@ def _mark(navigator: Navigator, volume: sitk.Image, finding, index: int) -> Outl
     return Outline(finding.id, hex_color(lesion_color(index)), (), box)
 
 
-def _sides(direction: np.ndarray) -> tuple[str, str, str, str]:
+def _flips(volume: sitk.Image) -> tuple[bool, bool]:
+    """Whether the lateral axis and the slices are drawn against the way they are stored: to the right and down.
+
+    The patient's left is to the right and the head up, as far as the axes are nearly the patient's: the nearer of the two decides, and the other goes
+    the way that makes no mirror image of it, as `volume_pictures` has it for all.
+    """
+    direction = np.reshape(volume.GetDirection(), (3, 3))
+    lateral, slices = direction[0, 0], direction[2, 2]
+    odd = slices_turned(volume)  # one of the two is turned, and not the other
+    if abs(slices) > 0.5 and abs(slices) >= abs(lateral):
+        return bool(slices > 0) != odd, bool(slices > 0)
+    if abs(lateral) > 0.5:
+        return bool(lateral < 0), bool(lateral < 0) != odd
+    return False, odd
+
+
+def _sides(direction: np.ndarray, flipped: tuple[bool, bool]) -> tuple[str, str, str, str]:
     """Letters at the picture's edges, where its axes are nearly the patient's."""
-    left, right = ("R", "L") if abs(direction[0, 0]) > 0.8 else ("", "")
-    up, down = ("S", "I") if abs(direction[2, 2]) > 0.8 else ("", "")
+    left = right = up = down = ""
+    if abs(direction[0, 0]) > 0.8:
+        left, right = ("R", "L") if (direction[0, 0] > 0) != flipped[0] else ("L", "R")
+    if abs(direction[2, 2]) > 0.8:
+        up, down = ("S", "I") if (direction[2, 2] > 0) == flipped[1] else ("I", "S")
     return left, right, up, down
 
 

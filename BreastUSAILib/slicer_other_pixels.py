@@ -6,6 +6,8 @@ Imported by the Slicer modules only: it needs Slicer's Qt.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import qt
 import slicer
@@ -31,7 +33,8 @@ class OtherPixels:
 
     def __init__(self, on_change):
         self._told = {}  # id of an image -> (of which result it was told, of which pixels, what)
-        self._still = True  # whether pixels that changed may be looked at
+        self._moving = {}  # id of an image whose pixels changed -> since when they may be looked at, s
+        self._waiting = False
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.interval = _QUIET_MS
@@ -44,6 +47,7 @@ class OtherPixels:
         for image in [image for image in self._observed if image not in images]:
             image.RemoveObserver(self._observed.pop(image))
             self._told.pop(image.GetID(), None)
+            self._moving.pop(image.GetID(), None)
         for image in images:
             if image not in self._observed:
                 event = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
@@ -52,14 +56,14 @@ class OtherPixels:
     def of(self, image):
         """Whether an image is known to show other pixels than those in which its findings were found. While they change, what was told before."""
         shown, data = mrml_workup.workup_of(image), image.GetImageData()
-        if shown is None or data is None or data.GetNumberOfPoints() * data.GetScalarSize() > MOST_BYTES:
+        if shown is None or data is None or _bytes_of(data) > MOST_BYTES:
             return False
         result = shown.GetID(), shown.GetAttribute(ANALYSED)
         pixels = data.GetMTime(), np.linalg.det(axes_of(image)) < 0  # of mirrored ones the slices are compared in the other order
         before = self._told.get(image.GetID(), (None, None, False))
         if before[:2] == (result, pixels):
             return before[2]
-        if before[0] == result and not self._still:
+        if before[0] == result and self._moves(image):
             return before[2]
         self._told[image.GetID()] = result, pixels, _shows_others(shown)
         return self._told[image.GetID()][2]
@@ -81,12 +85,31 @@ class OtherPixels:
         self._timer.disconnect("timeout()", self._stands_still)
 
     def _modified(self, caller, event):
-        self._still = False
+        self._moving[caller.GetID()] = time.monotonic() + _QUIET_MS / 1000
+        if not self._waiting:  # or one image that plays on would keep the others from being looked at
+            self._wait()
+
+    def _moves(self, image):
+        return time.monotonic() < self._moving.get(image.GetID(), 0.0)
+
+    def _wait(self):
+        self._waiting = True
         self._timer.start()
 
     def _stands_still(self):
-        self._still = True
-        self._on_change()
+        self._waiting = False
+        now = time.monotonic()
+        rested = [name for name, until in self._moving.items() if until <= now]
+        for name in rested:
+            del self._moving[name]
+        if self._moving:
+            self._wait()
+        if rested:
+            self._on_change()
+
+
+def _bytes_of(data):
+    return data.GetNumberOfPoints() * data.GetNumberOfScalarComponents() * data.GetScalarSize()
 
 
 def _shows_others(shown):

@@ -54,13 +54,22 @@ def slices_turned(volume: sitk.Image) -> bool:
 
 
 def seen_from_the_skin(volume: sitk.Image) -> str:
-    """How the patient lies in a coronal picture, in words; "" where the volume's axes are not nearly the patient's."""
+    """How the patient lies in a coronal picture, in words; "" where the volume's axes are not nearly the patient's, or are those of a file that
+    states none, for which the identity stands."""
     direction = np.reshape(volume.GetDirection(), (3, 3))
     across, along = direction[0, 0], direction[2, 2]
-    if min(abs(across), abs(along)) < _NEARLY:
+    if min(abs(across), abs(along)) < _NEARLY or np.array_equal(direction, np.eye(3)):
         return ""
     head_up = (along > 0) == slices_turned(volume)
     return f"the patient's {'left' if across > 0 else 'right'} on the right, head {'up' if head_up else 'down'}"
+
+
+def axes_in_words(volume: sitk.Image, plane: Plane) -> str:
+    """Which axes run across and down a plane's pictures, and which way the slices run."""
+    turned = slices_turned(volume)
+    leftwards = " (to the left)" if turned and plane.across == _SLICES else ""
+    down = "up" if turned and plane.down == _SLICES else "down"
+    return f"across: {AXES[plane.across]}{leftwards}, {down}: {AXES[plane.down]}"
 
 
 @dataclass(frozen=True)

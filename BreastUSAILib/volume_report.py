@@ -42,6 +42,7 @@ def volume_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
         "operating_point": _operating_point(study),
         "overview": drawing(view, "overview", study, boxes=True, letters=0.03),
         "alt": f"The volume {name}, seen from the skin. {study.summary}",
+        "axes": volume_pictures.axes_in_words(image, volume_pictures.CORONAL),
         "lies": volume_pictures.seen_from_the_skin(image),
         "depths": f"{first:.1f} to {last:.1f} {unit}",
         "caption": f"{' x '.join(map(str, info.size))} voxels" + (f", {extent} mm." if info.spacing_known else "."),
@@ -131,11 +132,11 @@ def _cuts(study: Study, image: sitk.Image, finding: Finding | None, name: str, g
     made = []
     for cut, warm in zip(cuts, heat, strict=True):
         over = None if warm is None else colored(np.rint(warm.view.pixels / 255 * PERCENT).astype(np.uint8))
-        across, down, through = (volume_pictures.AXES[a] for a in (cut.plane.across, cut.plane.down, cut.plane.through))
+        axes, through = volume_pictures.axes_in_words(image, cut.plane), volume_pictures.AXES[cut.plane.through]
         made.append(
             {
                 "name": cut.plane.name,
-                "axes": f"across: {across}, down: {down}; {through} {cut.number} of {image.GetSize()[cut.plane.through]}",
+                "axes": f"{axes}; {through} {cut.number} of {image.GetSize()[cut.plane.through]}",
                 "alt": f"{of}, {cut.plane.name.lower()} cut",
                 "picture": drawing(
                     cut.view,

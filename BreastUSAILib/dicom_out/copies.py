@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..errors import UsageError
+from ..files import STUDY
 from ..findings import Study
 from . import NOT_DICOM, DicomOptions, write_files
 from .anonymize import (
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
 def copy_of(study: Study, output: Path, key: Key) -> Path:
     """The folder of a study's copy among those in `output`.
 
-    Earlier versions called a series as its first file by itself. A copy of theirs keeps that name, and that file gets another there.
+    Earlier versions called a series as its first file by itself. A copy of theirs keeps that name, and that file gets another there, which it
+    keeps when the series' copy is gone.
     """
     alone, series, beside = (Path(output) / pseudonym(study, key, kind) for kind in (ALONE, SERIES, BESIDE))
     if is_series(study):
         return alone if _holds_volume(alone) else series
-    return beside if not _is_volume(study) and _holds_volume(alone) else alone
+    keeps = not _is_volume(study) and ((beside / STUDY).exists() or _holds_volume(alone))
+    return beside if keeps else alone
 
 
 def _holds_volume(folder: Path) -> bool:

@@ -278,7 +278,7 @@ def vary_intensities(
     Each is applied to a part of the crops, none to about one in twelve.
 
     levels : (z, y, x) float32 in standard deviations. Returns the same shape.
-    spacing : (z, y, x) mm of a voxel: pulses, coarse speckle and shadows are as wide on any grid.
+    spacing : (z, y, x) mm of a voxel: pulses, coarse speckle and shadows are about as wide on any grid, as far as whole voxels allow.
     """
 
     def chance(p: float) -> bool:
@@ -313,7 +313,7 @@ def vary_intensities(
 
 
 def _smeared(levels: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
-    """The mean over about `_PULSE_MM` along each axis, of what there is of it at the edges; shifted sums take a fifth of the time of `avg_pool3d`."""
+    """The mean over about `_PULSE_MM` (an odd number of voxels) along each axis, of what there is of it at the edges; shifted sums take a fifth of the time of `avg_pool3d`."""
     for axis, mm in enumerate(spacing):
         length = levels.shape[axis]
         total, count = levels.clone(), torch.ones(length)

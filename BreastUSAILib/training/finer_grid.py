@@ -35,7 +35,7 @@ def taps(kernel: int, finer: int, size: int) -> np.ndarray:
 
 
 def on_finer_grid(
-    state: Mapping[str, torch.Tensor], network: nn.Module, old: Sequence[float], new: Sequence[float]
+    state: Mapping[str, torch.Tensor], network: nn.Module, old: Sequence[float], new: Sequence[float], strides: Sequence[int]
 ) -> dict[str, torch.Tensor]:
     """A model's tensors, of which that of the first convolution is taken to the finer grid of `network`.
 
@@ -43,8 +43,11 @@ def on_finer_grid(
     ----------
     old, new : mm along x, y, z of the voxels of the model's grid and of the network's.
 
-    A larger kernel on the same grid is the old one with zeros about it. As they are where the grids are not whole parts of one another: what does not
-    fit then is told where the tensors are loaded.
+    strides : of the model's first convolution, along z, y, x.
+
+    Raises
+    ------
+    ValueError : the network's voxels are not whole parts of the model's, or its first convolution does not stride as many millimetres or sees fewer.
     """
     import torch
 
@@ -52,10 +55,17 @@ def on_finer_grid(
     finer = np.divide(old, new)[::-1]
     factors = np.rint(finer).astype(int)
     if np.any(factors < 1) or np.any(np.abs(finer - factors) > _WHOLE):
-        return state
-    name, wanted = next((n, p.shape) for n, p in network.named_parameters() if p.ndim == 5)
+        raise ValueError("its voxels are not whole parts of the model's")
+    name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, torch.nn.Conv3d))
+    name, wanted = f"{name}.weight", first.weight.shape
     given = state.get(name)
-    if given is None or given.shape[:2] != wanted[:2] or (given.shape == wanted and np.all(factors == 1)):
+    if given is None or given.shape[:2] != wanted[:2]:
+        return state  # another network, which is told where the tensors are loaded
+    if tuple(first.stride) != tuple(int(s * f) for s, f in zip(strides, factors, strict=True)):
+        raise ValueError("its first convolution strides further or less far than the model's")
+    if any(n < k * f for n, k, f in zip(wanted[2:], given.shape[2:], factors.tolist(), strict=True)):
+        raise ValueError("its first convolution sees less than the model's")
+    if given.shape == wanted and np.all(factors == 1):
         return state
     matrices = [
         torch.from_numpy(taps(k, f, n)).to(given)

@@ -31,10 +31,13 @@ def go_on_from(name: str, task: str, network: nn.Module, spacing: Sequence[float
 
     entry, weights = resolve(name, task)
     state = read_state(entry, weights)
-    if spacing is not None:
-        state = on_finer_grid(state, network, entry.preprocessing["spacing"], spacing)
     try:
+        if spacing is not None:
+            grids = entry.preprocessing["spacing"], spacing, entry.arguments["stem_stride"]
+            state = on_finer_grid(state, network, *grids)
         network.load_state_dict(state)
+    except ValueError as error:
+        raise UsageError(f"--start {name}: {entry.id} cannot be gone on from on this grid: {error}; choose another model or spacing.") from error
     except RuntimeError as error:
         raise UsageError(
             f"--start {name}: {entry.id} is another network than this configuration's; choose another model or --configuration."

@@ -867,6 +867,11 @@ def test_a_copy_of_a_series_by_an_earlier_version_keeps_its_name(tmp_path, analy
         run_with_copies(tmp_path, [str(tmp_path / "in" / "IM1.dcm")], **one)
         slices = of_slices(tmp_path / "share")
         assert slices.pop(old) == 7 and list(slices.values()) == [1] and new not in slices
+    # It keeps that name when the series' copy is gone.
+    shutil.rmtree(tmp_path / "share" / old)
+    for more in ({}, {"overwrite": True}):
+        _result, told = run_with_copies(tmp_path, [str(tmp_path / "in" / "IM1.dcm")], **{**one, "overwrite": False, **more})
+        assert of_slices(tmp_path / "share") == slices and "without a de-identified copy" not in " ".join(told)
 
 
 def test_the_copy_of_a_volume_in_one_file_keeps_its_name(tmp_path, analysed):

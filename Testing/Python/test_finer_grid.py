@@ -50,18 +50,33 @@ def test_a_network_answers_as_it_did(seed, finer):
     # Large enough for every tap: the outermost lies at 1.5 coarse voxels and one more of its triangle.
     after = _network([4 * f + 3 for f in finer], [2 * f for f in finer])
     spacing = [0.9, 0.6, 1.5]  # x, y, z
-    after.load_state_dict(on_finer_grid(before.state_dict(), after, spacing, np.divide(spacing, finer[::-1])))
+    after.load_state_dict(on_finer_grid(before.state_dict(), after, spacing, np.divide(spacing, finer[::-1]), (2, 2, 2)))
     said, says = before(coarse[None, None])[0], after(fine[None, None])[0]
     assert said.shape == says.shape
     inner = (slice(None), *[slice(2, -2)] * 3)
     assert torch.allclose(said[inner], says[inner], atol=1e-5)  # the program's means are float32
 
 
-def test_grids_that_do_not_fit_change_nothing():
+def test_the_same_grid_changes_nothing():
     before, after = _network((3, 3, 3), (2, 2, 2)), _network((3, 3, 3), (2, 2, 2))
-    for new in ((1.0, 1.0, 1.0), (0.7, 0.7, 0.7), (2.0, 1.0, 1.0)):
-        same = on_finer_grid(before.state_dict(), after, (1.0, 1.0, 1.0), new)
-        assert all(torch.equal(value, before.state_dict()[name]) for name, value in same.items())
+    same = on_finer_grid(before.state_dict(), after, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (2, 2, 2))
+    assert all(torch.equal(value, before.state_dict()[name]) for name, value in same.items())
+
+
+@pytest.mark.parametrize(
+    ("new", "kernel", "stride", "why"),
+    [
+        ((0.7, 0.7, 0.7), (3, 3, 3), (2, 2, 2), "whole parts"),
+        ((2.0, 1.0, 1.0), (3, 3, 3), (2, 2, 2), "whole parts"),
+        ((0.5, 0.5, 1.0), (3, 7, 7), (2, 2, 2), "strides further or less far"),
+        ((0.5, 0.5, 1.0), (3, 3, 3), (2, 4, 4), "sees less"),
+        ((1.0, 1.0, 1.0), (1, 3, 3), (2, 2, 2), "sees less"),
+    ],
+)
+def test_grids_that_do_not_fit_are_refused(new, kernel, stride, why):
+    before, after = _network((3, 3, 3), (2, 2, 2)), _network(kernel, stride)
+    with pytest.raises(ValueError, match=why):
+        on_finer_grid(before.state_dict(), after, (1.0, 1.0, 1.0), new, (2, 2, 2))
 
 
 def test_a_model_of_coarse_voxels_is_gone_on_from(tmp_path, monkeypatch):
@@ -84,9 +99,13 @@ def test_a_model_of_coarse_voxels_is_gone_on_from(tmp_path, monkeypatch):
     )
     with pytest.raises(UsageError, match="is another network than this configuration's"):
         train([data], tmp_path / "other", recipe, device="cpu", validate_every=9)
+    # A model of finer voxels is none for coarser ones.
+    monkeypatch.setattr(resnet_3d, "COMPACT", SMALL)
+    with pytest.raises(UsageError, match="cannot be gone on from on this grid: its voxels are not whole parts"):
+        train([data], tmp_path / "back", small(epochs=1, crops=16, start=str(gone_on)), device="cpu", validate_every=9)
 
 
-def test_what_varies_intensities_is_as_wide_on_a_finer_grid():
+def test_what_varies_intensities_is_about_as_wide_on_a_finer_grid():
     """The same draw on a grid twice as fine: the same picture, but for the noise of single voxels."""
     coarse, fine = torch.zeros(24, 20, 28), torch.zeros(24, 40, 56)
     compared = 0

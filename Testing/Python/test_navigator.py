@@ -80,6 +80,32 @@ def test_a_body_looks_the_same_in_whichever_order_its_slices_are_stored(directio
         assert mark.box == pytest.approx(same.box) and nav.position(100, 80) == pytest.approx(other.position(100, 80))
 
 
+STORED = [
+    np.array([a, b, np.cross(a, b) * hand]).T
+    for axes in ([0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1], [1, 2, 0], [2, 0, 1])
+    for a, b in [(np.eye(3)[axes[0]] * s, np.eye(3)[axes[1]] * t) for s in (1, -1) for t in (1, -1)]
+    for hand in (1, -1)
+]
+"""All 48 ways to store a volume along the patient's axes, half of them left-handed."""
+
+
+@pytest.mark.parametrize("direction", STORED)
+def test_it_is_never_a_mirror_image(direction):
+    """In whichever way a volume is stored, it is what one sees along its depth axis: three places turn to the same side as in the body."""
+    nav = navigate(image := volume(tuple(direction.ravel())), study_of(image))
+    places = [(10.0, 5.0, 10.0), (45.0, 5.0, 12.0), (20.0, 5.0, 40.0)]
+    points = [np.array(image.TransformContinuousIndexToPhysicalPoint(p)) for p in places]
+    one, two, three = (np.array(nav.pixel(p)) for p in points)
+    turn = np.cross(np.append(two - one, 0), np.append(three - one, 0))[2]  # y runs down: above 0 is clockwise
+    into = direction[:, 1]
+    assert np.sign(turn) == np.sign(np.dot(np.cross(points[1] - points[0], points[2] - points[0]), into))
+    left, right, up, down = nav.sides
+    for letter, at in ((right, (200, 80)), (left, (-200, 80)), (down, (80, 400)), (up, (80, -400))):
+        if letter:
+            moved = np.array(nav.position(*at)) - np.array(nav.position(80, 80))
+            assert moved @ {"L": (1, 0, 0), "R": (-1, 0, 0), "S": (0, 0, 1), "I": (0, 0, -1)}[letter] > 0
+
+
 def test_a_click_on_a_lesion_finds_its_voxels_and_its_finding():
     for direction in (PLAIN, TURNED, OBLIQUE):
         image = volume(direction)
