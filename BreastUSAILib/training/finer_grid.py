@@ -42,7 +42,6 @@ def on_finer_grid(
     Parameters
     ----------
     old, new : mm along x, y, z of the voxels of the model's grid and of the network's.
-
     strides : of the model's first convolution, along z, y, x.
 
     Raises
