@@ -11,6 +11,7 @@ from itertools import product
 
 import torch
 
+from .axes import along_axes
 from .boxes import from_centres, iou_matrix
 
 IGNORED, NEGATIVE = -1, 0
@@ -21,13 +22,13 @@ def combinations(sides: Sequence[float]) -> tuple[tuple[float, float, float], ..
     return tuple(product(sides, repeat=3))
 
 
-def anchor_grid(cells: Sequence[int], stride: int, sizes: Sequence[Sequence[float]]) -> torch.Tensor:
+def anchor_grid(cells: Sequence[int], stride: int | Sequence[int], sizes: Sequence[Sequence[float]]) -> torch.Tensor:
     """All anchors of a feature map.
 
     Parameters
     ----------
     cells : (z, y, x) cells of the map.
-    stride : voxels a cell along each axis; an anchor's centre is that of its cell.
+    stride : voxels a cell along z, y, x, or one number along all; an anchor's centre is that of its cell.
     sizes : (z, y, x) of each anchor of a cell, in voxels.
 
     Returns
@@ -35,7 +36,7 @@ def anchor_grid(cells: Sequence[int], stride: int, sizes: Sequence[Sequence[floa
     (cells x len(sizes), 6) float32 : x runs fastest over the cells, and the anchors of a cell follow one another, as in the
         network's output.
     """
-    axes = [(torch.arange(n, dtype=torch.float32) + 0.5) * stride for n in cells]
+    axes = [(torch.arange(n, dtype=torch.float32) + 0.5) * step for n, step in zip(cells, along_axes(stride), strict=True)]
     centres = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 1, 3)
     extents = torch.tensor(sizes, dtype=torch.float32).reshape(1, -1, 3)
     return from_centres(*torch.broadcast_tensors(centres, extents)).reshape(-1, 6)

@@ -14,6 +14,7 @@ from torch import nn
 
 from . import boxes as b
 from .anchors import anchor_grid
+from .axes import along_axes
 from .mirrors import MIRRORS, mirrored
 from .models.devices import autocast, is_out_of_memory
 from .postprocessing import settings_of
@@ -32,7 +33,7 @@ class Search:
     ----------
     window : (z, y, x) voxels of a window, for volumes that do not pass whole.
     whole_voxels : volumes of up to so many voxels pass whole; 0: never.
-    shared : voxels that neighbouring windows have in common, at least: the largest lesion lies whole in one of them. An axis
+    shared : voxels that neighbouring windows have in common (along z, y, x, or one number along all), at least: the largest lesion lies whole in one of them. An axis
         that a window falls short of by a tenth or less is covered by longer windows, not by twice as many.
     candidates : boxes of each window that suppression looks at, the surest.
     boxes_a_window : of which so many are kept (paper: 3).
@@ -47,7 +48,7 @@ class Search:
 
     window: tuple[int, int, int] = (160, 96, 160)
     whole_voxels: int = 8_000_000
-    shared: int = 56
+    shared: int | tuple[int, int, int] = 56
     candidates: int = 1500
     boxes_a_window: int = 50
     suppression_iou: float = 0.1
@@ -151,7 +152,8 @@ def look(
     """What the network says, window by window; `window` None: as `search` has it. The part of `find_candidates` that takes time."""
     if window is None:
         window = levels.shape if levels.size <= search.whole_voxels else search.window
-    axes = [axis_windows(n, w, search.shared) for n, w in zip(levels.shape, window, strict=True)]
+    each = zip(levels.shape, window, along_axes(search.shared), strict=True)
+    axes = [axis_windows(n, w, shared) for n, w, shared in each]
     places = list(product(*axes))
     seen = []
     for number, place in enumerate(places):
@@ -196,8 +198,9 @@ def _in_window(part: np.ndarray, start: Sequence[int], network: nn.Module, searc
     boxes = b.decode(parameters[index], anchors)
     lesion = probability[index, 1:]
     malignancy = (lesion[:, -1] / lesion.sum(1)).clamp(0, 1)
-    # What the padding at the window's end came up with is none.
-    inside = (b.centres_and_sizes(boxes)[0] < torch.tensor(part.shape)).all(1)
+    # What the padding about the window came up with is none.
+    centres = b.centres_and_sizes(boxes)[0]
+    inside = ((centres >= 0) & (centres < torch.tensor(part.shape))).all(1)
     shift = torch.tensor([*start, *start], dtype=torch.float32)
     return Seen(boxes[inside] + shift, scores[inside].clamp(0, 1), malignancy[inside])
 

@@ -38,28 +38,30 @@ PAPER: dict = {
 
 COMPACT: dict = {
     "stem_channels": 16,
-    "stem_stride": 2,
+    "stem_kernel": (3, 7, 7),
+    "stem_stride": (2, 4, 4),
     "channels": (16, 32, 48, 80, 80),
     "strides": (1, 2, 1, 2, 1),
     "top_down": 2,
     "head_channels": 32,
     "head_convolutions": 2,
-    # mm on its grid of 1 mm, (z, y, x): five scales, as long as deep and lying flat, as most lesions do.
+    # Voxels (z, y, x) of its grid of 1 x 0.5 x 0.5 mm: five scales, as long as deep and lying flat, as most lesions do.
     # Lesions of 3 to 45 mm, from 1.4 times as deep as long to half as deep, overlap one of them by a quarter or more.
     "anchors": (
-        (4.5, 3.5, 4.5),
-        (7.0, 4.5, 7.0),
-        (8.0, 8.0, 8.0),
-        (12.0, 7.0, 12.0),
-        (13.0, 13.0, 13.0),
-        (20.0, 11.0, 20.0),
-        (21.0, 20.0, 21.0),
-        (32.0, 18.0, 32.0),
-        (45.0, 26.0, 45.0),
+        (4.5, 7.0, 9.0),
+        (7.0, 9.0, 14.0),
+        (8.0, 16.0, 16.0),
+        (12.0, 14.0, 24.0),
+        (13.0, 26.0, 26.0),
+        (20.0, 22.0, 40.0),
+        (21.0, 40.0, 42.0),
+        (32.0, 36.0, 64.0),
+        (45.0, 52.0, 90.0),
     ),
     "embedding": 32,
 }
-"""The small configuration, for volumes of 1 mm: 0.9 million parameters, most of its work on maps of 4 mm a cell. The last two blocks
+"""The small configuration, for slices of 1 mm with voxels of 0.5 mm in them: 0.95 million parameters, most of its work on maps of 4 mm a cell. All but the first convolution
+is as it was up to 1.4.0, whose voxels were 1 mm along all axes: finer voxels cost nothing but that one. The last two blocks
 see 8 mm a cell and bring what they know of the surroundings back to the finer map (`top_down`): lesions of 4 mm fall between cells of 8."""
 
 
@@ -88,11 +90,12 @@ class DetectionNetwork(nn.Module):
     anchors : (z, y, x) in voxels of each anchor of a cell.
     embedding : numbers an embedding (paper: 32, 64 or 128).
     classes : besides the background.
+    stem_kernel : see `residual3d.ResidualTrunk`.
 
     Attributes
     ----------
-    scale : voxels a cell of the map with the anchors.
-    multiple : what each side of a volume is padded to a multiple of, the trunk's last scale.
+    scale : voxels (z, y, x) a cell of the map with the anchors.
+    multiple : what the sides (z, y, x) of a volume are padded to multiples of, the trunk's last scale.
 
     Input: (N, in_channels, z, y, x) float of any size; see `padded`.
 
@@ -105,7 +108,7 @@ class DetectionNetwork(nn.Module):
         self,
         in_channels: int = 1,
         stem_channels: int = PAPER["stem_channels"],
-        stem_stride: int = PAPER["stem_stride"],
+        stem_stride: int | Sequence[int] = PAPER["stem_stride"],
         channels: Sequence[int] = PAPER["channels"],
         strides: Sequence[int] = PAPER["strides"],
         top_down: int | None = None,
@@ -114,11 +117,12 @@ class DetectionNetwork(nn.Module):
         anchors: Sequence[Sequence[float]] = PAPER["anchors"],
         embedding: int = PAPER["embedding"],
         classes: int = 2,
+        stem_kernel: int | Sequence[int] = 3,
     ) -> None:
         super().__init__()
         if not anchors or any(len(a) != 3 or min(a) <= 0 for a in anchors):
             raise ValueError("`anchors` must name three positive sides for each anchor of a cell.")
-        self.trunk = ResidualTrunk(in_channels, stem_channels, stem_stride, channels, strides)
+        self.trunk = ResidualTrunk(in_channels, stem_channels, stem_stride, channels, strides, stem_kernel)
         self.anchors = tuple(tuple(float(side) for side in a) for a in anchors)
         self.classes, self.embedding_size, self.top_down = classes, embedding, top_down
         inputs, self.scale = channels[-1], self.trunk.scales[-1]
@@ -157,7 +161,7 @@ class DetectionNetwork(nn.Module):
 
         With zeros, which are the mean of the tissue, a shadow at the volume's edge gets a bright border there and looks like a lesion.
         """
-        pad = [(-n) % self.multiple for n in volume.shape[2:]]
+        pad = [(-n) % m for n, m in zip(volume.shape[2:], self.multiple, strict=True)]
         return F.pad(volume, (0, pad[2], 0, pad[1], 0, pad[0]), mode="replicate") if any(pad) else volume
 
     def forward(self, volume: torch.Tensor) -> Predictions:

@@ -9,11 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..axes import along_axes
 
-def convolution(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU; the size divided by `stride`."""
+
+def convolution(inputs: int, outputs: int, stride: int | Sequence[int] = 1, kernel: int | Sequence[int] = 3) -> nn.Sequential:
+    """Convolution (its size odd), batch normalisation, ReLU; the size divided by `stride`; along z, y, x where there are three of them."""
+    kernel = along_axes(kernel)
     return nn.Sequential(
-        nn.Conv3d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.Conv3d(inputs, outputs, kernel, along_axes(stride), tuple(k // 2 for k in kernel), bias=False),
         nn.BatchNorm3d(outputs),
         nn.ReLU(inplace=True),
     )
@@ -40,27 +43,35 @@ class ResidualTrunk(nn.Module):
     Parameters
     ----------
     in_channels : of the image.
-    stem_channels, stem_stride : of the first convolution, 3 x 3 x 3.
+    stem_channels, stem_stride : of the first convolution; the stride along z, y, x, or one along all.
     channels, strides : of each block.
+    stem_kernel : voxels (odd) that the first convolution sees along z, y, x, or one number along all.
 
     Attributes
     ----------
-    scales : voxels of the image a cell of each block's map.
+    scales : voxels (z, y, x) of the image a cell of each block's map.
 
-    Input (N, in_channels, z, y, x), each side a multiple of the last scale; output: each block's map, (N, channels[i], z / s, y / s, x / s).
+    Input (N, in_channels, z, y, x), each side a multiple of the last scale along its axis; output: each block's map, (N, channels[i], z / s, y / s, x / s).
     """
 
     def __init__(
-        self, in_channels: int, stem_channels: int, stem_stride: int, channels: Sequence[int], strides: Sequence[int]
+        self,
+        in_channels: int,
+        stem_channels: int,
+        stem_stride: int | Sequence[int],
+        channels: Sequence[int],
+        strides: Sequence[int],
+        stem_kernel: int | Sequence[int] = 3,
     ) -> None:
         super().__init__()
         if len(channels) != len(strides) or not channels:
             raise ValueError("`channels` and `strides` must have one number a block.")
-        self.stem = convolution(in_channels, stem_channels, stem_stride)
+        self.stem = convolution(in_channels, stem_channels, stem_stride, stem_kernel)
         inputs = [stem_channels, *channels]
         self.blocks = nn.ModuleList(ResidualBlock(*args) for args in zip(inputs, channels, strides, strict=False))
         self.channels = tuple(channels)
-        self.scales = tuple(stem_stride * prod(strides[: i + 1]) for i in range(len(strides)))
+        first = along_axes(stem_stride)
+        self.scales = tuple(tuple(s * prod(strides[: i + 1]) for s in first) for i in range(len(strides)))
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

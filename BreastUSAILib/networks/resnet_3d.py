@@ -17,6 +17,7 @@ from math import prod
 import torch
 from torch import nn
 
+from ..axes import along_axes
 from .residual3d import ResidualBlock
 
 PAPER: dict = {
@@ -86,7 +87,7 @@ class ResNet3d(nn.Module):
         if not len(channels) == len(blocks) == len(strides) or not channels:
             raise ValueError("`channels`, `blocks` and `strides` must have one number a stage.")
         stem_stride = tuple(stem_stride)
-        stem_kernel = (stem_kernel,) * 3 if isinstance(stem_kernel, int) else tuple(stem_kernel)
+        stem_kernel = along_axes(stem_kernel)
         self.stem = nn.Sequential(
             nn.Conv3d(in_channels, stem_channels, stem_kernel, stem_stride, tuple(k // 2 for k in stem_kernel), bias=False),
             nn.BatchNorm3d(stem_channels),

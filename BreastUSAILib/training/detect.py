@@ -1,7 +1,7 @@
 """The recipe of the detection network: ``breastusai train detect --data DIR --output DIR``.
 
 The paper crops 400 x 98 x 360 voxels about a lesion and gives the network 320 x 96 x 320 of them. The compact network takes
-crops of 96 x 48 x 96 mm, most of them about a lesion, at 1 mm, which two CPU cores can pay for. Volumes for
+crops of 96 x 48 x 96 mm, most of them about a lesion, which two CPU cores can pay for: slices of 1 mm with voxels of 0.5 mm in them. Volumes for
 training and validation are the data sets' own splits; the test split is never read.
 """
 
@@ -27,6 +27,8 @@ from .command_line import (
 from .start import check_start, go_on_from, learnt
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..evaluation.volume_data import VolumeCase
     from .detection_data import TrainingVolume
     from .parallel import Team
@@ -53,14 +55,15 @@ class DetectRecipe:
     lesion_share, small_weight, isoechoic_weight, zoom, vary, shallow, levelled : see `detection_crops.CropRecipe`.
     search : fields of `candidates.Search` that the model shall have; None: the paper's.
     decay : of the averaged weights.
-    start : a model that ships, or a folder, whose weights are gone on from; "": fresh ones.
+    start : a model that ships, or a folder, whose weights are gone on from; where its voxels are coarser, in whole steps, the first convolution is taken to these
+        (`finer_grid`); "": fresh ones.
     seed : fixes initial weights and crops; other thread counts, CPUs or numbers of processes still round otherwise.
     """
 
     configuration: str = "compact"
     variant: str = "rpn-iou-sim"
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    crop: tuple[int, int, int] = (96, 48, 96)
+    spacing: tuple[float, float, float] = (0.5, 0.5, 1.0)
+    crop: tuple[int, int, int] = (96, 96, 192)
     around: tuple[int, int, int] | None = field(default=None, repr=False)
     epochs: int = 28
     crops: int = 800
@@ -76,7 +79,9 @@ class DetectRecipe:
     vary: bool = True
     shallow: float = 0.35
     levelled: float = 0.35
-    search: dict[str, Any] | None = field(default_factory=dict)
+    search: dict[str, Any] | None = field(
+        default_factory=lambda: {"window": (160, 192, 320), "shared": (56, 112, 112), "whole_voxels": 32_000_000}
+    )
     decay: float = 0.998
     start: str = ""
     seed: int = 1
@@ -248,7 +253,7 @@ class _Run:
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
         if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
-            go_on_from(recipe.start, "detect", network)
+            go_on_from(recipe.start, "detect", network, recipe.spacing)
         self.learner = Learner(
             network.to(group.device).to(memory_format=torch.channels_last_3d),
             output / CHECKPOINT,
@@ -294,7 +299,7 @@ class _Run:
         from .detection_choice import candidates_of, figures, see
 
         validation = self.sets.validation
-        seen = see(validation, self.learner.average, self.search, self.group.device)
+        seen = see(validation, self._looking(), self.search, self.group.device)
         return figures(validation, candidates_of(validation, seen, self.search))
 
     def save(self) -> None:
@@ -305,16 +310,22 @@ class _Run:
         from ..models.folder import save_model
         from .detection_choice import choose
 
-        network, validation = self.learner.average, self.sets.validation
         published = self.recipe.search is None
         finer = {} if published else self._finer()
         choice, tried = choose(
-            validation, network, self.search, self.group.device, published=published, finer=finer
+            self.sets.validation, self._looking(), self.search, self.group.device, published=published, finer=finer
         )
         write_text(self.output / "postprocessing.json", json.dumps({"choice": choice, "tried": tried}, indent=2) + "\n")
         config = _config(self.recipe, self.arguments, self.sets.training_cases, choice, tried["figures"])
-        save_model(self.output, network, config)
+        save_model(self.output, self.learner.average, config)
 
+    def _looking(self) -> nn.Module:
+        """The averaged network as inference has it, which sees a volume in a third of the time; the learner's own stays as it is."""
+        from copy import deepcopy
+
+        from ..models.inference import prepared
+
+        return prepared(deepcopy(self.learner.average), self.group.device, volumes=True)
 
     def _finer(self) -> dict[float, list[TrainingVolume]]:
         """The validation volumes on the grids of `multi_scale.CHOICES`."""

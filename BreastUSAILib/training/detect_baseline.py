@@ -44,13 +44,14 @@ class BaselineRecipe:
     Attributes
     ----------
     network : "unet2d" or "unet3d" (see `networks.unet`).
+    spacing, crop : of 1 mm along all axes, as the ablation's networks had: a U-Net's work grows with its voxels.
     epochs : by default fewer than the detection network's: half an hour of one core.
     every : for slices one by one, every n-th of a crop is learnt from (see `voxel_crops.VoxelCropSet`); 1 for volumes.
     """
 
     network: str = "unet3d"
-    spacing: tuple[float, float, float] = DetectRecipe.spacing
-    crop: tuple[int, int, int] = DetectRecipe.crop
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    crop: tuple[int, int, int] = (96, 48, 96)
     epochs: int = 12
     crops: int = DetectRecipe.crops
     batch: int = DetectRecipe.batch

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..axes import along_axes
 from ..errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def go_on_from(name: str, task: str, network: nn.Module, spacing: Sequence[float
     state = read_state(entry, weights)
     try:
         if spacing is not None:
-            grids = entry.preprocessing["spacing"], spacing, entry.arguments["stem_stride"]
+            grids = entry.preprocessing["spacing"], spacing, along_axes(entry.arguments["stem_stride"])
             state = on_finer_grid(state, network, *grids)
         network.load_state_dict(state)
     except ValueError as error:

@@ -175,7 +175,7 @@ def test_crops_are_those_of_the_detection_network_with_their_classes(volumes, ma
 
 
 def test_classes_lie_on_the_balls_however_a_crop_is_turned(volumes, masks, monkeypatch):
-    monkeypatch.setattr(crops, "vary_intensities", lambda levels, generator: levels)
+    monkeypatch.setattr(crops, "vary_intensities", lambda levels, generator, spacing: levels)
     recipe = crops.CropRecipe(shape=(24, 16, 24), lesion_share=1.0, zoom=1.5, levelled=0.0)
     turned = set()
     for seed in range(20):

@@ -39,7 +39,7 @@ SMALL = {
     "stem_channels": 8, "stem_stride": 2, "channels": (8, 8, 8, 8, 8), "strides": (1, 2, 1, 2, 1), "top_down": 2,
     "head_channels": 8, "head_convolutions": 1, "anchors": ((6.0, 6.0, 6.0),), "embedding": 4,
 }  # fmt: skip
-RECIPE = DetectRecipe(crop=(24, 16, 24), epochs=4, crops=48, batch=4, rate=1e-2, best=2, decay=0.9)
+RECIPE = DetectRecipe(spacing=(1.0, 1.0, 1.0), crop=(24, 16, 24), epochs=4, crops=48, batch=4, rate=1e-2, best=2, decay=0.9)
 CLASSIFIER = {
     "stem_channels": 4,
     "stem_stride": 2,
@@ -162,7 +162,7 @@ def test_crops_about_lesions_hold_one_and_its_box_fits(volumes):
 
 
 def test_magnified_and_mirrored_crops_have_their_boxes_on_the_lesions(volumes, monkeypatch):
-    monkeypatch.setattr(crops, "vary_intensities", lambda levels, generator: levels)
+    monkeypatch.setattr(crops, "vary_intensities", lambda levels, generator, spacing: levels)
     recipe = crops.CropRecipe(shape=(24, 16, 24), lesion_share=1.0, shown=1.0, zoom=1.5)
     sizes = set()
     for seed in range(30):
@@ -468,7 +468,7 @@ def test_the_published_recipe(phantoms, tmp_path, monkeypatch):
     model = zoo.load(output, "detect", "cpu")
     chosen = model.entry.postprocessing
     assert (chosen["boxes_a_window"], chosen["vote_iou"], chosen["window"]) == (3, None, [320, 96, 320])
-    assert model.network.scale == 8 and json.loads((output / "log.jsonl").read_text())["similarity"] >= 0
+    assert model.network.scale == (8, 8, 8) and json.loads((output / "log.jsonl").read_text())["similarity"] >= 0
     tried = json.loads((output / "postprocessing.json").read_text())["tried"]
     assert len(tried["tried"]) == 1  # nothing but the threshold is chosen
 
