@@ -107,6 +107,10 @@ def test_anchors_lie_where_the_network_says():
     cell = (1 * 3 + 2) * 5 + 3  # z = 1, y = 2, x = 3
     assert grid[cell * 2].tolist() == [5.0, 8.0, 11.0, 7.0, 12.0, 17.0]
     assert grid[cell * 2 + 1].tolist() == [5.5, 9.5, 13.5, 6.5, 10.5, 14.5]
+    along_each = anchor_grid((2, 3, 5), (4, 8, 2), sizes)
+    assert along_each[cell * 2].tolist() == [5.0, 18.0, 4.0, 7.0, 22.0, 10.0]
+    with pytest.raises(ValueError, match="one number, or one for each of z, y and x"):
+        anchor_grid((2, 3, 5), (4, 8), sizes)
 
 
 def _row(*starts, length=10.0):

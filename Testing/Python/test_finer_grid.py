@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from BreastUSAILib.anchors import anchor_grid
 from BreastUSAILib.errors import UsageError
 from BreastUSAILib.training.detection_crops import generator_of, vary_intensities
 from BreastUSAILib.training.finer_grid import on_finer_grid, taps
@@ -55,6 +56,37 @@ def test_a_network_answers_as_it_did(seed, finer):
     assert said.shape == says.shape
     inner = (slice(None), *[slice(2, -2)] * 3)
     assert torch.allclose(said[inner], says[inner], atol=1e-5)  # the program's means are float32
+
+
+def test_a_detection_network_finds_the_same_boxes_on_the_finer_grid():
+    """Anchors are in voxels, so those of the finer grid are as many millimetres; what is said of each of them stays."""
+    from BreastUSAILib.networks.detection import COMPACT, DetectionNetwork
+
+    mm = np.array([1.0, 0.5, 0.5])
+    torch.manual_seed(3)
+    small = {**COMPACT, "channels": (4, 4, 6, 8, 8), "head_channels": 6, "embedding": 3}
+    anchors = [tuple(side * step for side, step in zip(a, mm, strict=True)) for a in COMPACT["anchors"]]
+    coarse_arguments = {**small, "stem_kernel": 3, "stem_stride": 2, "anchors": anchors}
+    before, after = DetectionNetwork(**coarse_arguments).eval(), DetectionNetwork(**small).eval()
+    nn.init.normal_(before.scores.weight, std=0.5)
+    nn.init.normal_(before.boxes.weight, std=0.3)
+    after.load_state_dict(on_finer_grid(before.state_dict(), after, (1.0, 1.0, 1.0), mm[::-1], (2, 2, 2)))
+
+    # Tissue, not white noise, of which a kernel of 7 taps hears a little less than the coarse one's triangles (`taps`).
+    noise = torch.randn(1, 1, 42, 100, 164, generator=torch.Generator().manual_seed(4))
+    fine = 5 * nn.functional.avg_pool3d(noise, (3, 5, 5), 1)[0, 0]
+    coarse = fine
+    for axis in (1, 2):
+        length = fine.shape[axis]
+        coarse = torch.tensordot(averaging(length, 0.0, length, length // 2), coarse, ([1], [axis])).movedim(0, axis)
+    with torch.inference_mode():
+        said, says = before(coarse[None, None]), after(fine[None, None])
+    assert said.features.shape == says.features.shape
+    cells = said.features.shape[2:]
+    first, second = (anchor_grid(cells, n.scale, n.anchors) * torch.tensor(np.tile(step, 2)).float() for n, step in ((before, np.ones(3)), (after, mm)))
+    assert torch.allclose(first, second)
+    for one, other in ((said.logits, says.logits), (said.parameters, says.parameters)):
+        assert torch.corrcoef(torch.stack([one.ravel(), other.ravel()]))[0, 1] > 0.99
 
 
 def test_the_same_grid_changes_nothing():
