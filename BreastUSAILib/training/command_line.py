@@ -144,6 +144,16 @@ def add_schedule_arguments(
         parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{meaning} ({default})")
 
 
+def add_start_argument(parser: argparse.ArgumentParser, anew: str = "what follows them") -> None:
+    """--start; `anew` says what is chosen where no epochs are asked for."""
+    parser.add_argument(
+        "--start",
+        default="",
+        metavar="ID|DIR",
+        help=f"go on from the weights of this model; with --epochs 0 they stay, and {anew} is chosen anew",
+    )
+
+
 def schedule_of(args: argparse.Namespace, names: tuple[str, ...] = tuple(_SCHEDULE)) -> dict[str, Any]:
     """What `add_schedule_arguments` says otherwise than the recipe. Raises `UsageError` for a number that is not above 0, or not finite; with
     --start there may be no epochs at all: the model's weights stay, and what follows them is chosen anew."""

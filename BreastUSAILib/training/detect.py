@@ -20,6 +20,7 @@ from ..models.folder import UNPUBLISHED
 from .command_line import (
     add_configuration_argument,
     add_schedule_arguments,
+    add_start_argument,
     add_volume_arguments,
     schedule_of,
     volume_options,
@@ -384,12 +385,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant", choices=VARIANTS, default=DetectRecipe.variant, help="the paper's ablations (default: the whole)"
     )
-    parser.add_argument(
-        "--start",
-        default="",
-        metavar="ID|DIR",
-        help="go on from the weights of this model; with --epochs 0 they stay, and what follows them is chosen anew",
-    )
+    add_start_argument(parser)
     for name, what in (("shallow", "end early"), ("levelled", "are levelled in depth")):
         default = f"default: {getattr(DetectRecipe, name)}; paper: {getattr(PAPER, name)}"
         parser.add_argument(f"--{name}", type=float, metavar="P", help=f"share of crops that {what} ({default})")

@@ -23,6 +23,7 @@ from ..models.folder import UNPUBLISHED
 from .command_line import (
     add_configuration_argument,
     add_schedule_arguments,
+    add_start_argument,
     add_volume_arguments,
     schedule_of,
     volume_options,
@@ -399,12 +400,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_schedule_arguments(parser, HeatmapRecipe, PAPER)
     add_configuration_argument(parser)
     parser.add_argument("--prepare-only", action="store_true", help="cut the patches and stop")
-    parser.add_argument(
-        "--start",
-        default="",
-        metavar="ID|DIR",
-        help="go on from the weights of this model; with --epochs 0 they stay, and what follows them is chosen anew",
-    )
+    add_start_argument(parser)
     parser.add_argument(
         "--far", action="store_true", help="learn as healthy what lies far from all lesions of a volume, too"
     )

@@ -18,7 +18,14 @@ import numpy as np
 from ..atomic import output_error, write_text
 from ..errors import DataError, UsageError
 from ..models.folder import UNPUBLISHED
-from .command_line import add_configuration_argument, add_schedule_arguments, add_volume_data_arguments, schedule_of
+from .command_line import (
+    add_configuration_argument,
+    add_schedule_arguments,
+    add_start_argument,
+    add_volume_data_arguments,
+    schedule_of,
+)
+from .start import check_start, go_on_from, learnt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +54,7 @@ class LesionClassifierRecipe:
     soft : whether a phantom's lesion is told by the probability of malignancy that a perfect reader would state, of which its pathology is
         one throw of dice, rather than by its pathology. Of lesions of patients nobody knows it: pathology it is.
     epochs, batch, rate, weight_decay, decay : as in `detect.DetectRecipe`; an epoch sees every lesion once.
+    start : a model that ships, or a folder, whose weights are gone on from; with no epochs they stay, and the weight of the two opinions is chosen anew. "": fresh ones.
     seed : fixes initial weights, order and variation.
     """
 
@@ -62,6 +70,7 @@ class LesionClassifierRecipe:
     rate: float = 2e-3
     weight_decay: float = 0.05
     decay: float = 0.99
+    start: str = ""
     seed: int = 1
 
 
@@ -129,10 +138,11 @@ def train(
     from ..models.zoo import load
     from .detection_data import read_split
     from .learner import run_epochs
-    from .lesion_classifier_crops import CropRun
+    from .lesion_classifier_crops import CHECKPOINT, CropRun
     from .parallel import team
 
     output = Path(output)
+    check_start(recipe.start, output)
     with team(choose_device(device).name) as group:
         if recipe.batch < 2 * group.size:
             raise UsageError(_too_small(group))
@@ -147,6 +157,8 @@ def train(
         _check(data, training, validation, group)
         torch.manual_seed(recipe.seed)
         network, arguments = build_network(recipe.configuration)
+        if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
+            go_on_from(recipe.start, "lesion-classifier", network)
 
         def leave(network: nn.Module, measured: dict[str, float]) -> None:
             save_model(output, network, _config(recipe, arguments, cases["train"], len(training), measured))
@@ -249,7 +261,7 @@ def _config(recipe, arguments: dict, cases: Sequence[VolumeCase], lesions: int, 
             "intensity": "standardised within the crop, 8-bit levels",
         },
         "postprocessing": {},
-        "trained_on": f"{lesions} lesions of {described(cases)} (split train)",
+        "trained_on": learnt(f"{lesions} lesions of {described(cases)} (split train)", recipe.start, "lesion-classifier", recipe.epochs),
         "licence": "unspecified",
         "measured": {"validation, true boxes": measured},
         "recipe": asdict(recipe),
@@ -265,6 +277,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="learn phantoms, too, from benign or malignant alone, not from how malignant a perfect reader would find them",
     )
+    add_start_argument(parser, "with --detector the weight of the two opinions")
     parser.add_argument(
         "--detector", metavar="ID|DIR", help="detection model whose findings choose the weight of the two opinions"
     )
@@ -274,6 +287,7 @@ def recipe_of(args: argparse.Namespace) -> LesionClassifierRecipe:
     """The recipe with what the command line says otherwise. Raises `UsageError`."""
     return replace(
         LesionClassifierRecipe(configuration=args.configuration, soft=not args.hard_labels),
+        start=args.start,
         seed=args.seed,
         **schedule_of(args, _SCHEDULE),
     )

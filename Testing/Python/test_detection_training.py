@@ -549,6 +549,15 @@ def test_the_classifier_learns_resumes_and_weighs_opinions(phantoms, trained, tm
     before = (output / "model.safetensors").read_bytes()
     lesion_classifier.train(folders, output, recipe, detector=trained, device="cpu")
     assert (output / "model.safetensors").read_bytes() == before
+    # Another's weights stay where no epochs are asked for; only the weight of the two opinions is chosen.
+    anew = replace(recipe, start=str(output), epochs=0)
+    other = lesion_classifier.train([phantoms], tmp_path / "anew", anew, detector=trained, device="cpu")
+    stays, was = zoo.load(other, "lesion-classifier", "cpu"), zoo.load(output, "lesion-classifier", "cpu")
+    assert all(torch.equal(a, b) for a, b in zip(stays.network.parameters(), was.network.parameters(), strict=True))
+    assert stays.entry.postprocessing["detection_weight"] == was.entry.postprocessing["detection_weight"]
+    assert stays.entry.trained_on.startswith("the weights of lesion-classifier-compact unpublished, which had learnt from: 9 lesions")
+    with pytest.raises(UsageError, match="is the folder of --output"):
+        lesion_classifier.train([phantoms], other, replace(recipe, start=str(other)), device="cpu")
 
     model, classifier = zoo.load(trained, "detect", "cpu"), zoo.load(output, "lesion-classifier", "cpu")
     image, _ = read_volumes(phantoms, ("validation",))[0].read()
