@@ -12,4 +12,4 @@ set -euo pipefail
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 # A training that was ended goes on at its last finished epoch, so --requeue is safe.
 exec srun torchrun --nnodes="$SLURM_NNODES" --nproc-per-node=4 --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d \
-  --rdzv-endpoint="$first:29500" -m BreastUSAILib train detect "$@"
+  --rdzv-endpoint="$first:29500" -m -- BreastUSAILib train detect "$@"

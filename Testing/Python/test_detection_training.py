@@ -459,6 +459,18 @@ def test_two_processes_train_in_step(phantoms, tmp_path):
     assert zoo.load(output, "detect", "cpu").entry.trained_on.startswith("4 phantoms of ")
 
 
+def test_torchrun_hands_our_options_on_as_the_documents_call_it():
+    """Of what follows the module's name torchrun takes --start for a short form of its own options, unless a -- comes before."""
+    from torch.distributed.run import parse_args
+
+    for document in ("docs/detection.md", "docs/reliability.md", "examples/train-on-slurm.sh"):
+        text = (Path(__file__).parents[2] / document).read_text(encoding="utf-8")
+        assert "-m -- BreastUSAILib train" in text and "-m BreastUSAILib train" not in text.replace("python -m", ""), document
+    ours = ["train", "detect", "--data", "DIR", "--start", "detection-compact", "--output", "MODEL"]
+    asked = parse_args(["--nproc-per-node", "2", "-m", "--", "BreastUSAILib", *ours])
+    assert (asked.training_script, asked.training_script_args) == ("BreastUSAILib", ours)
+
+
 def test_the_published_recipe(phantoms, tmp_path, monkeypatch):
     # Its rules and its search with a network of its kind, whose widths and number of anchors this machine can pay for.
     few = {**SMALL, "stem_stride": 1, "strides": (2, 2, 2, 1, 1), "top_down": None, "anchors": ((8, 8, 8), (16, 8, 16))}
