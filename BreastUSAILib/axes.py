@@ -1,7 +1,8 @@
-"""Numbers that hold along all three axes of a volume, or along each by itself."""
+"""Whole numbers that hold along all three axes of a volume, or along each by itself."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 
@@ -10,9 +11,12 @@ def along_axes(value: int | Sequence[int]) -> tuple[int, int, int]:
 
     Raises
     ------
-    ValueError : neither one number nor three.
+    ValueError : neither one whole number nor three.
     """
-    numbers = (value,) * 3 if isinstance(value, int) else tuple(int(v) for v in value)
+    try:
+        numbers = (operator.index(value),) * 3 if hasattr(value, "__index__") else tuple(operator.index(v) for v in value)
+    except TypeError:
+        numbers = ()
     if len(numbers) != 3:
-        raise ValueError(f"{value!r} must be one number, or one for each of z, y and x.")
+        raise ValueError(f"{value!r} must be one whole number, or one for each of z, y and x.")
     return numbers

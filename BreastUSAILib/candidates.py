@@ -21,7 +21,7 @@ from .postprocessing import settings_of
 from .volume_input import to_tensor
 
 _LEAST_SCORE = 1e-4  # below it there are only anchors that never heard of a lesion
-_LEAST_WINDOW = 64
+_LEAST_CELLS = 8  # of the coarsest map, along each axis: windows are not made smaller than that
 _AXIS_SLACK = 1.1
 
 
@@ -113,12 +113,13 @@ def find_candidates(
     """
     whole = levels.size <= search.whole_voxels
     window = levels.shape if whole else search.window
+    least = tuple(_LEAST_CELLS * m for m in along_axes(network.multiple))
     notes: tuple[str, ...] = ()
     while True:
         try:
             return _search(levels, spacing, network, search, window, device, progress), notes
         except (RuntimeError, MemoryError) as error:
-            smaller = tuple(max(_LEAST_WINDOW, math.ceil(w / 2)) if w > _LEAST_WINDOW else w for w in window)
+            smaller = tuple(max(n, math.ceil(w / 2)) if w > n else w for w, n in zip(window, least, strict=True))
             if not is_out_of_memory(error) or smaller == tuple(window):
                 raise
             window = smaller

@@ -66,6 +66,8 @@ class ResidualTrunk(nn.Module):
         super().__init__()
         if len(channels) != len(strides) or not channels:
             raise ValueError("`channels` and `strides` must have one number a block.")
+        if any(k % 2 == 0 for k in along_axes(stem_kernel)):
+            raise ValueError(f"`stem_kernel` is {stem_kernel}; along each axis it must be odd, with its middle on a voxel.")
         self.stem = convolution(in_channels, stem_channels, stem_stride, stem_kernel)
         inputs = [stem_channels, *channels]
         self.blocks = nn.ModuleList(ResidualBlock(*args) for args in zip(inputs, channels, strides, strict=False))

@@ -1,6 +1,7 @@
 """The recipe of the U-Nets that the detection network is compared with: ``breastusai train detect-baseline --network unet3d``.
 
-They learn on the same volumes, splits and crops as the detection network (`training.detect`), with the same options, and
+They learn on the same volumes and splits as the detection network (`training.detect`), with the same options, from crops that are drawn in the same way and
+are as many millimetres; on voxels of 1 mm, as the detection networks of the ablation had (docs/detection.md; today's has finer ones). They
 leave a model folder that ``breastusai evaluate detect --model DIR`` measures in the same way. See `networks.unet` and
 `evaluation.unet_baseline`.
 """

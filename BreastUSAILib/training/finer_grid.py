@@ -51,15 +51,15 @@ def on_finer_grid(
     import torch
 
     state = dict(state)
-    finer = np.divide(old, new)[::-1]
-    factors = np.rint(finer).astype(int)
-    if np.any(factors < 1) or np.any(np.abs(finer - factors) > _WHOLE):
-        raise ValueError("its voxels are not whole parts of the model's")
     name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, torch.nn.Conv3d))
     name, wanted = f"{name}.weight", first.weight.shape
     given = state.get(name)
     if given is None or given.shape[:2] != wanted[:2]:
         return state  # another network, which is told where the tensors are loaded
+    finer = np.divide(old, new)[::-1]
+    factors = np.rint(finer).astype(int)
+    if np.any(factors < 1) or np.any(np.abs(finer - factors) > _WHOLE):
+        raise ValueError("its voxels are not whole parts of the model's")
     if tuple(first.stride) != tuple(int(s * f) for s, f in zip(strides, factors, strict=True)):
         raise ValueError("its first convolution strides further or less far than the model's")
     if any(n < k * f for n, k, f in zip(wanted[2:], given.shape[2:], factors.tolist(), strict=True)):

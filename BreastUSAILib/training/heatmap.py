@@ -263,7 +263,7 @@ class _Run:
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
         if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
-            go_on_from(recipe.start, "heatmap", network, recipe.spacing)
+            go_on_from(recipe.start, "heatmap", network, recipe.spacing, stays=recipe.epochs == 0)
         published = {
             "optimiser": lambda parameters: torch.optim.Adam(parameters, lr=recipe.rate),
             "schedule": lambda progress: recipe.rate,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atomic import output_error, write_text
-from ..errors import DataError, UsageError
+from ..errors import DataError, ModelError, UsageError
 from ..models.folder import UNPUBLISHED
 from .command_line import (
     add_configuration_argument,
@@ -123,13 +123,14 @@ def train(
     ----------
     data : data sets with the splits train and validation; see `detect.train`.
     detector : a detection model, whose findings in the validation volumes choose the weight between the two opinions; None: it stays
-        at one half.
+        at one half, or with `start` at that model's.
     watch : called after each epoch, in every process, with its number and the network.
 
     Raises
     ------
     DataError : a data set's layout is wrong, a split lacks benign or malignant lesions, or there are fewer than two for each process to learn from.
-    UsageError, ModelError, OutputError : see `detect.train`; a batch of fewer than two lesions for each process; a detector that cannot be loaded.
+    UsageError, ModelError, OutputError : see `detect.train`; a batch of fewer than two lesions for each process; a detector that cannot be loaded;
+        `start` looks at other crops than this recipe's.
     """
     import torch
 
@@ -146,6 +147,9 @@ def train(
     with team(choose_device(device).name) as group:
         if recipe.batch < 2 * group.size:
             raise UsageError(_too_small(group))
+        begins = recipe.start and not (resume and (output / CHECKPOINT).is_file())
+        if begins:
+            _check_start(recipe)  # before the volumes are read, which takes long
         # The weight of the opinions is chosen by the first process, which alone needs the detector.
         judge = load(detector, "detect", device) if detector is not None and group.first else None
         try:
@@ -157,7 +161,7 @@ def train(
         _check(data, training, validation, group)
         torch.manual_seed(recipe.seed)
         network, arguments = build_network(recipe.configuration)
-        if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
+        if begins:
             go_on_from(recipe.start, "lesion-classifier", network)
 
         def leave(network: nn.Module, measured: dict[str, float]) -> None:
@@ -192,6 +196,30 @@ def _check(data: Sequence[Path | str], training: LesionCrops, validation: Lesion
             f"the split train of {', '.join(map(str, data))} has {len(training)} lesions, too few for {group.size} processes, each of "
             "which needs two in a batch; make more volumes, or start fewer processes."
         )
+
+
+def _check_start(recipe: LesionClassifierRecipe) -> None:
+    """ModelError where `recipe.start` is no model for this task, UsageError where it looks at other crops."""
+    from ..models.zoo import resolve
+
+    entry, _ = resolve(recipe.start, "lesion-classifier")
+    sees = tuple(entry.preprocessing.get("shape", ())), entry.preprocessing.get("margin")
+    if sees != (tuple(recipe.shape), recipe.margin):
+        raise UsageError(
+            f"--start {recipe.start}: {entry.id} looks at crops of {' x '.join(map(str, sees[0]))} voxels and {sees[1]} times a lesion's box, this configuration "
+            f"at {' x '.join(map(str, recipe.shape))} and {recipe.margin}; choose another model or --configuration."
+        )
+
+
+def _weight_of(start: str) -> dict[str, Any]:
+    """The weight of the two opinions that a model has which is gone on from, and the detector that it was chosen with; {}: none."""
+    from ..models.zoo import resolve
+
+    try:
+        chosen = resolve(start, "lesion-classifier")[0].postprocessing if start else {}
+    except ModelError:  # was removed while this trained, which is no reason to lose the run
+        chosen = {}
+    return {name: chosen[name] for name in ("detection_weight", "detector") if name in chosen}
 
 
 def _record_weight(output: Path, cases: Sequence[VolumeCase], detector: LoadedModel, classifier: LoadedModel) -> None:
@@ -260,7 +288,7 @@ def _config(recipe, arguments: dict, cases: Sequence[VolumeCase], lesions: int, 
             "margin": recipe.margin,
             "intensity": "standardised within the crop, 8-bit levels",
         },
-        "postprocessing": {},
+        "postprocessing": _weight_of(recipe.start),
         "trained_on": learnt(f"{lesions} lesions of {described(cases)} (split train)", recipe.start, "lesion-classifier", recipe.epochs),
         "licence": "unspecified",
         "measured": {"validation, true boxes": measured},

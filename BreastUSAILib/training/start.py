@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..axes import along_axes
 from ..errors import ModelError, UsageError
 
@@ -19,13 +21,16 @@ def check_start(name: str, output: Path) -> None:
         raise UsageError(f"--start {name} is the folder of --output, whose model this run replaces; choose another --output.")
 
 
-def go_on_from(name: str, task: str, network: nn.Module, spacing: Sequence[float] | None = None) -> None:
+def go_on_from(
+    name: str, task: str, network: nn.Module, spacing: Sequence[float] | None = None, *, stays: bool = False
+) -> None:
     """Give a network the weights of a model that ships, or of a folder.
 
     spacing : mm along x, y, z of this network's voxels. Where they are a whole part of those of the model's, and its first convolution is larger and
         strides further by as much, it begins with one that answers as the model's did (`finer_grid`); None: they are the same.
+    stays : whether the weights are to stay as they are, so that the voxels must be the model's own.
 
-    Raises ModelError where there is none for this task, UsageError where it is another network.
+    Raises ModelError where there is none for this task, UsageError where it is another network, or on another grid though the weights are to stay.
     """
     from ..models.zoo import read_state, resolve
     from .finer_grid import on_finer_grid
@@ -34,15 +39,24 @@ def go_on_from(name: str, task: str, network: nn.Module, spacing: Sequence[float
     state = read_state(entry, weights)
     try:
         if spacing is not None:
-            grids = entry.preprocessing["spacing"], spacing, along_axes(entry.arguments["stem_stride"])
-            state = on_finer_grid(state, network, *grids)
+            old, strides = entry.preprocessing["spacing"], along_axes(entry.arguments.get("stem_stride", 1))
+            if stays and not np.allclose(old, spacing):
+                raise UsageError(
+                    f"--start {name} --epochs 0: {entry.id} sees voxels of {_mm(old)} mm and this configuration's network of {_mm(spacing)} mm, "
+                    "so that its weights cannot stay as they are; train for some epochs, or choose another model."
+                )
+            state = on_finer_grid(state, network, old, spacing, strides)
         network.load_state_dict(state)
     except ValueError as error:
-        raise UsageError(f"--start {name}: {entry.id} cannot be gone on from on this grid: {error}; choose another model or spacing.") from error
+        raise UsageError(f"--start {name}: {entry.id} cannot be gone on from on this grid: {error}; choose another model or --configuration.") from error
     except RuntimeError as error:
         raise UsageError(
             f"--start {name}: {entry.id} is another network than this configuration's; choose another model or --configuration."
         ) from error
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{s:g}" for s in spacing)
 
 
 def learnt(now: str, name: str, task: str, epochs: int = 1) -> str:

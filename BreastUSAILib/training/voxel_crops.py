@@ -1,6 +1,6 @@
 """The crops of `detection_crops` with the class of each of their voxels, for networks that segment.
 
-With the same seed they are the very crops that the detection network sees.
+With the same seed, grid and sizes they are the very crops that the detection network sees.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def test_anchors_lie_where_the_network_says():
     assert grid[cell * 2 + 1].tolist() == [5.5, 9.5, 13.5, 6.5, 10.5, 14.5]
     along_each = anchor_grid((2, 3, 5), (4, 8, 2), sizes)
     assert along_each[cell * 2].tolist() == [5.0, 18.0, 4.0, 7.0, 22.0, 10.0]
-    with pytest.raises(ValueError, match="one number, or one for each of z, y and x"):
+    with pytest.raises(ValueError, match="one whole number, or one for each of z, y and x"):
         anchor_grid((2, 3, 5), (4, 8), sizes)
 
 

@@ -32,19 +32,22 @@ class DarkCentres(torch.nn.Module):
     """In place of a trained network: each cell says how dark its 4 mm are, by hand, and its anchor is its box.
 
     Everything about it is the real thing's (`DetectionNetwork`), the weights alone are not learnt.
+
+    spacing : mm along x, y, z of the voxels that it is given.
     """
 
-    scale, anchors = STRIDE, ((SIDE, SIDE, SIDE),)
-
-    def __init__(self):
+    def __init__(self, spacing=(1.0, 1.0, 1.0)):
         super().__init__()
         self.seen = []
+        self.scale = tuple(round(STRIDE / mm) for mm in reversed(spacing))
+        self.multiple = tuple(2 * s for s in self.scale)
+        self.anchors = (tuple(SIDE / mm for mm in reversed(spacing)),)
 
     def forward(self, volume):
         self.seen.append(tuple(volume.shape[2:]))
-        pad = [(-n) % STRIDE for n in volume.shape[2:]]
+        pad = [(-n) % s for n, s in zip(volume.shape[2:], self.scale, strict=True)]
         volume = torch.nn.functional.pad(volume, (0, pad[2], 0, pad[1], 0, pad[0]))
-        cells = torch.nn.functional.avg_pool3d(volume, STRIDE)
+        cells = torch.nn.functional.avg_pool3d(volume, self.scale)
         dark = (-cells[:, 0] * 4 - 6).reshape(len(volume), -1)
         logits = torch.stack([torch.zeros_like(dark), dark - 1, dark], dim=-1)
         return Predictions(logits, torch.zeros(*dark.shape, 6), cells)
@@ -91,12 +94,17 @@ GRIDS = {
 }
 
 
+FINE = (0.5, 0.5, 1.0)
+"""mm along x, y, z of the voxels of the model that ships: other steps, anchors and windows along each axis."""
+
+
+@pytest.mark.parametrize("network_spacing", [(1.0, 1.0, 1.0), FINE, (0.8, 2.0, 0.4)])
 @pytest.mark.parametrize("grid", GRIDS)
-def test_boxes_lie_on_the_lesions_in_millimetres(grid):
+def test_boxes_lie_on_the_lesions_in_millimetres(grid, network_spacing):
     size, spacing, origin, direction = GRIDS[grid]
     shares = [np.array([0.3, 0.35, 0.4]), np.array([0.75, 0.6, 0.7])]
     image = scene(size, spacing, origin, direction, [(share, 6.0) for share in shares])
-    found, notes = detect(image, model_of(DarkCentres()), DetectOptions(maximum=2))
+    found, notes = detect(image, model_of(DarkCentres(network_spacing), network_spacing), DetectOptions(maximum=2))
     assert [f.id for f in found] == ["L1", "L2"] and notes == ()
     # Worked out apart from the library: physical points of continuous indices, as ITK has them.
     truths = [np.array(image.TransformContinuousIndexToPhysicalPoint((share * size - 0.5).tolist())) for share in shares]
@@ -141,6 +149,12 @@ def test_windows_find_what_the_whole_volume_shows():
     assert len(one) == len(other) == 3
     for finding in one:
         assert min(np.linalg.norm(np.subtract(f.box.center, finding.box.center)) for f in other) < STRIDE
+    # On finer voxels in each slice windows and what they share are as many millimetres, said for each axis, as JSON has them.
+    windows = DarkCentres(FINE)
+    fine, _ = detect(image, model_of(windows, FINE, window=[80, 160, 160], whole_voxels=0, shared=[24, 48, 48]))
+    assert len(windows.seen) == 9 and set(windows.seen) == {(80, 80, 160)} and len(fine) == 3
+    for finding in one:
+        assert min(np.linalg.norm(np.subtract(f.box.center, finding.box.center)) for f in fine) < STRIDE
 
 
 def test_the_papers_four_patches():
@@ -171,6 +185,17 @@ def test_windows_become_smaller_when_memory_is_not_enough():
     found, notes = detect(image, model_of(Small()))
     assert len(found) == 1
     assert notes == ("the memory of the cpu device was not enough; the volume was searched in windows of 75 x 40 x 75 voxels",)
+
+    class SmallFine(DarkCentres):
+        def forward(self, volume):
+            if volume.numel() > 100 * 80 * 200:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().forward(volume)
+
+    # As many millimetres on finer voxels, and the depth stays whole.
+    found, notes = detect(image, model_of(SmallFine(FINE), FINE))
+    assert len(found) == 1
+    assert notes == ("the memory of the cpu device was not enough; the volume was searched in windows of 150 x 80 x 75 voxels",)
 
     class Never(DarkCentres):
         def forward(self, volume):

@@ -144,7 +144,7 @@ class Cache:
         real = model.network
 
         class Small:
-            scale, anchors = real.scale, real.anchors
+            scale, multiple, anchors = real.scale, real.multiple, real.anchors
 
             def __call__(self, volume):
                 if volume.numel() > most:

@@ -27,9 +27,9 @@ from BreastUSAILib.phantom.layouts import write_phantom, write_tables
 from BreastUSAILib.phantom.seeds import volume_seed
 from BreastUSAILib.phantom.spec import PhantomSpec
 from BreastUSAILib.training import detect as recipe_module
+from BreastUSAILib.training import detection_choice, lesion_classifier, parallel
 from BreastUSAILib.training import detection_crops as crops
 from BreastUSAILib.training import detection_data as data
-from BreastUSAILib.training import lesion_classifier, parallel
 from BreastUSAILib.training.detect import DetectRecipe
 from BreastUSAILib.training.lesion_classifier_crops import batch_of
 from BreastUSAILib.training.parallel import Team
@@ -333,6 +333,40 @@ def test_training_goes_on_from_a_models_weights(trained, phantoms, cache, tmp_pa
     assert not all(torch.allclose(fresh[name].float(), before[name].float(), atol=1e-3) for name in learnt)
 
 
+def test_what_validation_sees_through_is_a_copy(phantoms, cache, tmp_path, monkeypatch):
+    """Inference folds batch normalisation into the convolutions; the averaged network in training keeps it."""
+    seen = []
+    see = detection_choice.see
+    monkeypatch.setattr(detection_choice, "see", lambda volumes, network, *rest: seen.append(network) or see(volumes, network, *rest))
+    output = recipe_module.train([phantoms], tmp_path, replace(RECIPE, epochs=1, crops=4), cache=cache, device="cpu")
+
+    def normalised(network):
+        return sum(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
+
+    assert len(seen) > 2 and len({normalised(network) for network in seen}) == 1
+    state = torch.load(output / "checkpoint.pt", weights_only=False)
+    assert normalised(seen[0]) < normalised(networks.DetectionNetwork(**SMALL)) and any("running_mean" in name for name in state["average"])
+
+
+def test_a_model_of_coarse_voxels_goes_on_on_finer_ones_and_says_when_it_cannot(trained, phantoms, tmp_path, monkeypatch):
+    fine = {**SMALL, "stem_kernel": (3, 7, 7), "stem_stride": (2, 4, 4), "anchors": ((6.0, 12.0, 12.0),)}
+    monkeypatch.setattr(networks, "COMPACT", fine)
+    recipe = replace(RECIPE, spacing=(0.5, 0.5, 1.0), crop=(24, 32, 48), start=str(trained), epochs=1, crops=4, rate=1e-7)
+    folder = recipe_module.train([phantoms], tmp_path / "fine", recipe, device="cpu")
+    model = zoo.load(folder, "detect", "cpu")
+    assert model.network.scale == (4, 8, 8) and model.entry.preprocessing["spacing"] == [0.5, 0.5, 1.0]
+    # It finds the balls that it had learnt to find, where they are.
+    image, lesions = read_volumes(phantoms, ("validation",))[0].read()
+    found, _ = detect(image, model)
+    for lesion in lesions:
+        assert min(np.abs(np.subtract(f.box.center, lesion.box.center)).max() for f in found[: len(lesions) + 1]) < 2.5
+    with pytest.raises(UsageError, match="sees voxels of 1 x 1 x 1 mm and this configuration's network of 0.5 x 0.5 x 1 mm, so that its weights cannot stay"):
+        recipe_module.train([phantoms], tmp_path / "stays", replace(recipe, epochs=0), device="cpu")
+    monkeypatch.setattr(networks, "COMPACT", {**fine, "stem_channels": 5})
+    with pytest.raises(UsageError, match="is another network than this configuration's"):
+        recipe_module.train([phantoms], tmp_path / "other", recipe, device="cpu")
+
+
 def test_without_epochs_the_weights_stay_and_what_follows_them_is_chosen_anew(trained, phantoms, cache, tmp_path):
     folder = recipe_module.train([phantoms], tmp_path / "anew", replace(RECIPE, start=str(trained), epochs=0), cache=cache, device="cpu")
     before, after = _weights(trained), _weights(folder)
@@ -568,8 +602,15 @@ def test_the_classifier_learns_resumes_and_weighs_opinions(phantoms, trained, tm
     assert all(torch.equal(a, b) for a, b in zip(stays.network.parameters(), was.network.parameters(), strict=True))
     assert stays.entry.postprocessing["detection_weight"] == was.entry.postprocessing["detection_weight"]
     assert stays.entry.trained_on.startswith("the weights of lesion-classifier-compact unpublished, which had learnt from: 9 lesions")
+    # Without a detector it is the other's, too, and not one half.
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"postprocessing": {"detection_weight": 0.3, "detector": "small"}}))
+    kept = lesion_classifier.train([phantoms], tmp_path / "kept", replace(anew, start=str(other)), device="cpu")
+    assert zoo.load(kept, "lesion-classifier", "cpu").entry.postprocessing == {"detection_weight": 0.3, "detector": "small"}
     with pytest.raises(UsageError, match="is the folder of --output"):
         lesion_classifier.train([phantoms], other, replace(recipe, start=str(other)), device="cpu")
+    with pytest.raises(UsageError, match="looks at crops of 16 x 16 x 16 voxels and 1.8 times a lesion's box, this configuration at 16 x 16 x 24 and 1.8"):
+        lesion_classifier.train(["never read"], tmp_path / "wide", replace(anew, shape=(16, 16, 24)), device="cpu")
 
     model, classifier = zoo.load(trained, "detect", "cpu"), zoo.load(output, "lesion-classifier", "cpu")
     image, _ = read_volumes(phantoms, ("validation",))[0].read()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from BreastUSAILib.anchors import anchor_grid
+from BreastUSAILib.boxes import decode
 from BreastUSAILib.errors import UsageError
 from BreastUSAILib.training.detection_crops import generator_of, vary_intensities
 from BreastUSAILib.training.finer_grid import on_finer_grid, taps
@@ -85,8 +86,15 @@ def test_a_detection_network_finds_the_same_boxes_on_the_finer_grid():
     cells = said.features.shape[2:]
     first, second = (anchor_grid(cells, n.scale, n.anchors) * torch.tensor(np.tile(step, 2)).float() for n, step in ((before, np.ones(3)), (after, mm)))
     assert torch.allclose(first, second)
+    inner = (slice(2, -2), slice(1, -1), slice(2, -2))
     for one, other in ((said.logits, says.logits), (said.parameters, says.parameters)):
-        assert torch.corrcoef(torch.stack([one.ravel(), other.ravel()]))[0, 1] > 0.99
+        # What differs from place to place, without what each output says everywhere.
+        each = [values.reshape(*cells, -1)[inner] for values in (one, other)]
+        each = [(values - values.mean((0, 1, 2))).ravel() for values in each]
+        assert torch.corrcoef(torch.stack(each))[0, 1] > 0.97
+    boxes = [decode(p[0], anchor_grid(cells, n.scale, n.anchors)) * torch.tensor(np.tile(step, 2)).float() for p, n, step in ((said.parameters, before, np.ones(3)), (says.parameters, after, mm))]
+    boxes = [edges.reshape(*cells, -1)[inner] for edges in boxes]
+    assert (boxes[0] - boxes[1]).abs().median() < 0.2  # mm
 
 
 def test_the_same_grid_changes_nothing():

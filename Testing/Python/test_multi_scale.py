@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_detect import GRIDS, DarkCentres, model_of, scene
+from test_detect import FINE, GRIDS, DarkCentres, model_of, scene
 
 from BreastUSAILib.candidates import Candidates, Search
 from BreastUSAILib.detect import DetectOptions, detect
@@ -56,17 +56,18 @@ def test_boxes_are_taken_to_the_first_grid():
     assert found.boxes.tolist() == [[0, 2.5, 10, 16, 12.5, 30]]
 
 
+@pytest.mark.parametrize("network_spacing", [(1.0, 1.0, 1.0), FINE])
 @pytest.mark.parametrize("grid", GRIDS)
-def test_lesions_are_found_where_they_are_on_two_grids(grid):
+def test_lesions_are_found_where_they_are_on_two_grids(grid, network_spacing):
     """The second grid alone holds a lesion's box as well, so a mistake in taking it to the first would halve the score or move the box."""
     size, spacing, origin, direction = GRIDS[grid]
     share = np.array([0.35, 0.5, 0.6])
     image = scene(size, spacing, origin, direction, [(share, 6.0)])
-    once, _ = detect(image, model_of(DarkCentres()), DetectOptions(maximum=1))
-    network = DarkCentres()
+    once, _ = detect(image, model_of(DarkCentres(network_spacing), network_spacing), DetectOptions(maximum=1))
+    network = DarkCentres(network_spacing)
     told = []
     twice, _ = detect(
-        image, model_of(network, scales=[1.0, 0.8]), DetectOptions(maximum=1), progress=lambda done, _: told.append(done)
+        image, model_of(network, network_spacing, scales=[1.0, 0.8]), DetectOptions(maximum=1), progress=lambda done, _: told.append(done)
     )
     assert len(network.seen) == 2 and np.prod(network.seen[1]) > 1.5 * np.prod(network.seen[0])
     assert told == sorted(told) and told[-1] == 1.0
