@@ -97,7 +97,7 @@ def metadata(entry: ModelEntry, network: nn.Module) -> dict[str, Any]:
         "required_packages_version": {"breastusai": __version__, **needed},
         "task": _TASKS[entry.task],
         "description": f"{entry.description} Trained on {entry.trained_on}.".strip(),
-        "authors": "BreastUSAI developers" if ships else "who trained the model; its folder does not say",
+        "authors": "The BreastUSAI contributors" if ships else "who trained the model; its folder does not say",
         "copyright": f"Licence of the weights: {entry.licence}. BreastUSAI, which runs them: Apache-2.0",
         "data_source": entry.trained_on,
         "data_type": "whatever BreastUSAI reads: PNG, JPEG, TIFF, NRRD, NIfTI, MetaImage, DICOM",

@@ -301,7 +301,7 @@ def test_a_model_of_ones_own_becomes_a_bundle_and_has_no_second_opinion(volume, 
         == 0
     )
     found = check_metadata(folder)
-    assert "BreastUSAI developers" not in found["authors"]
+    assert "The BreastUSAI contributors" not in found["authors"]
     assert (
         "unspecified" in (folder / "LICENSE").read_text()
         and "TERMS AND CONDITIONS" not in (folder / "LICENSE").read_text()
