@@ -58,7 +58,7 @@ def add_probability(parser: Arguments, option: str, help: str) -> None:
 
 
 def add_one_image(parser: Arguments, metavar: str, help: str) -> None:
-    """The arguments of commands for one image: `input`, `output`, `device`, `spacing`, and how progress is shown."""
+    """The arguments of commands for one image: `input`, `output`, `device`, `spacing`, `max_pixels`, and how progress is shown."""
     parser.add_argument("input", type=Path, metavar=metavar, help=help)
     add_output(parser)
     add_device(parser)
@@ -69,7 +69,14 @@ def add_one_image(parser: Arguments, metavar: str, help: str) -> None:
         metavar="MM",
         help="mm of a pixel, where the file is silent or wrong: one number for all axes, or one for each (X Y [Z])",
     )
+    add_max_pixels(parser, "refuse a larger image")
     add_progress_arguments(parser)
+
+
+def add_max_pixels(parser: Arguments, help: str) -> None:
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", help=f"{help} (default: 67 million in 2D, 537 million in volumes)"
+    )
 
 
 def _millimetres(text: str) -> float:
@@ -89,8 +96,10 @@ def plane_spacing(text: str) -> float | tuple[float, ...]:
     return values[0] if len(values) == 1 else values
 
 
-def check_spacing(args: argparse.Namespace) -> None:
-    """UsageError where the spacing of `add_one_image` is impossible, whatever the image."""
+def check_one_image(args: argparse.Namespace) -> None:
+    """UsageError where the spacing or the limit of `add_one_image` is impossible, whatever the image."""
+    if args.max_pixels is not None and args.max_pixels < 1:
+        raise UsageError(f"--max-pixels is {args.max_pixels}; it must be 1 or more.")
     if args.spacing is None:
         return
     given = " ".join(f"{s:g}" for s in args.spacing)

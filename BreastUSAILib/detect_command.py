@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .command_arguments import add_detection, add_one_image, check_models, check_spacing, detection_options
+from .command_arguments import add_detection, add_one_image, check_models, check_one_image, detection_options
 from .one_image_command import analyse
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> int:
     from .workup import run_detection
 
     options = detection_options(args)
-    check_spacing(args)
+    check_one_image(args)
     check_models(options.models())
     return analyse(args, lambda loaded, tell: run_detection(loaded, options, tell), sentence)
 

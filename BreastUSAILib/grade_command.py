@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .command_arguments import add_grading, add_model, add_one_image, check_models, check_spacing, grading_options
+from .command_arguments import add_grading, add_model, add_one_image, check_models, check_one_image, grading_options
 from .grade_terms import stated_category
 from .one_image_command import analyse, findings_for
 
@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     from .workup import run_grading
 
     options = grading_options(args, model=args.model)
-    check_spacing(args)
+    check_one_image(args)
     check_models(options.models())
     earlier = None if args.findings is None else read_study(args.findings)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .command_arguments import add_heatmap, add_one_image, check_models, check_spacing, heatmap_options
+from .command_arguments import add_heatmap, add_one_image, check_models, check_one_image, heatmap_options
 from .one_image_command import analyse
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> int:
     from .workup import run_heatmap
 
     options = heatmap_options(args)
-    check_spacing(args)
+    check_one_image(args)
     check_models(options.models())
     return analyse(args, lambda loaded, tell: run_heatmap(loaded, options, tell), sentence)
 

@@ -51,7 +51,7 @@ def analyse(
     _refuse_a_run_s(args.output)
     with show_progress(args.progress, args.quiet) as (progress, log):
         progress(0.0, "reading")
-        loaded, record = _read(args.input, args.spacing, earlier)
+        loaded, record = _read(args.input, args.spacing, args.max_pixels, earlier)
         known = (args.output, loaded, record["input"])
         _results_of(*known)  # what speaks against it is said before the work
         study = work(loaded, lambda fraction, message: progress(0.05 + 0.9 * fraction, message))
@@ -102,7 +102,7 @@ def findings_for(args: argparse.Namespace, earlier: Study, loaded: LoadedImage) 
 
 
 def _read(
-    path: Path, spacing_mm: Sequence[float] | None, earlier: Study | None
+    path: Path, spacing_mm: Sequence[float] | None, max_pixels: int | None, earlier: Study | None
 ) -> tuple[LoadedImage, dict[str, Any]]:
     """The image; and what was read and how, as `run` keeps it in a study, by which the image is known and read again."""
     from .identity import identity, instance_digest, pixels_digest
@@ -111,11 +111,11 @@ def _read(
 
     frame = None
     if earlier is None:
-        loaded = read_image(path, spacing_mm=spacing_mm)
+        loaded = read_image(path, spacing_mm=spacing_mm, max_pixels=max_pixels)
     else:
         frame = earlier.provenance.get("options", {}).get("frame")
         spacing_mm = given_spacing(earlier, path) if spacing_mm is None else spacing_mm
-        loaded = read_again(earlier, path, spacing_mm)
+        loaded = read_again(earlier, path, spacing_mm, max_pixels)
     options = {"spacing_mm": spacing_mm, "frame": frame}
     kept = {**identity(loaded.path, loaded.files), "pixels_sha256": pixels_digest(loaded.image)}
     kept |= {"instance_sha256": digest} if (digest := instance_digest(Path(loaded.path))) else {}

@@ -20,7 +20,7 @@ COLOUR_NOTE = "colour converted to luminance (Rec. 601)"
 def check_size(path: Path, size: Sequence[int], max_pixels: int | None) -> None:
     """Refuse an image by the size that its header states. Raises `ImageError`.
 
-    max_pixels : the largest image allowed; None: `MAX_PIXELS_2D` for 2D images and single slices, else `MAX_PIXELS_3D`.
+    max_pixels : the largest image allowed; None: as `default_limit` says.
     """
     size = tuple(int(n) for n in size)
     if len(size) not in (2, 3):
@@ -31,12 +31,18 @@ def check_size(path: Path, size: Sequence[int], max_pixels: int | None) -> None:
     if min(size) < 1:
         raise ImageError(f"{path} has no pixels (size {' x '.join(map(str, size))}); export it again.")
     if max_pixels is None:
-        max_pixels = MAX_PIXELS_2D if sum(n > 1 for n in size) <= 2 else MAX_PIXELS_3D
+        max_pixels = default_limit(size)
     if math.prod(size) > max_pixels:
         raise ImageError(
             f"{path} has {math.prod(size):,} pixels ({' x '.join(map(str, size))}), more than the limit of "
-            f"{max_pixels:,}; crop or resample it, or raise the limit (--max-pixels)."
+            f"{max_pixels:,}; crop or resample it, or raise the limit (breastusai run, detect, segment, grade or heatmap: --max-pixels)."
         )
+
+
+def default_limit(size: Sequence[int]) -> int:
+    """The pixels of the largest image that is read unless the user says otherwise: `MAX_PIXELS_2D` for 2D images and single slices, else
+    `MAX_PIXELS_3D`."""
+    return MAX_PIXELS_2D if sum(n > 1 for n in size) <= 2 else MAX_PIXELS_3D
 
 
 def choose_frame(path: Path, count: int, frame: int | None) -> int:

@@ -17,6 +17,7 @@ from .command_arguments import (
     add_detection,
     add_device,
     add_grading,
+    add_max_pixels,
     add_model,
     add_output,
     add_probability,
@@ -86,12 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_probability(images, "--threshold", "probability above which a pixel is lesion")
     add_probability(images, "--minimum-score", "do not report lesions that score less")
-    images.add_argument(
-        "--max-pixels",
-        type=int,
-        metavar="N",
-        help="refuse larger images (default: 67 million in 2D, 537 million in volumes)",
-    )
+    add_max_pixels(images, "refuse larger images")
     volumes = parser.add_argument_group("volumes")
     add_detection(volumes, DETECT)
     outlines = parser.add_argument_group("outlines of the lesions of volumes (with a model that ships or is named)")

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .command_arguments import add_one_image, add_segmentation, check_models, check_spacing, segmentation_options
+from .command_arguments import add_one_image, add_segmentation, check_models, check_one_image, segmentation_options
 from .errors import DataError, ImageError, UsageError
 from .one_image_command import analyse, findings_for
 
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
     options = segmentation_options(args)
     if not (args.boxes or args.box or args.point or args.findings):
         raise UsageError("Say where the lesions are: --boxes, --box, --point or --findings.")
-    check_spacing(args)
+    check_one_image(args)
     check_models(options.models())
     earlier = None if args.findings is None else _earlier(args.findings)
 

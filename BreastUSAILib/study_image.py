@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -43,24 +44,30 @@ def read_study_image(study: Study, path: Path) -> LoadedImage:
     return loaded
 
 
-def read_again(study: Study, path: Path, spacing_mm: float | Sequence[float] | None = None) -> LoadedImage:
+def read_again(
+    study: Study, path: Path, spacing_mm: float | Sequence[float] | None = None, max_pixels: int | None = None
+) -> LoadedImage:
     """An image as that of a study was read: all files of its series, and the frame that was chosen then.
 
     Parameters
     ----------
     path : file, or folder with the DICOM files of a series.
     spacing_mm : see `image.read_image`.
+    max_pixels : likewise; None: also an image as large as the study's, which was allowed when that was made.
 
     Raises
     ------
     ImageError, UsageError : see `image.read_image`.
     """
     from .image import read_image
+    from .pixels import default_limit
 
+    if max_pixels is None and math.prod(study.image.size) > default_limit(study.image.size):
+        max_pixels = math.prod(study.image.size)
     files = image_files(study, path)
     file = files[0] if files else path
     frame = study.provenance.get("options", {}).get("frame")
-    return read_image(file, spacing_mm=spacing_mm, frame=frame, files=files if len(files) > 1 else ())
+    return read_image(file, spacing_mm=spacing_mm, frame=frame, max_pixels=max_pixels, files=files if len(files) > 1 else ())
 
 
 def given_spacing(study: Study, path: Path) -> float | Sequence[float] | None:

@@ -18,13 +18,14 @@ from small_models import detector_folder, outliner_folder
 from BreastUSAILib import cli, one_image_command
 from BreastUSAILib.compare_command import study_folder
 from BreastUSAILib.dicom_out.anonymize import pseudonym, read_key
-from BreastUSAILib.errors import DataError
+from BreastUSAILib.errors import DataError, ImageError
 from BreastUSAILib.files import read_study, write_study
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask, box_region, index_box
 from BreastUSAILib.identity import identity, instance_digest
 from BreastUSAILib.image import read_image, write_image
 from BreastUSAILib.same_pixels import findings_on
+from BreastUSAILib.study_image import read_study_image
 
 SPACING = (0.9, 0.7, 1.1)
 
@@ -63,6 +64,28 @@ def series(folder):
     for k, dataset in enumerate(slices(speckle((20, 24, 30)), SPACING)):
         save(dataset, folder / f"IM{k:03}")
     return folder
+
+
+def test_a_larger_image_is_read_where_it_is_asked_for_and_again_without_asking(graders, tmp_path, monkeypatch, capsys):
+    path, out = picture(tmp_path / "a.png"), tmp_path / "out"
+    size = read_image(path).image.GetSize()
+    pixels = size[0] * size[1]
+    monkeypatch.setattr("BreastUSAILib.pixels.MAX_PIXELS_2D", pixels - 1)
+    assert grade(path, graders, out) == 1
+    said = capsys.readouterr().err
+    assert f"more than the limit of {pixels - 1:,}; crop or resample it, or raise the limit (breastusai run, detect, segment, grade or heatmap: --max-pixels)." in said
+    assert grade(path, graders, out, "--max-pixels", "0") == 2
+    assert "--max-pixels is 0; it must be 1 or more." in capsys.readouterr().err
+    assert grade(path, graders, out, "--max-pixels", pixels) == 0
+    # What was allowed once is read again by what has no such option, or is not given it; a limit that is given counts.
+    found = out / "a"
+    assert read_study_image(read_study(found), path).image.GetSize() == size
+    assert cli.main(["export", str(found), "--output", str(tmp_path / "copy"), "--anonymize", "--key-file", str(tmp_path / "key")]) == 0
+    assert grade(path, graders, out, "--findings", found) == 0
+    assert grade(path, graders, out, "--findings", found, "--max-pixels", pixels - 1) == 1
+    larger = write_image(sitk.GetImageFromArray(np.pad(sitk.GetArrayFromImage(read_image(path, max_pixels=pixels).image), ((0, 1), (0, 0)))), tmp_path / "b.png")
+    with pytest.raises(ImageError, match=f"more than the limit of {pixels:,};"):
+        read_study_image(read_study(found), larger)
 
 
 @pytest.mark.parametrize("here, named", [("case7", "."), ("case7/below", ".."), ("case7/below", "../../case7/.")])
