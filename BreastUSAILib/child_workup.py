@@ -197,7 +197,7 @@ def read_result(output: Path, name: str) -> Study:
         # The sentence speaks of a temporary folder that is gone by the time it is read.
         raise OutputError(
             f"The result of {name} cannot be read: it is incomplete; free some space on the disk of temporary files and "
-            "press Apply again."
+            "start again."
         ) from error
     return replace(study, image=replace(study.image, path=name))
 

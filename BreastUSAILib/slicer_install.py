@@ -87,7 +87,7 @@ def ensure_dependencies(confirm: Callable[[str], bool]) -> None:
         "They are downloaded and installed into this Slicer, which may take several minutes. Install them now?"
     )
     if not agreed:
-        raise DependencyError(f"BreastUSAI needs {listed}; press Apply again and agree to the installation.")
+        raise DependencyError(f"BreastUSAI needs {listed}; start again and agree to the installation.")
     loaded, before = [_requirement(r).name for r in wanted if _is_loaded(r)], _versions_in_use()
     if TORCH in wanted:
         _install_torch()

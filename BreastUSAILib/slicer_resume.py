@@ -109,7 +109,8 @@ def resume(what):
         for name, value in what.parameters.items():
             parameters.parameterNode.SetParameter(name, value)
     if volume is None:
-        panel.showStatus(_("Load {image} again, then press Apply.").format(image=what.image))
+        button = panel.ui.applyButton.text  # the Workup's is called otherwise
+        panel.showStatus(_("Load {image} again, then press {button}.").format(image=what.image, button=button))
         return False
     if not panel.ui.applyButton.enabled:
         return False  # the panel says why

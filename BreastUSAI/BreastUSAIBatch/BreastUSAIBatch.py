@@ -3,9 +3,11 @@
     Slicer --no-splash --no-main-window --python-script BreastUSAIBatch.py INPUT... --output DIR [options]
     python BreastUSAIBatch.py INPUT... --output DIR [options]
 
-Inputs, options, files and exit status are those of ``breastusai run``. Slicer ends with that status.
+Inputs, options, files and exit status are those of ``breastusai run``. Slicer ends with that status. It does the work in its own process,
+which cannot be ended for one input: --time-limit and --memory-limit are for plain Python.
 """
 
+import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -20,6 +22,16 @@ def application():
     """The package slicer where this runs inside the Slicer application, None elsewhere. Imports nothing."""
     slicer = sys.modules.get("slicer")
     return slicer if getattr(slicer, "app", None) is not None else None
+
+
+def limited(arguments):
+    """Whether a limit is given and no --jobs of the user's own."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for option in ("--time-limit", "--memory-limit"):
+        parser.add_argument(option, nargs="?")
+    parser.add_argument("--jobs", "-j", nargs="?")
+    given, _others = parser.parse_known_args(arguments)
+    return given.jobs is None and (given.time_limit or given.memory_limit) is not None
 
 
 def main(arguments):
@@ -39,6 +51,13 @@ def main(arguments):
             return 2
         for note in slicer_install.notes():
             print(note, file=sys.stderr)
+        if limited(arguments):
+            print(
+                "error: inside Slicer the work is done in Slicer's own process, which cannot be ended for one input; leave --time-limit and "
+                "--memory-limit out, or run this script in plain Python (python BreastUSAIBatch.py), where they count.",
+                file=sys.stderr,
+            )
+            return 2
         # Worker processes would each be a whole Slicer: work in this one. The user's own --jobs or -j comes later and counts.
         arguments = ["--jobs", "0", *arguments]
     return cli.main(["run", *arguments])

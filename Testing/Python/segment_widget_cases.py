@@ -352,7 +352,7 @@ class Running(PanelCase):
 
     def test_declining_the_installation_is_a_message(self):
         def decline(confirm):
-            raise DependencyError("BreastUSAI needs torch; press Apply again and agree to the installation.")
+            raise DependencyError("BreastUSAI needs torch; start again and agree to the installation.")
 
         self.panel.logic.ensureDependencies = decline
         self.panel._parameterNode.inputVolume = image()[0]

@@ -136,7 +136,7 @@ def test_a_result_that_cannot_be_read_is_one_sentence(tmp_path):
     (tmp_path / "case_7").mkdir()
     (tmp_path / "case_7" / "study.json").write_text("{}")
     (tmp_path / "case_7" / "lesions.seg.nrrd").write_text("NRRD0004\n")
-    with pytest.raises(OutputError, match="result of case 7 cannot be read.*Apply again"):
+    with pytest.raises(OutputError, match="result of case 7 cannot be read.*start again"):
         read_result(tmp_path, "case 7")
 
 
@@ -242,7 +242,7 @@ def test_nothing_is_installed_without_consent(installed, monkeypatch):
     monkeypatch.setattr(slicer_install, "_install_torch", lambda: pytest.fail("installed"))
     del installed["safetensors"]
     asked = []
-    with pytest.raises(DependencyError, match="safetensors.*press Apply again"):
+    with pytest.raises(DependencyError, match="safetensors.*start again and agree"):
         slicer_install.ensure_dependencies(lambda text: asked.append(text))
     assert len(asked) == 1 and "safetensors" in asked[0]
 
@@ -476,7 +476,7 @@ def test_the_batch_script_says_in_slicer_what_is_missing(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_the_batch_script_hands_its_arguments_to_the_command_line(monkeypatch, inside):
+def test_the_batch_script_hands_its_arguments_to_the_command_line(monkeypatch, capsys, inside):
     from BreastUSAILib import cli
 
     given = []
@@ -485,6 +485,13 @@ def test_the_batch_script_hands_its_arguments_to_the_command_line(monkeypatch, i
     script = _batch()
     monkeypatch.setattr(script, "application", lambda: object() if inside else None)
     assert script.main(["a.png", "--output", "out"]) == 3
+    limited = ["a.png", "--output", "out", "--memory", "8G"]
+    assert script.main([*limited, "-j2"]) == 3 and given.pop()[-2:] == ["8G", "-j2"]
+    assert script.main(limited) == (2 if inside else 3)
+    said = capsys.readouterr().err
+    assert ("leave --time-limit and --memory-limit out, or run this script in plain Python" in said) == inside and "--jobs" not in said
+    if not inside:
+        given.pop()
     first = ["--jobs", "0"] if inside else []  # inside Slicer, worker processes would be Slicers
     assert given == [["run", *first, "a.png", "--output", "out"]]
     for asked in (["--jobs=2"], ["--jobs", "2"], ["-j", "2"], ["-j2"]):

@@ -201,7 +201,7 @@ def test_an_image_without_a_file_is_asked_for(standin, case):
     case.panel.ui.applyButton.click()
     slicer.mrmlScene.Clear(False)
     assert not slicer_resume.offer("BreastUSAIWorkup", "BreastUSAI Workup")
-    assert case.panel.ui.statusLabel.text == "Load drawn again, then press Apply."
+    assert case.panel.ui.statusLabel.text == "Load drawn again, then press Run workup."
     assert case.panel._job is None
 
 
@@ -221,7 +221,7 @@ def test_a_file_that_is_gone_is_no_error(standin, case, monkeypatch, tmp_path):
 
     monkeypatch.setattr(slicer.util, "loadVolume", load, raising=False)
     assert not slicer_resume.offer("BreastUSAIWorkup", "BreastUSAI Workup")
-    assert (case.errors, case.panel.ui.statusLabel.text) == ([], "Load kept again, then press Apply.")
+    assert (case.errors, case.panel.ui.statusLabel.text) == ([], "Load kept again, then press Run workup.")
 
 
 def test_work_that_begins_without_a_restart_is_not_offered_again(standin, case, tmp_path):
