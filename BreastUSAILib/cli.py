@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import RESEARCH_USE, __version__
 from .errors import BreastUSAIError, Cancelled, DependencyError, UsageError
@@ -137,8 +137,12 @@ def _load(parser: argparse.ArgumentParser, module: str) -> None:
     loaded.add_arguments(parser)
     _refuse_empty_paths(parser)
     if not any("--debug" in action.option_strings for action in parser._actions):
-        parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+        _add_debug(parser)
     parser.set_defaults(main=loaded.main)
+
+
+def _add_debug(parser: argparse.ArgumentParser, **more: Any) -> None:
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors", **more)
 
 
 def _refuse_empty_paths(parser: argparse.ArgumentParser) -> None:
@@ -186,7 +190,7 @@ def _with_extra(command: str, name: str, function: Callable[[argparse.Namespace]
 
 def _add_models(commands) -> None:
     parser = commands.add_parser("models", help="the models that ship", description="The models that ship.")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    _add_debug(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="WHAT")
     actions.add_parser("list", help="one line a model").set_defaults(main=_models_list)
     for name, help_text, function in (
@@ -205,6 +209,8 @@ def _add_models(commands) -> None:
     verify = actions.add_parser("verify", help="check the files of one model or of all against their checksums")
     verify.add_argument("model", nargs="?", metavar="ID|DIR")
     verify.set_defaults(main=_models_verify)
+    for action in actions.choices.values():  # it is given behind `models` or at the end; what was said before stays
+        _add_debug(action, default=argparse.SUPPRESS)
 
 
 def _models_list(args: argparse.Namespace) -> int:

@@ -173,7 +173,8 @@ def check_volume(image: sitk.Image, spacing_known: bool = True) -> tuple[str, ..
     if max(extent) > _MOST_MM:
         raise ImageError(
             f"The volume would measure {size} mm, more than any breast scan, so its spacing of "
-            f"{' x '.join(f'{s:g}' for s in image.GetSpacing())} mm is not the true one; give the true spacing."
+            f"{' x '.join(f'{s:g}' for s in image.GetSpacing())} mm is not the true one; give the true spacing "
+            "(breastusai detect VOLUME --spacing X Y Z), or correct the file's header."
         )
     notes = []
     if not spacing_known:

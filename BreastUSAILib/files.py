@@ -131,7 +131,7 @@ def read_study(folder: Path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); run the input again with --overwrite.") from error
+        raise DataError(f"{path} cannot be read ({error}); analyse the input again (breastusai run: with --overwrite).") from error
     study = Study.from_json(text, source=str(path))
     if any(f.label is not None for f in study.findings):
         labels = _read_on_grid(folder / LESIONS, study.image)
@@ -327,11 +327,11 @@ def _read_on_grid(path: Path, info: ImageInfo) -> sitk.Image:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise DataError(f"{path} is missing or cannot be read; run the input again with --overwrite.") from error
+        raise DataError(f"{path} is missing or cannot be read; analyse the input again (breastusai run: with --overwrite).") from error
     size = info.size if image.GetDimension() == info.dimension else (*info.size, 1)
     if image.GetSize() != size:
         raise DataError(
-            f"{path} has {image.GetSize()} pixels, the study {info.size}; run the input again with --overwrite."
+            f"{path} has {image.GetSize()} pixels, the study {info.size}; analyse the input again (breastusai run: with --overwrite)."
         )
     if image.GetDimension() > info.dimension:
         image = image[:, :, 0]

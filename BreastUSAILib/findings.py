@@ -302,7 +302,7 @@ class Study:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{source} is not JSON ({error}); run the input again with --overwrite.") from error
+            raise DataError(f"{source} is not JSON ({error}); analyse the input again (breastusai run: with --overwrite).") from error
         found = data.get("schema") if isinstance(data, dict) else None
         if found != SCHEMA:
             raise DataError(f"{source} has the schema {found!r}; this version of BreastUSAI reads {SCHEMA!r}.")

@@ -24,7 +24,7 @@ from .errors import Cancelled, OutputError, UsageError
 from .inputs import OWN_RESULT, RUN, RUN_SCHEMA, discover, read_run, why_left
 from .processor import cores
 from .progress import Estimate
-from .run_input import InputWorker, Outcome, RunOptions, Task, finished_folders, read_finished
+from .run_input import InputWorker, Outcome, RunOptions, Task, finished_folders, less_memory, read_finished
 from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
 from .run_lock import run_lock
 from .run_search import NAMED, OWN, Plan, Search
@@ -312,7 +312,7 @@ class _Run:
                 outcome = event.value
                 if event.kind == "died":
                     shutil.rmtree(task.temporary, ignore_errors=True)
-                    outcome = Outcome(_death(task, event.value))
+                    outcome = Outcome(_death(task, event.value, self.options.jobs))
                 self._record(event.task, task, outcome)
 
     def _tell(self, number: int, fraction: float, task: Task, message: str) -> None:
@@ -519,14 +519,14 @@ def _as_earlier(entry: Entry, output: Path) -> Entry:
     return replace(entry, status=FAILED, message=entry.message or f"{shown} {how}; run it again.")
 
 
-def _death(task: Task, end: End) -> str:
-    """The failure of an input whose process ended before it was done."""
+def _death(task: Task, end: End, jobs: int) -> str:
+    """The failure of an input whose process ended before it was done; `jobs`: how many are worked on at a time."""
     cure = {
         "time": "give it longer with --time-limit, or leave it out",
         "memory": "give it more with --memory-limit, or leave it out",
     }.get(
         end.why,
-        "perhaps the file is damaged in a way that its reader does not bear, or memory ran out; run it again with fewer --jobs",
+        f"perhaps the file is damaged in a way that its reader does not bear, or memory ran out: {less_memory(jobs)}",
     )
     return f"{task.source.shown} was not finished: the process that worked on it {end}; {cure}."
 

@@ -170,7 +170,7 @@ class InputWorker:
         except Exception as error:
             if isinstance(error, Cancelled):
                 raise
-            return Outcome(failure_sentence(task, error), traceback.format_exc() if self._options.debug else "")
+            return Outcome(failure_sentence(task, error, self._options.jobs), traceback.format_exc() if self._options.debug else "")
         finally:
             shutil.rmtree(task.temporary, ignore_errors=True)
         return Outcome()
@@ -312,17 +312,22 @@ def _to_disk(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def failure_sentence(task: Task, error: Exception) -> str:
-    """One sentence for the user about an input that failed, with its name."""
+def failure_sentence(task: Task, error: Exception, jobs: int = 1) -> str:
+    """One sentence for the user about an input that failed, with its name; `jobs`: how many are worked on at a time."""
     shown = task.source.shown
     if isinstance(error, BreastUSAIError):
         # Messages name the files as they were opened; the user knows them by other names.
         text = str(error).replace(str(task.temporary), str(task.folder)).replace(str(task.source.path), shown)
         return text if shown in text else f"{shown}: {text}"
     if isinstance(error, MemoryError):
-        return f"{shown} needs more memory than there is; close other programs or run with fewer --jobs."
+        return f"{shown} needs more memory than there is; {less_memory(jobs)}."
     text = " ".join(str(error).split())
     return f"{shown} failed unexpectedly ({type(error).__name__}: {text}); run it again with --debug to see where."
+
+
+def less_memory(jobs: int) -> str:
+    """What to do where memory ran out, as the end of a sentence; `jobs`: the inputs that are worked on at a time."""
+    return "close other programs, or run with fewer --jobs" if jobs > 1 else "close other programs, or crop or resample it"
 
 
 def finished_folders(output: Path) -> list[Path]:

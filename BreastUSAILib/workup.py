@@ -201,7 +201,7 @@ def run_grading(
     loaded = _with_area(loaded)
     flat = as_2d(loaded.image) is not None
     if findings is None and not flat:
-        raise UsageError(f"{loaded.path} is a volume; give the findings that are to be graded.")
+        raise UsageError(f"{loaded.path} is a volume; give the findings that are to be graded (breastusai grade: --findings DIR, a result of detect, segment or run).")
     steps = [_grade(loaded, options)]
     if findings is None:
         steps.insert(0, _segment(loaded, WorkupOptions(options.model)))

@@ -221,7 +221,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bootstrap", type=int, default=SAMPLES, metavar="N", help="draws for the intervals (default: 1000)")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N volumes of each data set only")
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="for figures, tables, pictures and submission/ (TDSC-ABUS)"
+        "--output", type=Path, required=True, metavar="DIR",
+        help="for figures, tables, pictures and, where --data is one folder, submission/ (TDSC-ABUS)",
     )
 
 
@@ -258,6 +259,8 @@ def main(args: argparse.Namespace) -> int:
     summaries = write(args.output, results, point, about, args.malignant_from, args.bootstrap)
     if len(args.data) == 1:  # volumes of several data sets may share their ids
         submission.write(args.output / "submission")
+    else:
+        print("No submission/ (TDSC-ABUS) is written of several --data folders, whose volumes may share their names; give one for it.")
     print(as_markdown(summaries))
     print(f"Figures, tables and pictures are in {args.output}.")
     return 0

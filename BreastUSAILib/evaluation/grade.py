@@ -1,6 +1,6 @@
 """The protocol for grading: ``breastusai evaluate grade --data DIR... --gcnn M --mtnet M --snnet M --output DIR``.
 
-Every image with a lesion of the chosen folds: its outline comes from the segmentation as in a workup (or from where --outline says), the
+Without models those that ship are measured. Every image with a lesion of the chosen folds: its outline comes from the segmentation as in a workup (or from where --outline says), the
 systems look at it, and what they say together is compared with pathology and the readers' categories. Where no outline is found the
 whole image is looked at, and counted. Intervals are bootstrapped by group.
 
@@ -341,7 +341,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds", nargs="+", type=int, default=[TEST_FOLD], metavar="FOLD", help="default: 0, the test fold"
     )
     parser.add_argument("--all-folds", action="store_true", help="every image, for data that nothing was trained on")
-    add_model_arguments(parser)
+    add_model_arguments(parser, "where none of the three is named: all that ship")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="where rows.csv, figures.json/.md and the pictures go"
     )
@@ -353,7 +353,7 @@ def main(args: argparse.Namespace) -> int:
     cases = [case for case in read_data_sets(args.data) if gradable(case)]
     if not args.all_folds:
         cases = in_folds(cases, args.folds)
-    models = models_of(args)
+    models = models_of(args, shipped=True)
     found = outlines_for((args.outline,), args.segmentation, args.outline_cache, args.device)
     with tqdm(total=len(cases), unit="image") as bar:
         said, outlined = answers_on(

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..errors import UsageError
 from ..grade import GradeModels, GradeOptions, answers
 from ..grade_pooling import SYSTEMS, Answers
 from .grade_outlines import OUTLINES, FoundOutlines, outline
@@ -41,10 +42,10 @@ def outlines_for(which: Sequence[str], segmentation: str, cache: Path | None, de
     return FoundOutlines(load(segmentation, "segment", device), cache)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The models and how they look, alike for pooling and evaluation."""
+def add_model_arguments(parser: argparse.ArgumentParser, which: str) -> None:
+    """The models and how they look, alike for pooling and evaluation; `which` of the three models are needed, in words."""
     for system in SYSTEMS:
-        parser.add_argument(f"--{system}", metavar="ID|DIR", help=f"model of the task grade-{system}")
+        parser.add_argument(f"--{system}", metavar="ID|DIR", help=f"model of the task grade-{system} ({which})")
     parser.add_argument(
         "--outline",
         choices=OUTLINES,
@@ -60,11 +61,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
-def models_of(args: argparse.Namespace) -> GradeModels:
-    """The models that the command line names. UsageError where there are none."""
+def models_of(args: argparse.Namespace, shipped: bool = False) -> GradeModels:
+    """The models that the command line names. Where it names none: those that ship, if `shipped`, else UsageError."""
+    from ..models import catalog
     from ..models.zoo import load
 
-    return GradeModels(**{s: load(name, f"grade-{s}", args.device) for s in SYSTEMS if (name := getattr(args, s))})
+    names = {s: name for s in SYSTEMS if (name := getattr(args, s))}
+    if not names and shipped:
+        names = {s: "" for s in SYSTEMS if catalog.ships(f"grade-{s}")}
+    if not names:
+        raise UsageError(f"No grading model is named; give one or more of {', '.join(f'--{s}' for s in SYSTEMS)}, each an id or a folder.")
+    return GradeModels(**{s: load(name, f"grade-{s}", args.device) for s, name in names.items()})
 
 
 def options_of(args: argparse.Namespace) -> GradeOptions:

@@ -197,7 +197,7 @@ def read_native(folder: Path | str, splits: Sequence[str] = seeds.SPLITS) -> lis
     """
     records = [record for record in read_records(Path(folder)) if record.split in splits]
     if not records:
-        raise DataError(f"{folder} holds no phantoms for {', '.join(splits)}; make some with breastusai phantom.")
+        raise DataError(f"{folder} holds no phantoms for {', '.join(splits)}; make some with breastusai phantom --split {' or '.join(splits)}.")
     return records
 
 

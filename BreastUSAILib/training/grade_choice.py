@@ -208,7 +208,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", nargs="+", required=True, type=Path, metavar="DIR", help="folders with images/, masks/, labels.csv"
     )
-    add_model_arguments(parser)
+    add_model_arguments(parser, "one or more of the three are needed, one of them a folder")
     parser.add_argument(
         "--sensitivity",
         type=float,

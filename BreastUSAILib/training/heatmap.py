@@ -435,5 +435,5 @@ def main(args: argparse.Namespace) -> int:
         print(f"The figures of {args.folds} folds are in {folder / CROSS_VALIDATION}.")
         return 0
     folder = train(args.data, args.output, recipe, **volume_options(args))
-    print(f"The model is in {folder}; measure it with: breastusai evaluate heatmap --model {folder}")
+    print(f"The model is in {folder}; measure it with: breastusai evaluate heatmap --model {folder} --data DATA --output FIGURES")
     return 0

@@ -353,14 +353,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss", choices=("dice", "dice+ce"), default=None, help="default: dice+ce; paper: dice")
 
 
-def parse_stages(text: str) -> tuple[tuple[int, int], ...]:
-    """``"128:40,192:14"`` as ((128, 40), (192, 14)); UsageError when it does not read so."""
+def parse_stages(text: str, option: str = "--stages") -> tuple[tuple[int, int], ...]:
+    """``"128:40,192:14"`` as ((128, 40), (192, 14)); UsageError, which names the option, when it does not read so."""
     try:
         stages = tuple((int(size), int(epochs)) for size, epochs in (part.split(":") for part in text.split(",")))
     except ValueError:
-        raise UsageError(f"--stages {text!r} must read SIZE:EPOCHS,SIZE:EPOCHS, e.g. 128:40,192:14.") from None
+        raise UsageError(f"{option} {text!r} must read SIZE:EPOCHS,SIZE:EPOCHS, e.g. 128:40,192:14.") from None
     if any(size < LEAST_SIZE or epochs < 1 for size, epochs in stages):
-        raise UsageError(f"--stages {text!r}: sizes must be at least {LEAST_SIZE} pixels and epochs at least 1.")
+        raise UsageError(f"{option} {text!r}: sizes must be at least {LEAST_SIZE} pixels and epochs at least 1.")
     return stages
 
 
@@ -375,7 +375,7 @@ def recipe_of(args: argparse.Namespace) -> RoiCnnRecipe:
         rate = args.rate if args.rate is not None else Cycle.rate
         cycles = [Cycle(parse_stages(args.stages), rate)]
         if args.wide_stages:
-            cycles.append(Cycle(parse_stages(args.wide_stages), rate / 2, wide=True))
+            cycles.append(Cycle(parse_stages(args.wide_stages, "--wide-stages"), rate / 2, wide=True))
         changes["cycles"] = tuple(cycles)
     elif args.start:
         changes["cycles"] = recipe.cycles[1:] or recipe.cycles

@@ -445,5 +445,5 @@ def main(args: argparse.Namespace) -> int:
         print(f"The lesions are in {cache}.")
         return 0
     folder = train(args.data, args.output, recipe, **volume_options(args))
-    print(f"The model is in {folder}; measure it with: breastusai evaluate segment-3d --model {folder}")
+    print(f"The model is in {folder}; measure it with: breastusai evaluate segment-3d --model {folder} --data DATA --output FIGURES")
     return 0

@@ -1,6 +1,7 @@
 """The command line as a person or a program uses it, with the model that ships and the sample images."""
 
 import csv
+import importlib
 import json
 import os
 import signal
@@ -181,6 +182,9 @@ def test_verify_finds_damaged_weights(tmp_path, monkeypatch, capsys):
     (tmp_path / entry.file).write_bytes(data)
     monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
     assert cli.main(["models", "verify"]) == 1
+    for words in (["models", "verify", "--debug"], ["models", "--debug", "verify"]):
+        assert cli.build_parser(words).parse_args(words).debug
+        assert cli.main(words) == 1
     assert "damaged or were exchanged" in capsys.readouterr().err
 
 
@@ -239,6 +243,16 @@ def test_training_and_evaluation_are_wired(arguments, capsys):
     assert "--data" in said and "--output" in said
     assert cli.main([*arguments, "--data", "/nonexistent", "--output", "/nonexistent"]) == 1
     assert capsys.readouterr().err.startswith("error: /nonexistent")
+
+
+@pytest.mark.parametrize("name", ["heatmap", "segment-3d"])
+def test_training_ends_with_a_whole_command_that_measures(name, monkeypatch, capsys):
+    module = importlib.import_module(f"BreastUSAILib.training.{name.replace('-', '_')}")
+    monkeypatch.setattr(module, "train", lambda *args, **more: Path("m"))
+    assert cli.main(["train", name, "--data", "d", "--output", "o"]) == 0
+    named = capsys.readouterr().out.split("breastusai ")[1].split()
+    parsed = cli.build_parser(named).parse_args(named)
+    assert (named[:2], parsed.model, parsed.output) == (["evaluate", name], "m", Path("FIGURES"))
 
 
 @pytest.mark.parametrize("package", ["monai", "matplotlib"])

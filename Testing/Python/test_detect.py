@@ -330,7 +330,7 @@ def test_what_is_no_volume_is_told(untrained):
     for flat in (sitk.Image(40, 30, sitk.sitkUInt8), sitk.Image(40, 30, 1, sitk.sitkUInt8), sitk.Image(40, 1, 30, sitk.sitkUInt8)):
         with pytest.raises(ImageError, match="single slice.*2D images with breastusai run"):
             detect(flat, untrained)
-    with pytest.raises(ImageError, match="843 x 60 x 50 mm.*give the true spacing"):
+    with pytest.raises(ImageError, match="843 x 60 x 50 mm.*give the true spacing \\(breastusai detect VOLUME --spacing X Y Z\\), or correct the file's header"):
         detect(sitk.Image(843, 60, 50, sitk.sitkUInt8), untrained)
 
 

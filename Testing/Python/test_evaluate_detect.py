@@ -91,7 +91,7 @@ def test_boxes_and_volumes_are_those_of_the_mask(layout, request):
 def test_data_that_are_not_there_are_told(native, tmp_path):
     with pytest.raises(DataError, match="is not a folder"):
         read_volumes(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="holds no phantoms for validation"):
+    with pytest.raises(DataError, match="holds no phantoms for validation; make some with breastusai phantom --split validation."):
         read_volumes(native, ["validation"])
     with pytest.raises(DataError, match="leave --spacing out"):
         read_volumes(native, ["test"], (1, 1, 1))
@@ -263,7 +263,7 @@ def test_boxes_come_back_from_the_challenges_form(spacing, centre, size):
     assert back.center == pytest.approx(centre, abs=1e-6) and back.size == pytest.approx(size, abs=1e-6)
 
 
-def test_the_submission_measures_the_same_when_it_is_read_back(challenge, tmp_path):
+def test_the_submission_measures_the_same_when_it_is_read_back(challenge, native, tmp_path, capsys):
     cases = read_volumes(challenge, ["test"])
     submission = protocol.Submission()
     results = protocol.evaluate(cases, perfect, submission.add)
@@ -284,6 +284,11 @@ def test_the_submission_measures_the_same_when_it_is_read_back(challenge, tmp_pa
         assert again[name]["value"] == pytest.approx(direct["figures"][name]["value"], abs=1e-5)
     assert (tmp_path / "again" / "submission" / "detection.csv").is_file()
     assert not (tmp_path / "again" / "submission" / "classification.csv").exists()
+    assert "No submission" not in capsys.readouterr().out
+    both = ["--data", str(challenge), str(native), "--output", str(tmp_path / "both")]
+    assert cli.main(["evaluate", "detect", *both, "--detections", str(written[0]), "--bootstrap", str(FEW)]) == 0
+    assert "No submission/ (TDSC-ABUS) is written of several --data folders" in capsys.readouterr().out
+    assert not (tmp_path / "both" / "submission").exists()
 
 
 def test_nothing_found_is_benign_and_has_no_row(challenge, tmp_path):

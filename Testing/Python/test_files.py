@@ -327,7 +327,7 @@ def test_slicer_reads_the_points(tmp_path, scene, n):
 
 
 def test_damaged_results_say_what_to_do(tmp_path):
-    with pytest.raises(DataError, match="--overwrite"):
+    with pytest.raises(DataError, match=r"analyse the input again \(breastusai run: with --overwrite\)"):
         files.read_study(tmp_path)
     files.write_study(study_on(grid_2d()), tmp_path)
     (tmp_path / "lesions.seg.nrrd").unlink()

@@ -564,5 +564,5 @@ def test_volumes_need_findings(models, tmp_path):
     sitk.WriteImage(
         sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (6, 20, 24)).astype(np.uint8)), str(path)
     )
-    with pytest.raises(UsageError, match="give the findings"):
+    with pytest.raises(UsageError, match="give the findings.*breastusai grade: --findings DIR, a result of detect, segment or run"):
         run_grading(read_image(path), None, GradingOptions(mtnet="x"))

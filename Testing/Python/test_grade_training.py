@@ -802,6 +802,20 @@ def test_evaluation_sees_pixels_higher_than_wide_as_work_does(tmp_path):
     np.testing.assert_allclose(oblong["gcnn"]["malignancy"], plain["gcnn"]["malignancy"], atol=1e-3)
 
 
+def test_evaluation_without_models_takes_those_that_ship_and_pooling_asks_for_some(data, capsys):
+    from types import SimpleNamespace
+
+    from BreastUSAILib.evaluation.grade_answers import models_of
+    from BreastUSAILib.models import catalog
+
+    named = SimpleNamespace(gcnn=None, mtnet=None, snnet=None, device="cpu")
+    assert models_of(named, shipped=True).names == {s: catalog.default_for(f"grade-{s}").id for s in ("gcnn", "mtnet", "snnet")}
+    named.snnet = catalog.default_for("grade-snnet").id
+    assert models_of(named, shipped=True).names == {"snnet": named.snnet}
+    assert main(["train", "grade-pooling", "--data", str(data), "--device", "cpu"]) == 2
+    assert "No grading model is named; give one or more of --gcnn, --mtnet, --snnet, each an id or a folder." in capsys.readouterr().err
+
+
 def test_pooling_and_evaluation_by_the_command_line(data, tmp_path, capsys):
     models = []
     for system in ("gcnn", "mtnet", "snnet"):

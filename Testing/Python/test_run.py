@@ -643,6 +643,13 @@ def test_failures_cost_their_input_alone(tmp_path, jobs):
     assert sum(",failed," in row for row in rows) == len(said)
 
 
+@pytest.mark.parametrize("jobs, cure", [(1, "close other programs, or crop or resample it."), (2, "close other programs, or run with fewer --jobs.")])
+def test_where_memory_runs_out_fewer_jobs_are_named_where_there_are_several(tmp_path, jobs, cure):
+    task = run_input.Task(Source(tmp_path / "a.png", "a.png", Path("a.png")), tmp_path / "t", tmp_path / "f")
+    assert run_input.failure_sentence(task, MemoryError(), jobs) == f"a.png needs more memory than there is; {cure}"
+    assert runs._death(task, workers.End("crash", "was ended by SIGKILL"), jobs).endswith(f"or memory ran out: {cure}")
+
+
 def test_processes_share_the_cores(tmp_path):
     if cores() < 2:
         pytest.skip("this machine has 1 core")

@@ -241,6 +241,9 @@ def test_the_command_line_names_the_recipes():
     for words in (("--wide-stages", "64:1"), ("--rate", "0.01")):
         with pytest.raises(UsageError, match="go with --stages"):
             _parsed(*words)
+    for text, words in (("64", "must read"), ("64:0", "epochs at least 1")):
+        with pytest.raises(UsageError, match=f"--wide-stages '{text}'.*{words}"):
+            _parsed("--stages", "64:2", "--wide-stages", text)
 
 
 @pytest.mark.parametrize("words", [("--batch", "0"), ("--batch", "-2"), ("--stages", "64:1", "--rate", "nan"), ("--stages", "64:1", "--rate", "-1")])
