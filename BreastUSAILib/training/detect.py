@@ -421,5 +421,5 @@ def main(args: argparse.Namespace) -> int:
         print(f"The volumes are in {cache}.")
         return 0
     folder = train(args.data, args.output, recipe, **volume_options(args))
-    print(f"The model is in {folder}; measure it with: breastusai evaluate detect --model {folder}")
+    print(f"The model is in {folder}; measure it with: breastusai evaluate detect --data DATA --model {folder} --output FIGURES")
     return 0

@@ -275,5 +275,5 @@ def recipe_of(args: argparse.Namespace) -> BaselineRecipe:
 
 def main(args: argparse.Namespace) -> int:
     folder = train(args.data, args.output, recipe_of(args), **volume_options(args))
-    print(f"The model is in {folder}; measure it with: breastusai evaluate detect --model {folder}")
+    print(f"The model is in {folder}; measure it with: breastusai evaluate detect --data DATA --model {folder} --output FIGURES")
     return 0

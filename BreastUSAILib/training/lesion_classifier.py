@@ -332,6 +332,6 @@ def main(args: argparse.Namespace) -> int:
         device=args.device,
     )
     print(
-        f"The model is in {folder}; measure it with: breastusai evaluate detect --classifier {folder} --model DETECTOR"
+        f"The model is in {folder}; measure it with: breastusai evaluate detect --data DATA --model DETECTOR --classifier {folder} --output FIGURES"
     )
     return 0
