@@ -38,30 +38,28 @@ PAPER: dict = {
 
 COMPACT: dict = {
     "stem_channels": 16,
-    "stem_kernel": (3, 7, 7),
-    "stem_stride": (2, 4, 4),
+    "stem_stride": 2,
     "channels": (16, 32, 48, 80, 80),
     "strides": (1, 2, 1, 2, 1),
     "top_down": 2,
     "head_channels": 32,
     "head_convolutions": 2,
-    # Voxels (z, y, x) of its grid of 1 x 0.5 x 0.5 mm: five scales, as long as deep and lying flat, as most lesions do.
+    # mm on its grid of 1 mm, (z, y, x): five scales, as long as deep and lying flat, as most lesions do.
     # Lesions of 3 to 45 mm, from 1.4 times as deep as long to half as deep, overlap one of them by a quarter or more.
     "anchors": (
-        (4.5, 7.0, 9.0),
-        (7.0, 9.0, 14.0),
-        (8.0, 16.0, 16.0),
-        (12.0, 14.0, 24.0),
-        (13.0, 26.0, 26.0),
-        (20.0, 22.0, 40.0),
-        (21.0, 40.0, 42.0),
-        (32.0, 36.0, 64.0),
-        (45.0, 52.0, 90.0),
+        (4.5, 3.5, 4.5),
+        (7.0, 4.5, 7.0),
+        (8.0, 8.0, 8.0),
+        (12.0, 7.0, 12.0),
+        (13.0, 13.0, 13.0),
+        (20.0, 11.0, 20.0),
+        (21.0, 20.0, 21.0),
+        (32.0, 18.0, 32.0),
+        (45.0, 26.0, 45.0),
     ),
     "embedding": 32,
 }
-"""The small configuration, for slices of 1 mm with voxels of 0.5 mm in them: 0.95 million parameters, most of its work on maps of 4 mm a cell. All but the first convolution
-is as it was up to 1.4.0, whose voxels were 1 mm along all axes: finer voxels cost nothing but that one. The last two blocks
+"""The small configuration, for volumes of 1 mm: 0.9 million parameters, most of its work on maps of 4 mm a cell. The last two blocks
 see 8 mm a cell and bring what they know of the surroundings back to the finer map (`top_down`): lesions of 4 mm fall between cells of 8."""
 
 

@@ -1,7 +1,7 @@
 """The recipe of the detection network: ``breastusai train detect --data DIR --output DIR``.
 
 The paper crops 400 x 98 x 360 voxels about a lesion and gives the network 320 x 96 x 320 of them. The compact network takes
-crops of 96 x 48 x 96 mm, most of them about a lesion, which two CPU cores can pay for: slices of 1 mm with voxels of 0.5 mm in them. Volumes for
+crops of 96 x 48 x 96 mm, most of them about a lesion, at 1 mm, which two CPU cores can pay for. Volumes for
 training and validation are the data sets' own splits; the test split is never read.
 """
 
@@ -63,8 +63,8 @@ class DetectRecipe:
 
     configuration: str = "compact"
     variant: str = "rpn-iou-sim"
-    spacing: tuple[float, float, float] = (0.5, 0.5, 1.0)
-    crop: tuple[int, int, int] = (96, 96, 192)
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    crop: tuple[int, int, int] = (96, 48, 96)
     around: tuple[int, int, int] | None = field(default=None, repr=False)
     epochs: int = 28
     crops: int = 800
@@ -80,9 +80,7 @@ class DetectRecipe:
     vary: bool = True
     shallow: float = 0.35
     levelled: float = 0.35
-    search: dict[str, Any] | None = field(
-        default_factory=lambda: {"window": (160, 192, 320), "shared": (56, 112, 112), "whole_voxels": 32_000_000}
-    )
+    search: dict[str, Any] | None = field(default_factory=dict)
     decay: float = 0.998
     start: str = ""
     seed: int = 1
@@ -267,7 +265,7 @@ class _Run:
         self.anchors = crop_anchors(network, recipe.crop)
         stretch = {"stretch": 1.0} if recipe.zoom == 1 else {}
         names = ("around", "lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary", "shallow", "levelled")
-        crops = CropRecipe(shape=recipe.crop, **{name: getattr(recipe, name) for name in names}, **stretch)
+        crops = CropRecipe(shape=recipe.crop, spacing=recipe.spacing[::-1], **{name: getattr(recipe, name) for name in names}, **stretch)
         self.crops = CropSet(
             sets.training, crops, self.anchors, AnchorRule(best=recipe.best), recipe.crops, recipe.seed
         )

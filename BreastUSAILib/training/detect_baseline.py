@@ -1,7 +1,6 @@
 """The recipe of the U-Nets that the detection network is compared with: ``breastusai train detect-baseline --network unet3d``.
 
-They learn on the same volumes and splits as the detection network (`training.detect`), with the same options, from crops that are drawn in the same way and
-are as many millimetres; on voxels of 1 mm, as the detection networks of the ablation had (docs/detection.md; today's has finer ones). They
+They learn on the same volumes, splits and crops as the detection network (`training.detect`), with the same options, and
 leave a model folder that ``breastusai evaluate detect --model DIR`` measures in the same way. See `networks.unet` and
 `evaluation.unet_baseline`.
 """
@@ -45,14 +44,13 @@ class BaselineRecipe:
     Attributes
     ----------
     network : "unet2d" or "unet3d" (see `networks.unet`).
-    spacing, crop : of 1 mm along all axes, as the ablation's networks had: a U-Net's work grows with its voxels.
     epochs : by default fewer than the detection network's: half an hour of one core.
     every : for slices one by one, every n-th of a crop is learnt from (see `voxel_crops.VoxelCropSet`); 1 for volumes.
     """
 
     network: str = "unet3d"
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    crop: tuple[int, int, int] = (96, 48, 96)
+    spacing: tuple[float, float, float] = DetectRecipe.spacing
+    crop: tuple[int, int, int] = DetectRecipe.crop
     epochs: int = 12
     crops: int = DetectRecipe.crops
     batch: int = DetectRecipe.batch
@@ -164,7 +162,7 @@ class _Run:
         self.loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
         stretch = {"stretch": 1.0} if recipe.zoom == 1 else {}
         names = ("lesion_share", "small_weight", "isoechoic_weight", "zoom", "vary", "shallow", "levelled")
-        crops = CropRecipe(shape=recipe.crop, **{name: getattr(recipe, name) for name in names}, **stretch)
+        crops = CropRecipe(shape=recipe.crop, spacing=recipe.spacing[::-1], **{name: getattr(recipe, name) for name in names}, **stretch)
         self.crops = VoxelCropSet(sets.training, masks, crops, recipe.crops, recipe.seed, recipe.every)
         self.loader = DataLoader(
             self.crops, batch_sampler=shares(recipe.crops, recipe.batch, group), num_workers=workers

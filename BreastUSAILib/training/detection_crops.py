@@ -31,6 +31,7 @@ class CropRecipe:
     Attributes
     ----------
     shape : (z, y, x) voxels; multiples of the trunk's last scale along each axis.
+    spacing : (z, y, x) mm of a voxel, as asked for: what varies intensities is about as wide on any grid.
     around : (z, y, x) voxels of a first crop, with the lesion in its middle where the volume reaches so far, within which the crop is drawn then, as
         published; None: the crop lies anywhere as long as the lesion is in it.
     lesion_share : share of the crops that are drawn about a lesion; the others lie anywhere.
@@ -44,7 +45,8 @@ class CropRecipe:
     levelled : share of the crops, with `vary`, whose depths are brought towards one brightness and contrast: another time gain compensation.
     """
 
-    shape: tuple[int, int, int] = (96, 96, 192)
+    shape: tuple[int, int, int] = (96, 48, 96)
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     around: tuple[int, int, int] | None = None
     lesion_share: float = 0.75
     small_weight: float = 2.0
@@ -199,7 +201,7 @@ def crop_at(volume: TrainingVolume, place: Place, recipe: CropRecipe, generator:
             levels = ended_early(levels, inside[share > 0], generator)
         if float(torch.rand((), generator=generator)) < recipe.levelled:
             levels = levelled(levels, float(torch.rand((), generator=generator)))
-        levels = vary_intensities(levels, generator, volume.spacing)
+        levels = vary_intensities(levels, generator, recipe.spacing)
 
     learnt = share >= recipe.shown
     classes = torch.from_numpy(volume.malignant.astype(np.int64)) + 1

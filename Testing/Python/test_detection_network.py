@@ -8,7 +8,6 @@ from BreastUSAILib.networks.detection import COMPACT, PAPER, DetectionNetwork
 from BreastUSAILib.networks.lesion_classifier import COMPACT as CLASSIFIER
 from BreastUSAILib.networks.lesion_classifier import LesionClassifier
 from BreastUSAILib.networks.residual3d import ResidualTrunk
-from BreastUSAILib.training.detect import DetectRecipe
 
 TINY = {**COMPACT, "stem_channels": 4, "channels": (4, 4, 6, 8, 8), "head_channels": 6, "embedding": 3}
 
@@ -38,15 +37,14 @@ def test_the_published_configuration():
 
 def test_compact_is_small_and_the_same_class():
     assert 0.8e6 < _parameters(DetectionNetwork(**COMPACT)) < 1.0e6
-    assert set(COMPACT) - {"stem_kernel"} == set(PAPER)
+    assert set(COMPACT) == set(PAPER)
     assert _parameters(LesionClassifier(**CLASSIFIER)) < 0.7e6
 
 
 def test_compact_anchors_cover_lesions_of_3_to_45_mm():
     from BreastUSAILib.boxes import from_centres, iou_matrix
 
-    mm = torch.tensor(DetectRecipe.spacing[::-1])
-    anchors = from_centres(torch.zeros(len(COMPACT["anchors"]), 3), torch.tensor(COMPACT["anchors"]) * mm)
+    anchors = from_centres(torch.zeros(len(COMPACT["anchors"]), 3), torch.tensor(COMPACT["anchors"]))
     for length in (3, 4, 6, 9, 14, 20, 30, 45):
         for depth in (0.5, 0.7, 1.0, 1.4):
             if length * depth < 2 or length * depth > 45:
@@ -61,15 +59,15 @@ def test_one_output_an_anchor_of_the_grid(configuration, size):
     network = DetectionNetwork(**(TINY if configuration == "tiny" else {**TINY, "top_down": None})).eval()
     with torch.inference_mode():
         logits, parameters, features = network(torch.randn(2, 1, *size))
-    assert network.scale == ((4, 8, 8) if configuration == "tiny" else (8, 16, 16)) and network.multiple == (8, 16, 16)
-    padded = [-(-n // m) * m for n, m in zip(size, network.multiple, strict=True)]
+    assert network.scale == ((4, 4, 4) if configuration == "tiny" else (8, 8, 8)) and network.multiple == (8, 8, 8)
+    padded = [-(-n // 8) * 8 for n in size]
     assert list(features.shape[2:]) == [n // s for n, s in zip(padded, network.scale, strict=True)]
     n = len(anchor_grid(features.shape[2:], network.scale, network.anchors))
     assert logits.shape == (2, n, 3) and parameters.shape == (2, n, 6)
 
 
 def test_output_is_in_the_order_of_the_anchors(tiny):
-    volume = torch.randn(1, 1, 16, 48, 64)
+    volume = torch.randn(1, 1, 16, 24, 32)
     with torch.inference_mode():
         logits, parameters, features = tiny(volume)
         scores = tiny.scores(features)
@@ -78,7 +76,7 @@ def test_output_is_in_the_order_of_the_anchors(tiny):
     place = ((z * 6 + y) * 8 + x) * kinds + kind
     torch.testing.assert_close(logits[0, place], scores[0, kind * 3 : kind * 3 + 3, z, y, x])
     anchor = anchor_grid(features.shape[2:], tiny.scale, tiny.anchors)[place]
-    assert ((anchor[:3] + anchor[3:]) / 2).tolist() == [6.0, 36.0, 52.0]
+    assert ((anchor[:3] + anchor[3:]) / 2).tolist() == [6.0, 18.0, 26.0]
     assert (anchor[3:] - anchor[:3]).tolist() == pytest.approx(tiny.anchors[kind])
 
 
@@ -98,7 +96,7 @@ def test_a_change_moves_the_outputs_of_its_own_place(tiny, memory_format):
 
 
 def test_embeddings_are_those_of_the_whole_map(tiny):
-    features = tiny(torch.randn(2, 1, 16, 32, 32)).features
+    features = tiny(torch.randn(2, 1, 16, 16, 16)).features
     maps = tiny._by_anchor(tiny.embeddings(features), 3)
     image, anchors = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 575, 300, 41])
     torch.testing.assert_close(tiny.embed(features, image, anchors), maps[image, anchors])

@@ -66,9 +66,9 @@ def test_a_detection_network_finds_the_same_boxes_on_the_finer_grid():
     mm = np.array([1.0, 0.5, 0.5])
     torch.manual_seed(3)
     small = {**COMPACT, "channels": (4, 4, 6, 8, 8), "head_channels": 6, "embedding": 3}
-    anchors = [tuple(side * step for side, step in zip(a, mm, strict=True)) for a in COMPACT["anchors"]]
-    coarse_arguments = {**small, "stem_kernel": 3, "stem_stride": 2, "anchors": anchors}
-    before, after = DetectionNetwork(**coarse_arguments).eval(), DetectionNetwork(**small).eval()
+    anchors = [tuple(side / step for side, step in zip(a, mm, strict=True)) for a in COMPACT["anchors"]]
+    finer = {**small, "stem_kernel": (3, 7, 7), "stem_stride": (2, 4, 4), "anchors": anchors}
+    before, after = DetectionNetwork(**small).eval(), DetectionNetwork(**finer).eval()
     nn.init.normal_(before.scores.weight, std=0.5)
     nn.init.normal_(before.boxes.weight, std=0.3)
     after.load_state_dict(on_finer_grid(before.state_dict(), after, (1.0, 1.0, 1.0), mm[::-1], (2, 2, 2)))
