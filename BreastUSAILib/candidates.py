@@ -199,9 +199,8 @@ def _in_window(part: np.ndarray, start: Sequence[int], network: nn.Module, searc
     boxes = b.decode(parameters[index], anchors)
     lesion = probability[index, 1:]
     malignancy = (lesion[:, -1] / lesion.sum(1)).clamp(0, 1)
-    # What the padding about the window came up with is none.
-    centres = b.centres_and_sizes(boxes)[0]
-    inside = ((centres >= 0) & (centres < torch.tensor(part.shape))).all(1)
+    # What the padding at the window's end came up with is none.
+    inside = (b.centres_and_sizes(boxes)[0] < torch.tensor(part.shape)).all(1)
     shift = torch.tensor([*start, *start], dtype=torch.float32)
     return Seen(boxes[inside] + shift, scores[inside].clamp(0, 1), malignancy[inside])
 

@@ -47,6 +47,11 @@ _PREPROCESSING: dict[str, _Rule] = {
     **dict.fromkeys(("finest", "coarsest", "margin"), ("a number above 0", _positive)),
     "size": ("a whole number above 0", _whole),
 }
+def _along_axes(value: Any) -> bool:
+    numbers = value if isinstance(value, (list, tuple)) else [value] * 3
+    return len(numbers) == 3 and all(v == 0 or _whole(v) for v in numbers)
+
+
 _POSTPROCESSING: dict[str, _Rule] = {
     "mirrors": ("1, 2 or 4", lambda value: _whole(value) and value in (1, 2, 4)),
     "scales": ("a list of numbers above 0 that begins with 1", _scales),
@@ -56,6 +61,7 @@ _POSTPROCESSING: dict[str, _Rule] = {
     "full_heat": ("a number above 0", _positive),
     "fraction": ("a number above 0, up to 1", lambda value: _positive(value) and value <= 1),
     "maximum": ("a whole number above 0", _whole),
+    "shared": ("a whole number from 0, or three of them", _along_axes),
 }
 _NEEDED = {
     "segment": ("size",),

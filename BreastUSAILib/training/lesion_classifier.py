@@ -199,7 +199,7 @@ def _check(data: Sequence[Path | str], training: LesionCrops, validation: Lesion
 
 
 def _check_start(recipe: LesionClassifierRecipe) -> None:
-    """ModelError where `recipe.start` is no model for this task, UsageError where it looks at other crops."""
+    """ModelError where `recipe.start` is no model for this task, UsageError where it is another network or looks at other crops."""
     from ..models.zoo import resolve
 
     entry, _ = resolve(recipe.start, "lesion-classifier")
@@ -207,8 +207,9 @@ def _check_start(recipe: LesionClassifierRecipe) -> None:
     if sees != (tuple(recipe.shape), recipe.margin):
         raise UsageError(
             f"--start {recipe.start}: {entry.id} looks at crops of {' x '.join(map(str, sees[0]))} voxels and {sees[1]} times a lesion's box, this configuration "
-            f"at {' x '.join(map(str, recipe.shape))} and {recipe.margin}; choose another model or --configuration."
+            f"at {' x '.join(map(str, recipe.shape))} and {recipe.margin}; choose another model."
         )
+    go_on_from(recipe.start, "lesion-classifier", build_network(recipe.configuration)[0])
 
 
 def _weight_of(start: str) -> dict[str, Any]:

@@ -280,8 +280,8 @@ def test_resampling_is_that_of_an_average():
 
 def test_padding_does_not_make_lesions(untrained):
     # The network pads to a multiple of 8 by itself; the same volume padded by hand gives the same boxes.
-    levels = network_input(scene((58, 40, 28), (1, 1, 1), seed=3), (1, 1, 1)).levels
-    by_hand = np.pad(levels, ((0, 4), (0, 0), (0, 6)), mode="edge")
+    levels = network_input(scene((30, 20, 28), (1, 1, 1), seed=3), (1, 1, 1)).levels
+    by_hand = np.pad(levels, ((0, 4), (0, 4), (0, 2)), mode="edge")
     search = Search(vote_iou=None)
     one, _ = find_candidates(levels, (1, 1, 1), untrained.network, search)
     seen = candidates.look(by_hand, untrained.network, search)
@@ -399,7 +399,7 @@ def test_mirrored_looks_find_mirrored_boxes_where_they_lie(untrained, mirrors, a
     """Whatever a network says, the mean over its mirrored looks is the mirror image in a mirrored volume."""
     network = untrained.network
     torch.nn.init.normal_(network.boxes.weight, std=0.3, generator=torch.Generator().manual_seed(3))
-    levels = np.random.default_rng(5).integers(1, 255, (48, 48, 96), np.uint8)
+    levels = np.random.default_rng(5).integers(1, 255, (32, 24, 48), np.uint8)
     search = Search(mirrors=mirrors, candidates=200)
     (seen,) = look(levels, network, search)
     (mirrored,) = look(np.ascontiguousarray(np.flip(levels, axes)), network, search)

@@ -164,6 +164,8 @@ HEAT = {
     [
         ("postprocessing", "mirrors", 8, "mirrors is 8; it must be 1, 2 or 4"),
         ("postprocessing", "mirrors", 0, "mirrors is 0; it must be 1, 2 or 4"),
+        ("postprocessing", "shared", [24, 48], "shared is \\[24, 48\\]; it must be a whole number from 0, or three of them"),
+        ("postprocessing", "shared", 1.5, "shared is 1.5; it must be a whole number from 0, or three of them"),
         ("postprocessing", "mirrors", True, "mirrors is true; it must be 1, 2 or 4"),
         ("postprocessing", "spline", 3, "spline is 3; it must be 1 or 2"),
         ("postprocessing", "spline", 0, "spline is 0; it must be 1 or 2"),
