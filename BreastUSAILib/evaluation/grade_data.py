@@ -63,7 +63,8 @@ def gradable(case: Case) -> bool:
 def _solid(case: Case) -> bool | None:
     if case.label == "malignant":
         return True
-    said = case.row.get("histology") or case.row.get("diagnosis") or ""
+    told = ((case.row.get(name) or "").strip() for name in ("histology", "diagnosis"))
+    said = next((words for words in told if words.lower() not in _UNKNOWN), "")
     terms = [term.strip().lower() for term in said.split("&")]
     if any(term.startswith(SOLID) for term in terms):
         return True

@@ -63,6 +63,8 @@ def test_unknown_categories_are_an_error_that_names_the_image():
         (_case(histology="cyst"), False),
         (_case(histology="galactocele"), False),
         (_case(histology="fibrocystic changes"), None),
+        (_case(histology="Not available", diagnosis="fibroadenoma"), True),
+        (_case(histology="not applicable", diagnosis="not applicable", echogenicity="anechoic"), False),
         (_case(diagnosis="Usual ductal hyperplasia (UDH)&Fibrocystic change"), None),
         (_case(diagnosis="Fibroadenoma&Phyllodes tumor"), True),
         (_case(diagnosis="not applicable", echogenicity="anechoic"), False),
