@@ -21,7 +21,7 @@ from .postprocessing import settings_of
 from .volume_input import to_tensor
 
 _LEAST_SCORE = 1e-4  # below it there are only anchors that never heard of a lesion
-_LEAST_CELLS = 8  # of the coarsest map, along each axis: windows are not made smaller than that
+_LEAST_WINDOW, _LEAST_CELLS = 64, 8  # voxels, and cells of the coarsest map, along each axis: windows are not made smaller than either
 _AXIS_SLACK = 1.1
 
 
@@ -113,7 +113,7 @@ def find_candidates(
     """
     whole = levels.size <= search.whole_voxels
     window = levels.shape if whole else search.window
-    least = tuple(_LEAST_CELLS * m for m in along_axes(network.multiple))
+    least = tuple(max(_LEAST_WINDOW, _LEAST_CELLS * m) for m in along_axes(network.multiple))
     notes: tuple[str, ...] = ()
     while True:
         try:
