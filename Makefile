@@ -8,6 +8,8 @@ BIN := $(VENV)/Scripts
 else
 BIN := $(VENV)/bin
 endif
+# Tests run in as many processes at once, each with one thread (Testing/Python/conftest.py); 0: one after the other.
+TEST_JOBS ?= 2
 DEMO := demo-results
 SCREENSHOTS := docs/screenshots/panels
 
@@ -29,7 +31,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m ruff check .
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest -n $(TEST_JOBS)
 
 lint: $(VENV)/.installed
 	$(BIN)/python -m ruff check .

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Test processes that run side by side (`make test`) share the cores: with two threads each, they wait for one another.
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 pytest.register_assert_rewrite("generator_cases")  # its checks say what was compared, as those of tests do
 
 # In CI the same examples every time, so that a submission is judged by its own change; elsewhere new ones at each run.
