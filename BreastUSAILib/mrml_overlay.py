@@ -86,7 +86,7 @@ def show_over(
             view.SetForegroundOpacity(opacity)
             shown += 1
         elif is_map_of(_over(view), volume_node):
-            view.SetForegroundVolumeID(None)
+            _take_away(view)
     return shown
 
 
@@ -111,13 +111,19 @@ def show_from(map_node: vtkMRMLScalarVolumeNode, least: float, full: float) -> N
         display.SetThreshold(max(1.0, float(np.ceil(lower))) if whole else lower, full * 1e6)
 
 
+def _take_away(view: vtkMRMLSliceCompositeNode) -> None:
+    """Let a slice view show nothing over its image; what a person lays over it next begins as transparent as in any other view of Slicer's."""
+    view.SetForegroundVolumeID(None)
+    view.SetForegroundOpacity(0.0)
+
+
 def set_background(view: vtkMRMLSliceCompositeNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
     """Let a slice view show an image, and no map of another one over it; whether it showed another image before."""
     over, another = _over(view), view.GetBackgroundVolumeID() != volume_node.GetID()
     if another:
         view.SetBackgroundVolumeID(volume_node.GetID())
     if is_map(over) and not is_map_of(over, volume_node):
-        view.SetForegroundVolumeID(None)
+        _take_away(view)
     return another
 
 
@@ -127,7 +133,7 @@ def hide_maps(scene: vtkMRMLScene, attribute: str) -> None:
         view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
         over = _over(view)
         if is_map(over) and over.GetAttribute(attribute) is not None:
-            view.SetForegroundVolumeID(None)
+            _take_away(view)
 
 
 def _over(view: Any) -> Any:

@@ -388,9 +388,14 @@ def set_further_image(
 ) -> None:
     """Add an image to those, or take it away."""
     nodes = [n for n in further_images(parameter_node) if n is not volume_node]
-    parameter_node.RemoveNodeReferenceIDs(FURTHER)
-    for node in (*nodes, volume_node) if chosen else nodes:
-        parameter_node.AddNodeReferenceID(FURTHER, node.GetID())
+    # One event of the whole change: who looks in between sees images that were taken away and are not.
+    before = parameter_node.StartModify()
+    try:
+        parameter_node.RemoveNodeReferenceIDs(FURTHER)
+        for node in (*nodes, volume_node) if chosen else nodes:
+            parameter_node.AddNodeReferenceID(FURTHER, node.GetID())
+    finally:
+        parameter_node.EndModify(before)
 
 
 def images(scene: vtkMRMLScene) -> tuple[vtkMRMLScalarVolumeNode, ...]:

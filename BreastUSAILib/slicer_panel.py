@@ -7,6 +7,7 @@ which its result is shown.
 from __future__ import annotations
 
 import enum
+import logging
 import sys
 
 import qt
@@ -34,6 +35,20 @@ class Device(enum.Enum):
 
     def label(self):
         return {"auto": _("automatic"), "cpu": _("CPU"), "cuda": _("NVIDIA GPU"), "mps": _("Apple GPU")}[self.value]
+
+
+def told(error):
+    """An exception as a message; one that nobody foresaw goes to the log besides. Slicer would only print it."""
+    if isinstance(error, BreastUSAIError):
+        return str(error)
+    logging.error("BreastUSAI: unexpected", exc_info=error)
+    return _("This failed unexpectedly ({error}); see the log.").format(error=f"{type(error).__name__}: {error}")
+
+
+def on_new_node(selector, slot):
+    """Call a slot with the node that a person lets a qMRMLNodeComboBox add. Until Slicer 5.12 the signal has a name that 5.13 gives up."""
+    now = hasattr(selector, "nodeAddedByUserAction")
+    selector.connect("nodeAddedByUserAction(vtkMRMLNode*)" if now else "nodeAddedByUser(vtkMRMLNode*)", slot)
 
 
 class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -112,12 +127,15 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """What a module's panel has besides; the parameters come after it."""
 
     def cleanup(self):
-        self.cancelJob()
-        if self._timer is not None:
-            self._timer.disconnect("timeout()", self.onPoll)
-            self._timer = None
-        self.setParameterNode(None)
-        self.removeObservers()
+        # When Slicer ends, some of what a panel shows is gone before the panel is: what must happen happens all the same.
+        try:
+            self.cancelJob()
+            if self._timer is not None:
+                self._timer.disconnect("timeout()", self.onPoll)
+                self._timer = None
+            self.setParameterNode(None)
+        finally:
+            self.removeObservers()
 
     def enter(self):
         self.initializeParameterNode()
@@ -223,8 +241,8 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except RestartNeeded as error:
             self.offerRestart(error, volume)
             return
-        except BreastUSAIError as error:
-            self.showError(str(error))
+        except Exception as error:
+            self.showError(told(error))
             return
         slicer_resume.take(self.moduleName)  # begun without a restart
         self._jobVolumeID = volume.GetID()
@@ -268,7 +286,14 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.showStatus(message)
 
     def onPoll(self):
-        if self._job is None or not self._job.poll():
+        if self._job is None:
+            return
+        try:
+            if not self._job.poll():
+                return
+        except Exception as error:
+            self.cancelJob()
+            self.showError(told(error))
             return
         self._timer.stop()
         job = self._job
@@ -277,8 +302,8 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.takeResult(job)
         except Cancelled:
             self.showStatus(_("Cancelled."))
-        except BreastUSAIError as error:
-            self.showError(str(error))
+        except Exception as error:
+            self.showError(told(error))
 
     def takeResult(self, job):
         """What is done with a job that has ended; errors of BreastUSAI become messages."""

@@ -5,7 +5,6 @@ Imported by the Slicer modules only: it needs Slicer's Qt.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from . import mrml_workup
 from .background import BackgroundTask
 from .errors import BreastUSAIError, DataError
 from .review_report import report_folder, with_pixels, write_reviewed
+from .slicer_panel import told
 from .slicer_workup_rows import positioner
 
 _POLL_MS = 30  # often: in Slicer a thread works while it is polled (`background`)
@@ -133,12 +133,8 @@ class ReportExport:
             written = task.result()
             self.written = written[0].report
             self._panel.showStatus(_told(written))
-        except BreastUSAIError as error:
-            self._panel.showError(str(error))
-        except Exception as error:  # e.g. no memory: said, and the buttons work again
-            logging.exception("BreastUSAI: the report failed")
-            text = _("The report failed unexpectedly ({error}); see the log.")
-            self._panel.showError(text.format(error=f"{type(error).__name__}: {error}"))
+        except Exception as error:  # also no memory: said, and the buttons work again
+            self._panel.showError(told(error))
         self._on_end()
 
 

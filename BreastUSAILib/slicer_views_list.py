@@ -5,11 +5,19 @@ Imported by the Slicer modules only: it needs Slicer's Qt.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from . import mrml_workup
+
+
+class _Row(NamedTuple):
+    node_id: str
+    name: str
+    other_pixels: bool
 
 
 class ViewsList:
@@ -26,34 +34,42 @@ class ViewsList:
         self._widget, self._label, self._on_change = widget, label, on_change
         self._other_pixels = other_pixels
         self._parameters = None
-        self._state = None
+        self._rows = None  # what is listed; None: look again
         widget.connect("itemChanged(QListWidgetItem*)", self._checked)
 
     def show(self, parameters):
         """Offer the images of the scene but the one that is chosen; `parameters` is the wrapped parameter node, None: follow none."""
         if parameters is not self._parameters:
-            self._parameters, self._state = parameters, None
+            self._parameters, self._rows = parameters, None
         if parameters is None:
             return
         chosen = {v.GetID() for v in mrml_workup.further_images(parameters.parameterNode)}
         main = parameters.inputVolume
         others = [v for v in mrml_workup.images(slicer.mrmlScene) if v is not main] if main is not None else []
-        state = [(v.GetID(), v.GetName(), v.GetID() in chosen, self._other_pixels.of(v)) for v in others]
-        if state == self._state:
-            return
-        self._state = state
+        rows = [_Row(v.GetID(), v.GetName(), self._other_pixels.of(v)) for v in others]
         blocked = self._widget.blockSignals(True)
-        self._widget.clear()
-        for node_id, name, is_chosen, others_shown in state:
-            item = qt.QListWidgetItem(_("{image} (shows other pixels than its findings)").format(image=name) if others_shown else name)
-            if others_shown:
-                item.setToolTip(self._other_pixels.sentence([slicer.mrmlScene.GetNodeByID(node_id)]))
-            item.setData(qt.Qt.UserRole, node_id)
-            item.setCheckState(qt.Qt.Checked if is_chosen else qt.Qt.Unchecked)
-            self._widget.addItem(item)
+        if rows != self._rows:
+            self._rebuild(rows)
+        for index, row in enumerate(rows):
+            self._widget.item(index).setCheckState(qt.Qt.Checked if row.node_id in chosen else qt.Qt.Unchecked)
         self._widget.blockSignals(blocked)
         for widget in (self._widget, self._label):
-            widget.setVisible(bool(state))
+            widget.setVisible(bool(rows))
+
+    def _rebuild(self, rows):
+        current = self._widget.currentRow
+        self._widget.clear()
+        for row in rows:
+            item = qt.QListWidgetItem(
+                _("{image} (shows other pixels than its findings)").format(image=row.name) if row.other_pixels else row.name
+            )
+            if row.other_pixels:
+                item.setToolTip(self._other_pixels.sentence([slicer.mrmlScene.GetNodeByID(row.node_id)]))
+            item.setData(qt.Qt.UserRole, row.node_id)
+            self._widget.addItem(item)
+        if current < len(rows):
+            self._widget.currentRow = current  # who goes through the list with the keyboard goes on there
+        self._rows = rows
 
     def _checked(self, item):
         volume = slicer.mrmlScene.GetNodeByID(item.data(qt.Qt.UserRole))

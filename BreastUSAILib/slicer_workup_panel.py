@@ -18,7 +18,7 @@ from .slicer_findings import FindingsTable
 from .slicer_other_pixels import OtherPixels
 from .slicer_other_view import OtherView
 from .slicer_overview import Overview
-from .slicer_panel import AnalysisPanel
+from .slicer_panel import AnalysisPanel, on_new_node, told
 from .slicer_report_export import ReportExport
 from .slicer_review import ReviewSection
 from .slicer_shortcuts import Shortcuts
@@ -84,7 +84,7 @@ class WorkupPanel(AnalysisPanel):
         self.otherView = OtherView(ui, self.onRow)
         self.export = ReportExport(self, self.startExport, lambda: self._parameterNode, self.updatePanel)
         for selector in (ui.nippleSelector, ui.otherNippleSelector):
-            selector.connect("nodeAddedByUser(vtkMRMLNode*)", mrml.start_placing)
+            on_new_node(selector, mrml.start_placing)
         ui.findingsTable.connect("currentCellChanged(int,int,int,int)", self.onRow)
         ui.findingsTable.connect("cellClicked(int,int)", self.onRow)
         ui.previousButton.connect("clicked(bool)", self.onPrevious)
@@ -102,13 +102,15 @@ class WorkupPanel(AnalysisPanel):
         self.shortcuts = Shortcuts(self.parent, keys)
 
     def cleanup(self):
-        self.shortcuts.close()
-        self.overview.close()
-        self.export.close()
-        self.otherPixels.close()
-        self._removed.stop()
-        self._removed.disconnect("timeout()", self.onRemoved)
-        AnalysisPanel.cleanup(self)
+        try:
+            self.shortcuts.close()
+            self.overview.close()
+            self.export.close()
+            self.otherPixels.close()
+            self._removed.stop()
+            self._removed.disconnect("timeout()", self.onRemoved)
+        finally:  # above all, the analysis ends
+            AnalysisPanel.cleanup(self)
 
     def enter(self):
         AnalysisPanel.enter(self)
@@ -116,9 +118,11 @@ class WorkupPanel(AnalysisPanel):
         self.showFindings()  # outlines may have been corrected in another module
 
     def exit(self):
-        self.review.keep_note()
-        self.shortcuts.enable(False)
-        AnalysisPanel.exit(self)
+        try:
+            self.review.keep_note()
+            self.shortcuts.enable(False)
+        finally:
+            AnalysisPanel.exit(self)
 
     def setParameterNode(self, parameterNode):
         if parameterNode is not None:  # a scene was opened, or the module: what it holds is about its images
@@ -239,8 +243,8 @@ class WorkupPanel(AnalysisPanel):
                 self.review.replaced(self.logic.show(outcome.study, volume, spacing, outcome.keys, outcome.crops))
                 if before is not None:  # its node may stay for what a person drew
                     self.review.replaced(before)
-            except BreastUSAIError as error:
-                self._jobFailures.append(str(error))
+            except Exception as error:
+                self._jobFailures.append(told(error))
         self.showFindings()
 
     def cancelJob(self):

@@ -12,13 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import slicer
-from slicer import (
-    vtkMRMLMarkupsFiducialNode,
-    vtkMRMLMarkupsROINode,
-    vtkMRMLScalarVolumeNode,
-    vtkMRMLSegmentationNode,
-    vtkMRMLTableNode,
-)
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -41,7 +35,8 @@ from BreastUSAILib.background_child import BackgroundChild
 from BreastUSAILib.errors import ImageError, UsageError
 from BreastUSAILib.sample_data.slicer_registration import register as register_samples
 from BreastUSAILib.slicer_image_logic import ImageOrVolumeLogic
-from BreastUSAILib.slicer_panel import AnalysisPanel, Device
+from BreastUSAILib.slicer_markups import vtkMRMLMarkupsFiducialNode, vtkMRMLMarkupsROINode
+from BreastUSAILib.slicer_panel import AnalysisPanel, Device, on_new_node
 
 
 class BreastUSAISegment(ScriptedLoadableModule):
@@ -191,7 +186,7 @@ class BreastUSAISegmentWidget(AnalysisPanel):
     def setup(self):
         AnalysisPanel.setup(self)
         for selector in (self.ui.boxSelector, self.ui.pointsSelector):
-            selector.connect("nodeAddedByUser(vtkMRMLNode*)", mrml.start_placing)
+            on_new_node(selector, mrml.start_placing)
 
     def setParameterNode(self, parameterNode):
         if parameterNode is not None:  # a scene was opened, or the module: what it holds is about its volume

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import slicer
-from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode
+from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -24,6 +24,7 @@ if importlib.util.find_spec("BreastUSAILib") is None:
 
 from BreastUSAILib import RESEARCH_USE, mrml, mrml_workup, slicer_resume
 from BreastUSAILib.review import REJECTED, Review
+from BreastUSAILib.slicer_markups import vtkMRMLMarkupsFiducialNode
 from BreastUSAILib.slicer_panel import Device
 from BreastUSAILib.slicer_workup_logic import WorkupLogic
 from BreastUSAILib.slicer_workup_panel import ACCEPT, NEXT, PREVIOUS, REJECT, UNDO, WorkupPanel

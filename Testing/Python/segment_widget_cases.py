@@ -582,7 +582,7 @@ class Volumes(PanelCase):
 
     def test_a_new_box_or_list_is_placed_by_the_next_click(self):
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "new")
-        self.panel.ui.boxSelector.nodeAddedByUser.emit(node)
+        self.panel.ui.boxSelector.nodeAddedByUserAction.emit(node)
         self.assertIsNotNone(node.GetDisplayNode())
         interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
         if interaction is not None:
@@ -619,6 +619,29 @@ class Volumes(PanelCase):
 
 
 class Life(PanelCase):
+    def test_what_nobody_expected_is_one_message_wherever_it_happens(self):
+        """Slicer would print it, and the panel would wait for ever."""
+        self.panel._parameterNode.inputVolume = image()[0]
+
+        def fail(*_):
+            raise MemoryError("too large")
+
+        said = "This failed unexpectedly (MemoryError: too large); see the log."
+        for place in ("beginJob", "poll", "takeResult"):
+            with self.subTest(place=place):
+                self.errors.clear()
+                if place == "poll":
+                    self.apply(wait=False)
+                    self.panel._job.poll = fail
+                    self.until(lambda: self.errors)
+                else:
+                    setattr(self.panel, place, fail)
+                    self.apply()
+                    delattr(self.panel, place)
+                self.assertEqual((self.errors, self.panel._job), ([said], None))
+                self.assertFalse(self.panel._timer.active)
+                self.assertTrue(self.panel.ui.applyButton.enabled)
+
     def test_closing_the_scene_ends_the_analysis_and_the_panel_starts_anew(self):
         parameters = self.panel._parameterNode
         parameters.inputVolume, parameters.threshold = image()[0], 0.13

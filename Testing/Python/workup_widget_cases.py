@@ -256,6 +256,25 @@ class Enabling(PanelCase):
         slicer.mrmlScene.RemoveNode(other)
         self.assertTrue(views.isHidden())
 
+    def test_what_was_chosen_and_typed_stays_when_a_further_view_is_checked_or_not(self):
+        ui, views = self.panel.ui, self.panel.ui.viewsList
+        first, second = image("first", known=False), image("second", known=False)
+        self.choose(first, second)
+        self.apply()
+        image("third")
+        rows = [row.image for row in self.panel.findings.rows]
+        self.pick(rows.index("second"))
+        ui.pixelSpacingSpinBox.value = 0.3
+        views.currentRow = 1
+        for state in (qt.Qt.Checked, qt.Qt.Unchecked):
+            with self.subTest(state=state):
+                item = views.item(1)
+                item.setCheckState(state)
+                self.assertEqual(self.panel.findings.current().image, "second")
+                self.assertEqual(ui.pixelSpacingSpinBox.value, 0.3)
+                self.assertEqual((views.currentRow, views.item(1).text(), views.item(1).checkState()), (1, "third", state))
+                self.assertEqual(views.item(0).checkState(), qt.Qt.Checked)
+
 
 class Running(PanelCase):
     def test_an_image_is_worked_up_and_shown(self):
@@ -788,6 +807,7 @@ class Going(PanelCase):
         view.SetForegroundVolumeID(over.GetID())
         mrml_overlay.show_over(first, None)
         self.assertIsNone(view.GetForegroundVolumeID())
+        self.assertEqual(view.GetForegroundOpacity(), 0.0)  # as at Slicer's start
         # What a person laid over an image is none of ours.
         view.SetForegroundVolumeID(first.GetID())
         mrml_workup.show_image(second)
@@ -1434,6 +1454,17 @@ class Reporting(PanelCase):
         self.assertIn("cannot be written", self.errors[0])
         self.assertTrue(self.panel.ui.exportButton.enabled)
 
+    def test_a_result_that_cannot_be_shown_as_nobody_expected_is_one_message(self):
+        self.choose(image())
+
+        def show(*_):
+            raise MemoryError("too large")
+
+        self.panel.logic.show = show
+        self.apply()
+        self.assertEqual(self.errors, ["This failed unexpectedly (MemoryError: too large); see the log."])
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+
     def test_a_report_that_fails_as_nobody_expected_is_one_message(self):
         self.choose(image())
         self.apply()
@@ -1443,12 +1474,32 @@ class Reporting(PanelCase):
 
         self.panel.export._start = lambda folder: BackgroundTask(write)
         self.export()
-        self.assertEqual(self.errors, ["The report failed unexpectedly (MemoryError: too large); see the log."])
+        self.assertEqual(self.errors, ["This failed unexpectedly (MemoryError: too large); see the log."])
         self.assertTrue(self.panel.ui.exportButton.enabled)
         self.assertTrue(self.panel.ui.applyButton.enabled)
 
 
 class Life(PanelCase):
+    def test_closing_the_panel_ends_its_analysis_and_observers_whatever_is_gone_already(self):
+        """When Slicer ends, widgets go before modules do."""
+        self.inProcesses()
+        self.choose(volume())
+        self.panel._parameterNode.detectFolder = self.model("0.13")  # for ever
+        self.apply(wait=False)
+        self.until(lambda: self.panel._job is not None)
+        job = self.panel._job
+
+        def gone():
+            raise ValueError("Trying to call 'hide' on a destroyed QWidget object")
+
+        close, self.panel.overview.close = self.panel.overview.close, gone
+        with self.assertRaises(ValueError):
+            self.panel.cleanup()
+        close()
+        self.until(job.poll, timeout=5)
+        self.assertEqual(list(self.panel.Observations), [])
+        self.panel.setup()  # for tearDown
+
     def test_findings_views_and_choices_survive_saving_and_opening_the_scene(self):
         other = volume("other")
         self.choose(volume("main"), other)

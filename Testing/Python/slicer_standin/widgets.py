@@ -67,7 +67,7 @@ class qMRMLNodeComboBox(qt.QWidget):
     """
 
     currentNodeChanged = Signal(object)
-    nodeAddedByUser = Signal(object)
+    nodeAddedByUserAction = Signal(object)  # 5.13's; until 5.12 nodeAddedByUser
 
     def __init__(self, parent=None):
         super().__init__(parent)
