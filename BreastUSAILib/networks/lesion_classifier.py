@@ -66,8 +66,12 @@ class LesionClassifier(nn.Module):
         nn.init.normal_(self.answer.weight, std=0.01)
         nn.init.zeros_(self.answer.bias)
 
-    def forward(self, crops: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    def features(self, crops: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        """What the answer is drawn from, (N, `answer.in_features`)."""
         features = self.trunk(crops)[-1]
         # The mean says what the lesion is like, the maximum that there is one spicule.
         pooled = torch.cat([features.mean((2, 3, 4)), features.amax((2, 3, 4))], dim=1)
-        return self.answer(torch.cat([self.dropout(pooled), sizes.to(pooled.dtype)], dim=1))[:, 0]
+        return torch.cat([self.dropout(pooled), sizes.to(pooled.dtype)], dim=1)
+
+    def forward(self, crops: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        return self.answer(self.features(crops, sizes))[:, 0]

@@ -53,6 +53,8 @@ class LesionClassifierRecipe:
         box is off by.
     soft : whether a phantom's lesion is told by the probability of malignancy that a perfect reader would state, of which its pathology is
         one throw of dice, rather than by its pathology. Of lesions of patients nobody knows it: pathology it is.
+    descriptors : weight of the loss of the BI-RADS descriptors (`descriptor_heads`), where the data say them, beside that of malignancy; 0: malignancy
+        alone is learnt, as in the paper.
     epochs, batch, rate, weight_decay, decay : as in `detect.DetectRecipe`; an epoch sees every lesion once.
     start : a model that ships, or a folder, whose weights are gone on from; with no epochs they stay, and the weight of the two opinions is chosen anew. "": fresh ones.
     seed : fixes initial weights, order and variation.
@@ -65,6 +67,7 @@ class LesionClassifierRecipe:
     shift: float = 0.1
     stretch: float = 1.2
     soft: bool = True
+    descriptors: float = 0.1
     epochs: int = 16
     batch: int = 16
     rate: float = 2e-3
@@ -84,10 +87,11 @@ def build_network(configuration: str):
 def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe, group: Team | None = None) -> LesionCrops:
     """Crops about the lesions of some cases, in their order. A `group` shares the reading, and each process gets all crops."""
     from ..lesion_classification import lesion_crop
+    from .descriptor_heads import codes
     from .lesion_classifier_crops import LesionCrops, waiting_shape
     from .parallel import Team
 
-    def rows(case: VolumeCase) -> list[tuple[np.ndarray, tuple[float, ...], bool, float]]:
+    def rows(case: VolumeCase) -> list[tuple[np.ndarray, tuple[float, ...], bool, float, tuple[int, ...]]]:
         image, lesions = case.read()
         return [
             (
@@ -95,6 +99,7 @@ def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe, group:
                 lesion.box.size,
                 lesion.malignant,
                 lesion.malignancy if recipe.soft else float(lesion.malignant),
+                codes(lesion.descriptors),
             )
             for lesion in lesions
         ]
@@ -306,6 +311,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="learn phantoms, too, from benign or malignant alone, not from how malignant a perfect reader would find them",
     )
+    parser.add_argument(
+        "--descriptors",
+        type=float,
+        metavar="WEIGHT",
+        help="how much the BI-RADS descriptors weigh that are learnt beside malignancy where the data say them; 0: malignancy alone "
+        f"(default: {LesionClassifierRecipe.descriptors}; paper: 0)",
+    )
     add_start_argument(parser, "with --detector the weight of the two opinions")
     parser.add_argument(
         "--detector", metavar="ID|DIR", help="detection model whose findings choose the weight of the two opinions"
@@ -314,8 +326,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def recipe_of(args: argparse.Namespace) -> LesionClassifierRecipe:
     """The recipe with what the command line says otherwise. Raises `UsageError`."""
+    descriptors = args.descriptors
+    if descriptors is None:
+        descriptors = 0.0 if args.configuration == "paper" else LesionClassifierRecipe.descriptors
+    if not 0 <= descriptors < float("inf"):
+        raise UsageError(f"--descriptors is {descriptors:g}; give a number that is not negative.")
     return replace(
-        LesionClassifierRecipe(configuration=args.configuration, soft=not args.hard_labels),
+        LesionClassifierRecipe(configuration=args.configuration, soft=not args.hard_labels, descriptors=descriptors),
         start=args.start,
         seed=args.seed,
         **schedule_of(args, _SCHEDULE),

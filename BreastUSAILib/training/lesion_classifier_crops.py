@@ -17,6 +17,8 @@ import torch
 from torch.nn import functional as F
 
 from ..lesion_classification import classifier_input, crop_extent
+from ..phantom.spec import DESCRIPTORS
+from .descriptor_heads import WithDescriptors, descriptor_loss
 from .detection_crops import generator_of, vary_intensities
 from .learner import Learner
 from .parallel import Team
@@ -24,6 +26,7 @@ from .parallel import Team
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..networks.lesion_classifier import LesionClassifier
     from .lesion_classifier import LesionClassifierRecipe
 
 CHECKPOINT = "checkpoint.pt"
@@ -37,24 +40,26 @@ def waiting_shape(recipe: LesionClassifierRecipe) -> tuple[int, ...]:
 @dataclass(frozen=True)
 class LesionCrops:
     """`crops` (n, z, y, x) uint8, larger than the network's; `sizes` (n, 3) of their boxes, mm along x, y, z; `malignant` (n,) 0 or 1; `told`
-    (n,) 0 to 1, the probability of malignancy that is learnt."""
+    (n,) 0 to 1, the probability of malignancy that is learnt; `descriptors` (n, 7) int64, `descriptor_heads.codes`."""
 
     crops: torch.Tensor
     sizes: torch.Tensor
     malignant: torch.Tensor
     told: torch.Tensor
+    descriptors: torch.Tensor
 
     @classmethod
     def of(
-        cls, rows: list[tuple[np.ndarray, tuple[float, ...], bool, float]], recipe: LesionClassifierRecipe
+        cls, rows: list[tuple[np.ndarray, tuple[float, ...], bool, float, tuple[int, ...]]], recipe: LesionClassifierRecipe
     ) -> LesionCrops:
-        """From (crop, size, malignant, told) each; there may be none."""
+        """From (crop, size, malignant, told, descriptors) each; there may be none."""
         empty = torch.zeros(0, *waiting_shape(recipe), dtype=torch.uint8)
         return cls(
             torch.from_numpy(np.stack([row[0] for row in rows])) if rows else empty,
             torch.tensor([row[1] for row in rows], dtype=torch.float32).reshape(-1, 3),
             torch.tensor([row[2] for row in rows], dtype=torch.float32),
             torch.tensor([row[3] for row in rows], dtype=torch.float32),
+            torch.tensor([row[4] for row in rows], dtype=torch.int64).reshape(len(rows), len(DESCRIPTORS)),
         )
 
     def __len__(self) -> int:
@@ -65,7 +70,7 @@ class LesionCrops:
         return len(self) > 0 and 0 < float(self.malignant.mean()) < 1
 
     def fingerprint(self) -> str:
-        content = hashlib.sha256(self.crops.numpy().tobytes() + self.told.numpy().tobytes())
+        content = hashlib.sha256(b"".join(t.numpy().tobytes() for t in (self.crops, self.told, self.descriptors)))
         return f"{len(self)} lesions {content.hexdigest()[:12]}"
 
 
@@ -110,6 +115,7 @@ class CropRun:
 
     Parameters
     ----------
+    network : the classifier; heads for the descriptors are added where the recipe gives them weight.
     training : at least two for each process of the team.
     leave : writes the model: the network, and its figures on the validation crops.
     """
@@ -118,7 +124,7 @@ class CropRun:
         self,
         output: Path,
         recipe: LesionClassifierRecipe,
-        network: nn.Module,
+        network: LesionClassifier,
         training: LesionCrops,
         validation: LesionCrops,
         group: Team,
@@ -128,8 +134,9 @@ class CropRun:
     ) -> None:
         self.recipe, self.training, self.validation, self.leave = recipe, training, validation, leave
         self.group = group
+        taught = WithDescriptors(network) if recipe.descriptors else network
         self.learner = Learner(
-            network.to(group.device).to(memory_format=torch.channels_last_3d),
+            taught.to(group.device).to(memory_format=torch.channels_last_3d),
             output / CHECKPOINT,
             recipe,
             training.fingerprint(),
@@ -137,10 +144,27 @@ class CropRun:
             resume=resume,
         )
 
-    def epoch(self, epoch: int) -> dict[str, Any]:
-        """Train one epoch, in which each crop is seen once; returns the loss, the mean over all processes."""
+    @property
+    def average(self) -> nn.Module:
+        """The averaged classifier, without the heads that serve training."""
+        average = self.learner.average
+        return average.classifier if isinstance(average, WithDescriptors) else average
+
+    def _losses(self, network: nn.Module, crops: torch.Tensor, sizes: torch.Tensor, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of malignancy, and of the descriptors (0 where they are not learnt)."""
         from ..models.devices import autocast
 
+        device = self.group.device
+        with autocast(device):
+            answer = network(crops.to(device), sizes.to(device))
+        logits, read = answer if isinstance(network, WithDescriptors) else (answer, ())
+        malignancy = F.binary_cross_entropy_with_logits(logits.float(), self.training.told[indices].to(device))
+        if not read:
+            return malignancy, torch.zeros_like(malignancy)
+        return malignancy, descriptor_loss(read, self.training.descriptors[indices].to(device))
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """Train one epoch, in which each crop is seen once; returns the losses, means over all processes."""
         recipe, group, network = self.recipe, self.group, self.learner.network
         network.train()
         # All draw the same order and the same variation; each takes its part of a batch.
@@ -150,18 +174,17 @@ class CropRun:
         # One crop alone has no statistics: a last batch with fewer than two for each process waits for the next epoch.
         batches = [indices for indices in order.split(recipe.batch) if len(indices) >= 2 * group.size]
         own = slice(group.rank, None, group.size)
-        total = 0.0
+        total = torch.zeros(2)
         for step, indices in enumerate(batches):
             crops, sizes = batch_of(self.training, indices, recipe, generator, own)
-            with autocast(group.device):
-                logits = network(crops.to(group.device), sizes.to(group.device)).float()
-            told = self.training.told[indices[own]].to(group.device)
+            malignancy, descriptors = self._losses(network, crops, sizes, indices[own])
             # The mean over the processes is to be that over the batch, of which some have a crop more than others.
-            weight = len(told) * group.size / len(indices)
-            loss = weight * F.binary_cross_entropy_with_logits(logits, told)
-            figures = self.learner.step(loss, loss.detach()[None], epoch + step / len(batches))
-            total += float(figures[0]) / len(batches)
-        return {"loss": total}
+            weight = len(crops) * group.size / len(indices)
+            loss = weight * (malignancy + recipe.descriptors * descriptors)
+            both = weight * torch.stack([malignancy, descriptors]).detach()
+            total += self.learner.step(loss, both, epoch + step / len(batches)) / len(batches)
+        told = {"loss_descriptors": float(total[1])} if isinstance(network, WithDescriptors) else {}
+        return {"loss": float(total[0]), **told}
 
     def validate(self) -> dict[str, float]:
         """AUC and cross-entropy of the averaged network on the validation crops, as they are, by their pathology; and the cross-entropy
@@ -172,7 +195,7 @@ class CropRun:
         with torch.inference_mode():
             for indices in torch.arange(len(self.validation)).split(self.recipe.batch):
                 crops, sizes = batch_of(self.validation, indices, self.recipe)
-                logits = self.learner.average(crops.to(self.group.device), sizes.to(self.group.device))
+                logits = self.average(crops.to(self.group.device), sizes.to(self.group.device))
                 parts.append(logits.float().cpu())
         logits = torch.cat(parts)
         entropy = F.binary_cross_entropy_with_logits(logits, self.validation.malignant)
@@ -181,4 +204,4 @@ class CropRun:
         return {"auc": auc, "cross_entropy": float(entropy), "cross_entropy_told": float(told)}
 
     def save(self) -> None:
-        self.leave(self.learner.average, self.validate())
+        self.leave(self.average, self.validate())
