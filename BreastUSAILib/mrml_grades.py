@@ -15,7 +15,7 @@ from .activation import PERCENT
 from .errors import DataError
 from .findings import BIRADS_CATEGORIES, Finding, Study
 from .grade_terms import WORDS, words_of
-from .mrml_overlay import add_map, map_over, show_from, show_over
+from .mrml_overlay import add_map, map_over, remove_map, show_from, show_over
 from .slicer_runtime import import_slicer
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def show_grades(
     table = _table(scene, study, volume_node, table_node)
     old = table.GetNodeReference(MAP)
     if old is not None:
-        scene.RemoveNode(old)
+        remove_map(old)
     activation = None
     if study.activation is not None:
         activation = add_map(scene, study.activation, volume_node, "activation", PERCENT)

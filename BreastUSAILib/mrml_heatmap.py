@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from . import mrml
 from .findings import Box, Finding, Study
 from .mrml import HEATMAP
-from .mrml_overlay import add_map, show_from, show_over
+from .mrml_overlay import add_map, remove_map, show_from, show_over
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode, vtkMRMLScene, vtkMRMLTableNode
@@ -58,7 +58,7 @@ def show_heatmap(
     if table_node is None:  # by its name a person tells it from one of findings
         nodes.table.SetName(scene.GenerateUniqueName(f"{volume_node.GetName()} hot spots"))
     if old is not None:
-        scene.RemoveNode(old)
+        remove_map(old)
     if nodes.points is not None:
         for index, finding in enumerate(study.findings):
             place = mrml.finding_position(volume_node, study, replace(finding, box=Box(_peak(finding), finding.box.size)))

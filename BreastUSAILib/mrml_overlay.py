@@ -127,6 +127,16 @@ def set_background(view: vtkMRMLSliceCompositeNode, volume_node: vtkMRMLScalarVo
     return another
 
 
+def remove_map(map_node: vtkMRMLScalarVolumeNode) -> None:
+    """Take a map from the slice views that show it, and from its scene."""
+    scene = map_node.GetScene()
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+        view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+        if view.GetForegroundVolumeID() == map_node.GetID():
+            _take_away(view)
+    scene.RemoveNode(map_node)
+
+
 def hide_maps(scene: vtkMRMLScene, attribute: str) -> None:
     """Let no slice view show a map that has this attribute, over whatever image."""
     for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):

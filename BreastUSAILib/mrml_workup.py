@@ -20,7 +20,7 @@ from .errors import DataError
 from .findings import Finding, ImageInfo, Study
 from .mrml_analysed import shows_other_pixels as _shows_other_pixels
 from .mrml_heatmap import FULL
-from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, set_background, show_from, show_over
+from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, remove_map, set_background, show_from, show_over
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
 from .slicer_runtime import import_slicer
 
@@ -87,7 +87,7 @@ def show_workup(
     if before is not None and before is not shown:
         remove(before)
     for old_map in maps_of(volume_node):
-        scene.RemoveNode(old_map)
+        remove_map(old_map)
     for kind, image in zip(KINDS, (study.heatmap, study.activation, study.uncertainty), strict=True):
         if image is not None:
             add_map(scene, image, volume_node, kind, _FULL[kind]).SetAttribute(WORKUP, kind)
@@ -108,9 +108,9 @@ def _can_show(before: Shown, study: Study, volume_node: vtkMRMLScalarVolumeNode)
 def remove(shown: Shown) -> None:
     """Take a result and all that belongs to it from the scene; a segmentation into which a person drew stays with that, and is no result
     any more."""
-    scene, image = shown.GetScene(), image_of(shown)
+    image = image_of(shown)
     for node in maps_of(image) if image is not None else ():
-        scene.RemoveNode(node)
+        remove_map(node)
     # First what makes it a result: a panel that follows it must not look for what is about to go.
     for name in (WORKUP, REVIEWS, OUTLINES):
         shown.RemoveAttribute(name)

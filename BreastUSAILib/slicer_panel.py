@@ -6,6 +6,7 @@ which its result is shown.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import sys
@@ -128,14 +129,17 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         # When Slicer ends, some of what a panel shows is gone before the panel is: what must happen happens all the same.
-        try:
-            self.cancelJob()
-            if self._timer is not None:
-                self._timer.disconnect("timeout()", self.onPoll)
-                self._timer = None
-            self.setParameterNode(None)
-        finally:
-            self.removeObservers()
+        with contextlib.ExitStack() as last:  # from the last to the first
+            last.callback(self.removeObservers)
+            last.callback(self.setParameterNode, None)
+            last.callback(self._closeTimer)
+            last.callback(self.cancelJob)
+
+    def _closeTimer(self):
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.stop()
+            timer.disconnect("timeout()", self.onPoll)
 
     def enter(self):
         self.initializeParameterNode()
@@ -245,10 +249,10 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.showError(told(error))
             return
         slicer_resume.take(self.moduleName)  # begun without a restart
+        self._timer.start()  # first: whatever fails below, the analysis is waited for
         self._jobVolumeID = volume.GetID()
         self.onProgress(0.0, _("starting"))
         self.updatePanel()
-        self._timer.start()
 
     def ensureDependencies(self):
         """Install what is missing when the person agrees. DependencyError otherwise, RestartNeeded where Slicer must be restarted."""
@@ -277,9 +281,11 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """End the analysis, if one runs; nothing is changed in the scene."""
         if self._job is None:
             return
-        self._timer.stop()
-        self._job.cancel()
-        self._endJob()
+        try:
+            self._timer.stop()
+            self._job.cancel()
+        finally:
+            self._endJob()
 
     def onProgress(self, fraction, message):
         self.ui.progressBar.value = round(100 * fraction)
@@ -292,17 +298,23 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if not self._job.poll():
                 return
         except Exception as error:
-            self.cancelJob()
-            self.showError(told(error))
+            self.abandonJob(error)
             return
         self._timer.stop()
         job = self._job
-        self._endJob()
         try:
+            self._endJob()
             self.takeResult(job)
         except Cancelled:
             self.showStatus(_("Cancelled."))
         except Exception as error:
+            self.showError(told(error))
+
+    def abandonJob(self, error):
+        """End an analysis that can no longer be asked how far it is, and say why."""
+        try:
+            self.cancelJob()
+        finally:
             self.showError(told(error))
 
     def takeResult(self, job):

@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from . import mrml_workup
 from .background import BackgroundTask
-from .errors import BreastUSAIError, DataError
+from .errors import DataError
 from .review_report import report_folder, with_pixels, write_reviewed
 from .slicer_panel import told
 from .slicer_workup_rows import positioner
@@ -98,8 +98,8 @@ class ReportExport:
             parameters.reportFolder = folder
         try:
             self._task = self._start(folder)
-        except BreastUSAIError as error:
-            self._panel.showError(str(error))
+        except Exception as error:
+            self._panel.showError(told(error))
             return
         self._panel.showStatus(_("writing the report"))
         self._panel.ui.exportButton.enabled = self._panel.ui.applyButton.enabled = False

@@ -48,16 +48,19 @@ class ViewsList:
         others = [v for v in mrml_workup.images(slicer.mrmlScene) if v is not main] if main is not None else []
         rows = [_Row(v.GetID(), v.GetName(), self._other_pixels.of(v)) for v in others]
         blocked = self._widget.blockSignals(True)
-        if rows != self._rows:
-            self._rebuild(rows)
-        for index, row in enumerate(rows):
-            self._widget.item(index).setCheckState(qt.Qt.Checked if row.node_id in chosen else qt.Qt.Unchecked)
-        self._widget.blockSignals(blocked)
+        try:
+            if rows != self._rows:
+                self._rebuild(rows)
+            for index, row in enumerate(rows):
+                self._widget.item(index).setCheckState(qt.Qt.Checked if row.node_id in chosen else qt.Qt.Unchecked)
+        finally:
+            self._widget.blockSignals(blocked)
         for widget in (self._widget, self._label):
             widget.setVisible(bool(rows))
 
     def _rebuild(self, rows):
-        current = self._widget.currentRow
+        item = self._widget.currentItem()
+        current = None if item is None else item.data(qt.Qt.UserRole)
         self._widget.clear()
         for row in rows:
             item = qt.QListWidgetItem(
@@ -67,8 +70,8 @@ class ViewsList:
                 item.setToolTip(self._other_pixels.sentence([slicer.mrmlScene.GetNodeByID(row.node_id)]))
             item.setData(qt.Qt.UserRole, row.node_id)
             self._widget.addItem(item)
-        if current < len(rows):
-            self._widget.currentRow = current  # who goes through the list with the keyboard goes on there
+            if row.node_id == current:
+                self._widget.setCurrentItem(item)  # who goes through the list with the keyboard goes on there
         self._rows = rows
 
     def _checked(self, item):

@@ -6,6 +6,8 @@ findings, the overview, what is said of the chosen finding, the reports, the key
 
 from __future__ import annotations
 
+import contextlib
+
 import qt
 import slicer
 import vtk
@@ -102,15 +104,11 @@ class WorkupPanel(AnalysisPanel):
         self.shortcuts = Shortcuts(self.parent, keys)
 
     def cleanup(self):
-        try:
-            self.shortcuts.close()
-            self.overview.close()
-            self.export.close()
-            self.otherPixels.close()
-            self._removed.stop()
-            self._removed.disconnect("timeout()", self.onRemoved)
-        finally:  # above all, the analysis ends
-            AnalysisPanel.cleanup(self)
+        with contextlib.ExitStack() as last:  # each of them, from the last to the first, whatever fails
+            last.callback(AnalysisPanel.cleanup, self)
+            last.callback(self._removed.disconnect, "timeout()", self.onRemoved)
+            for part in (self._removed.stop, self.otherPixels.close, self.export.close, self.overview.close, self.shortcuts.close):
+                last.callback(part)
 
     def enter(self):
         AnalysisPanel.enter(self)
@@ -216,6 +214,13 @@ class WorkupPanel(AnalysisPanel):
         if self._job is not None and len(job.outcomes) > self._jobShown:
             self.showOutcomes(job.outcomes)
 
+    def abandonJob(self, error):
+        self.showOutcomes(self._job.outcomes)  # what is there by now is kept
+        try:
+            self.cancelJob()
+        finally:
+            self.showError("\n".join([told(error), *self._jobFailures]))
+
     def takeResult(self, job):
         outcomes = job.result()
         self.showOutcomes(outcomes)
@@ -244,7 +249,8 @@ class WorkupPanel(AnalysisPanel):
                 if before is not None:  # its node may stay for what a person drew
                     self.review.replaced(before)
             except Exception as error:
-                self._jobFailures.append(told(error))
+                named = told(error) if isinstance(error, BreastUSAIError) else f"{outcome.name}: {told(error)}"
+                self._jobFailures.append(named)
         self.showFindings()
 
     def cancelJob(self):

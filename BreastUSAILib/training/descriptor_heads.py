@@ -1,7 +1,7 @@
 """BI-RADS descriptors learnt beside malignancy, so that the features are of what malignancy is told by.
 
-Whether a lesion is malignant is one bit, and of a phantom one number; seven descriptors say seven times as much about the same
-crop (Caruana 1997, multitask learning; Yu et al. 2020 learn malignancy alone). The heads serve training and do not ship.
+Malignancy is one number a lesion; seven descriptors say more about the same crop (Caruana 1997, multitask learning; Yu et al.
+2020 learn malignancy alone). The heads serve training and do not ship.
 """
 
 from __future__ import annotations

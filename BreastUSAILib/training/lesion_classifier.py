@@ -53,8 +53,8 @@ class LesionClassifierRecipe:
         box is off by.
     soft : whether a phantom's lesion is told by the probability of malignancy that a perfect reader would state, of which its pathology is
         one throw of dice, rather than by its pathology. Of lesions of patients nobody knows it: pathology it is.
-    descriptors : weight of the loss of the BI-RADS descriptors (`descriptor_heads`), where the data say them, beside that of malignancy; 0: malignancy
-        alone is learnt, as in the paper.
+    descriptors : weight of the loss of each of the seven BI-RADS descriptors (`descriptor_heads`), where the data say them, beside that of malignancy; 0:
+        malignancy alone is learnt, as in the paper (`PAPER`).
     epochs, batch, rate, weight_decay, decay : as in `detect.DetectRecipe`; an epoch sees every lesion once.
     start : a model that ships, or a folder, whose weights are gone on from; with no epochs they stay, and the weight of the two opinions is chosen anew. "": fresh ones.
     seed : fixes initial weights, order and variation.
@@ -75,6 +75,10 @@ class LesionClassifierRecipe:
     decay: float = 0.99
     start: str = ""
     seed: int = 1
+
+
+PAPER = LesionClassifierRecipe(configuration="paper", descriptors=0.0)
+"""As published: a network without dropout, and malignancy alone."""
 
 
 def build_network(configuration: str):
@@ -315,8 +319,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--descriptors",
         type=float,
         metavar="WEIGHT",
-        help="how much the BI-RADS descriptors weigh that are learnt beside malignancy where the data say them; 0: malignancy alone "
-        f"(default: {LesionClassifierRecipe.descriptors}; paper: 0)",
+        help="how much each of the seven BI-RADS descriptors weighs that are learnt beside malignancy where the data say them; 0: malignancy alone "
+        f"(default: {LesionClassifierRecipe.descriptors}; paper: {PAPER.descriptors:g})",
     )
     add_start_argument(parser, "with --detector the weight of the two opinions")
     parser.add_argument(
@@ -326,13 +330,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def recipe_of(args: argparse.Namespace) -> LesionClassifierRecipe:
     """The recipe with what the command line says otherwise. Raises `UsageError`."""
-    descriptors = args.descriptors
-    if descriptors is None:
-        descriptors = 0.0 if args.configuration == "paper" else LesionClassifierRecipe.descriptors
+    recipe = PAPER if args.configuration == PAPER.configuration else LesionClassifierRecipe(configuration=args.configuration)
+    descriptors = recipe.descriptors if args.descriptors is None else args.descriptors
     if not 0 <= descriptors < float("inf"):
-        raise UsageError(f"--descriptors is {descriptors:g}; give a number that is not negative.")
+        raise UsageError(f"--descriptors is {descriptors:g}; give a finite number, 0 or more.")
     return replace(
-        LesionClassifierRecipe(configuration=args.configuration, soft=not args.hard_labels, descriptors=descriptors),
+        recipe,
+        soft=not args.hard_labels,
+        descriptors=descriptors,
         start=args.start,
         seed=args.seed,
         **schedule_of(args, _SCHEDULE),

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..lesion_classification import classifier_input, crop_extent
 from ..phantom.spec import DESCRIPTORS
-from .descriptor_heads import WithDescriptors, descriptor_loss
+from .descriptor_heads import UNKNOWN, WithDescriptors, descriptor_loss
 from .detection_crops import generator_of, vary_intensities
 from .learner import Learner
 from .parallel import Team
@@ -183,7 +183,8 @@ class CropRun:
             loss = weight * (malignancy + recipe.descriptors * descriptors)
             both = weight * torch.stack([malignancy, descriptors]).detach()
             total += self.learner.step(loss, both, epoch + step / len(batches)) / len(batches)
-        told = {"loss_descriptors": float(total[1])} if isinstance(network, WithDescriptors) else {}
+        read = isinstance(network, WithDescriptors) and bool((self.training.descriptors != UNKNOWN).any())
+        told = {"loss_descriptors": float(total[1])} if read else {}
         return {"loss": float(total[0]), **told}
 
     def validate(self) -> dict[str, float]:

@@ -582,7 +582,9 @@ class Volumes(PanelCase):
 
     def test_a_new_box_or_list_is_placed_by_the_next_click(self):
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "new")
-        self.panel.ui.boxSelector.nodeAddedByUserAction.emit(node)
+        selector = self.panel.ui.boxSelector
+        signal = getattr(selector, "nodeAddedByUserAction", None) or selector.nodeAddedByUser  # the latter until 5.12
+        signal.emit(node)
         self.assertIsNotNone(node.GetDisplayNode())
         interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
         if interaction is not None:
@@ -619,6 +621,22 @@ class Volumes(PanelCase):
 
 
 class Life(PanelCase):
+    def test_an_analysis_that_can_neither_be_asked_nor_ended_is_given_up(self):
+        self.panel._parameterNode.inputVolume = image()[0]
+        self.apply(wait=False)
+        job, end = self.panel._job, self.panel._job.cancel
+
+        def fail():
+            raise RuntimeError("can't start new thread")
+
+        job.poll = job.cancel = fail
+        with self.assertRaisesRegex(RuntimeError, "new thread"):
+            self.panel.onPoll()  # of which Slicer prints the rest
+        end()
+        self.assertEqual(self.errors, ["This failed unexpectedly (RuntimeError: can't start new thread); see the log."])
+        self.assertIsNone(self.panel._job)
+        self.assertTrue(self.panel.ui.applyButton.enabled)
+
     def test_what_nobody_expected_is_one_message_wherever_it_happens(self):
         """Slicer would print it, and the panel would wait for ever."""
         self.panel._parameterNode.inputVolume = image()[0]
@@ -639,6 +657,7 @@ class Life(PanelCase):
                     self.apply()
                     delattr(self.panel, place)
                 self.assertEqual((self.errors, self.panel._job), ([said], None))
+                self.assertFalse(self.panel.ui.cancelButton.enabled)
                 self.assertFalse(self.panel._timer.active)
                 self.assertTrue(self.panel.ui.applyButton.enabled)
 

@@ -1,6 +1,7 @@
 """The recipes of the detection system on hand-made phantoms: what is learnt from, what is learnt, and how a run survives."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -25,13 +26,14 @@ from BreastUSAILib.networks import lesion_classifier as classifiers
 from BreastUSAILib.phantom.grids import PhantomGrid
 from BreastUSAILib.phantom.layouts import write_phantom, write_tables
 from BreastUSAILib.phantom.seeds import volume_seed
-from BreastUSAILib.phantom.spec import PhantomSpec
+from BreastUSAILib.phantom.spec import DESCRIPTORS, PhantomSpec
 from BreastUSAILib.training import detect as recipe_module
 from BreastUSAILib.training import detection_choice, lesion_classifier, parallel
 from BreastUSAILib.training import detection_crops as crops
 from BreastUSAILib.training import detection_data as data
+from BreastUSAILib.training.descriptor_heads import UNKNOWN
 from BreastUSAILib.training.detect import DetectRecipe
-from BreastUSAILib.training.lesion_classifier_crops import batch_of
+from BreastUSAILib.training.lesion_classifier_crops import CropRun, batch_of
 from BreastUSAILib.training.parallel import Team
 
 GRID = PhantomGrid((40, 20, 36), (0.8, 1.0, 0.9), top=2.0, whole=False)
@@ -713,9 +715,33 @@ def test_two_processes_train_the_classifier_as_one_does(phantoms, trained, tmp_p
         for folder in (output, tmp_path / "one")
     ]
     assert len(logs[0]) == len(logs[1]) == 3
-    assert [line["loss"] for line in logs[0]] == pytest.approx([line["loss"] for line in logs[1]], rel=1e-4)
+    for name in ("loss", "loss_descriptors"):
+        assert [line[name] for line in logs[0]] == pytest.approx([line[name] for line in logs[1]], rel=1e-4)
     config = zoo.load(output, "lesion-classifier", "cpu").entry
     assert config.trained_on.startswith("5 lesions of 4 phantoms") and "detector" in config.postprocessing
+
+
+def test_descriptors_are_learnt_beside_malignancy_where_the_data_say_them(phantoms, tmp_path):
+    from BreastUSAILib.training.detection_data import read_split
+
+    said = lesion_classifier._lesions(read_split([phantoms], "train"), UNEVEN)
+    unsaid = replace(said, descriptors=torch.full_like(said.descriptors, UNKNOWN))
+
+    def logs(name, lesions, weight, epochs=2):
+        torch.manual_seed(0)
+        network = classifiers.LesionClassifier(**PLAIN_CLASSIFIER)
+        recipe = replace(UNEVEN, descriptors=weight, epochs=epochs)
+        with parallel.team("cpu") as group:
+            run = CropRun(tmp_path / name, recipe, network, lesions, lesions, group, lambda *_: None, resume=False)
+            return [run.epoch(epoch) for epoch in range(epochs)], run.average
+
+    learnt, average = logs("said", said, 1.0, epochs=25)
+    # At first each word is as likely as any other of its descriptor; five lesions are soon known by heart.
+    guessed = sum(math.log(len(words)) for words in DESCRIPTORS.values())
+    assert learnt[0]["loss_descriptors"] == pytest.approx(guessed, abs=0.2) and learnt[-1]["loss_descriptors"] < 0.7 * guessed
+    assert type(average) is classifiers.LesionClassifier
+    for log, _ in (logs("unsaid", unsaid, 1.0), logs("not asked for", said, 0.0)):
+        assert all(set(line) == {"loss"} for line in log)
 
 
 def test_the_parts_of_several_processes_are_the_batch_of_one(phantoms):

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from panel_on_standin import case_names, picture, run_case
@@ -34,6 +35,16 @@ def standin():
 def test_on_the_standin(standin, name):
     _slicer, cases = standin
     run_case(cases, name)
+
+
+def test_nodes_that_a_person_adds_are_heard_of_by_the_name_that_the_signal_has(standin):
+    from BreastUSAILib.slicer_panel import on_new_node
+
+    heard = []
+    until_5_12 = SimpleNamespace(connect=lambda *what: heard.append(what))
+    on_new_node(until_5_12, print)
+    on_new_node(SimpleNamespace(connect=until_5_12.connect, nodeAddedByUserAction=None), print)
+    assert heard == [("nodeAddedByUser(vtkMRMLNode*)", print), ("nodeAddedByUserAction(vtkMRMLNode*)", print)]
 
 
 def test_a_picture_of_the_panel(standin, tmp_path):

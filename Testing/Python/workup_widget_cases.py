@@ -274,6 +274,10 @@ class Enabling(PanelCase):
                 self.assertEqual(ui.pixelSpacingSpinBox.value, 0.3)
                 self.assertEqual((views.currentRow, views.item(1).text(), views.item(1).checkState()), (1, "third", state))
                 self.assertEqual(views.item(0).checkState(), qt.Qt.Checked)
+        slicer.mrmlScene.RemoveNode(second)  # the row stays with its image
+        self.assertEqual((views.count, views.currentItem().text()), (1, "third"))
+        self.panel._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByName("third")
+        self.assertEqual((views.item(0).text(), views.currentItem()), ("first", None))
 
 
 class Running(PanelCase):
@@ -813,6 +817,11 @@ class Going(PanelCase):
         mrml_workup.show_image(second)
         mrml_workup.show_map(first, False)
         self.assertEqual(view.GetForegroundVolumeID(), first.GetID())
+        # A map that goes with its result leaves the view as it was.
+        view.SetForegroundVolumeID(over.GetID())
+        view.SetForegroundOpacity(mrml_overlay.OPACITY)
+        mrml_workup.remove(self.shown(first))
+        self.assertEqual((view.GetForegroundVolumeID(), view.GetForegroundOpacity()), (None, 0.0))
 
     def test_images_have_no_overview(self):
         self.choose(image())
@@ -1462,8 +1471,27 @@ class Reporting(PanelCase):
 
         self.panel.logic.show = show
         self.apply()
-        self.assertEqual(self.errors, ["This failed unexpectedly (MemoryError: too large); see the log."])
+        self.assertEqual(self.errors, ["picture: This failed unexpectedly (MemoryError: too large); see the log."])
         self.assertTrue(self.panel.ui.applyButton.enabled)
+
+    def test_what_came_before_an_analysis_fails_as_nobody_expected_is_kept_and_said(self):
+        first, second = image("first"), image("second")
+        self.choose(first, second)
+        self.panel._jobFailures.append("of the analysis before")
+        self.panel.ui.applyButton.click()
+        self.until(lambda: self.panel._job is None or len(self.panel._job.outcomes) == 1)
+        job, shown = self.panel._job, self.shown(first)
+        self.assertIsNotNone(shown)
+        self.panel._jobFailures.append("first could not be shown")
+
+        def fail():
+            raise MemoryError("too large")
+
+        job.poll = fail
+        self.until(lambda: self.errors)
+        said = "This failed unexpectedly (MemoryError: too large); see the log."
+        self.assertEqual(self.errors, [f"{said}\nfirst could not be shown"])
+        self.assertEqual((self.panel._job, self.shown(first)), (None, shown))
 
     def test_a_report_that_fails_as_nobody_expected_is_one_message(self):
         self.choose(image())
@@ -1496,8 +1524,10 @@ class Life(PanelCase):
         with self.assertRaises(ValueError):
             self.panel.cleanup()
         close()
+        self.assertEqual((self.panel._timer, self.panel._parameterNode), (None, None))
         self.until(job.poll, timeout=5)
         self.assertEqual(list(self.panel.Observations), [])
+        self.panel._removed.connect("timeout()", self.panel.onRemoved)
         self.panel.setup()  # for tearDown
 
     def test_findings_views_and_choices_survive_saving_and_opening_the_scene(self):
