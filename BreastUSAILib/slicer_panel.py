@@ -248,8 +248,8 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except Exception as error:
             self.showError(told(error))
             return
-        slicer_resume.take(self.moduleName)  # begun without a restart
         self._timer.start()  # first: whatever fails below, the analysis is waited for
+        slicer_resume.take(self.moduleName)  # begun without a restart
         self._jobVolumeID = volume.GetID()
         self.onProgress(0.0, _("starting"))
         self.updatePanel()
@@ -303,8 +303,10 @@ class AnalysisPanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer.stop()
         job = self._job
         try:
-            self._endJob()
-            self.takeResult(job)
+            try:
+                self._endJob()
+            finally:
+                self.takeResult(job)
         except Cancelled:
             self.showStatus(_("Cancelled."))
         except Exception as error:

@@ -61,6 +61,7 @@ class ViewsList:
     def _rebuild(self, rows):
         item = self._widget.currentItem()
         current = None if item is None else item.data(qt.Qt.UserRole)
+        self._rows = None  # until all are there
         self._widget.clear()
         for row in rows:
             item = qt.QListWidgetItem(

@@ -215,7 +215,10 @@ class WorkupPanel(AnalysisPanel):
             self.showOutcomes(job.outcomes)
 
     def abandonJob(self, error):
-        self.showOutcomes(self._job.outcomes)  # what is there by now is kept
+        try:
+            self.showOutcomes(self._job.outcomes)  # what is there by now is kept
+        except Exception as another:
+            self._jobFailures.append(told(another))
         try:
             self.cancelJob()
         finally:
@@ -254,8 +257,10 @@ class WorkupPanel(AnalysisPanel):
         self.showFindings()
 
     def cancelJob(self):
-        self.export.forget()
-        AnalysisPanel.cancelJob(self)
+        try:
+            self.export.forget()
+        finally:
+            AnalysisPanel.cancelJob(self)
 
     def onCancelButton(self, checked=False):
         AnalysisPanel.onCancelButton(self, checked)

@@ -1475,23 +1475,35 @@ class Reporting(PanelCase):
         self.assertTrue(self.panel.ui.applyButton.enabled)
 
     def test_what_came_before_an_analysis_fails_as_nobody_expected_is_kept_and_said(self):
-        first, second = image("first"), image("second")
-        self.choose(first, second)
-        self.panel._jobFailures.append("of the analysis before")
-        self.panel.ui.applyButton.click()
-        self.until(lambda: self.panel._job is None or len(self.panel._job.outcomes) == 1)
-        job, shown = self.panel._job, self.shown(first)
-        self.assertIsNotNone(shown)
-        self.panel._jobFailures.append("first could not be shown")
+        said = "This failed unexpectedly (MemoryError: too large); see the log."
 
-        def fail():
+        def fail(*_):
             raise MemoryError("too large")
 
-        job.poll = fail
-        self.until(lambda: self.errors)
-        said = "This failed unexpectedly (MemoryError: too large); see the log."
-        self.assertEqual(self.errors, [f"{said}\nfirst could not be shown"])
-        self.assertEqual((self.panel._job, self.shown(first)), (None, shown))
+        for shows, failures in ((True, [said]), (False, [said, said])):
+            with self.subTest(shows=shows):
+                slicer.mrmlScene.Clear(False)
+                self.errors.clear()
+                first, second = image("first"), image("second")
+                self.choose(first, second)
+                self.panel.ui.applyButton.click()
+                job = self.panel._job
+                poll = job.poll
+
+                def poll_and_fail(job=job, poll=poll):
+                    """In the moment in which the first result came: the panel has not seen it yet."""
+                    poll()
+                    if job.outcomes:
+                        fail()
+
+                job.poll = poll_and_fail
+                if not shows:
+                    self.panel.showOutcomes = fail
+                self.until(lambda: self.errors)
+                self.assertEqual(self.errors, ["\n".join(failures)])
+                self.assertEqual(self.shown(first) is not None, shows)
+                self.assertIsNone(self.panel._job)
+                self.assertFalse(self.panel._timer.active)
 
     def test_a_report_that_fails_as_nobody_expected_is_one_message(self):
         self.choose(image())
@@ -1521,9 +1533,11 @@ class Life(PanelCase):
             raise ValueError("Trying to call 'hide' on a destroyed QWidget object")
 
         close, self.panel.overview.close = self.panel.overview.close, gone
+        forget, self.panel.export.forget = self.panel.export.forget, gone
         with self.assertRaises(ValueError):
             self.panel.cleanup()
         close()
+        self.panel.export.forget = forget
         self.assertEqual((self.panel._timer, self.panel._parameterNode), (None, None))
         self.until(job.poll, timeout=5)
         self.assertEqual(list(self.panel.Observations), [])
