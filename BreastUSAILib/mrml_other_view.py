@@ -15,6 +15,7 @@ import numpy as np
 from . import mrml
 from .comparison import LIMIT_MM, Place, check_comparable, place_in
 from .errors import UsageError
+from .mrml_nodes import nodes_of_class
 from .mrml_overlay import set_background
 from .slicer_runtime import import_slicer
 
@@ -139,9 +140,7 @@ def mark(volume: vtkMRMLScalarVolumeNode, place: OtherPlace, finding: str, label
 
 def marked(scene: vtkMRMLScene) -> vtkMRMLMarkupsFiducialNode | None:
     """The mark that there is."""
-    kind = "vtkMRMLMarkupsFiducialNode"
-    nodes = (scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind)))
-    return next((n for n in nodes if n.GetAttribute(MARK) is not None), None)
+    return next((n for n in nodes_of_class(scene, "vtkMRMLMarkupsFiducialNode") if n.GetAttribute(MARK) is not None), None)
 
 
 def unmark(scene: vtkMRMLScene) -> None:

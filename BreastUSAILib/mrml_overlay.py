@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import mrml
+from .mrml_nodes import nodes_of_class
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLColorTableNode, vtkMRMLScalarVolumeNode, vtkMRMLScene, vtkMRMLSliceCompositeNode
@@ -76,10 +77,8 @@ def show_over(
 
     Views that show another image show no map of this one then, however it came there.
     """
-    scene = volume_node.GetScene()
     shown = 0
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-        view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+    for view in _views(volume_node.GetScene()):
         under = view.GetBackgroundVolumeID() == volume_node.GetID()
         if under and map_node is not None:
             view.SetForegroundVolumeID(map_node.GetID())
@@ -92,11 +91,7 @@ def show_over(
 
 def map_over(volume_node: vtkMRMLScalarVolumeNode) -> vtkMRMLScalarVolumeNode | None:
     """The map of an image that came last into its scene; None where there is none."""
-    scene = volume_node.GetScene()
-    volumes = (
-        scene.GetNthNodeByClass(index, "vtkMRMLScalarVolumeNode")
-        for index in reversed(range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")))
-    )
+    volumes = reversed(nodes_of_class(volume_node.GetScene(), "vtkMRMLScalarVolumeNode"))
     return next((node for node in volumes if is_map_of(node, volume_node)), None)
 
 
@@ -109,12 +104,6 @@ def show_from(map_node: vtkMRMLScalarVolumeNode, least: float, full: float) -> N
         lower, data = full * max(least, 1e-3), map_node.GetImageData()
         whole = data is not None and data.GetScalarType() not in (_VTK_FLOAT, _VTK_DOUBLE)
         display.SetThreshold(max(1.0, float(np.ceil(lower))) if whole else lower, full * 1e6)
-
-
-def _take_away(view: vtkMRMLSliceCompositeNode) -> None:
-    """Let a slice view show nothing over its image; what a person lays over it next begins as transparent as in any other view of Slicer's."""
-    view.SetForegroundVolumeID(None)
-    view.SetForegroundOpacity(0.0)
 
 
 def set_background(view: vtkMRMLSliceCompositeNode, volume_node: vtkMRMLScalarVolumeNode) -> bool:
@@ -130,8 +119,7 @@ def set_background(view: vtkMRMLSliceCompositeNode, volume_node: vtkMRMLScalarVo
 def remove_map(map_node: vtkMRMLScalarVolumeNode) -> None:
     """Take a map from the slice views that show it, and from its scene."""
     scene = map_node.GetScene()
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-        view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+    for view in _views(scene):
         if view.GetForegroundVolumeID() == map_node.GetID():
             _take_away(view)
     scene.RemoveNode(map_node)
@@ -139,11 +127,21 @@ def remove_map(map_node: vtkMRMLScalarVolumeNode) -> None:
 
 def hide_maps(scene: vtkMRMLScene, attribute: str) -> None:
     """Let no slice view show a map that has this attribute, over whatever image."""
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-        view = scene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+    for view in _views(scene):
         over = _over(view)
         if is_map(over) and over.GetAttribute(attribute) is not None:
             _take_away(view)
+
+
+def _views(scene: vtkMRMLScene) -> list[vtkMRMLSliceCompositeNode]:
+    """What says which images each slice view shows."""
+    return nodes_of_class(scene, "vtkMRMLSliceCompositeNode")
+
+
+def _take_away(view: vtkMRMLSliceCompositeNode) -> None:
+    """Let a slice view show nothing over its image; what a person lays over it next begins as transparent as in any other view of Slicer's."""
+    view.SetForegroundVolumeID(None)
+    view.SetForegroundOpacity(0.0)
 
 
 def _over(view: Any) -> Any:

@@ -20,6 +20,7 @@ from .errors import DataError
 from .findings import Finding, ImageInfo, Study
 from .mrml_analysed import shows_other_pixels as _shows_other_pixels
 from .mrml_heatmap import FULL
+from .mrml_nodes import nodes_of_class
 from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, remove_map, set_background, show_from, show_over
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
 from .slicer_runtime import import_slicer
@@ -406,6 +407,4 @@ def images(scene: vtkMRMLScene) -> tuple[vtkMRMLScalarVolumeNode, ...]:
 
 
 def _all(scene: Any | None, kind: str) -> list[Any]:
-    if scene is None:
-        return []
-    return [scene.GetNthNodeByClass(i, kind) for i in range(scene.GetNumberOfNodesByClass(kind))]
+    return [] if scene is None else nodes_of_class(scene, kind)

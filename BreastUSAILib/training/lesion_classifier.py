@@ -92,13 +92,13 @@ def _lesions(cases: Sequence[VolumeCase], recipe: LesionClassifierRecipe, group:
     """Crops about the lesions of some cases, in their order. A `group` shares the reading, and each process gets all crops."""
     from ..lesion_classification import lesion_crop
     from .descriptor_heads import codes
-    from .lesion_classifier_crops import LesionCrops, waiting_shape
+    from .lesion_classifier_crops import LesionCrops, LesionRow, waiting_shape
     from .parallel import Team
 
-    def rows(case: VolumeCase) -> list[tuple[np.ndarray, tuple[float, ...], bool, float, tuple[int, ...]]]:
+    def rows(case: VolumeCase) -> list[LesionRow]:
         image, lesions = case.read()
         return [
-            (
+            LesionRow(
                 lesion_crop(image, lesion.box, waiting_shape(recipe), recipe.margin, recipe.spare),
                 lesion.box.size,
                 lesion.malignant,

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,16 @@ def waiting_shape(recipe: LesionClassifierRecipe) -> tuple[int, ...]:
     return tuple(round(n * recipe.spare) for n in recipe.shape)
 
 
+class LesionRow(NamedTuple):
+    """One lesion of `LesionCrops`."""
+
+    crop: np.ndarray
+    size: tuple[float, ...]
+    malignant: bool
+    told: float
+    descriptors: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class LesionCrops:
     """`crops` (n, z, y, x) uint8, larger than the network's; `sizes` (n, 3) of their boxes, mm along x, y, z; `malignant` (n,) 0 or 1; `told`
@@ -49,17 +59,15 @@ class LesionCrops:
     descriptors: torch.Tensor
 
     @classmethod
-    def of(
-        cls, rows: list[tuple[np.ndarray, tuple[float, ...], bool, float, tuple[int, ...]]], recipe: LesionClassifierRecipe
-    ) -> LesionCrops:
-        """From (crop, size, malignant, told, descriptors) each; there may be none."""
+    def of(cls, rows: list[LesionRow], recipe: LesionClassifierRecipe) -> LesionCrops:
+        """There may be none."""
         empty = torch.zeros(0, *waiting_shape(recipe), dtype=torch.uint8)
         return cls(
-            torch.from_numpy(np.stack([row[0] for row in rows])) if rows else empty,
-            torch.tensor([row[1] for row in rows], dtype=torch.float32).reshape(-1, 3),
-            torch.tensor([row[2] for row in rows], dtype=torch.float32),
-            torch.tensor([row[3] for row in rows], dtype=torch.float32),
-            torch.tensor([row[4] for row in rows], dtype=torch.int64).reshape(len(rows), len(DESCRIPTORS)),
+            torch.from_numpy(np.stack([row.crop for row in rows])) if rows else empty,
+            torch.tensor([row.size for row in rows], dtype=torch.float32).reshape(-1, 3),
+            torch.tensor([row.malignant for row in rows], dtype=torch.float32),
+            torch.tensor([row.told for row in rows], dtype=torch.float32),
+            torch.tensor([row.descriptors for row in rows], dtype=torch.int64).reshape(len(rows), len(DESCRIPTORS)),
         )
 
     def __len__(self) -> int:
