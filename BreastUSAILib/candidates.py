@@ -35,7 +35,8 @@ class Search:
     whole_voxels : volumes of up to so many voxels pass whole; 0: never.
     shared : voxels that neighbouring windows have in common (along z, y, x, or one number along all), at least: the largest lesion lies whole in one of them. An axis
         that a window falls short of by a tenth or less is covered by longer windows, not by twice as many.
-    candidates : boxes of each window that suppression looks at, the surest.
+    candidates : boxes of each window that suppression looks at, the surest. A lesion of 40 mm has some thousand sure ones, of which one stays: where
+        no more are looked at, there seems to be nothing else in the volume.
     boxes_a_window : of which so many are kept (paper: 3).
     suppression_iou : see `boxes.non_maximum_suppression`.
     vote_iou : see `boxes.vote`; None: no voting (paper).
@@ -49,7 +50,7 @@ class Search:
     window: tuple[int, int, int] = (160, 96, 160)
     whole_voxels: int = 8_000_000
     shared: int | tuple[int, int, int] = 56
-    candidates: int = 1500
+    candidates: int = 16_000
     boxes_a_window: int = 50
     suppression_iou: float = 0.1
     vote_iou: float | None = 0.5

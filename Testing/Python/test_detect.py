@@ -300,6 +300,34 @@ def test_boxes_of_impossible_size_are_left_out(untrained):
     assert len(find_candidates(levels, (1, 1, 1), untrained.network, Search(maximum=2))[0].scores) == 2
 
 
+class ManyKinds(DarkCentres):
+    """With nine anchors a cell, as many as the networks that ship have, of about the size of a large lesion."""
+
+    KINDS = 9
+
+    def __init__(self):
+        super().__init__()
+        self.anchors = tuple((30.0 + i, 30.0, 30.0) for i in range(self.KINDS))
+
+    def forward(self, volume):
+        said = super().forward(volume)
+        return Predictions(*(part.repeat_interleave(self.KINDS, 1) for part in said[:2]), said.features)
+
+
+def test_a_large_lesion_does_not_hide_a_small_one():
+    large, small = (np.array([0.25, 0.5, 0.25]), 20), (np.array([0.85, 0.5, 0.85]), 5)
+    levels = network_input(scene((160, 44, 160), (1, 1, 1), balls=[large, small]), (1, 1, 1)).levels
+    network, there = ManyKinds(), np.array([136, 22, 136])
+
+    def nearest(search):
+        found, _ = find_candidates(levels, (1, 1, 1), network, search)
+        return np.abs((found.boxes[:, :3] + found.boxes[:, 3:]) / 2 - there).max(1).min()
+
+    assert nearest(Search()) < STRIDE
+    # About the large one there are more boxes, all of them surer, than are looked at here.
+    assert nearest(Search(candidates=1500)) > 30
+
+
 def test_voting_gives_the_mean_of_boxes_alike():
     rows = torch.tensor([[0.0, 0, 0, 10, 10, 10], [0, 0, 1, 10, 10, 11], [30, 30, 30, 40, 40, 40]])
     scores, malignancy = torch.tensor([0.9, 0.3, 0.5]), torch.tensor([0.2, 0.6, 0.7])
