@@ -171,12 +171,12 @@ class VolumeMaker:
     """Makes one volume after the other and writes them; one a process."""
 
     def __init__(
-        self, layout: str, output: Path, spec: PhantomSpec, scratch: Path, generate: Generate | None = None
+        self, layout: str, output: Path, spec: PhantomSpec, scratch: Path, generate: Generate | None = None, jobs: int = 1
     ) -> None:
         if generate is None:
             from .volume import generate
         self._layout, self._output, self._spec = layout, output, spec
-        self._scratch, self._generate = scratch, generate
+        self._scratch, self._generate, self._jobs = scratch, generate, jobs
 
     def __call__(self, task: Task, progress: Progress) -> OutputError | str:
         """"" where all went well, the sentence of a failure, or the error of a disk that takes no more."""
@@ -190,7 +190,8 @@ class VolumeMaker:
         except BreastUSAIError as error:
             return f"{task.name} (seed {task.seed}): {error}"
         except MemoryError:
-            return f"{task.name} needs more memory than there is; run with fewer --jobs, or make smaller volumes."
+            cure = "run with fewer --jobs" if self._jobs > 1 else "close other programs"
+            return f"{task.name} needs more memory than there is; {cure}, or make smaller volumes."
         except Exception as error:  # one volume in thousands must not cost the others
             text = " ".join(str(error).split())
             return f"{task.name} (seed {task.seed}) failed unexpectedly ({type(error).__name__}: {text})."
@@ -245,7 +246,7 @@ def _work(batch: Batch, todo: Sequence[Task], generate: Generate | None, log: Ca
     if jobs < min(batch.jobs, len(todo)):
         log(f"Working in {jobs} processes, as many as there are processor cores.")
     scratch = batch.output / f"{TEMPORARY}{uuid.uuid4().hex[:12]}"
-    arguments = (batch.layout, batch.output, batch.spec, scratch, generate)
+    arguments = (batch.layout, batch.output, batch.spec, scratch, generate, jobs)
     try:
         yield from (_work_here if jobs <= 1 else partial(_work_in_processes, jobs))(arguments, todo)
     finally:

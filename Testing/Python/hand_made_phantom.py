@@ -78,3 +78,7 @@ def generate_until_the_disk_is_full(seed: int, spec: PhantomSpec) -> Phantom:
     if seed % 100:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
     return generate(seed, spec)
+
+
+def generate_without_memory(seed, spec):
+    raise MemoryError

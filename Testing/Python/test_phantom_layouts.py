@@ -401,6 +401,12 @@ def test_one_that_cannot_be_made_does_not_stop_the_others(tmp_path, jobs):
     )
 
 
+@pytest.mark.parametrize("jobs, cure", [(1, "close other programs, or make smaller volumes."), (2, "run with fewer --jobs, or make smaller volumes.")])
+def test_too_little_memory_is_told_with_what_helps(tmp_path, jobs, cure):
+    result = make(tmp_path, hand_made_phantom.generate_without_memory, numbers={"train": 2}, jobs=jobs)
+    assert sorted(result.failures) == [f"phantom-train-000010000{n} needs more memory than there is; {cure}" for n in (0, 1)]
+
+
 def test_cancel_keeps_what_was_made(tmp_path):
     def cancel(fraction, message):
         raise KeyboardInterrupt
