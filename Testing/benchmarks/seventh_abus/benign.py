@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .kind import BRIGHT, CLEAR, SAME, Kind
 
-_C, _I, _A, _M, _S = "circumscribed", "indistinct", "angular", "microlobulated", "spiculated"
+_C, _I, _A, _M = "circumscribed", "indistinct", "angular", "microlobulated"
 
 BENIGN = {
     "simple cyst": Kind(4, "smooth", (_C,), "anechoic", CLEAR, "plain", (0.6, 1), (-1.0, -0.4), capsule=0.4, size=0.8),

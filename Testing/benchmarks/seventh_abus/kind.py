@@ -16,7 +16,7 @@ class Kind:
     ----------
     weight : how often among lesions of its nature. form : of `shapes`. flat : its depth against its width, lowest and
     highest.
-    inside : of `insides`. attenuation : dB/mm, lowest and highest; below 0 it enhances. posterior : the words for that.
+    inside : of `insides`. attenuation : dB/mm, lowest and highest; below 0 it enhances.
     blur : mm over which its border goes. halo, capsule : dB, 0: none, and how often it has one. size : factor to its
     volume.
     """

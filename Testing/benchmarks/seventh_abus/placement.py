@@ -36,7 +36,6 @@ class Scene:
     labels: np.ndarray
     lesions: list[Lesion] = field(default_factory=list)
     taken: list[tuple[np.ndarray, float]] = field(default_factory=list)
-    refused: int = 0
 
     def place(self, rng: np.random.Generator, plan: Plan) -> bool:
         """Paint a lesion where it fits and is seen; after some places another of its nature is drawn. False where
@@ -48,7 +47,6 @@ class Scene:
             centre = self.somewhere(rng, plan.radii)
             if centre is not None and self._try(rng, plan, centre):
                 return True
-        self.refused += 1
         return False
 
     def somewhere(self, rng: np.random.Generator, radii) -> np.ndarray | None:
