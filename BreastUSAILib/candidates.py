@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -45,6 +45,7 @@ class Search:
     mirrors : looks at each window, of which the mean counts: 1, 2 or 4, see `mirrors.MIRRORS`.
     scales : the grids that a volume is searched on, as voxel sizes in those that the network was trained on, of which the mean counts
         (`multi_scale`); the first is 1.
+    finer_mirrors : looks on the grids after the first, which have more voxels; None: as on the first.
     """
 
     window: tuple[int, int, int] = (160, 96, 160)
@@ -59,11 +60,16 @@ class Search:
     maximum: int = 50
     mirrors: int = 1
     scales: tuple[float, ...] = (1.0,)
+    finer_mirrors: int | None = None
 
     @classmethod
     def of(cls, postprocessing: Mapping[str, Any]) -> Search:
         """The search that a model's `postprocessing` describes; what it does not name is as above."""
         return settings_of(cls, postprocessing)
+
+    def on_grid(self, number: int) -> Search:
+        """The search of one of the grids of `scales`, by its number from 0."""
+        return replace(self, mirrors=self.finer_mirrors) if number and self.finer_mirrors else self
 
 
 PAPER = Search(window=(320, 96, 320), whole_voxels=0, boxes_a_window=3, vote_iou=None)
@@ -152,29 +158,44 @@ def look(
     progress: Callable[[float, str], None] | None = None,
 ) -> list[Seen]:
     """What the network says, window by window; `window` None: as `search` has it. The part of `find_candidates` that takes time."""
+    return looks(levels, network, search, (search.mirrors,), window, device, progress)[search.mirrors]
+
+
+def looks(
+    levels: np.ndarray,
+    network: nn.Module,
+    search: Search,
+    counts: Sequence[int],
+    window: Sequence[int] | None = None,
+    device: str = "cpu",
+    progress: Callable[[float, str], None] | None = None,
+) -> dict[int, list[Seen]]:
+    """As `look`, with each of some numbers of looks (`mirrors`) in the time of the most."""
     if window is None:
         window = levels.shape if levels.size <= search.whole_voxels else search.window
     each = zip(levels.shape, window, along_axes(search.shared), strict=True)
     axes = [axis_windows(n, w, shared) for n, w, shared in each]
     places = list(product(*axes))
-    seen = []
+    seen: dict[int, list[Seen]] = {count: [] for count in counts}
     for number, place in enumerate(places):
         if progress is not None:
             of = f" ({number + 1} of {len(places)})" if len(places) > 1 else ""
             progress(number / len(places), f"looking for lesions{of}")
         part = levels[tuple(slice(start, start + length) for start, length in place)]
-        seen.append(_in_window(part, [start for start, _ in place], network, search, device))
+        volume = to_tensor(part)[None, None].to(device, memory_format=torch.channels_last_3d)
+        for count, said in _said(volume, network, counts):
+            seen[count].append(_surest(*said, part.shape, [start for start, _ in place], network, search))
     return seen
 
 
-def _said(volume: torch.Tensor, network: nn.Module, mirrors: int):
-    """What the network says of a window (1, 1, z, y, x): class probabilities (n, K + 1) and box parameters (n, 6) of its anchors, means over
-    the looks, on the CPU; and the anchors' cells."""
-    if mirrors > 1:  # padded here, so that the mirrored window's cells are the mirrored cells
+def _said(volume: torch.Tensor, network: nn.Module, counts: Sequence[int]):
+    """What the network says of a window (1, 1, z, y, x), for each of `counts`, rising: class probabilities (n, K + 1) and box parameters (n, 6) of
+    its anchors, means over so many looks, on the CPU; and the anchors' cells."""
+    if max(counts) > 1:  # padded here, so that the mirrored window's cells are the mirrored cells
         volume = network.padded(volume)
-    kinds, looks = len(network.anchors), MIRRORS[:mirrors]
+    kinds = len(network.anchors)
     probability = parameters = 0.0
-    for axes in looks:
+    for count, axes in enumerate(MIRRORS[: max(counts)], start=1):
         with torch.inference_mode(), autocast(volume.device.type):
             logits, shifts, features = network(mirrored(volume, axes))
         cells = tuple(features.shape[2:])
@@ -184,13 +205,22 @@ def _said(volume: torch.Tensor, network: nn.Module, mirrors: int):
             there = [axis - 2 for axis in axes]
             chances, shifts = chances.flip(there), shifts.flip(there)
             shifts[..., there] *= -1  # the first three are shifts of the centre
-        probability, parameters = probability + chances / len(looks), parameters + shifts / len(looks)
-    return probability.reshape(-1, probability.shape[-1]), parameters.reshape(-1, 6), cells
+        probability, parameters = probability + chances, parameters + shifts
+        if count in counts:
+            means = probability / count, parameters / count
+            yield count, (means[0].reshape(-1, chances.shape[-1]), means[1].reshape(-1, 6), cells)
 
 
-def _in_window(part: np.ndarray, start: Sequence[int], network: nn.Module, search: Search, device: str) -> Seen:
-    volume = to_tensor(part)[None, None].to(device, memory_format=torch.channels_last_3d)
-    probability, parameters, cells = _said(volume, network, search.mirrors)
+def _surest(
+    probability: torch.Tensor,
+    parameters: torch.Tensor,
+    cells: tuple[int, int, int],
+    shape: Sequence[int],
+    start: Sequence[int],
+    network: nn.Module,
+    search: Search,
+) -> Seen:
+    """The surest anchors of a window of `shape` that begins at the voxel `start` of its volume."""
     scores = 1 - probability[:, 0]
     most = search.candidates
     scores, index = scores.topk(min(most, len(scores)))
@@ -201,7 +231,7 @@ def _in_window(part: np.ndarray, start: Sequence[int], network: nn.Module, searc
     lesion = probability[index, 1:]
     malignancy = (lesion[:, -1] / lesion.sum(1)).clamp(0, 1)
     # What the padding at the window's end came up with is none.
-    inside = (b.centres_and_sizes(boxes)[0] < torch.tensor(part.shape)).all(1)
+    inside = (b.centres_and_sizes(boxes)[0] < torch.tensor(shape)).all(1)
     shift = torch.tensor([*start, *start], dtype=torch.float32)
     return Seen(boxes[inside] + shift, scores[inside].clamp(0, 1), malignancy[inside])
 

@@ -44,14 +44,16 @@ def find_on_grids(
     """
     found, notes, done = [], [], 0
     total = sum(volume.levels.size for volume in volumes)
-    for volume in volumes:
+    for number, volume in enumerate(volumes):
         share = volume.levels.size / total
 
         def tell(fraction: float, message: str, begun: float = done / total, share: float = share) -> None:
             if progress is not None:
                 progress(begun + share * fraction, message)
 
-        candidates, more = find_candidates(volume.levels, volume.spacing, network, search, device=device, progress=tell)
+        candidates, more = find_candidates(
+            volume.levels, volume.spacing, network, search.on_grid(number), device=device, progress=tell
+        )
         found.append(scaled(candidates, np.divide(volume.scale, volumes[0].scale)))
         notes += [note for note in more if note not in notes]
         done += volume.levels.size

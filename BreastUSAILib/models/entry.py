@@ -54,6 +54,7 @@ def _along_axes(value: Any) -> bool:
 
 _POSTPROCESSING: dict[str, _Rule] = {
     "mirrors": ("1, 2 or 4", lambda value: _whole(value) and value in (1, 2, 4)),
+    "finer_mirrors": ("1, 2, 4 or null", lambda value: value is None or (_whole(value) and value in (1, 2, 4))),
     "scales": ("a list of numbers above 0 that begins with 1", _scales),
     "spline": ("1 or 2", lambda value: _whole(value) and value in (1, 2)),
     "scored_by": ('"patch" or "peak"', lambda value: value in ("patch", "peak")),

@@ -298,7 +298,7 @@ class _Run:
         from .detection_choice import candidates_of, figures, see
 
         validation = self.sets.validation
-        seen = see(validation, self._looking(), self.search, self.group.device)
+        seen = see(validation, self._looking(), self.search, self.group.device)[self.search.mirrors]
         return figures(validation, candidates_of(validation, seen, self.search))
 
     def save(self) -> None:

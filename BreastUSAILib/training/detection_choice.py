@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..candidates import Candidates, Search, Seen, choose_boxes, look
+from ..candidates import Candidates, Search, Seen, choose_boxes, looks
 from ..evaluation.detection_metrics import (
     CHALLENGE_IOU,
     PAPER_IOU,
@@ -30,9 +30,13 @@ FALSE_POSITIVES = 1.0
 """A volume, at the threshold: a little below the paper's 1.24."""
 
 
-def see(volumes: Sequence[TrainingVolume], network: nn.Module, search: Search, device: str) -> list[list[Seen]]:
-    """What the network says of each volume, before any choice."""
-    return [look(np.asarray(volume.levels), network, search, device=device) for volume in volumes]
+def see(
+    volumes: Sequence[TrainingVolume], network: nn.Module, search: Search, device: str, counts: Sequence[int] = ()
+) -> dict[int, list[list[Seen]]]:
+    """What the network says of each volume, before any choice, with each of these numbers of looks (none: the search's)."""
+    counts = counts or (search.mirrors,)
+    each = [looks(np.asarray(volume.levels), network, search, counts, device=device) for volume in volumes]
+    return {count: [seen[count] for seen in each] for count in counts}
 
 
 def candidates_of(
@@ -99,14 +103,15 @@ def choose(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices for the model's `postprocessing`, and the table of what was tried.
 
-    Suppression, voting and looks by `merit`, of which more looks must add `mirrors.HELPS`; whether a second grid is searched in the same way;
-    the threshold by `threshold_at`. With `published` the search stays as the paper has it, and only the threshold is chosen.
+    Suppression, voting and looks by `merit`, of which more looks must add `mirrors.HELPS`; whether a second grid is searched in the same way, with half
+    as many looks unless as many add as much again; the threshold by `threshold_at`. With `published` the search stays as the paper has it, and only the
+    threshold is chosen.
 
     finer : the same volumes on other grids, by their voxels' size in those of `volumes`.
     """
     rows, best = [], None
-    for mirrors in (search.mirrors,) if published else CHOICES:
-        seen = see(volumes, network, replace(search, mirrors=mirrors), device)
+    counts = (search.mirrors,) if published else CHOICES
+    for mirrors, seen in see(volumes, network, search, device, counts).items():
         tries = [replace(search, mirrors=mirrors)]
         if not published:
             tries = [replace(tries[0], suppression_iou=s, vote_iou=v) for s, v in product(SUPPRESSION, VOTES)]
@@ -121,12 +126,15 @@ def choose(
     chosen, measured, found = best
     alone = found
     for scale, others in (finer or {}).items():
-        again = candidates_of(others, see(others, network, chosen, device), chosen)
-        both = on_grids([volumes, others], [alone, again], chosen)
-        row = figures(volumes, both)
-        rows.append({"mirrors": chosen.mirrors, "scales": [1.0, scale], **row})
-        if merit(row) >= merit(measured) + HELPS:
-            chosen, measured, found = replace(chosen, scales=(1.0, scale)), row, both
+        # A look at it takes as long as two at the first, so half as many come first.
+        counts = sorted({max(1, chosen.mirrors // 2), chosen.mirrors})
+        for mirrors, seen in see(others, network, chosen, device, counts).items():
+            tried = replace(chosen, scales=(1.0, scale), finer_mirrors=mirrors)
+            both = on_grids([volumes, others], [alone, candidates_of(others, seen, tried)], tried)
+            row = figures(volumes, both)
+            rows.append({"mirrors": tried.mirrors, "scales": [1.0, scale], "finer_mirrors": mirrors, **row})
+            if merit(row) >= merit(measured) + HELPS:
+                chosen, measured, found = tried, row, both
     record = {"volumes": len(volumes), "lesions": sum(len(v.boxes) for v in volumes), "tried": rows}
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(chosen).items()}
     return {**values, "threshold": threshold_at(scored(volumes, found))}, {**record, "figures": measured}

@@ -1,6 +1,7 @@
 """The task: a volume in, findings in millimetres out, on any grid, and clear words where that cannot be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,8 @@ class DarkCentres(torch.nn.Module):
         self.scale = tuple(round(STRIDE / mm) for mm in reversed(spacing))
         self.multiple = tuple(2 * s for s in self.scale)
         self.anchors = (tuple(SIDE / mm for mm in reversed(spacing)),)
+
+    padded = DetectionNetwork.padded
 
     def forward(self, volume):
         self.seen.append(tuple(volume.shape[2:]))
@@ -291,6 +294,18 @@ def test_padding_does_not_make_lesions(untrained):
     centres = (other.boxes[:, :3] + other.boxes[:, 3:]) / 2
     kept = (centres < levels.shape).all(1)
     assert set(np.round(one.scores, 5)) >= set(np.round(other.scores[kept], 5)[:3])
+
+
+def test_fewer_looks_are_part_of_more(untrained):
+    levels = network_input(scene((60, 40, 52), (1, 1, 1), seed=5), (1, 1, 1)).levels
+    search = Search(window=(64, 40, 40), whole_voxels=0, shared=16)
+    together = candidates.looks(levels, untrained.network, search, (1, 2, 4))
+    alone = {n: look(levels, untrained.network, replace(search, mirrors=n)) for n in (1, 2, 4)}
+    for n, windows in alone.items():
+        assert len(windows) == len(together[n]) == 2
+        for one, other in zip(windows, together[n], strict=True):
+            assert all(torch.allclose(getattr(one, name), getattr(other, name), atol=1e-5) for name in ("boxes", "scores", "malignancy"))
+    assert not torch.equal(together[1][0].scores, together[4][0].scores)
 
 
 def test_boxes_of_impossible_size_are_left_out(untrained):

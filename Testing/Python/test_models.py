@@ -167,6 +167,7 @@ HEAT = {
         ("postprocessing", "shared", [24, 48], "shared is \\[24, 48\\]; it must be a whole number from 0, or three of them"),
         ("postprocessing", "shared", 1.5, "shared is 1.5; it must be a whole number from 0, or three of them"),
         ("postprocessing", "mirrors", True, "mirrors is true; it must be 1, 2 or 4"),
+        ("postprocessing", "finer_mirrors", 3, "finer_mirrors is 3; it must be 1, 2, 4 or null"),
         ("postprocessing", "spline", 3, "spline is 3; it must be 1 or 2"),
         ("postprocessing", "spline", 0, "spline is 0; it must be 1 or 2"),
         ("postprocessing", "scales", [0.8, 1], r"scales is .0.8, 1.; it must be a list of numbers above 0 that begins with 1"),

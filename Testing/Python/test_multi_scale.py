@@ -75,6 +75,17 @@ def test_lesions_are_found_where_they_are_on_two_grids(grid, network_spacing):
     assert twice[0].score > 0.7 * once[0].score
 
 
+@pytest.mark.parametrize(("finer", "looks"), [(None, 4), (2, 2), (1, 1)])
+def test_a_finer_grid_may_be_looked_at_less_often(finer, looks):
+    image = scene(*GRIDS["isotropic"], [(np.array([0.35, 0.5, 0.6]), 6.0)])
+    network = DarkCentres()
+    settings = {} if finer is None else {"finer_mirrors": finer}
+    found, _ = detect(image, model_of(network, mirrors=4, scales=[1.0, 0.8], **settings), DetectOptions(maximum=1))
+    sizes = [np.prod(shape) for shape in network.seen]
+    assert len(sizes) == 4 + looks and set(sizes[:4]) == {sizes[0]} and min(sizes[4:]) > 1.5 * sizes[0]
+    assert len(found) == 1
+
+
 def test_validation_takes_a_second_grid_where_it_helps(monkeypatch):
     """One lesion that the finer grid alone finds; the coarse one is surer of something else."""
 
@@ -84,7 +95,7 @@ def test_validation_takes_a_second_grid_where_it_helps(monkeypatch):
         return TrainingVolume("a", np.zeros(shape, np.uint8), (step,) * 3, box, np.array([True]), np.array([1.0]), np.array([False]))
 
     coarse, fine = [volume(1.0)] * 4, [volume(0.8)] * 4
-    monkeypatch.setattr(detection_choice, "see", lambda volumes, *_: [v.spacing[0] for v in volumes])
+    monkeypatch.setattr(detection_choice, "see", lambda volumes, network, search, device, counts: {n: [v.spacing[0] for v in volumes] for n in counts})
 
     def found(volumes, seen, search):
         sure = {1.0: candidates(((30, 30, 30, 38, 38, 38), 0.9, 0.5)), 0.8: candidates(((12.5, 12.5, 12.5, 25, 25, 25), 0.95, 0.5))}
@@ -100,4 +111,33 @@ def test_validation_takes_a_second_grid_where_it_helps(monkeypatch):
     assert choice["threshold"] == pytest.approx(0.45 / 2)  # the means are 0.475 and 0.45, and one false positive a volume is allowed
     same, _ = detection_choice.choose(fine, None, Search(), "cpu", finer={0.8: fine})
     assert same["scales"] == [1.0]  # nothing gained
+
+
+@pytest.mark.parametrize(("needed", "chosen"), [(2, 2), (4, 4), (8, None)])
+def test_validation_takes_as_few_looks_at_a_second_grid_as_help(needed, chosen, monkeypatch):
+    """Four looks at the first grid, and a lesion that the second finds with so many."""
+    step, box = 0.8, (10, 10, 10, 20, 20, 20)
+    volumes = {
+        s: [TrainingVolume("a", np.zeros((round(40 / s),) * 3, np.uint8), (s,) * 3, boxes(box) / np.float32(s), np.array([True]), np.array([1.0]), np.array([False]))] * 4
+        for s in (1.0, step)
+    }
+    asked = []
+
+    def see(volumes, network, search, device, counts):
+        asked.append((volumes[0].spacing[0], tuple(counts)))
+        return {n: [(v.spacing[0], n) for v in volumes] for n in counts}
+
+    def found(volumes, seen, search):
+        other = candidates(((30, 30, 30, 38, 38, 38), 0.9, 0.5))
+        lesion = candidates((tuple(b / step for b in box), 0.95, 0.5))
+        # On the first grid four looks find it in half of the volumes, so that there are four.
+        first = [candidates((box, 0.95, 0.5)) if n == 4 and number < 2 else other for number, (_, n) in enumerate(seen)]
+        return [(lesion if n >= needed else candidates()) if s == step else f for f, (s, n) in zip(first, seen, strict=True)]
+
+    monkeypatch.setattr(detection_choice, "see", see)
+    monkeypatch.setattr(detection_choice, "candidates_of", found)
+    choice, tried = detection_choice.choose(volumes[1.0], None, Search(), "cpu", finer={step: volumes[step]})
+    assert asked == [(1.0, (1, 4)), (step, (2, 4))]  # each number of looks is part of the most: nothing is seen twice
+    assert choice["mirrors"] == 4 and choice["finer_mirrors"] == chosen and (choice["scales"] == [1.0, step]) == (chosen is not None)
+    assert [row["finer_mirrors"] for row in tried["tried"][-2:]] == [2, 4]
 
