@@ -103,9 +103,9 @@ def choose(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices for the model's `postprocessing`, and the table of what was tried.
 
-    Suppression, voting and looks by `merit`, of which more looks must add `mirrors.HELPS`; whether a second grid is searched in the same way, with half
-    as many looks unless as many add as much again; the threshold by `threshold_at`. With `published` the search stays as the paper has it, and only the
-    threshold is chosen.
+    Suppression, voting and looks by `merit`, of which more looks must add `mirrors.HELPS`; whether a second grid is searched in the same way, and half
+    as many looks at it where all add less than that to them; the threshold by `threshold_at`. With `published` the search stays as the paper has it, and
+    only the threshold is chosen.
 
     finer : the same volumes on other grids, by their voxels' size in those of `volumes`.
     """
@@ -126,15 +126,16 @@ def choose(
     chosen, measured, found = best
     alone = found
     for scale, others in (finer or {}).items():
-        # A look at it takes as long as two at the first, so half as many come first.
-        counts = sorted({max(1, chosen.mirrors // 2), chosen.mirrors})
-        for mirrors, seen in see(others, network, chosen, device, counts).items():
+        # All looks say whether it helps. One at it takes as long as two at the first, so half of them do where they lose too little to pay for it.
+        rivals = {}
+        for mirrors, seen in see(others, network, chosen, device, sorted({max(1, chosen.mirrors // 2), chosen.mirrors})).items():
             tried = replace(chosen, scales=(1.0, scale), finer_mirrors=mirrors)
             both = on_grids([volumes, others], [alone, candidates_of(others, seen, tried)], tried)
-            row = figures(volumes, both)
-            rows.append({"mirrors": tried.mirrors, "scales": [1.0, scale], "finer_mirrors": mirrors, **row})
-            if merit(row) >= merit(measured) + HELPS:
-                chosen, measured, found = tried, row, both
+            rivals[mirrors] = tried, figures(volumes, both), both
+            rows.append({"mirrors": tried.mirrors, "scales": [1.0, scale], "finer_mirrors": mirrors, **rivals[mirrors][1]})
+        all_looks = merit(rivals[chosen.mirrors][1])
+        if all_looks >= merit(measured) + HELPS:
+            chosen, measured, found = next(rival for _, rival in sorted(rivals.items()) if merit(rival[1]) > all_looks - HELPS)
     record = {"volumes": len(volumes), "lesions": sum(len(v.boxes) for v in volumes), "tried": rows}
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(chosen).items()}
     return {**values, "threshold": threshold_at(scored(volumes, found))}, {**record, "figures": measured}

@@ -113,9 +113,9 @@ def test_validation_takes_a_second_grid_where_it_helps(monkeypatch):
     assert same["scales"] == [1.0]  # nothing gained
 
 
-@pytest.mark.parametrize(("needed", "chosen"), [(2, 2), (4, 4), (8, None)])
-def test_validation_takes_as_few_looks_at_a_second_grid_as_help(needed, chosen, monkeypatch):
-    """Four looks at the first grid, and a lesion that the second finds with so many."""
+@pytest.mark.parametrize(("needed", "off", "chosen"), [(2, 0.0, 2), (2, 0.1, 2), (2, 1.0, 4), (4, 0.0, 4), (8, 0.0, None)])
+def test_validation_takes_half_the_looks_at_a_second_grid_where_they_do(needed, off, chosen, monkeypatch):
+    """Four looks at the first grid, and a lesion that the second finds with so many, with two of them in a box that lies so many mm beside it."""
     step, box = 0.8, (10, 10, 10, 20, 20, 20)
     volumes = {
         s: [TrainingVolume("a", np.zeros((round(40 / s),) * 3, np.uint8), (s,) * 3, boxes(box) / np.float32(s), np.array([True]), np.array([1.0]), np.array([False]))] * 4
@@ -132,7 +132,9 @@ def test_validation_takes_as_few_looks_at_a_second_grid_as_help(needed, chosen, 
         lesion = candidates((tuple(b / step for b in box), 0.95, 0.5))
         # On the first grid four looks find it in half of the volumes, so that there are four.
         first = [candidates((box, 0.95, 0.5)) if n == 4 and number < 2 else other for number, (_, n) in enumerate(seen)]
-        return [(lesion if n >= needed else candidates()) if s == step else f for f, (s, n) in zip(first, seen, strict=True)]
+        beside = candidates((tuple((b + (off if k in (2, 5) else 0)) / step for k, b in enumerate(box)), 0.95, 0.5))
+        second = {n: candidates() if n < needed else beside if n < 4 else lesion for n in (2, 4)}
+        return [second[n] if s == step else f for f, (s, n) in zip(first, seen, strict=True)]
 
     monkeypatch.setattr(detection_choice, "see", see)
     monkeypatch.setattr(detection_choice, "candidates_of", found)
