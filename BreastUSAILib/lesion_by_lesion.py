@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from .errors import BreastUSAIError, Cancelled
 
 
+class LesionFailed(BreastUSAIError):
+    """A lesion that could not be worked on, where the caller asked not to go on without it (`strict`)."""
+
+
 def reason_of_failure(error: Exception, device: str) -> str:
     """Why one lesion could not be worked on, as the end of a sentence; to be called where the error is caught.
 

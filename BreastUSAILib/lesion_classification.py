@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from .findings import Box, Finding
 from .grid import physical_to_index
-from .lesion_by_lesion import reason_of_failure
+from .lesion_by_lesion import LesionFailed, reason_of_failure
 from .volume_input import MEAN_LEVEL, averaging, levels_of
 
 if TYPE_CHECKING:
@@ -111,8 +111,11 @@ def combined(detection: float | None, classification: float, weight: float) -> f
     return min(1.0, max(0.0, weight * detection + (1 - weight) * classification))
 
 
-def classify(image: sitk.Image, findings: Sequence[Finding], classifier: LoadedModel) -> tuple[Finding, ...]:
-    """The findings with the malignancy that both networks agree on; the order stays. One that cannot be judged keeps the detection's, with a note."""
+def classify(image: sitk.Image, findings: Sequence[Finding], classifier: LoadedModel, *, strict: bool = False) -> tuple[Finding, ...]:
+    """The findings with the malignancy that both networks agree on; the order stays.
+
+    One that cannot be judged keeps the detection's, with a note; with `strict`, for evaluations, `LesionFailed` is raised instead.
+    """
     weight = float(classifier.entry.postprocessing.get("detection_weight", DEFAULT_WEIGHT))
 
     def judged(finding: Finding) -> Finding:
@@ -120,6 +123,8 @@ def classify(image: sitk.Image, findings: Sequence[Finding], classifier: LoadedM
             (answer,) = malignancies(image, [finding.box], classifier)
         except Exception as error:
             reason = reason_of_failure(error, classifier.device.name)
+            if strict:
+                raise LesionFailed(f"{finding.id} could not be given a second opinion on malignancy: {reason}") from error
             return replace(finding, notes=(*finding.notes, f"without a second opinion on malignancy: {reason}"))
         return replace(
             finding,

@@ -19,7 +19,7 @@ from .errors import ImageError, ModelError, UsageError
 from .findings import Box, Finding
 from .grid import box_of_mask, part_image, physical_to_index
 from .image import as_2d
-from .lesion_by_lesion import reason_of_failure, told_of_failures
+from .lesion_by_lesion import LesionFailed, reason_of_failure, told_of_failures
 from .lesion_look import Look, look
 from .outline_3d import POINT_SIZES_MM, Outline, outline_at, reaches_edge, shows_anything
 from .outline_owners import one_owner_each
@@ -43,6 +43,7 @@ def segment_3d(
     spacing_known: bool = True,
     progress: Callable[[float, str], None] | None = None,
     watch: Callable[[str, Look], None] | None = None,
+    strict: bool = False,
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Outline, judge and measure lesions of a volume.
 
@@ -58,6 +59,7 @@ def segment_3d(
     spacing_known : whether the image's spacing is in millimetres.
     progress : called with a fraction 0 to 1 and what is being done.
     watch : called with the id of each finding that was outlined and what the network says there (see `uncertainty_map`).
+    strict : whether a lesion that fails is an error. In an evaluation it would pass for one that the network does not see.
 
     Returns
     -------
@@ -70,8 +72,14 @@ def segment_3d(
     UsageError : a box without volume, a box or a point outside the image.
     ImageError : a 2D image or a single slice; a volume larger than a breast.
     ModelError : a model that does not outline (the ablation ClsNet).
+    LesionFailed : with `strict`, what failed first.
     """
     from .detect import check_volume
+
+    def failed(finding: Finding, error: Exception) -> None:
+        failures[finding.id] = reason_of_failure(error, model.device.name)
+        if strict:
+            raise LesionFailed(f"{finding.id} could not be outlined: {failures[finding.id]}") from error
 
     def tell(fraction: float, message: str) -> None:
         if progress is not None:
@@ -99,7 +107,7 @@ def segment_3d(
                 blank.add(finding.id)
             outlines.append(outline)
         except Exception as error:
-            failures[finding.id] = reason_of_failure(error, model.device.name)
+            failed(finding, error)
             outlines.append(None)
     same = one_owner_each(outlines)
     results: list[Finding] = []
@@ -112,7 +120,7 @@ def segment_3d(
             try:
                 made = _with_mask(finding, scored, outline, label + 1, image, model, spacing_known)
             except Exception as error:
-                failures[finding.id] = reason_of_failure(error, model.device.name)
+                failed(finding, error)
         if made is None:
             full = label == MAX_FINDINGS
             told = _why_not(settings, point, None if other is None else requests[other][0].id, full)

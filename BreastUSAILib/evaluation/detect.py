@@ -28,7 +28,7 @@ from . import tdsc_submission
 from .bootstrap import SAMPLES
 from .detection_summary import MALIGNANT_FROM, Measured, OperatingPoint, VolumeResult, summarise
 from .illustrated import illustrated
-from .volume_data import VolumeCase
+from .volume_data import VolumeCase, failing_by_name
 from .volume_options import cases_of, check_options
 
 Detector = Callable[[sitk.Image, VolumeCase], Sequence[Finding]]
@@ -45,7 +45,8 @@ def evaluate_case(case: VolumeCase, detector: Detector) -> tuple[VolumeResult, s
     """Read one volume, detect, and bring both boxes into the volume's own axes; the time is that of detecting alone."""
     image, lesions = case.read()
     start = time.perf_counter()
-    findings = tuple(detector(image, case))
+    with failing_by_name(case):
+        findings = tuple(detector(image, case))
     seconds = time.perf_counter() - start
     direction = image.GetDirection()
     boxes = dm.VolumeBoxes(
@@ -296,14 +297,14 @@ def _detector_of_model(args: argparse.Namespace) -> tuple[Detector, OperatingPoi
 
     def detector(image: sitk.Image, case: VolumeCase) -> Sequence[Finding]:
         if not baseline:
-            findings, _ = detect(image, model, DetectOptions(threshold=0.0), classifier=classifier)
-            return findings
-        findings = detect_components(image, model)
+            findings, _ = detect(image, model, DetectOptions(threshold=0.0))
+        else:
+            findings = detect_components(image, model)
         if classifier is None or not findings:
             return findings
         from ..lesion_classification import classify
 
-        return classify(image, findings, classifier)
+        return classify(image, findings, classifier, strict=True)
 
     point = OperatingPoint(float(model.entry.postprocessing.get("threshold", DEFAULT_THRESHOLD)))
     return detector, point, [m.provenance() for m in (model, classifier) if m is not None]

@@ -31,7 +31,7 @@ from .bootstrap import SAMPLES
 from .illustrated import illustrated
 from .segment_3d_summary import MALIGNANT_FROM, LesionResult, summarise
 from .tables import stated
-from .volume_data import TrueLesion, VolumeCase
+from .volume_data import TrueLesion, VolumeCase, failing_by_name
 from .volume_options import cases_of, check_options
 
 Segmenter = Callable[[sitk.Image, Finding], Finding]
@@ -99,7 +99,8 @@ def evaluate_volume(
         results[way] = []
         for lesion, box in zip(lesions, boxes_of(image, case, lesions), strict=True):
             start = time.perf_counter()
-            finding = None if box is None else segmenter(image, Finding("L1", box, 1.0))
+            with failing_by_name(case):
+                finding = None if box is None else segmenter(image, Finding(f"L{lesion.label}", box, 1.0))
             seconds = time.perf_counter() - start if box is not None else 0.0
             results[way].append(measure(case, lesion, finding, truth == lesion.label, image.GetSpacing(), seconds))
     return results
@@ -290,7 +291,7 @@ def main(args: argparse.Namespace) -> int:
     def segmenter(image: sitk.Image, finding: Finding) -> Finding:
         if not model.network.segmentation:
             return judge_3d(image, model, [finding], options)[0]
-        return segment_3d(image, model, [finding], options)[0][0]
+        return segment_3d(image, model, [finding], options, strict=True)[0][0]
 
     cases = cases_of(args)
     with tqdm(total=len(cases), unit="volume") as bar:

@@ -126,7 +126,7 @@ def choose(
     chosen, measured, found = best
     alone = found
     for scale, others in (finer or {}).items():
-        # All looks say whether it helps. One at it takes as long as two at the first, so half of them do where they lose too little to pay for it.
+        # All looks say whether it helps. One at it takes nearly as long as two at the first, so half of them do where they lose too little to pay for it.
         rivals = {}
         for mirrors, seen in see(others, network, chosen, device, sorted({max(1, chosen.mirrors // 2), chosen.mirrors})).items():
             tried = replace(chosen, scales=(1.0, scale), finer_mirrors=mirrors)
