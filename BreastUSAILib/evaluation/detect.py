@@ -167,8 +167,8 @@ def write(
     write_text(folder / "candidates.csv", _csv(CANDIDATE_COLUMNS, candidate_rows(results, measured, point)))
     rows = lesion_rows(results, measured)
     write_text(folder / "lesions.csv", _csv(list(dict.fromkeys([*LESION_COLUMNS, *(k for r in rows for k in r)])), rows))
-    draw(folder, last, measured)
-    write_text(folder / "figures.md", illustrated(as_markdown(summaries), folder))
+    pictures = draw(folder, last, measured)
+    write_text(folder / "figures.md", illustrated(as_markdown(summaries), pictures))
     write_text(folder / "figures.json", json.dumps({**about, "data_sets": summaries}, indent=2, allow_nan=False) + "\n")
     return summaries
 
@@ -179,6 +179,9 @@ def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     return stream.getvalue()
+
+
+SUBMISSION = "submission"
 
 
 class Submission:
@@ -259,7 +262,7 @@ def main(args: argparse.Namespace) -> int:
     }
     summaries = write(args.output, results, point, about, args.malignant_from, args.bootstrap)
     if len(args.data) == 1:  # volumes of several data sets may share their ids
-        submission.write(args.output / "submission")
+        submission.write(args.output / SUBMISSION)
     else:
         print("No submission/ (TDSC-ABUS) is written of several --data folders, whose volumes may share their names; give one for it.")
     print(as_markdown(summaries))
@@ -272,6 +275,9 @@ def _check(args: argparse.Namespace) -> None:
     if args.detections is not None and (args.model or args.classifier):
         raise UsageError("a model and --detections cannot be given together; choose what is to be measured.")
     check_options(args, ("--least-score", "--malignant-from"), ("--most", "--limit", "--bootstrap"))
+    written = args.output / SUBMISSION / tdsc_submission.DETECTION
+    if args.detections is not None and args.detections.resolve() == written.resolve():
+        raise UsageError(f"{args.detections} would be replaced by what is measured of it; choose another --output.")
 
 
 def _detector_of_file(detections: Mapping[str, list], cases: Sequence[VolumeCase], path: Path) -> Detector:

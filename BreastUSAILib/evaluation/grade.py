@@ -329,8 +329,8 @@ def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]],
         writer.writeheader()
         writer.writerows(table)
     write_text(folder / "figures.json", json.dumps({**about, "figures": figures}, indent=2) + "\n")
-    draw(folder, rows, about["threshold"])
-    write_text(folder / "figures.md", illustrated(as_markdown(figures), folder))
+    pictures = draw(folder, rows, about["threshold"])
+    write_text(folder / "figures.md", illustrated(as_markdown(figures), pictures))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

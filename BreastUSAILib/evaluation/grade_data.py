@@ -20,6 +20,7 @@ SOLID = (
     "fibroadenoma",
     "hamartoma",
     "intraductal papilloma",
+    "intramammary lymph node",
     "invasive",
     "lactating adenoma",
     "lipoma",
@@ -29,11 +30,15 @@ SOLID = (
     "medullary carcinoma",
     "mucinous carcinoma",
     "papillary carcinoma",
+    "papilloma",
+    "pash",
     "phyllodes tumor",
+    "phyllodes tumour",
     "pseudoangiomatous stromal hyperplasia",
     "solid papillary carcinoma",
     "tubular carcinoma",
 )
+NO_MASS = ("papillomatosis",)  # begins like a mass, and is none
 NOT_SOLID = ("cyst", "simple cyst", "galactocele", "duct ectasia")
 # The rest say nothing of it: fibrocystic changes, adenosis, hyperplasia, dysplasia, fat necrosis, mastitis, metaplasia ...
 
@@ -66,7 +71,7 @@ def _solid(case: Case) -> bool | None:
     told = ((case.row.get(name) or "").strip() for name in ("histology", "diagnosis"))
     said = next((words for words in told if words.lower() not in _UNKNOWN), "")
     terms = [term.strip().lower() for term in said.split("&")]
-    if any(term.startswith(SOLID) for term in terms):
+    if any(term.startswith(SOLID) and not term.startswith(NO_MASS) for term in terms):
         return True
     if any(term in NOT_SOLID for term in terms):
         return False

@@ -22,7 +22,7 @@ from ..atomic import write_text
 from ..errors import DataError
 from ..phantom.seeds import SPLITS
 from .bootstrap import SAMPLES
-from .heatmap_metrics import pointing
+from .heatmap_metrics import point_hits, pointing
 from .heatmap_patches import Patch, ask, cut, healthy_patches, region_about
 from .heatmap_summary import LesionHeat, VolumeHeat, summarise
 from .illustrated import illustrated
@@ -205,13 +205,13 @@ def lesion_rows(results: Iterable[VolumeHeat]) -> list[dict[str, Any]]:
 
 
 def spot_rows(results: Iterable[VolumeHeat]) -> list[dict[str, Any]]:
-    """One row a hot spot; where it is in mm from the corner of its volume, and the number of the lesion whose point it holds."""
+    """One row a hot spot; where it is in mm from the corner of its volume, and the number of the lesion whose point it hits."""
     rows = []
     for r in results:
-        held = {m.spot: number for number, m in enumerate(r.lesions, 1)}
-        for number, spot in enumerate(r.spots):
+        hits = point_hits([r.points], [r.spots]).lesion.tolist()  # of a spot that holds several points: the one that it hits in the FROC
+        for number, (spot, hit) in enumerate(zip(r.spots, hits, strict=True)):
             place = np.multiply(spot.peak, r.spacing)
-            values = (f"H{number + 1}", spot.score, spot.value / r.full_heat, *place.tolist(), held.get(number))
+            values = (f"H{number + 1}", spot.score, spot.value / r.full_heat, *place.tolist(), hit + 1 if hit >= 0 else None)
             rows.append(dict(zip(SPOT_COLUMNS, (r.case.source, r.case.id, *values), strict=True)))
     return rows
 
@@ -238,8 +238,8 @@ def write(
     summary = summarise(results, answers, threshold, samples)
     write_text(folder / "lesions.csv", _csv(LESION_COLUMNS, lesion_rows(results)))
     write_text(folder / "spots.csv", _csv(SPOT_COLUMNS, spot_rows(results)))
-    draw(folder, results, answers, summary)
-    write_text(folder / "figures.md", illustrated(as_markdown(summary), folder))
+    pictures = draw(folder, results, answers, summary)
+    write_text(folder / "figures.md", illustrated(as_markdown(summary), pictures))
     write_text(folder / "figures.json", json.dumps({**about, **summary}, indent=2, allow_nan=False) + "\n")
     return summary
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def illustrated(text: str, folder: Path) -> str:
-    """Markdown with the pictures (PNG) that lie in `folder` below it, by their names; the file is to lie there, too."""
-    pictures = sorted(path.name for path in folder.glob("*.png"))
-    return "\n\n".join([text.rstrip("\n"), *(f"![{Path(name).stem}]({name})" for name in pictures)]) + "\n"
+def illustrated(text: str, pictures: Iterable[Path]) -> str:
+    """Markdown with pictures below it, by their names; the file is to lie in their folder. An earlier run may have left others there."""
+    return "\n\n".join([text.rstrip("\n"), *(f"![{path.stem}]({path.name})" for path in sorted(pictures))]) + "\n"

@@ -175,10 +175,11 @@ def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]],
         writer.writeheader()
         writer.writerows(asdict(r) for r in rows)
     write_text(folder / "figures.json", json.dumps({**about, "figures": figures}, indent=2) + "\n")
-    if any(r.has_lesion for r in rows):
-        with atomic_path(folder / "dice.png") as temporary:
+    pictures = [folder / "dice.png"] if any(r.has_lesion for r in rows) else []
+    for picture in pictures:
+        with atomic_path(picture) as temporary:
             _figure(rows).savefig(temporary, dpi=150)
-    write_text(folder / "figures.md", illustrated(as_markdown(figures), folder))
+    write_text(folder / "figures.md", illustrated(as_markdown(figures), pictures))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

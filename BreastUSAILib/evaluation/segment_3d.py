@@ -220,8 +220,8 @@ def write(
                 }
             )
     write_text(folder / "lesions.csv", stream.getvalue())
-    draw(folder, results, summaries)
-    write_text(folder / "figures.md", illustrated(as_markdown(summaries), folder))
+    pictures = draw(folder, results, summaries)
+    write_text(folder / "figures.md", illustrated(as_markdown(summaries), pictures))
     text = json.dumps({**about, "figures": summaries}, indent=2, allow_nan=False)
     write_text(folder / "figures.json", text + "\n")
     return summaries

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..atomic import write_text
+from ..atomic import output_error, write_text
 from ..csv_text import read_csv_text
 from ..errors import DataError
 from ..findings import Box, Finding
@@ -57,7 +57,12 @@ def classification_row(case_id: str, findings: Sequence[Finding]) -> list[str]:
 
 
 def write_submission(folder: Path, detections: Sequence[Sequence[str]], classes: Sequence[Sequence[str]]) -> list[Path]:
-    """Both files in `folder`; the second only where malignancy was judged (`classes` is not empty). Raises `OutputError`."""
+    """Both files in `folder`; the second only where malignancy was judged (`classes` is not empty): one of an earlier run goes, as both are
+    submitted together. Raises `OutputError`."""
+    try:
+        (folder / CLASSIFICATION).unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(folder / CLASSIFICATION, error) from error
     written = [write_text(folder / DETECTION, _csv(COLUMNS, detections))]
     if classes:
         written.append(write_text(folder / CLASSIFICATION, _csv(("case", "prob"), classes)))

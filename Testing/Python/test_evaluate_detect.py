@@ -3,6 +3,7 @@
 import csv
 import json
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -207,6 +208,15 @@ def test_oblique_volumes_are_measured_along_their_own_axes(native):
     np.testing.assert_allclose(iou[0], iou[1])
 
 
+def test_a_box_outside_its_volume_is_refused_with_and_without_its_labels(native):
+    case = read_volumes(native, ["test"])[0]
+    box = case.lesions[0].box
+    wrong = replace(case, lesions=(replace(case.lesions[0], box=replace(box, center=tuple(np.add(box.center, 60)))),))
+    for read in (wrong.read, wrong.read_labels):
+        with pytest.raises(DataError, match="a lesion's box lies outside the volume"):
+            read()
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +237,42 @@ def test_what_is_written(native, tmp_path):
     assert "| sensitivity | 1.000 | 1.000 to 1.000 |" in (tmp_path / "figures.md").read_text()
     for name in ("froc", "sensitivity", "roc"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_an_earlier_run_left_is_not_shown_as_this_ones(native, challenge, tmp_path, capsys):
+    cases = read_volumes(challenge, ["test"])
+    submission = protocol.Submission()
+    protocol.write(tmp_path, protocol.evaluate(cases, perfect, submission.add), OperatingPoint(), {}, samples=FEW)
+    detections, classes = submission.write(tmp_path / "submission")
+    assert "(roc.png)" in (tmp_path / "figures.md").read_text() and classes.is_file()
+    command = ["evaluate", "detect", "--data", str(challenge), "--bootstrap", str(FEW), "--detections"]
+    assert cli.main([*command, str(detections), "--output", str(tmp_path)]) == 2
+    assert "submission/detection.csv would be replaced by what is measured of it; choose another --output" in capsys.readouterr().err
+    moved = detections.rename(tmp_path / "mine.csv")
+    assert cli.main([*command, str(moved), "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "figures.md").read_text()
+    assert "(froc.png)" in text and "roc.png)" not in text.replace("froc.png)", "") and (tmp_path / "roc.png").is_file()
+    assert detections.is_file() and not classes.exists()
+
+
+def test_what_fails_is_not_measured_as_missed(native, tmp_path, capsys, monkeypatch):
+    """The detection that ships, and a second opinion that fails on its second lesion."""
+    from BreastUSAILib import lesion_classification
+
+    calls, whole = [], lesion_classification.malignancies
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise ValueError("a bug")
+        return whole(*arguments)
+
+    monkeypatch.setattr(lesion_classification, "malignancies", failing)
+    command = ["evaluate", "detect", "--data", str(native), "--device", "cpu", "--bootstrap", str(FEW), "--output", str(tmp_path / "out")]
+    assert cli.main(command) == 1
+    said = capsys.readouterr().err
+    assert "phantom-test-0000000000.nrrd: L2 could not be given a second opinion on malignancy: ValueError: a bug. Nothing was measured" in said
+    assert not (tmp_path / "out" / "figures.json").exists()
 
 
 def test_several_data_sets_are_told_apart_and_together(native, challenge, tmp_path):

@@ -12,6 +12,7 @@ from BreastUSAILib.cli import main
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.evaluation import detection_metrics as dm
 from BreastUSAILib.evaluation import heatmap as protocol
+from BreastUSAILib.evaluation.heatmap import spot_rows
 from BreastUSAILib.evaluation.heatmap_metrics import Pointing, point_hits, pointing
 from BreastUSAILib.evaluation.heatmap_patches import PatchAnswers
 from BreastUSAILib.evaluation.heatmap_summary import LesionHeat, VolumeHeat, summarise
@@ -97,6 +98,14 @@ def test_figures_are_those_of_a_case_counted_by_hand():
     assert value["volume_auc_surest_window"] == 1.0 and value["volume_auc_one_mean"] == 0.5
     assert all(f["low"] <= f["value"] <= f["high"] for f in summary["figures"].values())
     assert summary["figures"]["centre-crop_auc"]["published"] == 0.936
+
+
+def test_the_table_of_spots_names_the_lesion_that_each_hits():
+    """Two points in one spot: the nearer one to its hottest voxel is hit, as in the FROC."""
+    found = [spot((10, 10, 10), 5, 0.9), spot((40, 40, 40), 3, 0.5)]
+    heat = volume_heat("a", [lesion_heat(0.5, True, 1.0, 0, 0.8), lesion_heat(0.5, True, 1.0, 0, 0.1)], found, [[10, 10, 10], [10, 10, 14]], True, 0.0, 0.0)
+    assert point_hits([heat.points], [heat.spots]).lesion.tolist() == [0, -1]
+    assert [row["lesion"] for row in spot_rows([heat])] == [1, None]
 
 
 def test_without_slabs_or_health_their_figures_are_absent():

@@ -69,6 +69,8 @@ def test_unknown_categories_are_an_error_that_names_the_image():
         (_case(diagnosis="Fibroadenoma&Phyllodes tumor"), True),
         (_case(diagnosis="not applicable", echogenicity="anechoic"), False),
         (_case(diagnosis="Benign mammary dysplasia", echogenicity="hypoechoic"), None),
+        *((_case(histology=words), True) for words in ("papilloma", "phyllodes tumour", "PASH", "Intramammary lymph node", "lymph node")),
+        (_case(histology="papillomatosis"), None),
         (_case(), None),
     ],
 )

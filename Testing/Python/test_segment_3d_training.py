@@ -594,6 +594,20 @@ def test_figures_are_those_of_the_definitions():
     assert f["f1"] == pytest.approx(2 / 3) and f["auc"] == 1.0 and "best_auc" not in f
 
 
+def test_what_fails_is_not_measured_as_missed(trained, phantoms, tmp_path, capsys, monkeypatch):
+    from BreastUSAILib import segment_3d
+    from BreastUSAILib.cli import main
+
+    def failing(*arguments):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(segment_3d, "outline_at", failing)
+    command = ["evaluate", "segment-3d", "--data", str(phantoms), "--split", "validation", "--model", str(trained), "--device", "cpu"]
+    assert main([*command, "--output", str(tmp_path / "e"), "--bootstrap", "5"]) == 1
+    assert ".nrrd: L1 could not be outlined: ValueError: a bug. Nothing was measured" in capsys.readouterr().err
+    assert not (tmp_path / "e" / "figures.json").exists()
+
+
 def test_the_evaluation_leaves_figures_pictures_and_a_table(trained, phantoms, tmp_path):
     from BreastUSAILib.cli import main
 
