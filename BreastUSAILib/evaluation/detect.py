@@ -26,6 +26,7 @@ from ..phantom.seeds import SPLITS
 from . import detection_metrics as dm
 from . import tdsc_submission
 from .bootstrap import SAMPLES
+from .data_set_names import TOGETHER
 from .detection_summary import MALIGNANT_FROM, Measured, OperatingPoint, VolumeResult, summarise
 from .illustrated import illustrated
 from .volume_data import VolumeCase, failing_by_name
@@ -82,7 +83,7 @@ def by_data_set(results: Sequence[VolumeResult]) -> dict[str, list[VolumeResult]
     """The results of each data set and, where there are several, of all together."""
     sources = list(dict.fromkeys(r.case.source for r in results))
     parts = {source: [r for r in results if r.case.source == source] for source in sources}
-    return parts if len(sources) == 1 else {**parts, "all": list(results)}
+    return parts if len(sources) == 1 else {**parts, TOGETHER: list(results)}
 
 
 # ----------------------------------------------------------------------------------------------------------- output

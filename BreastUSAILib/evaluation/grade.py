@@ -25,6 +25,7 @@ from ..errors import DataError
 from ..grade_pooling import Answers, Grade, Pooling, concluded
 from ..grade_terms import ANSWERS, CATEGORIES, DESCRIPTORS
 from .bootstrap import percentile_intervals, weights_of
+from .data_set_names import TOGETHER
 from .grade_answers import add_model_arguments, answers_on, models_of, options_of, outlines_for
 from .grade_data import allowed, gradable
 from .grade_metrics import (
@@ -207,7 +208,7 @@ def summaries(rows: Sequence[Row], threshold: float) -> dict[str, dict[str, Any]
     sources = sorted({row.case.source for row in rows})
     parts = {source: [row for row in rows if row.case.source == source] for source in sources}
     if len(sources) > 1:
-        parts["all"] = list(rows)
+        parts[TOGETHER] = list(rows)
     return {name: summarise(part, threshold) for name, part in parts.items()}
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError
+from .data_set_names import TOGETHER
 from .illustrated import illustrated
 from .metrics import bootstrap_interval, dice, hausdorff95, jaccard
 from .segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_data_sets
@@ -124,7 +125,7 @@ def evaluate(
     sources = sorted({r.source for r in rows})
     figures = {s: summarise([r for r in rows if r.source == s]) for s in sources}
     if len(sources) > 1:
-        figures["all"] = summarise(rows)
+        figures[TOGETHER] = summarise(rows)
     return rows, figures
 
 

@@ -1,15 +1,17 @@
 """Several measured joint networks side by side, in the order of the paper's tables: ``breastusai evaluate segment-3d-table --rows NAME=DIR ...``.
 
-Each DIR is what ``breastusai evaluate segment-3d --output DIR`` left. All must have been measured on the very same lesions; what was not
-is refused rather than put side by side. The paper's figures were measured on patients (170 volumes of 107), and are not to be
+Each DIR is what ``breastusai evaluate segment-3d --output DIR`` left. All must have been measured on the very same lesions, and jittered
+boxes be the same; what was not is refused rather than put side by side. The paper's figures were measured on patients (170 volumes of 107), and are not to be
 beaten by phantoms.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +40,73 @@ TABLES: tuple[tuple[str, tuple[str, ...], Mapping[str, str]], ...] = (
     ("Malignancy: one task against both, with and without refinement", ("ClsNet", "CVNet", "CVNet_Iter", "C_MS VNet", "C_MS VNet_Iter"), CLASSIFICATION),
     ("Stages that the classification branch takes (Table 4)", ("stages 1-9", "stages 2-8", "stages 3-7", "stages 4-6", "stages 5"), {**SEGMENTATION, **CLASSIFICATION}),
 )  # fmt: skip
+_COUNTS = ("volumes", "lesions", "malignant", "small")
+_LESION = ("source", "volume", "lesion")
 
 
-def read_row(folder: Path, way: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was measured, and on what: the summary of one way to give boxes, and the file's other content.
+@dataclass(frozen=True)
+class Row:
+    """One network, measured with one way to give boxes.
+
+    Attributes
+    ----------
+    summary : `segment_3d_summary.summarise`.
+    counts : how many volumes, lesions, malignant ones and small ones.
+    split : that it was measured on.
+    lesions : (data set, volume, number) of each, sorted.
+    jitter : how far jittered boxes are off, and their seed; None for other boxes.
+    """
+
+    summary: Mapping[str, Any]
+    counts: tuple[int, ...]
+    split: str
+    lesions: tuple[tuple[str, str, str], ...]
+    jitter: Mapping[str, float] | None
+
+
+def read_row(folder: Path, way: str) -> Row:
+    """Read what `evaluate segment-3d` left.
 
     Raises
     ------
-    DataError : the folder has no figures.json of this protocol, or was not measured in this way.
+    DataError : the folder has no figures.json of this protocol, was not measured in this way, or its lesions.csv does not say on which
+        lesions.
     """
     path = folder / "figures.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         summary = about["figures"][way]
-        return summary, about
+        return Row(
+            summary=summary,
+            counts=tuple(summary[name] for name in _COUNTS),
+            split=about["split"],
+            lesions=_lesions(folder / "lesions.csv", way, summary["lesions"]),
+            jitter=about["jitter"] if way == "jittered" else None,
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} has no figures with {way} boxes ({in_words(error)}); make it with breastusai evaluate segment-3d."
         ) from error
+
+
+def _lesions(path: Path, way: str, expected: int) -> tuple[tuple[str, str, str], ...]:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = csv.DictReader(stream)
+            missing = [name for name in ("boxes", *_LESION) if name not in (rows.fieldnames or ())]
+            if missing:
+                raise DataError(
+                    f"{path} lacks the columns {', '.join(missing)}, so it does not say which lesions were measured; make it again with "
+                    "breastusai evaluate segment-3d."
+                )
+            found = tuple(sorted(tuple(row[name] for name in _LESION) for row in rows if row["boxes"] == way))
+        if len(found) != expected:
+            raise ValueError(f"{len(found)} lesions with {way} boxes, {expected} in figures.json")
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"{path} does not say which lesions were measured ({in_words(error)}); make it again with breastusai evaluate segment-3d."
+        ) from error
+    return found
 
 
 def table(rows: Mapping[str, Path], way: str = "true") -> str:
@@ -63,14 +114,15 @@ def table(rows: Mapping[str, Path], way: str = "true") -> str:
 
     Raises
     ------
-    DataError : see `read_row`; rows that were not measured on the same lesions.
+    DataError : see `read_row`; rows that were not measured on the same lesions, or with other jittered boxes.
     """
     read = {name: read_row(folder, way) for name, folder in rows.items()}
-    counts = {name: tuple(s[k] for k in ("volumes", "lesions", "malignant", "small")) for name, (s, _) in read.items()}
-    places = {name: (tuple(a["data"]), a["split"], a["limit"]) for name, (_, a) in read.items()}
-    if len(set(counts.values())) > 1 or len(set(places.values())) > 1:
+    first = next(iter(read.values()))
+    if any((r.split, r.counts, r.lesions) != (first.split, first.counts, first.lesions) for r in read.values()):
         raise DataError(f"the rows {', '.join(rows)} were not measured on the same lesions; measure all of them alike.")
-    volumes, lesions, malignant, small = next(iter(counts.values()))
+    if any(r.jitter != first.jitter for r in read.values()):
+        raise DataError(f"the rows {', '.join(rows)} were not measured with the same jittered boxes; measure all with one --seed.")
+    volumes, lesions, malignant, small = first.counts
     text = [
         f"{lesions} lesions of {volumes} volumes ({malignant} malignant, {small} of up to 1 cm3); {way} boxes. In brackets: 95 % bootstrap "
         "intervals by volume.",
@@ -85,7 +137,7 @@ def table(rows: Mapping[str, Path], way: str = "true") -> str:
     return "\n".join(text) + "\n"
 
 
-def _lines(names: Sequence[str], columns: Mapping[str, str], read: Mapping[str, tuple]) -> list[str]:
+def _lines(names: Sequence[str], columns: Mapping[str, str], read: Mapping[str, Row]) -> list[str]:
     lines = [
         "| network | " + " | ".join(f"{t} | paper" for t in columns.values()) + " |",
         "|---|" + "---|---|" * len(columns),
@@ -94,7 +146,7 @@ def _lines(names: Sequence[str], columns: Mapping[str, str], read: Mapping[str, 
         cells = []
         for figure in columns:
             paper = PAPER_FIGURES.get(name, {}).get(figure)
-            cells += [stated(**read[name][0]["figures"].get(figure) or {}), "-" if paper is None else f"{paper:.3f}"]
+            cells += [stated(**read[name].summary["figures"].get(figure) or {}), "-" if paper is None else f"{paper:.3f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..csv_text import read_csv_text
 from ..errors import DataError
 from ..image import as_2d, read_image
 from ..screen_area import part_with, ultrasound_area
+from .data_set_names import check_names, name_of
 
 REQUIRED_COLUMNS = ("id", "file", "mask", "class", "group", "fold")
 TEST_FOLD, VALIDATION_FOLD = 0, 1
@@ -62,7 +62,7 @@ def read_cases(folder: Path | str) -> list[Case]:
     rows = list(reader)
     if not rows:
         raise DataError(f"{table} lists no images.")
-    source = _name_of(folder)
+    source = name_of(folder)
     cases, groups, lines = [], {}, {}
     for number, row in enumerate(rows, start=2):
         try:
@@ -108,21 +108,10 @@ def read_data_sets(folders: Sequence[Path | str]) -> list[Case]:
 
     Raises
     ------
-    DataError : see `read_cases`; two of the folders have one name.
+    DataError : see `read_cases`; two of the folders have one name, or one of several is called "all".
     """
-    names = [_name_of(folder) for folder in folders]
-    for number, (folder, name) in enumerate(zip(folders, names, strict=True)):
-        if name in names[:number]:
-            first = folders[names.index(name)]
-            raise DataError(
-                f"the data sets {first} and {folder} have one name, by which figures tell them apart; give folders with different names."
-            )
+    check_names(folders, DataError)
     return [case for folder in folders for case in read_cases(folder)]
-
-
-def _name_of(folder: Path | str) -> str:
-    """What a data set is called: its folder's name as the user has it, also that of a link, and of "."."""
-    return os.path.basename(os.path.abspath(folder))
 
 
 def in_folds(cases: Iterable[Case], folds: Sequence[int]) -> list[Case]:

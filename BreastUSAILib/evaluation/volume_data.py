@@ -19,6 +19,7 @@ from ..phantom.records import VolumeRecord, read_records
 from ..phantom.seeds import SPLITS
 from ..phantom.spec import DESCRIPTORS
 from ..phantom.tdsc_abus import FOLDERS, TdscCase, read_tdsc_abus
+from .data_set_names import name_of
 
 _OUTSIDE = 1.0  # voxels that a box may reach beyond its volume by rounding
 
@@ -201,7 +202,7 @@ def _phantom_case(folder: Path, record: VolumeRecord) -> VolumeCase:
         )
         for lesion in record.lesions
     )
-    return VolumeCase(record.name, folder.name, record.split, record.image, lesions, labels=record.labels)
+    return VolumeCase(record.name, name_of(folder), record.split, record.image, lesions, labels=record.labels)
 
 
 def _challenge_case(folder: Path, case: TdscCase, record: VolumeRecord | None) -> VolumeCase:
@@ -212,7 +213,7 @@ def _challenge_case(folder: Path, case: TdscCase, record: VolumeRecord | None) -
         posterior=None if known is None else known.posterior,
         descriptors={} if known is None else _descriptors(known),
     )
-    return VolumeCase(f"{case.case_id:03d}", folder.name, case.split, case.image, (lesion,), case)
+    return VolumeCase(f"{case.case_id:03d}", name_of(folder), case.split, case.image, (lesion,), case)
 
 
 def _descriptors(lesion) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from .data_set_names import check_names
 
 if TYPE_CHECKING:
     from .volume_data import VolumeCase
@@ -31,9 +32,7 @@ def check_options(args: argparse.Namespace, shares: Sequence[str], counts: Seque
             raise UsageError(f"{option} is {value}; it must be 1 or more.")
     if args.spacing is not None and not all(0 < s < 100 for s in args.spacing):
         raise UsageError(f"--spacing is {args.spacing}; each must be a positive number of mm.")
-    names = [folder.resolve().name for folder in args.data]
-    if len(set(names)) < len(names):
-        raise UsageError(f"the data sets {', '.join(names)} cannot be told apart; give folders with different names.")
+    check_names(args.data, UsageError)
 
 
 def cases_of(args: argparse.Namespace) -> list[VolumeCase]:

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from BreastUSAILib import cli
-from BreastUSAILib.errors import DataError
+from BreastUSAILib.errors import DataError, UsageError
 from BreastUSAILib.evaluation import detect as protocol
 from BreastUSAILib.evaluation import detection_metrics as dm
 from BreastUSAILib.evaluation import detection_summary, tdsc_submission
 from BreastUSAILib.evaluation.detection_summary import OperatingPoint, groups, measure
 from BreastUSAILib.evaluation.volume_data import read_volumes
-from BreastUSAILib.evaluation.volume_options import cases_of
+from BreastUSAILib.evaluation.volume_options import cases_of, check_options
 from BreastUSAILib.findings import Box, Finding
 from BreastUSAILib.phantom.grids import PhantomGrid
 from BreastUSAILib.phantom.layouts import write_phantom, write_tables
@@ -106,6 +106,30 @@ def test_phantoms_may_stand_beside_data_whose_spacing_is_given(native, challenge
     arguments.data = [native]
     with pytest.raises(DataError, match="leave --spacing out"):
         cases_of(arguments)
+
+
+@pytest.mark.parametrize("layout", ["native", "challenge"])
+def test_a_data_set_of_volumes_goes_by_its_folders_name_as_it_was_given(layout, request, tmp_path, monkeypatch):
+    """Links are not followed, or two that have one name would be taken for one data set."""
+    folder = request.getfixturevalue(layout)
+    linked = [tmp_path / hospital / "tdsc" for hospital in ("x", "y")]
+    for link, target in zip(linked, (folder, tmp_path), strict=True):
+        link.parent.mkdir()
+        link.symlink_to(target)
+    monkeypatch.chdir(folder)
+    named = [read_volumes(given, ["test"])[0].source for given in (".", linked[0])]
+    assert named == [layout, "tdsc"]
+    with pytest.raises(UsageError, match=r"the data sets .*x.tdsc and .*y.tdsc have one name.*give folders with different names"):
+        check_options(types.SimpleNamespace(data=linked, spacing=None), (), ())
+    check_options(types.SimpleNamespace(data=[folder, linked[0]], spacing=None), (), ())
+
+
+def test_one_of_several_data_sets_of_volumes_is_not_called_all(tmp_path):
+    """Its figures would be replaced by those of all together."""
+    one, other = tmp_path / "native", tmp_path / "all"
+    with pytest.raises(UsageError, match=r"the data set .*all has the name 'all', .*; rename its folder\."):
+        check_options(types.SimpleNamespace(data=[one, other], spacing=None), (), ())
+    check_options(types.SimpleNamespace(data=[other], spacing=None), (), ())
 
 
 def test_axes_in_another_order_are_told(challenge, tmp_path):

@@ -135,6 +135,16 @@ def test_data_sets_of_one_name_are_refused(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("what", ["segment", "grade"])
+def test_one_of_several_data_sets_is_not_called_all(what, tmp_path, capsys):
+    """Its figures would be replaced by those of all together."""
+    folders = [str(tmp_path / name) for name in ("hospital", "all")]
+    assert cli.main(["evaluate", what, "--data", *folders, "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == (
+        f"error: the data set {folders[1]} has the name 'all', which is what all data sets together are called; rename its folder.\n"
+    )
+
+
 def test_results_are_written(tmp_path):
     rows = [_row(), _row(id="b", dice=0.5)]
     protocol.write(tmp_path, rows, {"set": protocol.summarise(rows)}, {"folds": [0]})

@@ -626,5 +626,45 @@ def test_the_evaluation_leaves_figures_pictures_and_a_table(trained, phantoms, t
     other.mkdir()
     kept["figures"]["true"]["lesions"] += 1
     (other / "figures.json").write_text(json.dumps(kept))
-    with pytest.raises(DataError, match="same lesions"):
+    (other / "lesions.csv").write_text((out / "lesions.csv").read_text())
+    with pytest.raises(DataError, match="does not say which lesions"):
         table({"a": out, "b": other})
+
+
+ABOUT = {"split": "test", "limit": None, "data": ["phantoms"], "jitter": {"shift": 0.1, "stretch": 1.2, "seed": 0}}
+
+
+def _measured(folder, results, **about):
+    """What `evaluate segment-3d` leaves of them, with true boxes and jittered ones."""
+    protocol.write(folder, {"true": results, "jittered": results}, ABOUT | about, samples=20)
+    return folder
+
+
+def test_rows_of_a_table_have_the_very_same_lesions_wherever_their_data_lay(tmp_path):
+    results = [result(name, 0.9, malignant, 0.5) for name, malignant in (("a", True), ("b", False))]
+    first = _measured(tmp_path / "first", results)
+    again = _measured(tmp_path / "again", results[::-1], data=["/data/phantoms"], limit=2)
+    assert "| again | 0.900" in table({"first": first, "again": again}, "jittered")
+    others = [replace(r, volume=f"other {r.volume}") for r in results]
+    for unlike in (_measured(tmp_path / "others", others), _measured(tmp_path / "split", results, split="train")):
+        with pytest.raises(DataError, match="the rows first, unlike were not measured on the same lesions"):
+            table({"first": first, "unlike": unlike})
+
+
+def test_rows_of_a_table_have_the_same_jittered_boxes(tmp_path):
+    results = [result("a", 0.9, True, 0.5)]
+    rows = {str(seed): _measured(tmp_path / str(seed), results, jitter=ABOUT["jitter"] | {"seed": seed}) for seed in (0, 1)}
+    assert "| 1 | 0.900" in table(rows)
+    with pytest.raises(DataError, match="the rows 0, 1 were not measured with the same jittered boxes"):
+        table(rows, "jittered")
+
+
+def test_a_row_of_a_table_whose_lesions_are_not_known_is_refused(tmp_path):
+    folder = _measured(tmp_path / "old", [result("a", 0.9, True, 0.5)])
+    lesions = folder / "lesions.csv"
+    lesions.write_text(lesions.read_text().replace("source", "data"))
+    with pytest.raises(DataError, match=r"lesions\.csv lacks the columns source, so it does not say .*; make it again with"):
+        table({"old": folder})
+    lesions.unlink()
+    with pytest.raises(DataError, match=r"lesions\.csv does not say which lesions were measured \(.*; make it again with"):
+        table({"old": folder})
