@@ -16,4 +16,4 @@ def mirrored(volume: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
 CHOICES = (1, 4)
 """Numbers of looks that validation chooses from."""
 HELPS = 0.01
-"""Of the measure that it chooses by, what three more looks must add."""
+"""Of the measure that it chooses by, what more looks, or a second grid, must add."""

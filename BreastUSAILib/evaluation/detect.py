@@ -265,6 +265,7 @@ def main(args: argparse.Namespace) -> int:
     if len(args.data) == 1:  # volumes of several data sets may share their ids
         submission.write(args.output / SUBMISSION)
     else:
+        tdsc_submission.remove_submission(args.output / SUBMISSION)
         print("No submission/ (TDSC-ABUS) is written of several --data folders, whose volumes may share their names; give one for it.")
     print(as_markdown(summaries))
     print(f"Figures, tables and pictures are in {args.output}.")

@@ -6,6 +6,8 @@ Every label is a set: BUS-BRA's category 4 allows 4A, 4B and 4C, an unknown one 
 
 from __future__ import annotations
 
+import re
+
 from ..errors import DataError
 from ..grade_terms import ANSWERS, CATEGORIES, DESCRIPTORS, SUBTYPES
 from .segmentation_data import Case
@@ -38,9 +40,11 @@ SOLID = (
     "solid papillary carcinoma",
     "tubular carcinoma",
 )
-NO_MASS = ("papillomatosis",)  # begins like a mass, and is none
 NOT_SOLID = ("cyst", "simple cyst", "galactocele", "duct ectasia")
 # The rest say nothing of it: fibrocystic changes, adenosis, hyperplasia, dysplasia, fat necrosis, mastitis, metaplasia ...
+
+# A papilloma, papillomas, a papilloma with atypia; not papillomatosis, which is none.
+_MASS = re.compile(rf"(?:{'|'.join(SOLID)})s?\b")
 
 _BIRADS = {
     "2": ("2",),
@@ -71,7 +75,7 @@ def _solid(case: Case) -> bool | None:
     told = ((case.row.get(name) or "").strip() for name in ("histology", "diagnosis"))
     said = next((words for words in told if words.lower() not in _UNKNOWN), "")
     terms = [term.strip().lower() for term in said.split("&")]
-    if any(term.startswith(SOLID) and not term.startswith(NO_MASS) for term in terms):
+    if any(_MASS.match(term) for term in terms):
         return True
     if any(term in NOT_SOLID for term in terms):
         return False

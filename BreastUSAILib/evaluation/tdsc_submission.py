@@ -59,14 +59,25 @@ def classification_row(case_id: str, findings: Sequence[Finding]) -> list[str]:
 def write_submission(folder: Path, detections: Sequence[Sequence[str]], classes: Sequence[Sequence[str]]) -> list[Path]:
     """Both files in `folder`; the second only where malignancy was judged (`classes` is not empty): one of an earlier run goes, as both are
     submitted together. Raises `OutputError`."""
-    try:
-        (folder / CLASSIFICATION).unlink(missing_ok=True)
-    except OSError as error:
-        raise output_error(folder / CLASSIFICATION, error) from error
     written = [write_text(folder / DETECTION, _csv(COLUMNS, detections))]
     if classes:
         written.append(write_text(folder / CLASSIFICATION, _csv(("case", "prob"), classes)))
+    else:
+        _remove(folder / CLASSIFICATION)
     return written
+
+
+def remove_submission(folder: Path) -> None:
+    """Take away what an earlier run left in `folder`, so that it does not pass for this one's. Raises `OutputError`."""
+    for name in (DETECTION, CLASSIFICATION):
+        _remove(folder / name)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 def read_detections(path: Path | str) -> Mapping[str, list[tuple[tuple[float, ...], float]]]:

@@ -140,7 +140,9 @@ def failing_by_name(case: VolumeCase) -> Iterator[None]:
     try:
         yield
     except LesionFailed as error:
-        raise DataError(f"{case.image}: {error}. Nothing was measured, as figures without it would be another system's.") from error
+        raise DataError(
+            f"{case.image}: {error}. No figures are written, as the lesion would count as missed; mend the cause, or take the volume out of --data."
+        ) from error
 
 
 def described(cases: Sequence[VolumeCase]) -> str:

@@ -152,8 +152,8 @@ def train(
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, two folders have one name, a fold that is needed is empty or has no lesion, the checkpoint is
-        damaged, or the loss is not finite.
+    DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty or has
+        no lesion, the checkpoint is damaged, or the loss is not finite.
     UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data in `output`; `start` is another network, or
         `output` itself; the validation fold is one of the training's; several processes (torchrun).
     ModelError : there is no model `start`.

@@ -277,6 +277,8 @@ def test_what_an_earlier_run_left_is_not_shown_as_this_ones(native, challenge, t
     text = (tmp_path / "figures.md").read_text()
     assert "(froc.png)" in text and "roc.png)" not in text.replace("froc.png)", "") and (tmp_path / "roc.png").is_file()
     assert detections.is_file() and not classes.exists()
+    assert cli.main([*command, str(moved), "--data", str(challenge), str(native), "--output", str(tmp_path)]) == 0
+    assert not detections.exists() and moved.is_file()
 
 
 def test_what_fails_is_not_measured_as_missed(native, tmp_path, capsys, monkeypatch):
@@ -295,7 +297,7 @@ def test_what_fails_is_not_measured_as_missed(native, tmp_path, capsys, monkeypa
     command = ["evaluate", "detect", "--data", str(native), "--device", "cpu", "--bootstrap", str(FEW), "--output", str(tmp_path / "out")]
     assert cli.main(command) == 1
     said = capsys.readouterr().err
-    assert "phantom-test-0000000000.nrrd: L2 could not be given a second opinion on malignancy: ValueError: a bug. Nothing was measured" in said
+    assert "phantom-test-0000000000.nrrd: L2 could not be given a second opinion on malignancy: ValueError: a bug. No figures are written" in said
     assert not (tmp_path / "out" / "figures.json").exists()
 
 

@@ -70,7 +70,8 @@ def test_unknown_categories_are_an_error_that_names_the_image():
         (_case(diagnosis="not applicable", echogenicity="anechoic"), False),
         (_case(diagnosis="Benign mammary dysplasia", echogenicity="hypoechoic"), None),
         *((_case(histology=words), True) for words in ("papilloma", "phyllodes tumour", "PASH", "Intramammary lymph node", "lymph node")),
-        (_case(histology="papillomatosis"), None),
+        (_case(histology="Fibroadenomas, multiple"), True),
+        *((_case(histology=words), None) for words in ("papillomatosis", "intraductal papillomatosis", "fibroadenomatoid change", "lipomatosis")),
         (_case(), None),
     ],
 )

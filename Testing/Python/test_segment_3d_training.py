@@ -604,7 +604,7 @@ def test_what_fails_is_not_measured_as_missed(trained, phantoms, tmp_path, capsy
     monkeypatch.setattr(segment_3d, "outline_at", failing)
     command = ["evaluate", "segment-3d", "--data", str(phantoms), "--split", "validation", "--model", str(trained), "--device", "cpu"]
     assert main([*command, "--output", str(tmp_path / "e"), "--bootstrap", "5"]) == 1
-    assert ".nrrd: L1 could not be outlined: ValueError: a bug. Nothing was measured" in capsys.readouterr().err
+    assert ".nrrd: L1 could not be outlined: ValueError: a bug. No figures are written" in capsys.readouterr().err
     assert not (tmp_path / "e" / "figures.json").exists()
 
 
