@@ -136,12 +136,12 @@ class VolumeCase:
 
 @contextmanager
 def failing_by_name(case: VolumeCase) -> Iterator[None]:
-    """`DataError` with the name of the volume where a network fails on a lesion: counted as missed, it would pass for what the network says."""
+    """`DataError` with the name of the volume where a network fails on a lesion, which would pass for its answer."""
     try:
         yield
     except LesionFailed as error:
         raise DataError(
-            f"{case.image}: {error}. No figures are written, as the lesion would count as missed; mend the cause, or take the volume out of --data."
+            f"{case.image}: {error}. No figures are written, as what failed would count as the network's answer; mend the cause, or take the volume out of --data."
         ) from error
 
 

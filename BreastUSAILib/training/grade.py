@@ -86,7 +86,8 @@ def train(
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty, or the checkpoint is damaged.
+    DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty, or
+        the checkpoint is damaged.
     UsageError : unknown settings; a checkpoint of another recipe, other data or another start in `output`; outlines without a model for them;
         the validation fold is one of the training's.
     OutputError : `output` cannot be written.
