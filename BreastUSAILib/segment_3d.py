@@ -146,14 +146,22 @@ def judge_3d(
 ) -> tuple[Finding, ...]:
     """The malignancy of lesions of a volume without their outlines: for networks that do not outline (the ablation ClsNet).
 
-    Parameters and errors as of `segment_3d`; the findings come back with the network's malignancy and are otherwise as they were.
+    Parameters and errors as of `segment_3d` with `strict`, as evaluations alone ask for it; the findings come back with the network's
+    malignancy and are otherwise as they were.
     """
     settings = Settings.of(model, options)
     for finding in findings:
         _check_place(image, finding, None)
     image, _ = _finite(image)
-    judged = [look(image, f.box.center, f.box.size, model, settings).malignancy for f in findings]
-    return tuple(f if m is None else replace(f, malignancy=m) for f, m in zip(findings, judged, strict=True))
+    judged: list[Finding] = []
+    for finding in findings:
+        try:
+            malignancy = look(image, finding.box.center, finding.box.size, model, settings).malignancy
+        except Exception as error:
+            reason = reason_of_failure(error, model.device.name)
+            raise LesionFailed(f"{finding.id} could not be judged: {reason}") from error
+        judged.append(finding if malignancy is None else replace(finding, malignancy=malignancy))
+    return tuple(judged)
 
 
 def _requests(image, findings, boxes, points) -> list[tuple[Finding, tuple[float, ...] | None]]:

@@ -284,9 +284,10 @@ def main(args: argparse.Namespace) -> int:
     model = load(args.model, "segment-3d", args.device)
     models = [model.provenance()]
     boxes: dict[str, BoxesOf] = {"true": true_boxes, "jittered": jittered_boxes(args.seed)}
+    detector: dict[str, Any] | None = None
     if args.detector is not None:
-        boxes["detected"], used = _detector(args)
-        models += used
+        boxes["detected"], used, detector = _detector(args)
+        models.append(used)
 
     def segmenter(image: sitk.Image, finding: Finding) -> Finding:
         if not model.network.segmentation:
@@ -308,6 +309,7 @@ def main(args: argparse.Namespace) -> int:
         "ablation": dict(model.entry.recipe).get("ablation", ""),
         "malignant_from": malignant_from,
         "jitter": {"shift": SHIFT, "stretch": STRETCH, "seed": args.seed},
+        "detector": detector,
     }
     summaries = write(args.output, results, about, malignant_from, args.bootstrap)
     print(as_markdown(summaries))
@@ -315,10 +317,17 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _detector(args: argparse.Namespace) -> tuple[BoxesOf, list[dict[str, str]]]:
+def _detector(args: argparse.Namespace) -> tuple[BoxesOf, dict[str, str], dict[str, Any]]:
+    """Boxes as the detector finds them, which model that is, and all that says where its boxes are."""
     from ..detect import DetectOptions, detect
     from ..models.zoo import load
 
     detector = load(args.detector, "detect", args.device)
     options = DetectOptions(threshold=args.least_score)
-    return detected_boxes(lambda image: detect(image, detector, options)[0]), [detector.provenance()]
+    used = detector.provenance()
+    how = {
+        **{name: used[name] for name in ("id", "version", "sha256")},
+        "least_score": args.least_score,
+        "postprocessing": dict(detector.entry.postprocessing),
+    }
+    return detected_boxes(lambda image: detect(image, detector, options)[0]), used, how

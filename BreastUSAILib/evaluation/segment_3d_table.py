@@ -1,7 +1,7 @@
 """Several measured joint networks side by side, in the order of the paper's tables: ``breastusai evaluate segment-3d-table --rows NAME=DIR ...``.
 
-Each DIR is what ``breastusai evaluate segment-3d --output DIR`` left. All must have been measured on the very same lesions, and jittered
-boxes be the same; what was not is refused rather than put side by side. The paper's figures were measured on patients (170 volumes of 107), and are not to be
+Each DIR is what ``breastusai evaluate segment-3d --output DIR`` left. All must have been measured on the very same lesions, jittered boxes be the
+same and detected ones those of one detector; what was not is refused rather than put side by side. The paper's figures were measured on patients (170 volumes of 107), and are not to be
 beaten by phantoms.
 """
 
@@ -42,6 +42,8 @@ TABLES: tuple[tuple[str, tuple[str, ...], Mapping[str, str]], ...] = (
 )  # fmt: skip
 _COUNTS = ("volumes", "lesions", "malignant", "small")
 _LESION = ("source", "volume", "lesion")
+_BOXES = {"jittered": "jitter", "detected": "detector"}
+"""Way to give boxes -> what in figures.json says where they come from."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,14 @@ class Row:
     counts : how many volumes, lesions, malignant ones and small ones.
     split : that it was measured on.
     lesions : (data set, volume, number) of each, sorted.
-    jitter : how far jittered boxes are off, and their seed; None for other boxes.
+    boxes : what jittered boxes come from, how far they are off and their seed, or detected ones, which model and threshold; None for true ones.
     """
 
     summary: Mapping[str, Any]
     counts: tuple[int, ...]
     split: str
     lesions: tuple[tuple[str, str, str], ...]
-    jitter: Mapping[str, float] | None
+    boxes: Mapping[str, Any] | None
 
 
 def read_row(folder: Path, way: str) -> Row:
@@ -81,7 +83,7 @@ def read_row(folder: Path, way: str) -> Row:
             counts=tuple(summary[name] for name in _COUNTS),
             split=about["split"],
             lesions=_lesions(folder / "lesions.csv", way, summary["lesions"]),
-            jitter=about["jitter"] if way == "jittered" else None,
+            boxes=about[_BOXES[way]] if way in _BOXES else None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -114,14 +116,15 @@ def table(rows: Mapping[str, Path], way: str = "true") -> str:
 
     Raises
     ------
-    DataError : see `read_row`; rows that were not measured on the same lesions, or with other jittered boxes.
+    DataError : see `read_row`; rows that were not measured on the same lesions, or with other jittered or detected boxes.
     """
     read = {name: read_row(folder, way) for name, folder in rows.items()}
     first = next(iter(read.values()))
     if any((r.split, r.counts, r.lesions) != (first.split, first.counts, first.lesions) for r in read.values()):
         raise DataError(f"the rows {', '.join(rows)} were not measured on the same lesions; measure all of them alike.")
-    if any(r.jitter != first.jitter for r in read.values()):
-        raise DataError(f"the rows {', '.join(rows)} were not measured with the same jittered boxes; measure all with one --seed.")
+    if any(r.boxes != first.boxes for r in read.values()):
+        cure = "--detector and --least-score" if way == "detected" else "--seed"
+        raise DataError(f"the rows {', '.join(rows)} were not measured with the same {way} boxes; measure all with one {cure}.")
     volumes, lesions, malignant, small = first.counts
     text = [
         f"{lesions} lesions of {volumes} volumes ({malignant} malignant, {small} of up to 1 cm3); {way} boxes. In brackets: 95 % bootstrap "

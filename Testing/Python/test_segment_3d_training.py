@@ -399,7 +399,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(float32, phantoms, tmp_pa
 
 
 @pytest.mark.parametrize("ablation", ["VNet", "ClsNet", "C_MS VNet_Iter"])
-def test_ablations_train(ablation, phantoms, trained, tmp_path, small_networks):
+def test_ablations_train(ablation, phantoms, trained, tmp_path, small_networks, monkeypatch, capsys):
     recipe = replace(RECIPE, ablation=ablation, epochs=1, crops=4, uncertainty=True)
     train([phantoms], tmp_path, recipe, cache=trained / "cache", device="cpu")
     config = json.loads((tmp_path / "config.json").read_text())
@@ -414,6 +414,14 @@ def test_ablations_train(ablation, phantoms, trained, tmp_path, small_networks):
         found = json.loads((tmp_path / "e" / "figures.json").read_text())["figures"]["true"]["figures"]
         assert found["dsc"]["value"] is None and 0 <= found["auc"]["value"] <= 1
         assert "| ClsNet |" in table({"ClsNet": tmp_path / "e"})
+
+        def failing(*arguments):
+            raise ValueError("a bug")
+
+        monkeypatch.setattr("BreastUSAILib.segment_3d.look", failing)
+        assert main([*command, "--output", str(tmp_path / "f"), "--bootstrap", "5", "--device", "cpu"]) == 1
+        assert ".nrrd: L1 could not be judged: ValueError: a bug. No figures are written" in capsys.readouterr().err
+        assert not (tmp_path / "f" / "figures.json").exists()
 
 
 def test_folds_and_the_challenges_layout_train(tmp_path, small_networks):
@@ -613,9 +621,12 @@ def test_the_evaluation_leaves_figures_pictures_and_a_table(trained, phantoms, t
 
     out = tmp_path / "e"
     command = ["evaluate", "segment-3d", "--data", str(phantoms), "--split", "validation", "--model", str(trained)]
-    assert main([*command, "--output", str(out), "--bootstrap", "20", "--device", "cpu"]) == 0
+    detector = ["--detector", "detection-compact", "--least-score", "0.2"]
+    assert main([*command, *detector, "--output", str(out), "--bootstrap", "20", "--device", "cpu"]) == 0
     kept = json.loads((out / "figures.json").read_text())
-    assert kept["split"] == "validation" and set(kept["figures"]) == {"true", "jittered"}
+    assert kept["split"] == "validation" and set(kept["figures"]) == {"true", "jittered", "detected"}
+    assert kept["detector"]["id"] == "detection-compact" and kept["detector"]["least_score"] == 0.2
+    assert [m["task"] for m in kept["models"]] == ["segment-3d", "detect"]
     assert kept["figures"]["true"]["figures"]["dsc"]["value"] > 0.6
     for name in ("figures.md", "lesions.csv", "outlines.png", "volumes.png", "roc.png"):
         assert (out / name).stat().st_size > 100
@@ -635,8 +646,9 @@ ABOUT = {"split": "test", "limit": None, "data": ["phantoms"], "jitter": {"shift
 
 
 def _measured(folder, results, **about):
-    """What `evaluate segment-3d` leaves of them, with true boxes and jittered ones."""
-    protocol.write(folder, {"true": results, "jittered": results}, ABOUT | about, samples=20)
+    """What `evaluate segment-3d` leaves of them, with true boxes, jittered ones and, where there is a detector, detected ones."""
+    ways = ("true", "jittered", *(("detected",) if about.get("detector") else ()))
+    protocol.write(folder, {way: results for way in ways}, ABOUT | about, samples=20)
     return folder
 
 
@@ -657,6 +669,21 @@ def test_rows_of_a_table_have_the_same_jittered_boxes(tmp_path):
     assert "| 1 | 0.900" in table(rows)
     with pytest.raises(DataError, match="the rows 0, 1 were not measured with the same jittered boxes"):
         table(rows, "jittered")
+
+
+def test_rows_of_a_table_have_the_boxes_of_one_detector(tmp_path):
+    results = [result("a", 0.9, True, 0.5)]
+    one = {"id": "detection-compact", "version": "1.4.2", "sha256": "0", "least_score": None, "postprocessing": {"threshold": 0.5}}
+    rows = {
+        name: _measured(tmp_path / name, results, detector=one | other)
+        for name, other in (("a", {}), ("b", {}), ("c", {"least_score": 0.1}), ("d", {"version": "1.4.1"}))
+    }
+    assert "| b | 0.900" in table({name: rows[name] for name in ("a", "b")}, "detected") and "| d | 0.900" in table(rows)
+    for other in ("c", "d"):
+        with pytest.raises(DataError, match=f"the rows a, {other} were not measured with the same detected boxes; .* --detector"):
+            table({name: rows[name] for name in ("a", other)}, "detected")
+    with pytest.raises(DataError, match="has no figures with detected boxes"):
+        table({"a": _measured(tmp_path / "none", results)}, "detected")
 
 
 def test_a_row_of_a_table_whose_lesions_are_not_known_is_refused(tmp_path):
