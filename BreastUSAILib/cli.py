@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from . import RESEARCH_USE, __version__
 from .errors import BreastUSAIError, Cancelled, DependencyError, UsageError
 from .openmp import wait_briefly
+from .torch_import import import_torch_briefly
 
 if TYPE_CHECKING:
     from .models.entry import ModelEntry
@@ -65,6 +66,7 @@ _PLAIN = {
     "samples": ("BreastUSAILib.sample_data.command", "list the sample images that are built in, or copy them"),
     "phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth"),
 }
+_USE_NETWORKS = ("run", "detect", "segment", "heatmap", "grade")  # and do no more with PyTorch
 _EXTRA = ("monai", "matplotlib")  # what the extra `train` brings
 _NEEDED = {"train": (), "evaluate": _EXTRA}  # without which a command cannot come to its end
 
@@ -77,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     wait_briefly(os.environ)
+    if argv[:1] and argv[0] in _USE_NETWORKS:
+        import_torch_briefly()
     debug = "--debug" in argv
     try:
         args = build_parser(argv).parse_args(argv)

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from .processor import cores
+from .torch_import import import_torch_briefly
 
 # What numerical libraries read when they are first imported.
 _THREAD_VARIABLES = (
@@ -293,6 +294,7 @@ def _main(connection: Connection, make: Callable[..., Work], arguments: tuple) -
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _offer_to_the_kernel()
+    import_torch_briefly()
     try:
         work = make(*arguments)
     except Exception as error:
