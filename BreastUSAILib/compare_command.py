@@ -76,6 +76,8 @@ def main(args: argparse.Namespace) -> int:
     if folders[0].resolve() == folders[1].resolve():
         raise UsageError(f"{folders[0]} is given twice; give the results of two examinations.")
     studies = [read_study(folder) for folder in folders]
+    if _same_image(*studies):
+        raise UsageError(f"{folders[0]} and {folders[1]} are results of the very same image; give the results of two examinations.")
     nipples = (args.earlier_nipple, args.later_nipple)
     studies = [s if n is None else with_positions(s, n, args.laterality) for s, n in zip(studies, nipples, strict=True)]
     if any(n is not None for n in nipples) and not all(s.provenance.get(NIPPLE) for s in studies):
@@ -97,7 +99,7 @@ def main(args: argparse.Namespace) -> int:
             size = (
                 ""
                 if growth is None
-                else f"  longest {growth.diameters_mm[0][0]:.1f} -> {growth.diameters_mm[0][1]:.1f} mm, volume {growth.volume_change_percent:+.0f} %"
+                else f"  longest {growth.diameters_mm[0][0]:.1f} -> {growth.diameters_mm[0][1]:.1f} mm, volume {round(growth.volume_change_percent):+d} %"
             )
             print(f"{pair.name}{size}")
         print(comparison.summary)
@@ -135,6 +137,12 @@ def _days(given: int | None, dates: list[date | None]) -> int | None:
     from .comparison import days_between
 
     return given if given is not None else days_between(*dates)
+
+
+def _same_image(earlier: Study, later: Study) -> bool:
+    """Whether both are of the same file, or of the same pixels."""
+    before, after = (study.provenance.get("input") or {} for study in (earlier, later))
+    return any(before.get(name) and before[name] == after.get(name) for name in ("sha256", "pixels_sha256"))
 
 
 def _date(path: Path) -> date | None:

@@ -23,6 +23,7 @@ FOLLOWED, NEW, GONE, NOT_IMAGED = "followed", "new", "gone", "not imaged"
 
 _DIAMETERS = ("major_diameter_mm", "second_diameter_mm", "third_diameter_mm")
 _VOLUME = "volume_ml"
+_UNCHANGED_PERCENT = 0.5  # a change below it reads as 0 %
 
 
 # ------------------------------------------------------------------------------------------------------------ places
@@ -163,12 +164,11 @@ class Growth:
     def doubling_days(self) -> float | None:
         """Volume doubling time t ln 2 / ln(V2 / V1) (Schwartz, Cancer 1961;14:1272), days; negative where the volume halves in that time.
 
-        None without dates, on one day, and where the volume did not change.
+        None without dates, on one day, and where the change of the volume rounds to 0 %: a time of centuries would come from the rounding.
         """
-        ratio = math.log(self.volumes_ml[1] / self.volumes_ml[0])
-        if not self.days or abs(ratio) < 1e-9:
+        if not self.days or abs(self.volume_change_percent) < _UNCHANGED_PERCENT:
             return None
-        return self.days * math.log(2) / ratio
+        return self.days * math.log(2) / math.log(self.volumes_ml[1] / self.volumes_ml[0])
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _table_row(comparison: Comparison, pair: Pair, place: int) -> dict[str, Any]
     if growth is not None:
         cells[3] = " → ".join(number(v) for v in growth.volumes_ml) + ("" if growth.outlined else " (box)")
         cells[4] = " → ".join(f"{v:.1f}" for v in growth.diameters_mm[0])
-        cells[5] = f"{growth.volume_change_percent:+.0f} %"
+        cells[5] = f"{round(growth.volume_change_percent):+d} %"
         cells[6] = _doubling(growth.doubling_days)
     return {"anchor": anchor, "cells": cells}
 
@@ -165,7 +165,7 @@ def _figures(comparison: Comparison, pair: Pair) -> list[tuple[str, str, str, st
             (
                 f"Volume of the {of}, ml",
                 *(number(v) for v in growth.volumes_ml),
-                f"{growth.volume_change_percent:+.0f} %",
+                f"{round(growth.volume_change_percent):+d} %",
             )
         )
         for title, (before, after) in zip(("Longest", "Second", "Third"), growth.diameters_mm, strict=True):

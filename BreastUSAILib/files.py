@@ -248,6 +248,8 @@ def _cell(value: Any) -> Any:
         return str(value).lower()
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)  # six digits are less than what large areas in pixels have
     return f"{value:.6g}" if isinstance(value, float) else value
 
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .acquisition import CurvedAcquisition
 
 SCHEMA = "breastusai/study/1.0"
+REVIEWS = "reviews"
+"""In the provenance of what a reader looked through: finding -> verdict and note (`review.with_reviews`)."""
+REJECTED = "rejected"
+"""The verdict on a finding that a reader left out."""
 BIRADS_CATEGORIES = ("3", "4A", "4B", "4C", "5")
 _SCHEMA_FILE = Path(__file__).parent / "schemas" / "study-1.0.schema.json"
 
@@ -233,9 +237,18 @@ class Study:
     def summary(self) -> str:
         """One sentence for a person: what was found."""
         n = len(self.findings)
+        if n == 0 and self.rejected:
+            return f"No lesion left: the reader rejected {'the one' if self.rejected == 1 else f'all {self.rejected}'} that {'was' if self.rejected == 1 else 'were'} found."
         if n == 0:
             return "No lesion found."
         return f"{n} lesion{'s' if n > 1 else ''} found."
+
+    @property
+    def rejected(self) -> int:
+        """How many findings a reader rejected, and are not among `findings` any more."""
+        left = {finding.id for finding in self.findings}
+        reviews = self.provenance.get(REVIEWS) or {}
+        return sum(review.get("verdict") == REJECTED for i, review in reviews.items() if i not in left)
 
     def physical_box(self, finding: Finding) -> Box:
         """Where a finding lies in the body, LPS mm, and how large it is there.

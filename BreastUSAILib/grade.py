@@ -20,6 +20,7 @@ from .findings import BIRADS_CATEGORIES, Finding
 from .grade_pooling import FEATURES, SYSTEMS, Answers, Grade, Pooling, concluded
 from .grade_terms import (
     DOUBT,
+    NOT_GRADED,
     STATEMENTS,
     WARNINGS,
     description,
@@ -241,9 +242,9 @@ def graded_categories(birads: Mapping[str, float]) -> tuple[dict[str, float], fl
 
 
 def ungraded(finding: Finding) -> Finding:
-    """The finding as it was before it was graded, so that it can be graded anew."""
+    """The finding as it was before it was graded, or could not be, so that it can be graded anew."""
     if not any(task.startswith("grade-") for task in finding.models):
-        return finding
+        return replace(finding, notes=tuple(n for n in finding.notes if not n.startswith(NOT_GRADED)))
     before = {k: v for k, v in finding.evidence.items() if k in _BEFORE or not is_of_grade(k)}
     return replace(
         finding,
@@ -278,8 +279,7 @@ def with_grade(finding: Finding, grade: Grade, models: GradeModels, pooling: Poo
         evidence["malignancy_threshold"] = pooling.threshold
         side = "at or above" if grade.malignant else "below"
         notes.append(f"Malignancy {grade.malignancy:.2f} is {side} the operating point {pooling.threshold:.2f}.")
-    words = description(grade.descriptors, finding.measurements)
-    notes += [words] if words else []
+    notes += description(grade.descriptors, finding.measurements)
     notes += grade.doubts
     evidence["not_sure"] = float(bool(grade.doubts))
     evidence["grade_calibrated"] = float(pooling.calibrated)
@@ -391,7 +391,8 @@ def graded_one_by_one(
             graded.append(with_grade(finding, concluded(look(finding), pooling), models, pooling))
         except Exception as error:
             failures[finding.id] = reason_of_failure(error, device)
-            graded.append(replace(finding, notes=(*finding.notes, f"Not graded: {failures[finding.id]}.")))
+            before = ungraded(finding)  # an earlier grade is not this one's
+            graded.append(replace(before, notes=(*before.notes, f"{NOT_GRADED}{failures[finding.id]}.")))
     if progress is not None:
         progress(1.0, "done")
     return tuple(graded), told_of_failures("graded", failures.items())

@@ -5,7 +5,8 @@ ACR BI-RADS Atlas, 5th edition (2013), ultrasound: D'Orsi CJ, Sickles EA, Mendel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 from .findings import BIRADS_CATEGORIES
 
@@ -32,11 +33,15 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 }
 """Output -> its classes, in order."""
 
-STATEMENTS = ("Malignancy ", "Predicted descriptors: ", "Measured from the outline: ")
+MEASURED = "Measured from the outline: "
+"""What the note begins with that says in the lexicon's words what was measured."""
+STATEMENTS = ("Malignancy ", "Predicted descriptors: ", MEASURED)
 """What notes of a grade begin with that warn of nothing."""
 DOUBT = "Not sure: "
 """What notes begin with that say why a grade is not sure."""
-WARNINGS = ("BI-RADS 2 (benign) ", "The probabilities are not calibrated", "Not graded: ")
+NOT_GRADED = "Not graded: "
+"""What a note begins with that says why there is no grade."""
+WARNINGS = ("BI-RADS 2 (benign) ", "The probabilities are not calibrated", NOT_GRADED)
 """What a grade's other notes begin with."""
 WORDS = (
     "birads_category", "birads_shape", "birads_margin", "birads_margin_kinds", "birads_echogenicity", "birads_posterior", "birads_halo",
@@ -48,7 +53,8 @@ SUBTYPES = ("indistinct", "angular", "microlobulated", "spiculated")
 DESCRIPTORS = tuple(name for name in ANSWERS if name not in ("malignancy", "solid", "birads"))
 _HOLDS = 0.5  # probability above which a subtype is said to hold
 NOT_PARALLEL = 1.0
-"""A lesion whose box is higher than wide by more than this is "not parallel" to the skin ("taller than wide")."""
+"""Height to width from which on a lesion is "not parallel" to the skin: the atlas calls parallel what is wider than tall, and counts round
+lesions to the others."""
 
 
 def classes_of(output: str, count: int) -> tuple[str, ...]:
@@ -151,11 +157,37 @@ def orientation(measurements: Mapping[str, float | None]) -> str | None:
     if parallel is not None:
         return "parallel" if parallel else "not parallel"
     ratio = measurements.get("height_to_width_ratio")
-    return None if ratio is None else ("not parallel" if ratio > NOT_PARALLEL else "parallel")
+    if ratio is None or not math.isfinite(ratio):
+        return None
+    return "parallel" if ratio < NOT_PARALLEL else "not parallel"
 
 
-def description(descriptors: Mapping[str, Mapping[str, float]], measurements: Mapping[str, float | None]) -> str:
-    """A sentence in the lexicon's words.
+def measured_again(notes: Iterable[str], measurements: Mapping[str, float | None]) -> tuple[str, ...]:
+    """Notes in which what was measured is what `measurements` say now, where it was said at all.
+
+    >>> measured_again(("Measured from the outline: parallel orientation.", "Seen twice."), {"parallel_to_skin": 0.0})
+    ('Measured from the outline: not parallel orientation.', 'Seen twice.')
+    """
+    found = []
+    for note in notes:
+        before, said, _ = note.partition(MEASURED)  # earlier versions had it at the end of the predicted words' note
+        if said:
+            now = _measured_words(measurements)
+            note = f"{before}{now}" if now else before.rstrip()
+        if note:
+            found.append(note)
+    return tuple(found)
+
+
+def _measured_words(measurements: Mapping[str, float | None]) -> str:
+    measured = orientation(measurements)
+    return "" if measured is None else f"{MEASURED}{measured} orientation."
+
+
+def description(
+    descriptors: Mapping[str, Mapping[str, float]], measurements: Mapping[str, float | None]
+) -> tuple[str, ...]:
+    """What was predicted and what was measured, each a sentence in the lexicon's words, where there is something to say.
 
     Parameters
     ----------
@@ -163,7 +195,7 @@ def description(descriptors: Mapping[str, Mapping[str, float]], measurements: Ma
     measurements : of the mask, for the orientation.
 
     >>> description({"shape": {"oval": 0.7, "round": 0.1, "irregular": 0.2}, "halo": {"no": 0.6, "yes": 0.4}}, {})
-    'Predicted descriptors: oval shape (70 %).'
+    ('Predicted descriptors: oval shape (70 %).',)
     """
 
     def likeliest(name: str) -> tuple[str, float] | None:
@@ -186,7 +218,5 @@ def description(descriptors: Mapping[str, Mapping[str, float]], measurements: Ma
         if (best := likeliest(name)) and best[0] == "yes":
             parts.append(f"{words} ({best[1]:.0%})")
     # "%" stands off its number elsewhere in the reports as well.
-    sentence = f"Predicted descriptors: {'; '.join(parts)}." if parts else ""
-    if (measured := orientation(measurements)) is not None:
-        sentence += (" " if sentence else "") + f"Measured from the outline: {measured} orientation."
-    return sentence.replace("%", " %")
+    predicted = f"Predicted descriptors: {'; '.join(parts)}.".replace("%", " %") if parts else ""
+    return tuple(sentence for sentence in (predicted, _measured_words(measurements)) if sentence)

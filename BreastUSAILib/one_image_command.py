@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import RESEARCH_USE
+from .earlier import with_earlier
 from .errors import DataError, OtherSpacingError, OutputError, UsageError
 from .progress import Progress, show_progress
 from .run_lock import run_lock
@@ -65,6 +66,8 @@ def analyse(
             kept, told = _on_another(made_on["path"], loaded)
             more = {_MADE_ON: made_on, "notes": [*notes, kept]}
             study, notes = replace(study, provenance={**study.provenance, **more}), [*notes, told]
+        if earlier is not None:
+            study = with_earlier(study, earlier)
         with run_lock(args.output / _LOCK, _PATIENCE_S):  # another command may give the same name to another image by now
             results = _results_of(*known)
             folder = _folder(args, loaded, study, results)

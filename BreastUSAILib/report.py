@@ -50,6 +50,7 @@ def report_html(study: Study, image: sitk.Image) -> str:
         template,
         name=name,
         summary=study.summary,
+        rejected=study.rejected,
         spacing_known=info.spacing_known,
         notes=list(study.provenance.get("notes", ())),
         facts=list(facts(study)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,11 +129,18 @@ def row(name: str, unit: str, value: float | None, digits: int | None = None) ->
 
 
 def number(value: float) -> str:
-    """Three significant digits or more, never an exponent."""
+    """Three significant digits or more, but no more than six decimals; never an exponent.
+
+    >>> number(0.0004), number(0.5), number(12.345), number(3.0)
+    ('0.000400', '0.500', '12.35', '3')
+    """
     if float(value).is_integer() and abs(value) < 1e15:
         return str(int(value))
     size = abs(value)
-    return f"{value:.1f}" if size >= 100 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+    if size >= 1:
+        return f"{value:.1f}" if size >= 100 else f"{value:.2f}"
+    decimals = 2 - math.floor(math.log10(size)) if size else 3
+    return f"{value:.{min(decimals, 6)}f}"
 
 
 def facts(study: Study) -> list[tuple[str, list[str]]]:

@@ -14,12 +14,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import DataError
-from .findings import Box, Finding, ImageInfo, Study
+from .findings import REJECTED, REVIEWS, Box, Finding, ImageInfo, Study
+from .grade_terms import measured_again
 from .screen_area import AREA, ultrasound_area
 
-NONE, ACCEPTED, REJECTED = "", "accepted", "rejected"
+NONE, ACCEPTED = "", "accepted"
 VERDICTS = (NONE, ACCEPTED, REJECTED)
-REVIEWS = "reviews"  # in a report's provenance: finding -> verdict and note
 
 _SAME_IOU = 0.5  # boxes of two runs that overlap so much are about the same lesion
 _MOVED_MM = 0.01  # a box goes through a scene and back with smaller changes
@@ -165,14 +165,14 @@ def _edited(
     if now.mask is not None and outline_key(now.mask) != keys.get(now.id):
         if not sitk.GetArrayViewFromImage(now.mask).any():
             note = "The outline was emptied by a person; scores and grades are those of the models' outline."
-            return replace(now, mask=None, label=None, measurements={}, notes=(*now.notes, note))
+            return replace(now, mask=None, label=None, measurements={}, notes=(*measured_again(now.notes, {}), note))
         note = "The outline was edited by a person and measured again; scores and grades are those of the models' outline."
         figures = _measured(now.mask, info, image, area)
         box = now.box if moved else box_of_mask(now.mask)
-        return replace(now, box=box, measurements=figures, notes=(*now.notes, note))
+        return replace(now, box=box, measurements=figures, notes=(*measured_again(now.notes, figures), note))
     if now.mask is None and keys.get(now.id):
         note = "The outline was deleted by a person."
-        return replace(now, label=None, measurements={}, notes=(*now.notes, note))
+        return replace(now, label=None, measurements={}, notes=(*measured_again(now.notes, {}), note))
     if moved:
         note = "The box was moved by a person; scores and grades are those of the models' box."
         figures = dict(now.measurements)
@@ -211,14 +211,14 @@ def with_reviews(study: Study, reviews: Mapping[str, Review]) -> Study:
     kept, notes = [], []
     for finding in by_suspicion(study.findings):
         review = reviews.get(finding.id, Review())
-        said = f": {review.note.rstrip('.')}." if review.note else "."
+        said = f": {review.note.rstrip('.')}" if review.note else ""
         if review.verdict == REJECTED:
             notes.append(f"{finding.id} (score {finding.score:.2f}) was rejected by the reader{said}")
             continue
         if review.verdict == ACCEPTED:
-            finding = replace(finding, notes=(*finding.notes, f"Accepted by the reader{said}"))
+            finding = replace(finding, notes=(*finding.notes, f"Accepted by the reader{said}."))
         elif review.note:
-            finding = replace(finding, notes=(*finding.notes, f"The reader's note{said}"))
+            finding = replace(finding, notes=(*finding.notes, f"The reader's note{said}."))
         kept.append(finding)
     known = {f.id for f in study.findings}
     record = {i: asdict(r) for i, r in reviews.items() if i in known and r != Review()}

@@ -114,7 +114,7 @@ def change_words(comparison, pair):
         return _("there before")
     before, now = growth.diameters_mm[0]
     return _("{volume:+.0f} % volume, {diameter:+.1f} mm").format(
-        volume=growth.volume_change_percent, diameter=now - before
+        volume=round(growth.volume_change_percent), diameter=now - before
     )
 
 

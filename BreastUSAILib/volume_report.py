@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from . import pictures, volume_pictures
 from .activation import PERCENT
 from .detect import box_measurements
+from .earlier import BY_USER, OPERATING_POINT
 from .findings import Finding, Study
 from .grade_report import colored, grade_card, other_notes
 from .grade_terms import stated_category
@@ -18,7 +19,6 @@ from .workup import trained_on_phantoms
 
 MOST_PICTURED = 20  # findings with pictures of their own, the surest; a page with more is too large to open or send
 _FLAT = 0.75  # pictures of less height than this share of their width stand above each other
-_OPERATING_POINT = "operating_point"  # in the provenance, see `workup.run_detection`
 
 
 def volume_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
@@ -56,10 +56,11 @@ def volume_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
 
 def _operating_point(study: Study) -> str:
     """From which score on findings were reported, in words; "" where the study does not say."""
-    point = study.provenance.get(_OPERATING_POINT) or {}
+    point = study.provenance.get(OPERATING_POINT) or {}
     if point.get("threshold") is None:
         return ""
-    whose = "chosen by the user" if study.provenance.get("options", {}).get("threshold") is not None else "the model's own"
+    by_user = point.get(BY_USER, study.provenance.get("options", {}).get("threshold") is not None)
+    whose = "chosen by the user" if by_user else "the model's own"
     most = f"; at most {point['maximum']}, the surest" if point.get("maximum") is not None else ""
     return f"Reported are findings with a score of {number(float(point['threshold']))} or more ({whose}){most}."
 

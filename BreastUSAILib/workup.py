@@ -18,7 +18,7 @@ from . import __version__
 from .detect import detect
 from .errors import BreastUSAIError, ImageError, ModelError, UsageError
 from .findings import Finding, Study
-from .grade import GradeModels, grade
+from .grade import GradeModels, grade, ungraded
 from .grade_3d import grade_3d
 from .grid import as_2d
 from .heatmap import HeatOptions, heatmap, with_evidence
@@ -264,12 +264,13 @@ def _segment_3d(loaded: LoadedImage, options: SegmentationOptions, request: Segm
     def work(models: Models, found: tuple[Finding, ...], tell: Progress) -> _Result:
         if request is None and not found:
             return _Result()
-        asked = SegmentationRequest(_remembering(found)) if request is None else request
+        asked = SegmentationRequest(found) if request is None else request
         unsure = UncertaintyMap(loaded.image)
+        before = _remembering(_before_outlines(asked.findings))
         findings, notes = segment_3d(
             loaded.image,
             models["segment-3d"],
-            asked.findings,
+            before,
             segment_options,
             boxes=asked.boxes,
             points=asked.points,
@@ -277,6 +278,7 @@ def _segment_3d(loaded: LoadedImage, options: SegmentationOptions, request: Segm
             progress=tell,
             watch=unsure.add,
         )
+        findings = _or_as_they_were(findings, before, asked.findings)
         return _Result(findings, notes, uncertainty=unsure.image)
 
     return _Step("segment-3d", options.models(), work, share=2.0)
@@ -319,6 +321,36 @@ def _evidence(loaded: LoadedImage, options: HeatmapOptions) -> _Step:
         return _Result(said, heat.notes, heatmap=heat.image)
 
     return _Step("heatmap", options.models(), work)
+
+
+def _before_outlines(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings as they were before they were outlined in 3D and graded: what was said of an earlier outline does not hold of a new one."""
+
+    def before(finding: Finding) -> Finding:
+        finding = ungraded(finding)
+        outlined = "segment" in finding.models
+        evidence = {k: v for k, v in finding.evidence.items() if k != "malignancy_segment_3d"}
+        malignancy = evidence.get("malignancy_detect", None if outlined else finding.malignancy)
+        models = {task: model for task, model in finding.models.items() if task != "segment"}
+        return replace(finding, malignancy=malignancy, evidence=evidence, models=models)
+
+    return tuple(map(before, findings))
+
+
+def _or_as_they_were(
+    findings: tuple[Finding, ...], asked: tuple[Finding, ...], earlier: tuple[Finding, ...]
+) -> tuple[Finding, ...]:
+    """Findings of which `earlier` were outlined before, and `asked` is what was asked of these: with the outline and grade that they had, where
+    there is no new outline."""
+    known = {e.id: (a, e) for a, e in zip(asked, earlier, strict=True) if "segment" in e.models}
+
+    def kept(finding: Finding) -> Finding:
+        if finding.id not in known or "segment" in finding.models:
+            return finding
+        before, was = known[finding.id]
+        return replace(was, notes=(*was.notes, *finding.notes[len(before.notes) :]))
+
+    return tuple(map(kept, findings))
 
 
 def _remembering(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

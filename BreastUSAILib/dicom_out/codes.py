@@ -5,12 +5,11 @@ What has no code in the standard is coded in the private scheme `SCHEME`, whose 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..findings import Finding, Study
-from ..grade_terms import stated_category
+from ..findings import Finding, ImageInfo, Study
+from ..grade_terms import orientation, stated_category
 from ..terminology import Code
 
 if TYPE_CHECKING:
@@ -98,8 +97,7 @@ _CONCEPTS_3D: dict[str, Code] = {
 # Said as descriptors (`descriptors`), not as numbers.
 _DESCRIBED = ("parallel_to_skin",)
 
-# Descriptors of the ultrasound lexicon (TID 4206) that follow from a measurement by their definition. BI-RADS: a mass is
-# "parallel" when it is wider than tall.
+# Descriptors of the ultrasound lexicon (TID 4206) that follow from a measurement by their definition (`grade_terms.orientation`).
 ORIENTATION = Code("DCM", "111354", "Orientation")
 PARALLEL = Code("DCM", "111355", "Parallel")
 NOT_PARALLEL = Code("DCM", "111356", "Not parallel")
@@ -138,17 +136,23 @@ def measurement(name: str, volume: bool = False) -> tuple[Code, Code] | None:
 
 def figures(study: Study, finding: Finding) -> list[tuple[Code, float, Code]]:
     """Concept, value and unit of what was measured of a lesion; what was not is left out."""
-    volume = study.image.dimension == 3 and study.image.size[2] > 1
-    coded = ((measurement(name, volume), value) for name, value in finding.measurements.items())
+    coded = ((measurement(name, _across(study.image) is None), value) for name, value in finding.measurements.items())
     return [(code[0], value, code[1]) for code, value in coded if code is not None and value is not None]
 
 
 def box_extents(study: Study, finding: Finding) -> list[tuple[Code, float, Code]]:
     """Concept, value and unit of the sides of a lesion's box: in the body, where the image has an acquisition."""
     unit = _UNITS["mm" if study.image.spacing_known else "px"]
-    flat = study.image.dimension == 2 or study.image.size[2] == 1
-    sides = zip((_WIDTH, _HEIGHT, _LENGTH), study.physical_box(finding).size, strict=True)
-    return [(code, extent, unit) for code, extent in sides if not (flat and code is _LENGTH)]
+    across = _across(study.image)
+    sides = [side for axis, side in enumerate(study.physical_box(finding).size) if axis != across]
+    return [(code, extent, unit) for code, extent in zip((_WIDTH, _HEIGHT, _LENGTH), sides, strict=False)]
+
+
+def _across(image: ImageInfo) -> int | None:
+    """The axis that a 2D image, or a volume of a single slice, does not show (`grid.as_2d`); None in a volume."""
+    if image.dimension == 2:
+        return 2
+    return next((axis for axis in (2, 1, 0) if image.size[axis] == 1), None)
 
 
 def scores(finding: Finding) -> list[tuple[Code, float, Code]]:
@@ -162,10 +166,8 @@ def scores(finding: Finding) -> list[tuple[Code, float, Code]]:
 
 def descriptors(measurements: Mapping[str, float | None]) -> list[tuple[Code, Code]]:
     """Descriptors (name, value) of a lesion that its measurements decide by definition; none where nothing was measured."""
-    ratio = measurements.get("height_to_width_ratio")
-    if ratio is None or not math.isfinite(ratio):
-        return []
-    return [(ORIENTATION, PARALLEL if ratio < 1 else NOT_PARALLEL)]
+    measured = orientation(measurements)
+    return [] if measured is None else [(ORIENTATION, PARALLEL if measured == "parallel" else NOT_PARALLEL)]
 
 
 def assessment(birads: Mapping[str, float] | None) -> str | None:

@@ -105,13 +105,32 @@ def _offset(original: Original) -> timezone | None:
     return timezone(-offset if stated[1] == "-" else offset) if offset < timedelta(days=1) else None
 
 
+_TASKS = {"segment": ("segment", "segment-3d")}
+"""Key of a finding's models -> tasks of the models that it may name, where these are not the key itself."""
+
+
 def model_of(study: Study, finding: Finding | None, task: str) -> Mapping[str, Any] | None:
-    """The record (id, version, sha256, task) of the model that did a task, None where none did."""
+    """The record (id, version, sha256, task) of the model that did a task, None where none did. "segment" is that of volumes as well."""
     wanted = finding.models.get(task) if finding is not None else None
     for model in study.provenance.get("models", ()):
-        if model.get("task") == task and wanted in (None, model.get("id")):
+        if model.get("task") in _TASKS.get(task, (task,)) and wanted in (None, model.get("id")):
             return model
     return None
+
+
+def judges_of(study: Study, finding: Finding) -> list[Mapping[str, Any]]:
+    """The records of the models whose word a finding's malignancy is: of the graders, who are asked last, or the one before them."""
+    named = [task for task in finding.models if task.startswith("grade-")]
+    spoke = [task for task in named if f"malignancy_{task.removeprefix('grade-')}" in finding.evidence]
+    graders = [model for task in spoke or named if (model := model_of(study, finding, task)) is not None]
+    if graders:
+        return graders
+    outlined = model_of(study, finding, "segment") if "segment" in finding.models else None
+    said = finding.malignancy != finding.evidence.get("malignancy_detect")
+    if outlined is not None and outlined["task"] == "segment-3d" and (said or "detect" not in finding.models):
+        return [outlined]
+    found = (model_of(study, finding, task) for task in ("lesion-classifier", "detect") if task in finding.models)
+    return [model for model in found if model is not None][:1]
 
 
 def algorithm(model: Mapping[str, Any] | None) -> tuple[str, str, dict[str, str]]:

@@ -213,8 +213,8 @@ def _register_fonts() -> None:
 
 
 def _shown(words: str) -> str:
-    """Text in the letters that the font has (Latin-1); others become a question mark."""
-    return words.encode("latin-1", "replace").decode("latin-1")
+    """Text in the letters that the font has (Windows-1252, with typographic apostrophes and dashes); others become a question mark."""
+    return words.encode("cp1252", "replace").decode("cp1252")
 
 
 def _table(rows: Sequence[tuple[str, str, str]], style) -> Flowable:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from .equipment import (
     finish,
     frame_of,
     identification,
+    judges_of,
     model_of,
     result,
 )
@@ -38,7 +39,7 @@ from .seg import segment_number
 from .source import Frame, Original, mask_array, require_highdicom
 
 if TYPE_CHECKING:
-    from highdicom.sr import ImageRegion, Measurement, QualitativeEvaluation
+    from highdicom.sr import AlgorithmIdentification, ImageRegion, Measurement, QualitativeEvaluation
     from highdicom.sr.templates import Template
     from pydicom import Dataset
 
@@ -224,13 +225,23 @@ def _site(original: Original):
     )
 
 
-def _algorithm(study: Study, finding: Finding | None, tasks: tuple[str, ...]):
+def _algorithm(study: Study, finding: Finding | None, tasks: tuple[str, ...]) -> AlgorithmIdentification:
+    models = (model_of(study, finding, task) for task in tasks if finding is None or task in finding.models)
+    return _identified([m for m in models if m is not None][:1])
+
+
+def _identified(models: Sequence[Mapping[str, Any]]) -> AlgorithmIdentification:
+    """Models as one algorithm: names and versions side by side, each parameter with its model's name where there are several."""
     from highdicom.sr import AlgorithmIdentification
 
-    models = (model_of(study, finding, task) for task in tasks if finding is None or task in finding.models)
-    name, version, parameters = algorithm(next((m for m in models if m is not None), None))
+    known = [algorithm(model) for model in models] or [algorithm(None)]
+    parameters = [
+        f"{k}={v}" if len(known) == 1 else f"{name} {k}={v}" for name, _, more in known for k, v in more.items()
+    ]
     return AlgorithmIdentification(
-        name=name, version=version, parameters=[f"{k}={v}" for k, v in parameters.items()] or None
+        name=" + ".join(name for name, _, _ in known),
+        version=" + ".join(version for _, version, _ in known),
+        parameters=parameters or None,
     )
 
 
@@ -246,8 +257,8 @@ def _measurements(study: Study, finding: Finding) -> Iterator[Measurement]:
     for score in codes.scores(finding):
         yield _measurement(*score)
     if finding.malignancy is not None:
-        grader = _algorithm(study, finding, ("lesion-classifier", "grade", "detect"))
-        yield _measurement(codes.PROBABILITY_OF_CANCER, 100 * finding.malignancy, codes.PERCENT, algorithm_id=grader)
+        judges = _identified(judges_of(study, finding))
+        yield _measurement(codes.PROBABILITY_OF_CANCER, 100 * finding.malignancy, codes.PERCENT, algorithm_id=judges)
     for figure in codes.figures(study, finding):
         yield _measurement(*figure)
 

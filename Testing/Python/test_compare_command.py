@@ -162,9 +162,19 @@ def test_a_volume_of_another_examination_is_refused_or_left_out(tmp_path, capsys
     assert cli.main([*command, "--earlier-image", str(tmp_path / "copy.mha")]) == (0 if pixels else 1)
 
 
+@pytest.mark.parametrize("pixels", [True, False])
+def test_one_image_is_not_compared_with_itself(tmp_path, capsys, pixels):
+    folder, study, _ = examination(tmp_path, "a", SMALL)
+    known(folder, study, pixels=pixels)
+    shutil.copytree(folder, tmp_path / "copy")
+    assert cli.main(["compare", str(folder), str(tmp_path / "copy"), "-o", str(tmp_path / "out"), "--days", "365"]) == 2
+    assert "are results of the very same image; give the results of two examinations." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def of_patient(tmp_path, name, patient="ADAMS", born="19500101", day="20260102", voxels=None):
     """Results of a DICOM volume."""
-    dataset = abvs(speckle((40, 30, 50)) if voxels is None else voxels, (1, 1, 1))
+    dataset = abvs(speckle((40, 30, 50), seed=ord(name[0])) if voxels is None else voxels, (1, 1, 1))
     dataset.PatientID, dataset.PatientBirthDate, dataset.AcquisitionDate = patient, born, day
     path = save(dataset, tmp_path / f"{name}.dcm")
     loaded = read_image(path)

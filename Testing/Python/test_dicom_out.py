@@ -25,7 +25,7 @@ from dicom_studies import BIRADS, KINDS, SPACING, dciodvfy, load, mask_on, rotat
 from BreastUSAILib import dicom_out  # noqa: E402
 from BreastUSAILib.dicom_out import anonymize, codes, equipment, fhir, pdf, seg, source, sr  # noqa: E402
 from BreastUSAILib.errors import DataError, DependencyError, ImageError, UsageError  # noqa: E402
-from BreastUSAILib.findings import Finding, ImageInfo, Study  # noqa: E402
+from BreastUSAILib.findings import Box, Finding, ImageInfo, Study  # noqa: E402
 from BreastUSAILib.grade_terms import stated_category  # noqa: E402
 from BreastUSAILib.grid import box_of_mask  # noqa: E402
 from BreastUSAILib.image import read_image  # noqa: E402
@@ -632,6 +632,44 @@ def values_of(measurements):
     return {m.name.value: m.value for m in measurements.get_measurements()}
 
 
+def test_the_malignancy_names_whose_word_it_is_and_an_outline_who_drew_it(kinds):
+    """In a volume: the detection's opinion, then the 3D segmentation's, then the graders'."""
+    _, _, study, original = kinds["abvs"]
+    tasks = ("detect", "lesion-classifier", "segment-3d", "grade-gcnn", "grade-mtnet", "grade-snnet")
+    models = [{"id": f"{task}-x", "version": f"{n}.0", "sha256": str(n) * 64, "task": task} for n, task in enumerate(tasks)]
+    study = replace(study, provenance={**study.provenance, "models": models})
+    found = {"detect": "detect-x", "lesion-classifier": "lesion-classifier-x"}
+    outlined = {**found, "segment": "segment-3d-x"}
+    graded = {**outlined, "grade-mtnet": "grade-mtnet-x", "grade-gcnn": "grade-gcnn-x", "grade-snnet": "grade-snnet-x"}
+    both = {"malignancy_detect": 0.8, "malignancy_gcnn": 0.2, "malignancy_mtnet": 0.4}
+    for named, evidence, judges in (
+        (found, {}, ["lesion-classifier-x"]),
+        (outlined, {"malignancy_detect": 0.8}, ["segment-3d-x"]),
+        (outlined, {"malignancy_detect": 0.3}, ["lesion-classifier-x"]),  # a network that outlines alone left it as it was
+        ({"segment": "segment-3d-x"}, {}, ["segment-3d-x"]),
+        (graded, both, ["grade-mtnet-x", "grade-gcnn-x"]),
+    ):
+        first = replace(study.findings[0], malignancy=0.3, models=named, evidence=evidence)
+        assert [m["id"] for m in equipment.judges_of(study, first)] == judges
+        one = replace(study, findings=(first,))
+        (group,) = [g for g in groups_of(sr.report(one, original)) if "111047" in values_of(g)]
+        measured = next(m for m in group.get_measurements() if m.name.value == "111047")
+        told = {item.ConceptNameCodeSequence[0].CodeValue: item.TextValue for item in measured[0].ContentSequence if "TextValue" in item}
+        assert told["111001"] == " + ".join(f"BreastUSAI {judge}" for judge in judges)
+        drawn = seg.segmentation(one, original).SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmName
+        assert drawn == "BreastUSAI segment-3d-x"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_sides_of_a_single_slice_are_those_that_it_shows(axis):
+    size, sides = [60, 50, 40], [6.0, 5.0, 4.0]
+    size[axis], sides[axis] = 1, 0.8
+    info = ImageInfo("v", tuple(size), (1.0,) * 3, (0.0,) * 3, (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+    named = {code.meaning: extent for code, extent, _ in codes.box_extents(Study(info), Finding("L1", Box((9, 9, 9), tuple(sides)), 0.9))}
+    del sides[axis]
+    assert list(named.values()) == sides and [name.split()[0] for name in named] == ["Width", "Height"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["segments", "outlines", "boxes", "nothing"])
 def test_a_report_is_valid_and_has_a_group_for_each_finding(kinds, kind, what, tmp_path):
@@ -834,6 +872,7 @@ def test_the_report_as_pdf_is_valid_and_the_same_each_time(kinds, kind, tmp_path
     assert dataset.MIMETypeOfEncapsulatedDocument == "application/pdf" and dataset.BurnedInAnnotation == "YES"
     again = pdf.encapsulated_pdf(study, original, loaded.image)
     assert again.EncapsulatedDocument == dataset.EncapsulatedDocument
+    assert pdf._shown("10 o’clock, Ω") == "10 o’clock, ?"  # what the font has stays
     nothing = pdf.pdf(replace(study, findings=()), loaded.image, [("Patient", "Ω & <b>")])
     assert nothing.startswith(b"%PDF-")
 

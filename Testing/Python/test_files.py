@@ -173,6 +173,10 @@ def test_csv_values():
     assert "segment: roi-cnn unpublished" in files.findings_csv([told])
 
 
+def test_csv_keeps_all_digits_of_whole_numbers():
+    assert files.to_csv(["a", "b", "c"], [{"a": 1234567.0, "b": 0.123456789, "c": -3.0}]).splitlines()[1] == "1234567,0.123457,-3"
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_csv_tells_millimetres_from_pixels(known):
     study = study_on(grid_2d())

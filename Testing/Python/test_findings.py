@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import jsonschema
 import numpy as np
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from BreastUSAILib.errors import DataError, in_words
 from BreastUSAILib.findings import BIRADS_CATEGORIES, Box, Finding, ImageInfo, Study, study_schema
 from BreastUSAILib.measurements import measure_2d
-from BreastUSAILib.review import REJECTED, Review, carried_over, with_edits
+from BreastUSAILib.report import report_html
+from BreastUSAILib.review import REJECTED, Review, carried_over, with_edits, with_reviews
 
 number = st.floats(-1e6, 1e6)
 probability = st.floats(0, 1)
@@ -132,6 +133,35 @@ def test_an_outline_that_was_edited_is_measured_where_the_models_looked():
     made = Study(info, (found,), provenance={"ultrasound_area": [10, 20, 60, 30]})
     (edited,) = with_edits(made, made, image, {"L1": "another"}).findings
     assert edited.measurements == measure_2d(mask, image, False, (10, 20, 60, 30)) and edited.measurements["depth_px"] == 10
+
+
+def test_an_edited_outline_takes_its_measured_word_along():
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(60, 140, (60, 80)).astype(np.uint8))
+    shape = np.zeros((60, 80), np.uint8)
+    shape[10:50, 30:40] = 1
+    mask = sitk.GetImageFromArray(shape)
+    notes = ("Predicted descriptors: oval shape (80 %).", "Measured from the outline: parallel orientation.")
+    found = Finding("L1", Box((0, 0, 0), (1, 1, 0)), 0.9, mask=mask, label=1, notes=notes)
+    made = Study(ImageInfo.of(image, "s.png", False), (found,))
+    (edited,) = with_edits(made, made, image, {"L1": "another"}).findings
+    assert edited.notes[:2] == (notes[0], "Measured from the outline: not parallel orientation.") and len(edited.notes) == 3
+    for gone in (replace(found, mask=mask * 0), replace(found, mask=None)):
+        (left,) = with_edits(made, replace(made, findings=(gone,)), image, {"L1": "another"}).findings
+        assert left.notes[0] == notes[0] and "Measured" not in " ".join(left.notes)
+
+
+def test_a_report_whose_findings_were_all_rejected_says_so():
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(60, 140, (60, 80)).astype(np.uint8))
+    found = tuple(Finding(f"L{n}", Box((9.0 * n, 20, 0), (8, 8, 0)), 0.9) for n in (1, 2))
+    study = Study(ImageInfo.of(image, "s.png", False), found)
+    one = with_reviews(study, {"L1": Review(REJECTED, "artefact.")})
+    assert one.summary == "1 lesion found." and one.rejected == 1
+    assert one.provenance["notes"] == ["L1 (score 0.90) was rejected by the reader: artefact"]  # reports end it
+    none = with_reviews(study, {"L1": Review(REJECTED), "L2": Review(REJECTED)})
+    assert none.summary == "No lesion left: the reader rejected all 2 that were found."
+    page = report_html(none, image)
+    assert "rejected all 2 regions" in page and "outlined no region" not in page
+    assert "outlined no region" in report_html(replace(study, findings=()), image)
 
 
 @pytest.mark.parametrize(

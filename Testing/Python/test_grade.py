@@ -453,6 +453,12 @@ def test_one_lesion_that_fails_costs_no_other(models, lesion, monkeypatch):
     (first, second), notes, _ = grade(image, [finding, replace(finding, id="L2")], models)
     assert first.malignancy is None and first.notes == ("Not graded: RuntimeError: a tensor of an odd shape.",)
     assert second.malignancy is not None
+    # A grade that could be made takes the note away; one that could not takes an earlier grade away.
+    (regraded,) = grade(image, [first], models).findings
+    assert regraded.malignancy is not None and not any(n.startswith("Not graded") for n in regraded.notes)
+    seen.clear()
+    (failed,) = grade(image, [regraded], models).findings
+    assert failed.malignancy is None and failed.birads is None and failed.notes == first.notes and failed.models == first.models
     assert notes == ("1 finding was not graded: L1 (RuntimeError: a tensor of an odd shape)",)
     monkeypatch.setattr(module, "answers", lambda *args: (_ for _ in ()).throw(Cancelled("cancelled.")))
     with pytest.raises(Cancelled):

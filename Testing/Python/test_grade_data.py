@@ -22,7 +22,7 @@ from BreastUSAILib.evaluation.grade_metrics import (
     within_one,
 )
 from BreastUSAILib.evaluation.segmentation_data import Case, read_cases
-from BreastUSAILib.grade_terms import ANSWERS, description, stated_category
+from BreastUSAILib.grade_terms import ANSWERS, description, measured_again, orientation, stated_category
 from BreastUSAILib.training.grade_batches import answers_allowed
 from BreastUSAILib.training.grade_losses import grade_loss, marginal_nll
 
@@ -187,7 +187,7 @@ def test_stated_category_is_the_median(values):
 
 
 def test_description_in_the_lexicons_words():
-    sentence = description(
+    sentences = description(
         {
             "shape": {"oval": 0.1, "round": 0.1, "irregular": 0.8},
             "margin": {"circumscribed": 0.3, "not circumscribed": 0.7},
@@ -197,8 +197,25 @@ def test_description_in_the_lexicons_words():
         },
         {"height_to_width_ratio": 1.2},
     )
-    assert sentence == (
-        "Predicted descriptors: irregular shape (80 %); not circumscribed margin (70 %), spiculated; posterior shadowing (80 %). "
-        "Measured from the outline: not parallel orientation."
+    assert sentences == (
+        "Predicted descriptors: irregular shape (80 %); not circumscribed margin (70 %), spiculated; posterior shadowing (80 %).",
+        "Measured from the outline: not parallel orientation.",
     )
-    assert description({}, {}) == ""
+    assert description({}, {}) == ()
+
+
+def test_what_is_as_high_as_wide_is_not_parallel_wherever_it_is_said():
+    from BreastUSAILib.dicom_out import codes
+
+    for ratio, word in ((0.99, "parallel"), (1.0, "not parallel"), (1.2, "not parallel")):
+        measured = {"height_to_width_ratio": ratio}
+        assert orientation(measured) == word and codes.descriptors(measured)[0][1].meaning.lower() == word
+    assert orientation({"height_to_width_ratio": float("nan")}) is None
+
+
+def test_a_measured_word_follows_the_outline():
+    notes = ("Predicted descriptors: oval shape (80 %). Measured from the outline: parallel orientation.", "Seen twice.")
+    now = measured_again(notes, {"height_to_width_ratio": 2.0})
+    assert now == ("Predicted descriptors: oval shape (80 %). Measured from the outline: not parallel orientation.", "Seen twice.")
+    assert measured_again(now, {}) == ("Predicted descriptors: oval shape (80 %).", "Seen twice.")
+    assert measured_again(("Measured from the outline: parallel orientation.",), {}) == ()

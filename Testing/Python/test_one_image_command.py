@@ -24,6 +24,7 @@ from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask, box_region, index_box
 from BreastUSAILib.identity import identity, instance_digest
 from BreastUSAILib.image import read_image, write_image
+from BreastUSAILib.report import report_html
 from BreastUSAILib.same_pixels import findings_on
 from BreastUSAILib.study_image import read_study_image
 
@@ -527,6 +528,21 @@ def test_a_command_that_goes_on_from_a_result_takes_its_place(detector, outliner
     study = read_study(out / "v")
     assert [f.id for f in study.findings] == found
     assert {"detect", "segment", "grade-mtnet"} <= set().union(*(f.models for f in study.findings))  # one may be a part of the other
+    # How the findings came about goes along.
+    tasks = [m["task"] for m in study.provenance["models"]]
+    assert sorted(tasks) == ["detect", "grade-mtnet", "segment-3d"]
+    assert study.provenance["operating_point"] == {"chosen_by_user": True, "maximum": 2, "threshold": 0.0}
+    assert "a score of 0 or more (chosen by the user)" in " ".join(report_html(study, read_image(path).image).split())
+    # An outline anew takes the grade of the former one away, and what grading said of it.
+    assert segment(path, outliner, tmp_path / "anew", out / "v") == 0
+    anew = read_study(tmp_path / "anew" / "v")
+    for finding in anew.findings:
+        if "segment" in finding.models and "grade-mtnet" not in finding.models:
+            break
+    else:
+        raise AssertionError("no lesion was outlined anew")
+    assert not any(n.startswith("Malignancy ") for n in finding.notes) and "malignancy_mtnet" not in finding.evidence
+    assert "malignancy_detect" in finding.evidence and "malignancy_segment_3d" not in finding.evidence
     # A new search has nothing of that: it has a folder of its own.
     graded = held(out / "v")
     assert detect(path, detector, out) == 0

@@ -224,7 +224,7 @@ def test_the_volume_of_a_small_lesion_is_not_told_as_nothing():
     image = volume()
     study = study_of(image, TWO[0], masks=True)
     small = replace(study.findings[0], measurements={**study.findings[0].measurements, "volume_ml": 0.0038})
-    assert "L1 0.93 0.31 0.004" in words(report.report_html(replace(study, findings=(small,)), image))
+    assert "L1 0.93 0.31 0.00380" in words(report.report_html(replace(study, findings=(small,)), image))
 
 
 def test_cuts_are_drawn_undistorted_with_box_and_scale():
