@@ -247,8 +247,10 @@ class Study:
     def rejected(self) -> int:
         """How many findings a reader rejected, and are not among `findings` any more."""
         left = {finding.id for finding in self.findings}
-        reviews = self.provenance.get(REVIEWS) or {}
-        return sum(review.get("verdict") == REJECTED for i, review in reviews.items() if i not in left)
+        reviews = self.provenance.get(REVIEWS)
+        if not isinstance(reviews, Mapping):
+            return 0
+        return sum(isinstance(r, Mapping) and r.get("verdict") == REJECTED for i, r in reviews.items() if i not in left)
 
     def physical_box(self, finding: Finding) -> Box:
         """Where a finding lies in the body, LPS mm, and how large it is there.
