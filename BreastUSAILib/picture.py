@@ -24,6 +24,8 @@ _UNITS |= {"inch": 25.4, "in": 25.4}
 # Tags of TIFF, and what they say of pixels.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
+# A tag of TIFF and EXIF, and those of its values by which rows become columns.
+_ORIENTATION, _SIDEWAYS = 274, range(5, 9)
 
 _pillow = threading.Lock()
 
@@ -121,7 +123,8 @@ def read_picture(path: Path, *, frame: int | None, max_pixels: int | None) -> tu
     with warnings.catch_warnings(), quiet(), _limit_is_ours():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path) as picture:
+            # As a stream, not by its name: Pillow would map a TIFF into memory with the size that it has once it is upright, line by line wrong.
+            with path.open("rb") as stream, Image.open(stream) as picture:
                 check_size(path, picture.size, max_pixels)
                 count = getattr(picture, "n_frames", 1)
                 index = choose_frame(path, count, frame)
@@ -129,12 +132,13 @@ def read_picture(path: Path, *, frame: int | None, max_pixels: int | None) -> tu
                     picture.seek(index)
                     check_size(path, picture.size, max_pixels)
                     notes.append(f"frame {index + 1} of {count}; a stack of pages is not read as a volume")
+                orientation = picture.getexif().get(_ORIENTATION, 1)  # before `load`, which turns a TIFF itself and forgets it
                 picture.load()
                 spacing = _imagej_spacing(picture)
                 upright = ImageOps.exif_transpose(picture)
-                if picture.getexif().get(0x0112, 1) in range(2, 9):
+                if orientation in range(2, 9):
                     notes.append("turned upright as its EXIF orientation says")
-                    spacing = spacing and (spacing if upright.size == picture.size else spacing[::-1])
+                    spacing = spacing and (spacing[::-1] if orientation in _SIDEWAYS else spacing)
                 array, colour_notes = _grey(upright, getattr(picture, "tag_v2", {}))
         # Pillow raises one of these, by format, for a file that ends early or holds something else.
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:

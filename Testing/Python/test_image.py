@@ -386,6 +386,31 @@ def test_exif_orientation(tmp_path):
     assert any("EXIF" in note for note in loaded.notes)
 
 
+UPRIGHT = {1: GREY, 2: GREY[:, ::-1], 3: GREY[::-1, ::-1], 4: GREY[::-1]}
+UPRIGHT |= {5: GREY.T, 6: np.rot90(GREY, -1), 7: GREY[::-1, ::-1].T, 8: np.rot90(GREY)}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_tiff_is_turned_upright_with_its_spacing(tmp_path, orientation, compression, dtype):
+    path = tmp_path / "a.tif"
+    about = {"description": "ImageJ=1.53t\nunit=mm\n", "x_resolution": 5.0, "y_resolution": 4.0}
+    Image.fromarray(GREY.astype(dtype) * 200).save(path, compression=compression, tiffinfo={274: orientation}, **about)
+    loaded = read_image(path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(loaded.image), UPRIGHT[orientation].astype(dtype) * 200)
+    np.testing.assert_allclose(loaded.image.GetSpacing(), (0.2, 0.25) if orientation < 5 else (0.25, 0.2))
+    assert any("EXIF" in note for note in loaded.notes) == (orientation != 1)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_a_tiff_of_other_modes_is_turned_upright(tmp_path, mode):
+    Image.fromarray(GREY).convert("RGB").convert(mode).save(tmp_path / "a.tif", tiffinfo={274: 6})
+    Image.fromarray(GREY).convert("RGB").convert(mode).save(tmp_path / "b.tif")
+    turned, plain = (sitk.GetArrayFromImage(read_image(tmp_path / name).image) for name in ("a.tif", "b.tif"))
+    np.testing.assert_array_equal(turned, np.rot90(plain, -1))
+
+
 def test_pages_of_a_tiff_are_frames(tmp_path):
     pages = [Image.fromarray(np.roll(GREY, k)) for k in range(5)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
