@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 # A tag of TIFF and EXIF, and those of its values by which rows become columns.
 _ORIENTATION, _SIDEWAYS = 274, range(5, 9)
+_CALIBRATION = 270, 282, 283  # description, pixels a unit across and down
 
 _pillow = threading.Lock()
 
@@ -44,14 +45,20 @@ def _limit_is_ours() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _imagej_spacing(picture) -> tuple[float, float] | None:
-    """(x, y) mm from a TIFF that ImageJ has calibrated, else None. Dots per inch say nothing of the tissue."""
+def _calibration(picture) -> dict[int, object]:
+    """The tags of a page in which ImageJ writes its calibration, as far as it has them."""
     tags = getattr(picture, "tag_v2", {})
-    description = str(tags.get(270, ""))
+    return {tag: tags[tag] for tag in _CALIBRATION if tags.get(tag)}
+
+
+def _imagej_spacing(tags: Mapping[int, object]) -> tuple[float, float] | None:
+    """(x, y) mm from the tags of a TIFF that ImageJ has calibrated, else None. Dots per inch say nothing of the tissue."""
+    description, *resolution = (tags.get(tag) for tag in _CALIBRATION)
+    description = str(description or "")
     unit = re.search(r"^unit=(\S+)", description, re.MULTILINE)
     if not description.startswith("ImageJ=") or unit is None or unit[1] not in _UNITS:
         return None
-    per_unit = [float(tags.get(tag, 0) or 0) for tag in (282, 283)]
+    per_unit = [float(value or 0) for value in resolution]
     if not all(np.isfinite(p) and p > 0 for p in per_unit):
         return None
     return tuple(_UNITS[unit[1]] / p for p in per_unit)
@@ -128,13 +135,14 @@ def read_picture(path: Path, *, frame: int | None, max_pixels: int | None) -> tu
                 check_size(path, picture.size, max_pixels)
                 count = getattr(picture, "n_frames", 1)
                 index = choose_frame(path, count, frame)
+                first = _calibration(picture)  # ImageJ describes a stack on its first page alone
                 if count > 1:
                     picture.seek(index)
                     check_size(path, picture.size, max_pixels)
                     notes.append(f"frame {index + 1} of {count}; a stack of pages is not read as a volume")
                 orientation = picture.getexif().get(_ORIENTATION, 1)  # before `load`, which turns a TIFF itself and forgets it
                 picture.load()
-                spacing = _imagej_spacing(picture)
+                spacing = _imagej_spacing(first | _calibration(picture))
                 upright = ImageOps.exif_transpose(picture)
                 if orientation in range(2, 9):
                     notes.append("turned upright as its EXIF orientation says")

@@ -273,6 +273,25 @@ def test_dots_per_inch_are_not_a_spacing_but_imagej_is(tmp_path):
     assert "ImageJ" in loaded.notes[0]
 
 
+def test_every_page_of_an_imagej_stack_has_its_calibration(tmp_path):
+    tifffile = pytest.importorskip("tifffile", reason="tifffile, which comes with scikit-image, is not installed")
+    pages = np.stack([np.roll(GREY, k) for k in range(3)])
+    tifffile.imwrite(tmp_path / "a.tif", pages, imagej=True, resolution=(5.0, 4.0), metadata={"unit": "mm", "axes": "ZYX"})
+    for frame in (None, 1, 3):
+        loaded = read_image(tmp_path / "a.tif", frame=frame)
+        assert loaded.spacing_known
+        np.testing.assert_allclose(loaded.image.GetSpacing(), (0.2, 0.25))
+
+
+def test_a_page_with_its_own_calibration_has_that(tmp_path):
+    pages = [Image.fromarray(np.roll(GREY, k)) for k in range(2)]
+    pages[1].encoderinfo = {"description": "ImageJ=1.53t\nunit=cm\n", "x_resolution": 20.0, "y_resolution": 50.0}
+    about = {"description": "ImageJ=1.53t\nunit=mm\n", "x_resolution": 5.0, "y_resolution": 4.0}
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], **about)
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif", frame=1).image.GetSpacing(), (0.2, 0.25))
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif", frame=2).image.GetSpacing(), (0.5, 0.2))
+
+
 # ------------------------------------------------------------------------------------------------ pixels of all kinds
 
 
