@@ -18,7 +18,7 @@ from .grid import as_2d
 from .native import quiet
 from .pixels import COLOUR_NOTE, check_size, choose_frame, luminance
 
-# ImageJ's names for units, in mm. It writes the micro sign as an escape.
+# ImageJ's names for units in small letters, in mm. It writes the micro sign as an escape, whose digits are of either case.
 _UNITS = {"mm": 1.0, "cm": 10.0, "m": 1e3, "micron": 1e-3, "um": 1e-3, "µm": 1e-3, "\\u00b5m": 1e-3, "nm": 1e-6}
 _UNITS |= {"inch": 25.4, "in": 25.4}
 # Tags of TIFF, and what they say of pixels.
@@ -27,6 +27,8 @@ _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 # A tag of TIFF and EXIF, and those of its values by which rows become columns.
 _ORIENTATION, _SIDEWAYS = 274, range(5, 9)
 _CALIBRATION = 270, 282, 283  # description, pixels a unit across and down
+
+_TRANSPARENT = "transparent parts laid over black"
 
 _pillow = threading.Lock()
 
@@ -56,12 +58,12 @@ def _imagej_spacing(tags: Mapping[int, object]) -> tuple[float, float] | None:
     description, *resolution = (tags.get(tag) for tag in _CALIBRATION)
     description = str(description or "")
     unit = re.search(r"^unit=(\S+)", description, re.MULTILINE)
-    if not description.startswith("ImageJ=") or unit is None or unit[1] not in _UNITS:
+    if not description.startswith("ImageJ=") or unit is None or unit[1].lower() not in _UNITS:
         return None
     per_unit = [float(value or 0) for value in resolution]
     if not all(np.isfinite(p) and p > 0 for p in per_unit):
         return None
-    return tuple(_UNITS[unit[1]] / p for p in per_unit)
+    return tuple(_UNITS[unit[1].lower()] / p for p in per_unit)
 
 
 def _tag(tags, number: int, default: int | None = None) -> int | None:
@@ -95,7 +97,13 @@ def _grey(picture, tags) -> tuple[np.ndarray, list[str]]:
     notes = []
     if picture.mode in ("L", "I", "F") or picture.mode.startswith("I;16"):
         array = np.asarray(picture)
-        return _as_tagged(array.astype(array.dtype.newbyteorder("=")), tags), notes
+        array = _as_tagged(array.astype(array.dtype.newbyteorder("=")), tags)
+        # Of a grey PNG one level may be transparent. By hand, as 16 bits have no mode with transparency.
+        level = picture.info.get("transparency")
+        if level is not None and (clear := array == level).any():
+            array = np.where(clear, array.dtype.type(0), array)
+            notes.append(_TRANSPARENT)
+        return array, notes
     if picture.mode == "1":
         return np.asarray(picture.convert("L")), notes
     if picture.mode == "LAB":
@@ -106,7 +114,7 @@ def _grey(picture, tags) -> tuple[np.ndarray, list[str]]:
         rgb = rgba[..., :3]
         if alpha.min() < 255:
             rgb = ((rgb.astype(np.uint32) * alpha + 127) // 255).astype(np.uint8)
-            notes.append("transparent parts laid over black")
+            notes.append(_TRANSPARENT)
     else:
         rgb = np.asarray(picture.convert("RGB"))
     array, coloured = luminance(rgb)

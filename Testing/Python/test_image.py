@@ -273,6 +273,15 @@ def test_dots_per_inch_are_not_a_spacing_but_imagej_is(tmp_path):
     assert "ImageJ" in loaded.notes[0]
 
 
+@pytest.mark.parametrize("unit", ["\\u00b5m", "\\u00B5m", "\u00b5m", "um", "micron"])
+def test_imagej_may_calibrate_in_micrometres(tmp_path, unit):
+    description = f"ImageJ=1.53t\nunit={unit}\n".encode("latin-1")
+    Image.fromarray(GREY).save(tmp_path / "a.tif", tiffinfo={270: description}, x_resolution=0.02, y_resolution=0.01)
+    loaded = read_image(tmp_path / "a.tif")
+    assert loaded.spacing_known
+    np.testing.assert_allclose(loaded.image.GetSpacing(), (0.05, 0.1))
+
+
 def test_every_page_of_an_imagej_stack_has_its_calibration(tmp_path):
     tifffile = pytest.importorskip("tifffile", reason="tifffile, which comes with scikit-image, is not installed")
     pages = np.stack([np.roll(GREY, k) for k in range(3)])
@@ -394,6 +403,21 @@ def test_palette_cmyk_bilevel_and_transparency(tmp_path):
     assert not sitk.GetArrayFromImage(half.image)[:3].any()
     assert np.abs(sitk.GetArrayFromImage(half.image)[3:].astype(int) - LUMA[3:]).max() <= 1
     assert any("transparent" in note for note in half.notes)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_the_transparent_level_of_a_grey_png_is_laid_over_black(tmp_path, dtype):
+    array = GREY.astype(dtype) * (1 if dtype == "uint8" else 200)
+    level = int(array[2, 3])
+    assert level
+    Image.fromarray(array).save(tmp_path / "a.png", transparency=level)
+    loaded = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(loaded.image), np.where(array == level, 0, array))
+    assert any("transparent" in note for note in loaded.notes)
+    Image.fromarray(array).save(tmp_path / "b.png", transparency=next(v for v in range(256) if v not in array))
+    opaque = read_image(tmp_path / "b.png")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(opaque.image), array)
+    assert not any("transparent" in note for note in opaque.notes)
 
 
 def test_exif_orientation(tmp_path):
