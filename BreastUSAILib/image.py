@@ -273,7 +273,8 @@ def read_image(
         also one for each axis of its plane.
     plane_spacing_mm : the same for 2D images and single slices alone, one number or one across and one down: a volume keeps what its file
         says, with a note.
-    frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None. A single image is read whatever it is.
+    frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None, of several images in a JPEG the first. A single
+        image is read whatever it is.
     max_pixels : the largest image (pixels in all) that is read; checked before the pixels are. None: 2**26 (67 million)
         for 2D images and single slices, 2**29 (537 million) for volumes.
     allow_constant : accept an image with one value everywhere, such as an empty mask.

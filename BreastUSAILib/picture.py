@@ -125,7 +125,8 @@ def read_picture(path: Path, *, frame: int | None, max_pixels: int | None) -> tu
     """Read a picture as a 2D image: the image, whether its spacing is known, notes.
 
     Resolutions in dots per inch are ignored: they are about the paper. Only ImageJ's calibration counts. Of several
-    pages one is read; `frame`, from 1, the middle one by default.
+    pages one is read; `frame`, from 1, the middle one by default, of several images in a JPEG the first: a camera's
+    previews and depths stand behind it.
 
     Raises
     ------
@@ -142,7 +143,7 @@ def read_picture(path: Path, *, frame: int | None, max_pixels: int | None) -> tu
             with path.open("rb") as stream, Image.open(stream) as picture:
                 check_size(path, picture.size, max_pixels)
                 count = getattr(picture, "n_frames", 1)
-                index = choose_frame(path, count, frame)
+                index = choose_frame(path, count, 1 if frame is None and picture.format == "MPO" else frame)
                 first = _calibration(picture)  # ImageJ describes a stack on its first page alone
                 if count > 1:
                     picture.seek(index)

@@ -466,6 +466,15 @@ def test_pages_of_a_tiff_are_frames(tmp_path):
             read_image(tmp_path / "a.tif", frame=frame)
 
 
+def test_of_several_images_in_a_jpeg_the_first_is_read(tmp_path):
+    whole, *previews = (Image.fromarray(np.eye(n, dtype=np.uint8) * 200) for n in (64, 32, 16))
+    whole.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=previews)
+    loaded = read_image(tmp_path / "a.jpg")
+    assert loaded.image.GetSize() == (64, 64)
+    assert loaded.notes[0].startswith("frame 1 of 3")
+    assert read_image(tmp_path / "a.jpg", frame=2).image.GetSize() == (32, 32)
+
+
 def tiff(path, array, *, white_is_zero=False, order="<", bits=None):
     """A TIFF of one strip, as its tags say: Pillow writes few kinds of them."""
     kind = {"u": 1, "i": 2, "f": 3}[array.dtype.kind]
