@@ -271,8 +271,8 @@ def read_image(
     path : the file; or a folder with the DICOM files of one image or volume.
     spacing_mm : what a pixel measures, mm; overrides the file. One number, or one for each axis (x, y[, z]); for the slice of a volume of one
         also one for each axis of its plane.
-    plane_spacing_mm : the same for 2D images and single slices alone, one number or one across and one down: a volume keeps what its file
-        says, with a note.
+    plane_spacing_mm : the same for 2D images and single slices, whose thickness stays, alone, one number or one across and one down: a
+        volume keeps what its file says, with a note.
     frame : which frame of a cine or page of a TIFF, 1 is the first; the middle one when None, of several images in a JPEG the first. A single
         image is read whatever it is.
     max_pixels : the largest image (pixels in all) that is read; checked before the pixels are. None: 2**26 (67 million)
@@ -328,7 +328,8 @@ def read_image(
     notes = [*notes, *value_notes]
     if spacing_mm is None and plane_spacing_mm is not None:
         if as_2d(image) is not None:
-            spacing_mm = plane_spacing_mm
+            # One number stands for both axes of the plane, not for the thickness.
+            spacing_mm = np.broadcast_to(plane_spacing_mm, 2) if np.size(plane_spacing_mm) == 1 else plane_spacing_mm
         else:
             notes.append(VOLUMES_KEEP_THEIR_SPACING)
     if spacing_mm is not None:

@@ -920,3 +920,15 @@ def test_the_spacing_of_a_slices_plane_leaves_its_thickness(tmp_path, size):
     wanted = [image.GetSpacing()[axis] if n == 1 else next(along) for axis, n in enumerate(size)]
     for options in ({"plane_spacing_mm": (0.1, 0.2)}, {"spacing_mm": (0.1, 0.2)}):
         assert read_image(tmp_path / "slice.nrrd", **options).image.GetSpacing() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("size", [(1, 7, 5), (7, 1, 5), (7, 5, 1)])
+@pytest.mark.parametrize("spacing", [0.1, [0.1]])
+def test_one_number_for_a_slices_plane_leaves_its_thickness_too(tmp_path, size, spacing):
+    image = sitk.GetImageFromArray(np.arange(35, dtype=np.uint8).reshape(size[::-1]))
+    image.SetSpacing((0.3, 0.4, 0.5))
+    sitk.WriteImage(image, str(tmp_path / "slice.nrrd"))
+    wanted = [image.GetSpacing()[axis] if n == 1 else 0.1 for axis, n in enumerate(size)]
+    assert read_image(tmp_path / "slice.nrrd", plane_spacing_mm=spacing).image.GetSpacing() == pytest.approx(wanted)
+    with pytest.raises(UsageError, match="must be a positive number"):
+        read_image(tmp_path / "slice.nrrd", plane_spacing_mm=0)
