@@ -201,6 +201,8 @@ def _read_itk(path: Path, kind: str, frame: int | None, max_pixels: int | None) 
             raise ImageError(f"{path} holds vectors, not colours or grey values; save one component as an image.")
         image, coloured = in_grey(image)
         notes += [COLOUR_NOTE] * coloured
+    elif "vector" in image.GetPixelIDTypeAsString():  # of one number a pixel, as a sequence of one image has
+        image = sitk.VectorIndexSelectionCast(image, 0)
     if not_finite is not None:
         array = sitk.GetArrayFromImage(image)
         array[not_finite.reshape(array.shape)] = np.nan

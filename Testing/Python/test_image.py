@@ -713,6 +713,28 @@ def test_a_sequence_of_one_image_is_that_image(tmp_path):
     assert loaded.image.GetSpacing() == (1, 2, 3)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_sequence_of_one_image_is_no_vector_image(tmp_path, first):
+    header = """
+        type: uchar
+        dimension: 4
+        space: left-posterior-superior
+        sizes: {}
+        space directions: {}
+        space origin: (10,-20,30)
+        kinds: {}
+        encoding: raw
+        """
+    sizes, kinds, directions = ["4 4 4"], ["domain domain domain"], ["(1,0,0) (0,0,2) (0,3,0)"]
+    for words, of_list in ((sizes, "1"), (directions, "none"), (kinds, "list")):
+        words.insert(0 if first else 1, of_list)
+    image = read_image(nrrd(tmp_path / "a.nrrd", header.format(*map(" ".join, (sizes, directions, kinds))))).image
+    assert image.GetPixelID() == sitk.sitkUInt8
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image).ravel(), np.arange(64))
+    assert (image.GetSpacing(), image.GetOrigin()) == ((1, 2, 3), (10, -20, 30))
+    assert image.GetDirection() == (1, 0, 0, 0, 0, 1, 0, 1, 0)
+
+
 def test_layers_of_a_segmentation_are_not_colours(tmp_path):
     header = "type: uchar\ndimension: 4\nsizes: 3 4 4 2\nkinds: list domain domain domain\nencoding: raw\nSegment0_Layer:=0"
     text = sentence(nrrd(tmp_path / "a.seg.nrrd", header, bytes(range(96))), allow_constant=True)
