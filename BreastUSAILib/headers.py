@@ -32,6 +32,12 @@ _NRRD_FIELDS = set(
     "labels units kinds min max oldmin oldmax endian encoding lineskip byteskip sampleunits spaceunits spaceorigin "
     "measurementframe spacedirections datafile".split()
 )
+_NRRD_ENCODINGS = ("raw", "txt", "text", "ascii", "hex", "gz", "gzip")  # that ITK decodes
+# Spaces with time of other directions than LPS.
+_NRRD_TO_LPS = dict.fromkeys(("right-anterior-superior-time", "rast"), (-1, -1, 1))
+_NRRD_TO_LPS |= dict.fromkeys(("left-anterior-superior-time", "last"), (1, -1, 1))
+_NIFTI_TYPES = (2, 4, 8, 16, 64, 128, 256, 512, 768, 1024, 1280, 2304)  # of pixels that ITK reads
+_NIFTI_FLOAT128 = 1536
 _PATTERN = re.compile(r"[^%]*%0?\d{0,2}d[^%]*")  # of file names, which ITK's reader hands to sprintf
 _OFFSET_LIMIT = 1 << 48  # bytes; no file is as long
 _HEADER_LIMIT = 4 << 20  # bytes; longer text headers do not occur (a LIST of 10,000 long file names is 1 MB)
@@ -47,9 +53,11 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 @dataclass(frozen=True)
 class Header:
-    """size: pixels along each axis. components: values a pixel. spacing: mm as stated, or None where the file states
-    none, or in a unit that is not known. notes: sentences for the reader. to_mm: what ITK's spacing and origin, which
-    are the bare numbers of the file, must be multiplied by to be in mm."""
+    """size: pixels along each axis, without those of 1 that come last after the third. components: values a pixel. spacing: mm as
+    stated, or None where the file states none, or in a unit that is not known. notes: sentences for the reader. to_mm: what ITK's
+    spacing and origin, which are the bare numbers of the file, must be multiplied by to be in mm. to_lps: the sign of each axis of
+    space by which ITK's positions become LPS, where ITK sees to that in 3D alone. not_read: why ITK will not read a file that may
+    well be whole, and the cure; None where nothing stands against it."""
 
     size: tuple[int, ...]
     spacing: tuple[float, ...] | None
@@ -57,6 +65,8 @@ class Header:
     notes: tuple[str, ...] = ()
     to_mm: float = 1.0
     data_files: tuple[Path, ...] = ()
+    to_lps: tuple[int, int, int] = (1, 1, 1)
+    not_read: str | None = None
 
 
 def data_files(path: Path) -> tuple[Path, ...]:
@@ -134,6 +144,14 @@ def _to_mm(units: list[str]) -> tuple[float | None, tuple[str, ...]]:
     return factor, () if factor == 1 else (f"the file gives lengths in {listed}; they are converted to mm",)
 
 
+def _without_last_ones(size: Sequence[int]) -> tuple[int, ...]:
+    """Sizes without the axes of 1 that come last after the third, which hold no further pixels."""
+    kept = len(size)
+    while kept > 3 and size[kept - 1] == 1:
+        kept -= 1
+    return tuple(size[:kept])
+
+
 def _list_after(text: str, position: int) -> list[str]:
     return [line.strip() for line in text[position:].splitlines() if line.strip()]
 
@@ -170,6 +188,16 @@ def _check_no_series(path: Path, text: str, sizes: Sequence[int], kinds: Sequenc
     )
 
 
+def _nrrd_not_read(encoding: str, axes: int, vectors: Sequence[str]) -> str | None:
+    """Why ITK will not read a NRRD, by its encoding, and by its axes of pixels and the vectors of them."""
+    if encoding and encoding.lower() not in _NRRD_ENCODINGS:
+        return f"has its pixels in the encoding {encoding[:60]}, which is not read; save it as gzip or raw"
+    space = next((len(v.split(",")) for v in vectors if v != "none"), axes)
+    if axes != space:
+        return f"has {axes} axes of pixels in a space of {space} dimensions, which is not read; save it as a 3D volume"
+    return None
+
+
 def read_nrrd_header(path: Path) -> Header:
     """The header of a .nrrd, .nhdr or .seg.nrrd file (NRRD0001 to NRRD0005)."""
     text = re.split(r"\r?\n\r?\n", _text(path), maxsplit=1)[0]
@@ -201,7 +229,9 @@ def read_nrrd_header(path: Path) -> Header:
         raise ImageError(f"{path} holds complex numbers; save their magnitude as an image.")
     _check_no_series(path, text, sizes, kinds)
     spatial = [a for a, kind in enumerate(kinds) if kind in ("domain", "space", "time", "???", "none")]
+    not_read = _nrrd_not_read(fields.get("encoding", ""), len(spatial), vectors)
     spatial = [a for a in spatial if not (vectors and vectors[a] == "none" and kinds[a] == "???")]
+    size = _without_last_ones([sizes[a] for a in spatial])
     spacing = None
     if vectors:
         rows = [
@@ -214,22 +244,26 @@ def read_nrrd_header(path: Path) -> Header:
         if len(values) != len(sizes):
             raise _malformed(path, "fields of different lengths")
         spacing = tuple(values[a] for a in spatial)
-    if spacing is not None and any(math.isnan(s) for s in spacing):
+    if spacing is not None and any(math.isnan(s) for s in spacing[: len(size)]):
         spacing = None
+    # One of an axis that is left out may be missing, but must not be impossible, as ITK looks at it.
+    spacing = spacing and tuple(s for s in spacing if not math.isnan(s))
     if "space units" in fields:  # of the axes of space
-        units = re.findall(r'"([^"]*)"', fields["space units"])
+        units = re.findall(r'"([^"]*)"', fields["space units"])[: len(size)]
     else:  # of the axes of the array
         units = re.findall(r'"([^"]*)"', fields.get("units", ""))
-        units = [units[a] for a in spatial] if len(units) == len(sizes) else units
+        units = [units[a] for a in spatial[: len(size)]] if len(units) == len(sizes) else units
     to_mm, notes = _to_mm(units)
     spacing = None if spacing is None or to_mm is None else tuple(s * to_mm for s in spacing)
     return Header(
-        size=tuple(sizes[a] for a in spatial),
+        size=size,
         spacing=spacing,
         components=math.prod(n for a, n in enumerate(sizes) if a not in spatial),
         notes=notes,
         to_mm=to_mm or 1.0,
         data_files=files,
+        to_lps=_NRRD_TO_LPS.get(fields.get("space", "").lower(), (1, 1, 1)),
+        not_read=not_read,
     )
 
 
@@ -294,7 +328,7 @@ def read_meta_header(path: Path) -> Header:
     spacing = None if stated is None else _numbers(path, "ElementSpacing", stated)
     to_mm, notes = _to_mm([fields.get("DistanceUnits", "")])
     return Header(
-        size=size,
+        size=_without_last_ones(size),
         spacing=None if spacing is None or to_mm is None else tuple(s * to_mm for s in spacing),
         components=(_numbers(path, "channels", fields.get("ElementNumberOfChannels", "1"), int) or (1,))[0],
         notes=notes,
@@ -355,12 +389,17 @@ def read_nifti_header(path: Path) -> Header:
     components = 1
     if len(size) == 5 and size[3] == 1 and size[4] > 1:  # the fifth axis holds the components of vectors
         components = size.pop()
-    while len(size) > 3 and size[-1] == 1:
-        size.pop()
+    size = _without_last_ones(size)
     if fields.datatype in (32, 1792, 2048):
         raise ImageError(f"{path} holds complex numbers; save their magnitude as an image.")
     spacing = tuple(pixdim[: len(size)])
-    return Header(tuple(size), None if all(s == 0 for s in spacing) else spacing, components)
+    not_read = None
+    if fields.datatype not in _NIFTI_TYPES:
+        named = " (128-bit floats)" if fields.datatype == _NIFTI_FLOAT128 else ""
+        not_read = f"has pixels of the NIfTI datatype {fields.datatype}{named}, which is not read; save them as 32-bit floats"
+    elif len(size) == 2:
+        not_read = "is a 2D image that does not lie in the plane of x and y, which is not read; save it as a volume of one slice"
+    return Header(size, None if all(s == 0 for s in spacing) else spacing, components, not_read=not_read)
 
 
 def nifti_not_finite(path: Path) -> np.ndarray | None:

@@ -191,9 +191,11 @@ def _read_itk(path: Path, kind: str, frame: int | None, max_pixels: int | None) 
     except RuntimeError as error:
         if "orthonormal" in str(error):
             raise not_orthonormal(path) from error
+        if header.not_read:
+            raise ImageError(f"{path} {header.not_read}.") from error
         raise ImageError(f"{path} is damaged or incomplete; copy or export it again.") from error
     if image.GetDimension() > 3:
-        image = sitk.Extract(image, [*image.GetSize()[:3], *[0] * (image.GetDimension() - 3)])
+        image = _volume_of(path, image, header.to_lps)
     if "complex" in image.GetPixelIDTypeAsString():
         raise ImageError(f"{path} holds complex numbers; save their magnitude as an image.")
     if image.GetNumberOfComponentsPerPixel() > 1:
@@ -211,6 +213,22 @@ def _read_itk(path: Path, kind: str, frame: int | None, max_pixels: int | None) 
         image.SetSpacing([s * header.to_mm for s in image.GetSpacing()])
         image.SetOrigin([o * header.to_mm for o in image.GetOrigin()])
     return image, header.spacing is not None, tuple(notes)
+
+
+def _volume_of(path: Path, image: sitk.Image, to_lps: Sequence[int]) -> sitk.Image:
+    """The volume in an image of more than three axes, of which the others have one pixel. to_lps : see `headers.Header`."""
+    dimension = image.GetDimension()
+    axes = np.reshape(image.GetDirection(), (dimension, dimension))
+    if not np.allclose(axes[:3, 3:], 0, atol=1e-3):
+        raise ImageError(f"{path} has axes that do not lie in the three dimensions of space; export it again as a 3D volume.")
+    axes = axes[:3, :3]
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):  # which a volume may not even be given
+        raise not_orthonormal(path)
+    volume = sitk.Extract(image, [*image.GetSize()[:3], *[0] * (dimension - 3)])
+    signs = np.array(to_lps)
+    volume.SetOrigin((signs * image.GetOrigin()[:3]).tolist())
+    volume.SetDirection((signs[:, None] * axes).ravel().tolist())
+    return volume
 
 
 def _without_metadata(image: sitk.Image) -> sitk.Image:

@@ -226,7 +226,7 @@ def _header(path: Path) -> tuple[Voxel, tuple[float, float, float]]:
     header = read_nrrd_header(path)
     if len(header.size) != 3:
         raise DataError(f"{path} has {len(header.size)} dimensions; a volume has 3.")
-    return tuple(header.size), tuple(float(s) for s in header.spacing or (1.0, 1.0, 1.0))
+    return tuple(header.size), tuple(float(s) for s in (header.spacing or (1.0, 1.0, 1.0))[:3])
 
 
 def _recorded_spacings(folder: Path) -> dict[int, tuple[float, float, float]]:

@@ -1,5 +1,6 @@
 """image.py: every format in, the same grid out, and one clear sentence for everything that is not an image."""
 
+import bz2
 import gzip
 import os
 import struct
@@ -582,6 +583,55 @@ def test_nifti_with_a_last_axis_of_one_is_a_volume(tmp_path):
     assert_same_image(loaded.image, oblique(VOLUME), 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("space", "sign"),
+    [("left-posterior-superior-time", (1, 1)), ("right-anterior-superior-time", (-1, -1)), ("LAST", (1, -1))],
+)
+def test_nrrd_with_a_last_axis_of_one_is_a_volume(tmp_path, space, sign):
+    header = f"""
+        type: uchar
+        dimension: 4
+        space: {space}
+        sizes: 4 8 2 1
+        space directions: (1,0,0,0) (0,0,2,0) (0,3,0,0) (0,0,0,4)
+        space origin: (10,-20,30,5)
+        space units: "mm" "mm" "mm" "s"
+        encoding: raw
+        """
+    loaded = read_image(nrrd(tmp_path / "a.nrrd", header))
+    image = loaded.image
+    assert loaded.spacing_known
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), np.arange(64).reshape(2, 8, 4))
+    assert (image.GetSpacing(), image.GetOrigin()) == ((1, 2, 3), (10 * sign[0], -20 * sign[1], 30))
+    assert image.GetDirection() == (sign[0], 0, 0, 0, 0, sign[1], 0, 1, 0)
+
+
+@pytest.mark.parametrize("spacings", ["0.5 0.4 0.3 1", "0.5 0.4 0.3 nan"])
+def test_the_spacing_of_a_last_axis_of_one_is_not_looked_for(tmp_path, spacings):
+    header = f'type: uchar\ndimension: 4\nsizes: 4 8 2 1\nspacings: {spacings}\nunits: "mm" "mm" "mm" "s"\nencoding: raw'
+    loaded = read_image(nrrd(tmp_path / "a.nrrd", header))
+    assert loaded.spacing_known
+    assert loaded.image.GetSpacing() == (0.5, 0.4, 0.3)
+
+
+def test_meta_with_last_axes_of_one_is_a_volume(tmp_path):
+    grid = "ElementSpacing = 1 2 3 1 1\nOffset = 10 -20 30 5 6"
+    turned = "TransformMatrix = 1 0 0 0 0  0 0 1 0 0  0 1 0 0 0  0 0 0 1 0  0 0 0 0 1"
+    image = read_image(meta(tmp_path / "a.mha", f"NDims = 5\nDimSize = 4 8 2 1 1\n{grid}\n{turned}")).image
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), np.arange(64).reshape(2, 8, 4))
+    assert (image.GetSpacing(), image.GetOrigin()) == ((1, 2, 3), (10, -20, 30))
+    assert image.GetDirection() == (1, 0, 0, 0, 0, 1, 0, 1, 0)
+
+
+def test_a_volume_across_the_fourth_dimension_is_refused(tmp_path):
+    across = "TransformMatrix = 0 1 0 0  0 0 1 0  0 0 0 1  1 0 0 0"
+    text = sentence(meta(tmp_path / "a.mha", f"NDims = 4\nDimSize = 4 8 2 1\nElementSpacing = 1 2 3 1\n{across}"))
+    assert "do not lie in the three dimensions of space" in text
+    sheared = "TransformMatrix = 1 0 0 0  1 0.1 0 0  0 0 1 0  0 0 0 1"
+    text = sentence(meta(tmp_path / "b.mha", f"NDims = 4\nDimSize = 4 8 2 1\nElementSpacing = 1 2 3 1\n{sheared}"))
+    assert "not at right angles" in text
+
+
 def test_metadata_of_the_file_do_not_travel_on(tmp_path):
     image = oblique(VOLUME)
     image.SetMetaData("PatientName", "Doe")
@@ -657,6 +707,30 @@ def test_truncated_colour_and_float_nifti(tmp_path):
     assert "damaged or incomplete" in sentence(tmp_path / "a.nii")
     (tmp_path / "b.nii").write_bytes(data[:300])
     assert "not an image" in sentence(tmp_path / "b.nii")
+
+
+def test_whole_files_that_are_not_read_are_not_called_damaged(tmp_path):
+    header = "type: uchar\ndimension: 2\nsizes: 8 8\nencoding: bzip2"
+    text = sentence(nrrd(tmp_path / "a.nrrd", header, bz2.compress(bytes(range(64)))))
+    assert "in the encoding bzip2, which is not read; save it as gzip or raw" in text
+
+    grid = "space: left-posterior-superior\nspace directions: (1,0,0) (0,0,1)\nspace origin: (1,2,3)"
+    text = sentence(nrrd(tmp_path / "b.nrrd", f"type: uchar\ndimension: 2\nsizes: 8 8\n{grid}\nencoding: raw"))
+    assert "has 2 axes of pixels in a space of 3 dimensions, which is not read; save it as a 3D volume" in text
+
+    sitk.WriteImage(sitk.GetImageFromArray(GREY.astype(np.float64)), str(tmp_path / "c.nii"))
+    data = bytearray((tmp_path / "c.nii").read_bytes())
+    struct.pack_into("<2h", data, 70, 1536, 128)
+    (tmp_path / "c.nii").write_bytes(bytes(data) + bytes(GREY.size * 8))
+    assert "NIfTI datatype 1536 (128-bit floats), which is not read; save them as 32-bit" in sentence(tmp_path / "c.nii")
+
+    coronal = (0.2, 0, 0, 10, 0, 0, 0.3, 20, 0, 0.2, 0, 30)
+    sitk.WriteImage(sitk.GetImageFromArray(GREY), str(tmp_path / "d.nii"))
+    data = bytearray((tmp_path / "d.nii").read_bytes())
+    struct.pack_into("<2h", data, 252, 0, 1)  # no qform, but an sform
+    struct.pack_into("<12f", data, 280, *coronal)
+    (tmp_path / "d.nii").write_bytes(bytes(data))
+    assert "2D image that does not lie in the plane of x and y, which is not read" in sentence(tmp_path / "d.nii")
 
 
 def test_wrong_numbers_of_dimensions(tmp_path):
