@@ -45,6 +45,7 @@ from .axis_products import along_axes, gaussian, interpolation, smoothing
 from .chan_vese_fit import GlobalFit, LocalFit
 from .components import check_spacing, keep_components
 from .errors import ImageError, UsageError
+from .pixels import without_overflow
 from .pooling import block_means
 
 _COARSEST = 6.0  # the coarsest grid still has this many pixels on a radius of the lesion
@@ -267,8 +268,11 @@ def _normalised(values: np.ndarray, sigma: np.ndarray) -> np.ndarray | None:
 
     Returns float32; None when a value is not finite, all zeros when all are the same.
     """
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        return None
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            return None
+        # Their greatest difference may be more than their type holds.
+        values = without_overflow(values.astype(np.result_type(values.dtype, np.float32), copy=False))
     sample = values.ravel()[:: 1 + values.size // 50_000]  # percentiles need no more, and sorting is slow
     low, high = _percentiles(sample)
     values = values.astype(np.result_type(values.dtype, np.float32))

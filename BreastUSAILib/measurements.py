@@ -95,7 +95,7 @@ def measure_2d(
         # Only what lies around the lesion is looked at, so that a large image takes no more memory than a small one.
         part = _surroundings(inside, spacing)
         top = part[0].start
-        inside, echoes = inside[part], echoes[part].astype(float)
+        inside, echoes = inside[part], _squarable(echoes[part].astype(float))
         rows, columns = np.nonzero(inside)
         box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
         surface = float(rows.size * spacing.prod())
@@ -128,6 +128,12 @@ def measure_2d(
     unit = "mm" if spacing_known else "px"
     figures = {f"area_{unit}2": surface, **{f"{name}_{unit}": value for name, value in lengths.items()}, **ratios}
     return {name: None if value is None else float(value) for name, value in figures.items()}
+
+
+def _squarable(echoes: np.ndarray) -> np.ndarray:
+    """Echoes whose squares neither overflow nor vanish: over a power of two, of which no ratio of theirs knows, where they are huge or tiny."""
+    greatest = max(abs(float(echoes.min())), abs(float(echoes.max())))
+    return echoes if greatest == 0 or 1e-100 < greatest < 1e100 else np.ldexp(echoes, -math.frexp(greatest)[1])
 
 
 def _surroundings(inside: np.ndarray, spacing: np.ndarray) -> tuple[slice, slice]:

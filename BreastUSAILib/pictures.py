@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from .findings import Finding, Study
 from .grid import as_2d, physical_to_index
+from .pixels import without_overflow
 from .terminology import lesion_color
 
 LONGEST_SIDE = 1600  # pixels; larger images are embedded smaller, outlines stay exact
@@ -114,6 +115,8 @@ def to_grey(pixels: np.ndarray, shown: tuple[float, float] | None = None) -> np.
     """
     if pixels.dtype == np.uint8:
         return pixels
+    if pixels.dtype.kind == "f" and shown is None:
+        pixels = without_overflow(pixels)
     low, high = np.percentile(pixels, (0.5, 99.5)) if shown is None else shown
     if high <= low:
         low, high = float(pixels.min()), float(pixels.max())

@@ -94,6 +94,17 @@ def test_the_result_depends_neither_on_grey_levels_nor_on_the_unit_of_length():
     assert (refine(255 - image.astype(int), start, (1, 1)).mask ^ first).sum() <= 3
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_an_image_that_spans_all_that_its_type_holds_is_refined_like_any_other(dtype):
+    truth = ellipsoid((96, 96), (20, 28))
+    image, start = speckled(truth, 4), ellipsoid((96, 96), (20, 28), shift=2.0)
+    spanning = (image.astype(dtype) / 127.5 - 1) * dtype(0.99 * np.finfo(dtype).max)
+    refined = refine(spanning, start, (1, 1))
+    assert refined.refined
+    assert (refined.mask ^ refine(image, start, (1, 1)).mask).sum() <= 3
+
+
 def test_size_in_pixels_does_not_matter_beyond_the_sampling():
     shape, axes = (80, 80), (18, 24)
     truth, start = ellipsoid(shape, axes), ellipsoid(shape, axes, shift=2.0)

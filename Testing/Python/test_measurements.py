@@ -167,6 +167,16 @@ def test_contrast_and_heterogeneity():
     assert measure_2d(*images(inside, np.where(far, echoes, 5000.0)), True)["contrast_ratio"] == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("factor", [1e154, 1e305, 1e-300])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_ratios_of_huge_and_tiny_echoes_are_those_of_any_others(factor):
+    inside = ellipse(30, 20)
+    echoes = np.where(inside, 30.0, 120.0) * np.where(np.indices(inside.shape).sum(0) % 2 == 0, 0.5, 1.5)
+    found = measure_2d(*images(inside, echoes * factor), True)
+    usual = measure_2d(*images(inside, echoes), True)
+    assert all(found[name] == pytest.approx(value, rel=1e-6) for name, value in usual.items())
+
+
 def test_posterior_shadow_and_enhancement():
     inside = np.zeros((100, 100), bool)
     inside[20:40, 40:60] = True

@@ -158,6 +158,9 @@ def test_grey_values():
     np.testing.assert_array_equal(pictures.to_grey(np.array([[0, 200]], np.uint8)), [[0, 200]])
     np.testing.assert_array_equal(pictures.to_grey(np.array([[-1000.0, 0.0, 1000.0]])), [[0, 128, 255]])
     assert pictures.to_grey(np.full((3, 3), 7.5)).max() == 0
+    for dtype in (np.float32, np.float64):  # a range that is wider than the greatest number
+        widest = np.array([[-1, 0, 1]], dtype) * np.finfo(dtype).max
+        np.testing.assert_array_equal(pictures.to_grey(widest), [[0, 128, 255]])
     rare = np.zeros((20, 20), np.uint16)
     rare[3, 3] = 60000  # one bright pixel is not what the window is about, but it is all there is
     assert pictures.to_grey(rare)[3, 3] == 255
