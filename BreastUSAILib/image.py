@@ -119,13 +119,17 @@ class LoadedImage:
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
+START = 4096
+"""The first bytes of a file, by which its kind is known."""
+
+
 def _start(path: Path) -> bytes:
     """The first bytes of an existing file; an `ImageError` for whatever is not a readable file with content."""
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder; give an image file.")
         with path.open("rb") as stream:
-            start = stream.read(4096)
+            start = stream.read(START)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist; check the name.") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
@@ -136,8 +140,8 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _kind(path: Path, start: bytes) -> str | None:
-    """Which reader a file needs, by its content; None when it is no image."""
+def kind_of(path: Path, start: bytes) -> str | None:
+    """Which reader a file needs ("dicom", "nrrd", "picture", "meta", "nifti"), by its first `START` bytes; None when it is no image."""
     if start[128:132] == b"DICM":
         return "dicom"
     if start.startswith(b"NRRD000"):
@@ -317,7 +321,7 @@ def read_image(
 
         series = only_input(path)
         path, files = series.path, series.files
-    kind = _kind(path, _start(path))
+    kind = kind_of(path, _start(path))
     dicom = None
     if kind is None:
         raise ImageError(f"{path} is not an image that can be read; give a {_FORMATS} file.")

@@ -23,6 +23,7 @@ from ..dicom_series import are_apart, marks_of
 from ..dicom_view import read_view, stated_laterality
 from ..errors import DataError, DependencyError, ImageError
 from ..findings import ImageInfo, Study
+from ..image import START, kind_of
 from ..native import quiet
 from ..pixels import choose_frame
 
@@ -151,12 +152,12 @@ def as_written(header: Dataset, keyword: str) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file holds DICOM: by content, or by a name that says so; of a folder, whether one of its files does."""
+    """Whether `read_image` takes a file for DICOM: by content, or by the name of what is no other image; of a folder, whether one of its files."""
     if path.is_dir():
         return any(is_dicom(p) for p in path.iterdir() if p.is_file())
     try:
         with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom", ".ima")
+            return kind_of(path, stream.read(START)) == "dicom"
     except OSError:
         return False
 

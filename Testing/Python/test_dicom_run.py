@@ -146,3 +146,14 @@ def test_one_frame_of_a_volume_is_not_read(tmp_path):
     with pytest.raises(UsageError, match="has no frame 0"):
         read_image(save(us_image(VOXELS[0]), tmp_path / "single.dcm"), frame=0)
     assert read_image(tmp_path / "single.dcm", frame=2).image.GetSize() == (60, 24)
+
+
+def test_a_picture_with_the_name_of_a_dicom_file_has_its_copy(tmp_path, capsys):
+    """The reader goes by content, so that what is written of the image must, too."""
+    pytest.importorskip("highdicom", reason="highdicom is not installed (extra `dicom`)")
+    pytest.importorskip("dicomanonymizer", reason="dicom-anonymizer is not installed (extra `dicom`)")
+    Image.fromarray(VOXELS[0]).save(tmp_path / "a.dcm", format="PNG")
+    arguments = ["run", tmp_path / "a.dcm", "--output", tmp_path / "out", "--no-scene", "--no-grades", "--device", "cpu"]
+    assert cli.main([*map(str, arguments), "--dicom-sr", "--anonymize", str(tmp_path / "share")]) == 0, capsys.readouterr().err
+    assert len(list((tmp_path / "share").glob("*/study.json"))) == 1
+    assert "no DICOM results were written, as the input is not a DICOM file" in read_study(tmp_path / "out" / "a").provenance["notes"]
