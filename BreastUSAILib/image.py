@@ -287,8 +287,8 @@ def read_image(
 
     Colour becomes luminance; values that are not finite become the minimum; a palette, transparency, EXIF orientation,
     rescale slope, MONOCHROME1 and TIFF's WhiteIsZero are applied. The number of dimensions stays what the file says: a volume with one
-    slice is 3D (see `as_2d`). A cine of several frames is not a volume: one frame is taken; where three spacings are given
-    it is taken for one.
+    slice is 3D (see `as_2d`), and only axes of one pixel that come last after the third are dropped. A cine of several frames is not a
+    volume: one frame is taken; where three spacings are given it is taken for one.
 
     Parameters
     ----------
