@@ -25,7 +25,7 @@ from .command_line import (
     schedule_of,
     volume_options,
 )
-from .start import check_start, go_on_from, learnt
+from .start import check_output, check_start, go_on_from, learnt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,7 +145,8 @@ def train(
     Raises
     ------
     DataError : a data set's layout is wrong, or a split is empty or has no lesion.
-    UsageError : unknown configuration, variant or device; a batch that the processes cannot share; a checkpoint of another recipe; `start` is `output`.
+    UsageError : unknown configuration, variant or device; a batch that the processes cannot share; a checkpoint of another recipe, or the
+        model of another task, in `output`; `start` is `output`.
     OutputError : `output` or `cache` cannot be written.
     """
     from ..models.devices import choose_device
@@ -154,6 +155,7 @@ def train(
 
     output = Path(output)
     check_start(recipe.start, output)
+    check_output(output, "detect", resume)
     cache = Path(cache) if cache is not None else output / "cache"
     with team(choose_device(device).name) as group:
         check_batches(recipe.batch, recipe.crops, group.size)

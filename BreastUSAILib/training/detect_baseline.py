@@ -23,6 +23,7 @@ from ..evaluation.unet_baseline import SCORES, TASK, ComponentRule
 from ..models.folder import UNPUBLISHED
 from .command_line import add_schedule_arguments, add_volume_arguments, schedule_of, volume_options
 from .detect import CHECKPOINT, DetectRecipe, VolumeSets, check_batches, open_volumes, shares, tell_of
+from .start import check_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,6 +110,7 @@ def train(
     from .parallel import team
 
     output = Path(output)
+    check_output(output, TASK, resume)
     cache = Path(cache) if cache is not None else output / "cache"
     with team(choose_device(device).name) as group:
         check_batches(recipe.batch, recipe.crops, group.size)

@@ -20,10 +20,12 @@ from ..errors import DataError, UsageError
 from ..evaluation.grade_data import gradable
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_data_sets
 from ..lesion_view import ViewRule
+from ..models.folder import WEIGHTS
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
 from .grade_networks import build_networks
 from .grade_recipe import COMPACT, NETWORKS, PAPER, GradeRecipe
-from .grade_run import GradeRun
+from .grade_run import GradeRun, folders_of
+from .start import check_output, check_start
 
 if TYPE_CHECKING:
     from ..evaluation.grade_outlines import FoundOutlines
@@ -88,7 +90,8 @@ def train(
     ------
     DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty, or
         the checkpoint is damaged.
-    UsageError : unknown settings; a checkpoint of another recipe, other data or another start in `output`; outlines without a model for them;
+    UsageError : unknown settings; a checkpoint of another recipe, other data or another start, or the model of another task, in `output`; `start` is of
+        the model that is left there; outlines without a model for them;
         the validation fold is one of the training's.
     OutputError : `output` cannot be written.
     """
@@ -101,6 +104,11 @@ def train(
     from .parallel import team
 
     output, start = Path(output), start or {}
+    for system, folder in folders_of(recipe, output).items():
+        check_output(folder, f"grade-{system}", resume)
+        for file in map(Path, start.values()):
+            if file.name == WEIGHTS:  # which the run would write over
+                check_start(file.parent, folder, "--weights")
     if found is None and set(recipe.outlines) & {"refined", "unrefined"}:
         raise UsageError("outlines that are found need a segmentation model; give --segmentation, or --outlines true.")
     check_folds(recipe.train_folds, recipe.validation_fold)
@@ -267,6 +275,8 @@ def main(args: argparse.Namespace) -> int:
     from ..evaluation.grade_answers import outlines_for
 
     recipe = recipe_of(args)
+    for folder in folders_of(recipe, args.output).values():
+        check_start(args.segmentation, folder, "--segmentation")  # before outlines are kept there
     found = outlines_for(
         recipe.outlines, args.segmentation, args.outline_cache or args.output / "outlines", args.device
     )

@@ -19,6 +19,7 @@ from ..errors import UsageError
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case
 from ..lesion_view import ViewRule
 from ..models.folder import UNPUBLISHED
+from .start import check_output, check_start
 
 if TYPE_CHECKING:
     import torch
@@ -190,6 +191,8 @@ def main(args: argparse.Namespace) -> int:
     from .grade import cases_of
 
     first = resolve(args.models[0], None)[0]
+    check_start(args.segmentation, args.output, "--segmentation")
+    check_output(args.output, first.task, True, "choose another --output")
     which, fold = outline_of(first), fold_of(first, args.validation_fold)
     found = outlines_for((which,), args.segmentation, args.outline_cache, args.device)
     cases = cases_of(args.data, (fold,))

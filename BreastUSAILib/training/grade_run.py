@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from .parallel import Team
 
 
+def folders_of(recipe: GradeRecipe, output: Path) -> dict[str, Path]:
+    """System -> where its model goes."""
+    return {system: output / system if recipe.system == "pair" else output for system in recipe.systems}
+
+
 class GradeRun:
     """A recipe at work, as `learner.run_epochs` drives it."""
 
@@ -32,7 +37,7 @@ class GradeRun:
 
     def folder(self, system: str) -> Path:
         """Where a system's model goes."""
-        return self.output / system if self.recipe.system == "pair" else self.output
+        return folders_of(self.recipe, self.output)[system]
 
     def epoch(self, epoch: int) -> dict[str, Any]:
         import torch

@@ -25,7 +25,7 @@ from .command_line import (
     add_volume_data_arguments,
     schedule_of,
 )
-from .start import check_start, go_on_from, learnt
+from .start import check_output, check_start, go_on_from, learnt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -138,7 +138,7 @@ def train(
     Raises
     ------
     DataError : a data set's layout is wrong, a split lacks benign or malignant lesions, or there are fewer than two for each process to learn from.
-    UsageError, ModelError, OutputError : see `detect.train`; a batch of fewer than two lesions for each process; a detector that cannot be loaded;
+    UsageError, ModelError, OutputError : see `detect.train`; a batch of fewer than two lesions for each process; a detector that cannot be loaded, or is `output`;
         `start` looks at other crops than this recipe's.
     """
     import torch
@@ -153,6 +153,8 @@ def train(
 
     output = Path(output)
     check_start(recipe.start, output)
+    check_start(detector, output, "--detector")
+    check_output(output, "lesion-classifier", resume)
     with team(choose_device(device).name) as group:
         if recipe.batch < 2 * group.size:
             raise UsageError(_too_small(group))

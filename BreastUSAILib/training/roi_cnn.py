@@ -22,7 +22,7 @@ from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load
 from ..models.folder import UNPUBLISHED
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
 from .fingerprint import fingerprint_of_cases
-from .start import check_start, go_on_from, learnt
+from .start import check_output, check_start, go_on_from, learnt
 
 LEAST_SIZE = 64  # pixels: of 32 the trunk leaves a single place, and a last batch of one image then has no statistics
 CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
@@ -154,8 +154,8 @@ def train(
     ------
     DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty or has
         no lesion, the checkpoint is damaged, or the loss is not finite.
-    UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data in `output`; `start` is another network, or
-        `output` itself; the validation fold is one of the training's; several processes (torchrun).
+    UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data, or the model of another task, in `output`; `start` is another
+        network, or `output` itself; the validation fold is one of the training's; several processes (torchrun).
     ModelError : there is no model `start`.
     OutputError : `output` cannot be written.
     """
@@ -186,6 +186,7 @@ def train(
         raise UsageError("ROI-CNN trains in one process; start it without torchrun.")
     output = Path(output)
     check_start(recipe.start, output)
+    check_output(output, "segment", resume)
     check_folds(recipe.train_folds, recipe.validation_fold)
     cases = read_data_sets(data)
     training, validation = in_folds(cases, recipe.train_folds), in_folds(cases, (recipe.validation_fold,))

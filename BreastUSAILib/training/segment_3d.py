@@ -26,6 +26,7 @@ from .command_line import (
     volume_options,
 )
 from .detect import check_batches, shares, tell_of
+from .start import check_output
 
 if TYPE_CHECKING:
     from ..evaluation.volume_data import VolumeCase
@@ -144,7 +145,8 @@ def train(
     Raises
     ------
     DataError : a data set's layout is wrong, a split has no lesion, or not both kinds where both are to be told apart.
-    UsageError : unknown configuration, ablation, fold or device; a batch that the processes cannot share; a checkpoint of another recipe.
+    UsageError : unknown configuration, ablation, fold or device; a batch that the processes cannot share; a checkpoint of another recipe, or
+        the model of another task, in `output`.
     OutputError : `output` or `cache` cannot be written.
     """
     from ..models.devices import choose_device
@@ -153,6 +155,7 @@ def train(
     from .parallel import team
 
     output = Path(output)
+    check_output(output, "segment-3d", resume)
     cache = Path(cache) if cache is not None else output / "cache"
     with team(choose_device(device).name) as group:
         check_batches(recipe.batch, recipe.crops, group.size)

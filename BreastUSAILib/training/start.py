@@ -1,7 +1,8 @@
-"""Going on from the weights of a model: ``--start ID|DIR`` of the recipes."""
+"""Going on from the weights of a model: ``--start ID|DIR`` of the recipes; and which folders a run may leave its own in."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,28 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def check_start(name: str, output: Path) -> None:
-    """UsageError where a run would go on from the model that it leaves itself: it would be lost, and nobody could say what it had learnt from."""
+def check_start(name: Path | str | None, output: Path, option: str = "--start") -> None:
+    """UsageError where a run would replace the model that it goes on from, or uses otherwise (`option`): it would be lost, and nobody could say
+    what the new one had learnt from."""
     if name and Path(name).resolve() == output.resolve():
-        raise UsageError(f"--start {name} is the folder of --output, whose model this run replaces; choose another --output.")
+        raise UsageError(f"{option} {name} is the folder of --output, whose model this run replaces; choose another --output.")
+
+
+def check_output(output: Path, task: str, resume: bool, cure: str = "choose another --output, or give --restart") -> None:
+    """UsageError where a run would replace a model of another task than the one that it leaves; without `resume` (--restart) that is meant."""
+    from ..models.folder import CONFIG
+
+    if not resume:
+        return
+    try:
+        config = json.loads((output / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or none that any command could use
+        return
+    other = config.get("task") if isinstance(config, dict) else None
+    if other is not None and other != task:
+        raise UsageError(
+            f"--output {output} holds the model {config.get('id')!r} of the task {other!r}, which this run would replace with one of the task {task!r}; {cure}."
+        )
 
 
 def go_on_from(

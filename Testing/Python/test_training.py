@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from BreastUSAILib.cli import main
 from BreastUSAILib.errors import DataError, DependencyError, ModelError, OutputError, UsageError
 from BreastUSAILib.evaluation.segmentation_data import in_folds, load_picture, load_pixels, read_cases, read_data_sets
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks import roi_cnn as networks
 from BreastUSAILib.training import augment as augmentation
 from BreastUSAILib.training import grade, loop, pretrained, roi_cnn
+from BreastUSAILib.training.grade_recipe import GradeRecipe
 
 RECIPE = roi_cnn.RoiCnnRecipe(
     cycles=(roi_cnn.Cycle(((48, 2), (64, 1)), 3e-3), roi_cnn.Cycle(((64, 1),), 1e-3, wide=True), roi_cnn.Cycle(((64, 1),), 1e-3)), batch=4, balance=(), imagenet=False
@@ -167,6 +169,36 @@ def test_validation_masks_without_a_pixel_are_refused_before_training(data, tmp_
 def test_a_run_does_not_go_on_from_the_model_that_it_leaves(data, tmp_path):
     with pytest.raises(UsageError, match="is the folder of --output"):
         roi_cnn.train([data], tmp_path / "out", replace(RECIPE, start=str(tmp_path / "x" / ".." / "out")))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["lesion-classifier", "--detector"], ["grade", "--system", "mtnet", "--segmentation"], ["grade-average", "grade-mtnet-compact", "grade-mtnet-compact", "--segmentation"]],
+)
+def test_a_run_does_not_replace_a_model_that_it_uses(words, tmp_path, capsys):
+    """The folder of --detector or --segmentation as --output: the model was destroyed."""
+    model = tmp_path / "model"
+    model.mkdir()
+    assert main(["train", *words, str(model), "--data", "never read", "--output", str(tmp_path / "x" / ".." / "model")]) == 2
+    assert f"{words[-1]} {model} is the folder of --output, whose model this run replaces" in capsys.readouterr().err
+    assert not any(model.iterdir())
+
+
+def test_weights_to_start_from_are_not_written_over(tmp_path):
+    for system, output in (("mtnet", tmp_path / "out"), ("pair", tmp_path)):
+        with pytest.raises(UsageError, match=r"--weights .* is the folder of --output, whose model this run replaces"):
+            start = {"mtnet": (tmp_path / "out" if system == "mtnet" else tmp_path / "mtnet") / "model.safetensors"}
+            grade.train(["never read"], output, GradeRecipe(system=system, outlines=("true",)), start=start)
+
+
+@pytest.mark.parametrize("recipe", ["roi-cnn", "detect", "detect-baseline", "lesion-classifier", "segment-3d", "heatmap", "grade --system gcnn --outlines true"])
+def test_a_run_does_not_replace_the_model_of_another_task(recipe, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"id": "mine", "task": "other"}))
+    command = ["train", *recipe.split(), "--data", str(tmp_path / "nowhere"), "--output", str(tmp_path), "--device", "cpu"]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "holds the model 'mine' of the task 'other', which this run would replace" in told and "choose another --output, or give --restart." in told
+    assert main([*command, "--restart"]) == 1 and "nowhere" in capsys.readouterr().err
 
 
 def test_the_recipe_starts_from_imagenet_weights(data, tmp_path, monkeypatch):
