@@ -147,7 +147,7 @@ def read_tdsc_abus(
 
     Raises
     ------
-    DataError : a table or file is missing or does not read, a box does not lie in its volume (also where somebody has put
+    DataError : a table or file is missing or does not read, a case stands in a table twice, a box does not lie in its volume (also where somebody has put
         the axes of the CSV in another order), or there is no case.
     """
     folder = Path(folder)
@@ -159,11 +159,17 @@ def read_tdsc_abus(
         part = folder / FOLDERS[split]
         if not part.is_dir():
             continue
-        boxes = {}
+        boxes, told = {}, set()
         for where, row in _rows(part / BOXES, BOX_COLUMNS):
-            boxes[_whole(where, row["id"])] = (where, [_number(where, row[name]) for name in BOX_COLUMNS[1:]])
+            case_id = _whole(where, row["id"])
+            if case_id in boxes:
+                raise DataError(f"{where}: case {case_id} has a box already; a volume of TDSC-ABUS has exactly one lesion: leave one of the rows out.")
+            boxes[case_id] = (where, [_number(where, row[name]) for name in BOX_COLUMNS[1:]])
         for where, row in _rows(part / LABELS, LABEL_COLUMNS):
             case_id = _whole(where, row["case_id"])
+            if case_id in told:
+                raise DataError(f"{where}: case {case_id} is listed already; leave one of the rows out.")
+            told.add(case_id)
             label = row["label"].strip().upper()
             if label not in ("M", "B"):
                 raise DataError(f"{where}: the label is {row['label']!r}; it must be M or B.")
