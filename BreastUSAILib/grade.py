@@ -285,6 +285,10 @@ def with_grade(finding: Finding, grade: Grade, models: GradeModels, pooling: Poo
     evidence["grade_calibrated"] = float(pooling.calibrated)
     if not pooling.calibrated:
         notes.append("The probabilities are not calibrated: these models were not chosen together on validation data.")
+    elif pooling.uncalibrated:
+        notes.append(
+            f"The probabilities are not calibrated for {', '.join(pooling.uncalibrated)}: the labels of the validation data did not tell their answers apart."
+        )
     return replace(
         finding,
         malignancy=grade.malignancy if grade.malignancy is not None else finding.malignancy,

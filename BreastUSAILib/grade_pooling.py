@@ -57,6 +57,7 @@ class Pooling:
     familiar : what the images look like that it was chosen on; None: not known.
     told, prevalence : how much the category is told of malignancy, and the share of malignant lesions; see `told_categories`.
     calibrated : whether any of this was chosen on data.
+    uncalibrated : outputs of which nothing was chosen all the same, as the labels did not tell their answers apart.
     """
 
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Pooling:
     calibrated: bool = False
     told: float = 0.0
     prevalence: float = 0.5
+    uncalibrated: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Pooling:
@@ -81,6 +83,7 @@ class Pooling:
             True,
             float(data.get("told", cls.told)),
             float(data.get("prevalence", cls.prevalence)),
+            tuple(data.get("uncalibrated", ())),
         )
 
     def pooled(self, answers: Answers, output: str) -> np.ndarray | None:

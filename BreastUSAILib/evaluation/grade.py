@@ -371,6 +371,7 @@ def main(args: argparse.Namespace) -> int:
         "maps": not args.no_maps,
         "several_crops": not args.one_crop,
         "calibrated": pooling.calibrated,
+        "uncalibrated": list(pooling.uncalibrated),
         "threshold": pooling.threshold,
     }
     write(args.output, rows, figures, about)

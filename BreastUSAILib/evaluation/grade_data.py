@@ -7,6 +7,9 @@ Every label is a set: BUS-BRA's category 4 allows 4A, 4B and 4C, an unknown one 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+import numpy as np
 
 from ..errors import DataError
 from ..grade_terms import ANSWERS, CATEGORIES, DESCRIPTORS, SUBTYPES
@@ -125,3 +128,17 @@ def allowed(case: Case, output: str) -> tuple[bool, ...]:
             f"{case.image}: {output} {value!r} is unknown; labels.csv may say {', '.join(classes)}, or nothing."
         )
     return tuple(c == value for c in classes)
+
+
+def labels_of(cases: Sequence[Case], output: str, count: int) -> np.ndarray:
+    """What the cases' labels allow of the last `count` classes of an output, (N, count) bool; everything where they allow none of these."""
+    labels = np.array([allowed(case, output)[-count:] for case in cases], bool).reshape(-1, count)
+    labels[~labels.any(1)] = True
+    return labels
+
+
+def tell_apart(labels: np.ndarray) -> bool:
+    """Whether two of these labels (N, K) bool exclude each other, as benign and malignant do: of labels that could all mean one and the same
+    answer nothing is learnt but to give it always."""
+    kinds = np.unique(labels, axis=0).astype(int)
+    return bool((kinds @ kinds.T == 0).any())

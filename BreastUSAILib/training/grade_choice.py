@@ -1,6 +1,6 @@
 """What comes after the grading networks, chosen on the validation fold: ``breastusai train grade-pooling``.
 
-For each output the weights of the systems and one temperature by the likelihood of the labels (which is what both calibration and
+For each output whose labels tell its answers apart the weights of the systems and one temperature by the likelihood of the labels (which is what both calibration and
 ranking gain from, and which unlike the AUC has no steps); then the operating point, and how much disagreement is unusual.
 The choice is recorded in the first model's config, with the ids of all models it holds for. Nothing here sees the test fold.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from ..atomic import write_text
 from ..errors import DataError, UsageError
 from ..evaluation.grade_answers import add_model_arguments, answers_on, models_of, options_of, outlines_for
-from ..evaluation.grade_data import allowed
+from ..evaluation.grade_data import allowed, labels_of, tell_apart
 from ..evaluation.grade_metrics import single_class, yes_no_figures
 from ..evaluation.grade_outlines import FoundOutlines
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case
@@ -131,10 +131,26 @@ def told_weight(
     return max(w for w, loss in losses.items() if loss <= enough), {str(w): loss for w, loss in losses.items()}
 
 
+def _check_both_kinds(cases: Sequence[Case]) -> None:
+    """DataError where there are no benign or no malignant lesions to calibrate malignancy by."""
+    labels = {case.label for case in cases}
+    missing = [kind for kind in ANSWERS["malignancy"] if kind not in labels]
+    if missing:
+        raise DataError(
+            f"the validation fold has no {' and no '.join(missing)} lesion, without which malignancy cannot be calibrated; give another --validation-fold, or "
+            "--data that have both."
+        )
+
+
 def choose(
     said: Sequence[Answers], cases: Sequence[Case], sensitivity: float = SENSITIVITY
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The pooling for these answers on the validation images, as a model's `postprocessing` has it, and what was tried."""
+    """The pooling for these answers on the validation images, as a model's `postprocessing` has it, and what was tried.
+
+    Outputs whose labels only ever say one thing are left as they are: the likeliest temperature would be the one that makes the networks
+    say it always. Raises DataError where that is malignancy.
+    """
+    uncalibrated: list[str] = []
     weights: dict[str, dict[str, float]] = {}
     temperatures: dict[str, float] = {}
     tried: dict[str, Any] = {}
@@ -143,9 +159,11 @@ def choose(
         if not systems:
             continue
         count = min(len(said[0][name][output]) for name in systems)
-        labels = np.array([allowed(case, output)[-count:] for case in cases], bool)
-        labels[~labels.any(1)] = True
-        if labels.all():
+        labels = labels_of(cases, output, count)
+        if output == "malignancy":
+            _check_both_kinds(cases)
+        elif not tell_apart(labels):
+            uncalibrated.append(output)
             continue
         rows = []
         for choice in _weight_choices(systems):
@@ -173,10 +191,11 @@ def choose(
     chosen = {"weights": weights, "temperatures": temperatures, "threshold": threshold, "disagreement": disagreement}
     if {"malignancy", "birads"} <= weights.keys():
         categories = np.stack([pooling.pooled(a, "birads") for a in said])
-        kinds = np.array([allowed(case, "birads")[-categories.shape[1] :] for case in cases], bool)
-        kinds[~kinds.any(1)] = True
+        kinds = labels_of(cases, "birads", categories.shape[1])
         chosen["prevalence"] = float(np.clip(truth[known].mean(), 0.01, 0.99))
         chosen["told"], tried["told"] = told_weight(categories, chances, kinds, chosen["prevalence"])
+    if uncalibrated:
+        chosen["uncalibrated"] = uncalibrated
     chosen["familiar"] = familiar_images(said)
     return chosen, tried
 
@@ -193,6 +212,8 @@ def choose_and_record(
     """Choose on `cases` and write the choice into the config of the model in `folder`, and what was tried beside it."""
     from tqdm import tqdm
 
+    if any("malignancy" in model.entry.arguments["outputs"] for model in models.present.values()):
+        _check_both_kinds(cases)  # before the networks look at every image
     with tqdm(total=len(cases), unit="image") as bar:
         said, _ = answers_on(cases, models, options, which, found, lambda n: bar.update(n - bar.n))
     chosen, tried = choose(said, cases, sensitivity)
@@ -239,5 +260,7 @@ def main(args: argparse.Namespace) -> int:
     cases = cases_of(args.data, (args.validation_fold,))
     chosen = choose_and_record(cases, models, folder, found, options_of(args), args.outline, args.sensitivity)
     print(json.dumps({name: value for name, value in chosen.items() if name != "familiar"}, indent=2))
+    if chosen.get("uncalibrated"):
+        print(f"Left uncalibrated, as the validation fold's labels do not tell their answers apart: {', '.join(chosen['uncalibrated'])}.")
     print(f"Written to {folder / CONFIG}.")
     return 0

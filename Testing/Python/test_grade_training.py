@@ -19,6 +19,8 @@ from BreastUSAILib.errors import DataError, UsageError
 from BreastUSAILib.evaluation import grade as protocol
 from BreastUSAILib.evaluation.grade_outlines import FoundOutlines, largest_part, outline, prepare
 from BreastUSAILib.evaluation.segmentation_data import read_cases
+from BreastUSAILib.findings import Box, Finding
+from BreastUSAILib.grade import GradeModels, grade
 from BreastUSAILib.grade_pooling import Pooling
 from BreastUSAILib.lesion_view import ViewRule
 from BreastUSAILib.models.cards import card
@@ -760,6 +762,42 @@ def test_of_choices_that_are_as_good_the_most_even_one_is_taken(data):
         assert chosen["prevalence"] == pytest.approx(malignant) and str(chosen["told"]) in tried["told"]
         again = Pooling.of({**chosen, "models": {}})
         assert again.told == chosen["told"] and again.prevalence == pytest.approx(malignant)
+
+
+def test_what_labels_do_not_tell_apart_is_left_uncalibrated(data):
+    """Where all were solid the temperature ran to its bound, and cysts were called solid with 0.9966."""
+    cases = [c for c in read_cases(data) if c.label != "normal"]
+    # All lesions solid; the categories 3 and 4 (4A, 4B or 4C) exclude each other, 4 and 4A alone would not.
+    one_thing = [replace(c, row={**c.row, "diagnosis": "Fibroadenoma", "echogenicity": "hypoechoic", "birads": ("4", "4a")[i % 2]}) for i, c in enumerate(cases)]
+    answers = {"malignancy": np.log([0.4, 0.6]), "solid": np.log([0.3, 0.7]), "birads": np.log([0.2] * 5)}
+    said = [{"mtnet": {**answers, "malignancy": np.log([0.4, 0.6] if c.label == "malignant" else [0.6, 0.4])}} for c in cases]
+    chosen, tried = choose(said, one_thing)
+    assert chosen["uncalibrated"] == ["solid", "birads"] and set(chosen["temperatures"]) == set(chosen["weights"]) == {"malignancy"}
+    assert "told" not in chosen and "solid" not in tried
+    pooling = Pooling.of(chosen)
+    assert pooling.pooled(said[0], "solid")[1] == pytest.approx(0.7) and pooling.uncalibrated == ("solid", "birads")
+    two = [replace(c, row={**c.row, "birads": ("4", "3")[i % 2]}) for i, c in enumerate(one_thing)]
+    assert choose(said, two)[0]["uncalibrated"] == ["solid"] and "uncalibrated" not in choose(said, cases)[0]
+    for kind, other in (("benign", "malignant"), ("malignant", "benign")):
+        with pytest.raises(DataError, match=f"the validation fold has no {other} lesion, without which malignancy cannot be calibrated"):
+            choose(said, [replace(c, label=kind) for c in cases])
+
+
+def test_a_grade_says_which_probabilities_are_not_calibrated(data, tmp_path, capsys):
+    folder = data_folder(tmp_path / "breast")
+    text = (folder / "labels.csv").read_text()
+    (folder / "labels.csv").write_text(text.replace("not applicable", "Fibroadenoma"))
+    model = grade_folder(tmp_path / "snnet", "snnet")
+    assert main(["train", "grade-pooling", "--data", str(folder), "--outline", "true", "--device", "cpu", "--snnet", str(model)]) == 0
+    assert "Left uncalibrated, as the validation fold's labels do not tell their answers apart: solid." in capsys.readouterr().out
+    models = GradeModels(snnet=load(model, "grade-snnet", "cpu"))
+    case = read_cases(folder)[0]
+    image = sitk.ReadImage(str(case.image))
+    finding = Finding("L1", Box((36.0, 30.0, 0.0), (30.0, 20.0, 1.0)), 1.0)
+    (graded,) = grade(image, [finding], models).findings
+    assert graded.notes[-1].startswith("The probabilities are not calibrated for solid: the labels of the validation data")
+    (again,) = grade(image, [graded], models).findings
+    assert sum("not calibrated" in note for note in again.notes) == 1
 
 
 def test_categories_are_told_of_malignancy_as_far_as_their_labels_allow():
