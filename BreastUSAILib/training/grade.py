@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from ..atomic import output_error
 from ..errors import DataError, UsageError
-from ..evaluation.grade_data import gradable
+from ..evaluation.grade_data import gradable, labels_of, tell_apart
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_data_sets
 from ..lesion_view import ViewRule
 from ..models.folder import WEIGHTS
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
 from .grade_networks import build_networks
-from .grade_recipe import COMPACT, NETWORKS, PAPER, GradeRecipe
+from .grade_recipe import COMPACT, MAIN, NETWORKS, PAPER, GradeRecipe
 from .grade_run import GradeRun, folders_of
 from .start import check_output, check_start
 
@@ -66,6 +66,30 @@ def cases_of(data: Sequence[Path | str], folds: Sequence[int]) -> list[Case]:
     return cases
 
 
+def _check_labels(training: Sequence[Case], validation: Sequence[Case], outputs: Mapping[str, Mapping[str, int]], tell: bool) -> None:
+    """DataError where there is nothing to learn for a system's main answer: no two labels of the training exclude each other. Where the validation's do
+    not, or those for another answer, that is said (where to `tell`).
+
+    outputs : system -> output -> number of classes.
+    """
+    poor: dict[str, list[str]] = {"training": [], "validation": []}
+    for name, cases in (("training", training), ("validation", validation)):
+        for system, counts in outputs.items():
+            for output, count in counts.items():
+                if tell_apart(labels_of(cases, output, count)):
+                    continue
+                if name == "training" and output == MAIN[system]:
+                    raise DataError(
+                        f"the labels of the training folds of {', '.join(sorted({c.source for c in cases}))} never tell two answers for {output!r} apart, which "
+                        f"{system} is to learn; add images with other labels, or other --train-folds."
+                    )
+                if output not in poor[name]:
+                    poor[name].append(output)
+    for name, what in (("training", "is learnt"), ("validation", "is judged")):
+        if poor[name] and tell:
+            print(f"Note: the {name} folds' labels do not tell answers apart for {', '.join(poor[name])}: nothing {what} of it there.", flush=True)
+
+
 def train(
     data: Sequence[Path | str],
     output: Path | str,
@@ -88,8 +112,8 @@ def train(
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty, or
-        the checkpoint is damaged.
+    DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty, the
+        training's labels leave nothing to learn (`_check_labels`), or the checkpoint is damaged.
     UsageError : unknown settings; a checkpoint of another recipe, other data or another start, or the model of another task, in `output`; `start` is of
         the model that is left there; outlines without a model for them;
         the validation fold is one of the training's.
@@ -129,6 +153,7 @@ def train(
         networks = networks.to(group.device).to(memory_format=torch.channels_last)
         channels = next(iter(arguments.values()))["in_channels"]
         rule = ViewRule(recipe.size, recipe.view, recipe.margin, mask=channels > 1)
+        _check_labels(training, validation, {system: values["outputs"] for system, values in arguments.items()}, group.first)
         outputs = {name: count for values in arguments.values() for name, count in values["outputs"].items()}
         optimiser, schedule = _optimiser(recipe)
         learner = Learner(

@@ -194,11 +194,16 @@ def train(
         raise DataError(
             f"the folds {recipe.train_folds} (training) and {recipe.validation_fold} (validation) of {list(map(str, data))} must not be empty."
         )
-    if not any(load_pixels(case)[1].any() for case in validation if case.mask is not None):
-        raise DataError(
-            f"fold {recipe.validation_fold} of {list(map(str, data))} has no image with a lesion to validate on (masks without a pixel are none); "
-            "give another --validation-fold or correct the masks."
-        )
+    for part, folds, what, option in (
+        (training, f"the folds {', '.join(map(str, recipe.train_folds))}", "learn from", "other --train-folds"),
+        (validation, f"fold {recipe.validation_fold}", "validate on", "another --validation-fold"),
+    ):
+        if not any(load_pixels(case)[1].any() for case in part if case.mask is not None):
+            has = "has" if part is validation else "have"
+            raise DataError(
+                f"{folds} of {list(map(str, data))} {has} no image with a lesion to {what} (masks without a pixel are none); "
+                f"give {option} or correct the masks."
+            )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -31,6 +31,7 @@ from BreastUSAILib.training import grade_batches
 from BreastUSAILib.training import grade_networks as networks_module
 from BreastUSAILib.training import grade_run as run_module
 from BreastUSAILib.training.detection_crops import generator_of
+from BreastUSAILib.training.grade import _check_labels as check_labels
 from BreastUSAILib.training.grade import train
 from BreastUSAILib.training.grade_average import MEAN, fold_of, is_worse_than_all, mean_weights
 from BreastUSAILib.training.grade_batches import Lesions, draw_order, rate_steps, warped_outlines
@@ -435,12 +436,44 @@ def test_labels_that_changed_are_other_data(small, tmp_path):
     train([folder], out, recipe, device="cpu")
     table = folder / "labels.csv"
     said = table.read_text()
-    for old, new in (("benign", "malignant"), (",4c,", ",5,")):
+    for old, new in ((",benign,g2,", ",malignant,g2,"), (",4c,", ",5,")):
         table.write_text(said.replace(old, new))
         with pytest.raises(UsageError, match="or other data"):
             train([folder], out, recipe, device="cpu")
     table.write_text(said.replace(",oval,", ",round,"))  # which Mt-Net does not learn
     train([folder], out, recipe, device="cpu")
+
+
+@pytest.mark.parametrize("system", ["mtnet", "snnet", "gcnn"])
+def test_labels_that_teach_nothing_are_refused(system, small, data, tmp_path):
+    folder = data_folder(tmp_path / "breast")
+    table = (folder / "labels.csv").read_text()
+    same = {"mtnet": ("malignant", "benign"), "snnet": ("anechoic", "hypoechoic"), "gcnn": (",4c,", ",4,")}
+    changed = table.replace(*same[system])
+    if system == "snnet":
+        changed = changed.replace("not applicable", "Fibroadenoma")
+    if system == "gcnn":  # 4 is 4A, 4B or 4C
+        for other in (",2,", ",3,", ",5,"):
+            changed = changed.replace(f"{other}oval", ",4a,oval").replace(f"{other}irregular", ",4,irregular")
+    (folder / "labels.csv").write_text(changed)
+    output = {"mtnet": "malignancy", "snnet": "solid", "gcnn": "birads"}[system]
+    with pytest.raises(DataError, match=f"training folds of breast never tell two answers for '{output}' apart, which {system} is to learn"):
+        train([folder], tmp_path / "out", _recipe(system), device="cpu")
+
+
+def test_labels_that_judge_nothing_are_told(data, capsys):
+    cases = [c for c in read_cases(data) if c.label != "normal"]
+    benign = [c for c in cases if c.label == "benign"]
+    outputs = {"mtnet": {"malignancy": 2, "birads": 6}}
+    check_labels(cases, benign, outputs, tell=True)
+    told = capsys.readouterr().out
+    assert told == "Note: the validation folds' labels do not tell answers apart for malignancy: nothing is judged of it there.\n"
+    silent = [replace(c, row={**c.row, "birads": ""}) for c in cases]
+    check_labels(silent, cases, outputs, tell=True)
+    assert "the training folds' labels do not tell answers apart for birads: nothing is learnt of it there." in capsys.readouterr().out
+    check_labels(cases, cases, outputs, tell=True)
+    check_labels(silent, benign, outputs, tell=False)
+    assert not capsys.readouterr().out
 
 
 def test_a_fold_does_not_both_teach_and_validate(small, data, tmp_path):

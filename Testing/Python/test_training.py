@@ -184,6 +184,13 @@ def test_a_run_does_not_replace_a_model_that_it_uses(words, tmp_path, capsys):
     assert not any(model.iterdir())
 
 
+def test_training_folds_without_a_lesion_are_refused(data, tmp_path):
+    _write(data, [{**r, "mask": r["mask"] if r["fold"] == "1" else ""} for r in _rows(data)])
+    with pytest.raises(DataError, match="the folds 2, 3, 4 of .* have no image with a lesion to learn from"):
+        roi_cnn.train([data], tmp_path / "out", RECIPE)
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_to_start_from_are_not_written_over(tmp_path):
     for system, output in (("mtnet", tmp_path / "out"), ("pair", tmp_path)):
         with pytest.raises(UsageError, match=r"--weights .* is the folder of --output, whose model this run replaces"):
