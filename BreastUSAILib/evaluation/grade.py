@@ -39,6 +39,7 @@ from .grade_metrics import (
     yes_no_figures,
 )
 from .illustrated import illustrated
+from .known_images import in_paragraphs, notes_on_known
 from .segmentation_data import TEST_FOLD, Case, in_folds, read_data_sets
 
 COARSE = ("2", "3", "4", "5")
@@ -331,7 +332,7 @@ def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]],
         writer.writerows(table)
     write_text(folder / "figures.json", json.dumps({**about, "figures": figures}, indent=2) + "\n")
     pictures = draw(folder, rows, about["threshold"])
-    write_text(folder / "figures.md", illustrated(as_markdown(figures), pictures))
+    write_text(folder / "figures.md", illustrated(as_markdown(figures) + in_paragraphs(about.get("notes", ())), pictures))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -373,8 +374,11 @@ def main(args: argparse.Namespace) -> int:
         "calibrated": pooling.calibrated,
         "uncalibrated": list(pooling.uncalibrated),
         "threshold": pooling.threshold,
+        "notes": notes_on_known([model.entry for model in (*models.present.values(), *([found.model] if found else []))], cases),
     }
     write(args.output, rows, figures, about)
     print(as_markdown(figures))
+    for note in about["notes"]:
+        print(f"Note: {note}")
     print(f"Rows, figures and pictures are in {args.output}.")
     return 0

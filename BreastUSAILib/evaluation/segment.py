@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import DataError
 from .data_set_names import TOGETHER
 from .illustrated import illustrated
+from .known_images import in_paragraphs, notes_on_known
 from .metrics import bootstrap_interval, dice, hausdorff95, jaccard
 from .segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_data_sets
 
@@ -180,7 +181,7 @@ def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]],
     for picture in pictures:
         with atomic_path(picture) as temporary:
             _figure(rows).savefig(temporary, dpi=150)
-    write_text(folder / "figures.md", illustrated(as_markdown(figures), pictures))
+    write_text(folder / "figures.md", illustrated(as_markdown(figures) + in_paragraphs(about.get("notes", ())), pictures))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -210,8 +211,11 @@ def main(args: argparse.Namespace) -> int:
         "data": [str(d) for d in args.data],
         "folds": "all" if args.all_folds else args.folds,
         "lesions": args.lesions,
+        "notes": notes_on_known([model.entry], cases),
     }
     write(args.output, rows, figures, about)
     print(as_markdown(figures))
+    for note in about["notes"]:
+        print(f"Note: {note}")
     print(f"Rows, figures and a plot are in {args.output}.")
     return 0

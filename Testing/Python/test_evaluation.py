@@ -14,8 +14,10 @@ from hypothesis.extra.numpy import arrays
 from BreastUSAILib import cli
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.evaluation import segment as protocol
+from BreastUSAILib.evaluation.known_images import notes_on_known
 from BreastUSAILib.evaluation.metrics import bootstrap_interval, dice, hausdorff95, jaccard
-from BreastUSAILib.evaluation.segmentation_data import read_cases
+from BreastUSAILib.evaluation.segmentation_data import Case, read_cases
+from BreastUSAILib.models.catalog import default_for
 from BreastUSAILib.models.zoo import load
 from BreastUSAILib.segment import SegmentOptions
 
@@ -143,6 +145,49 @@ def test_one_of_several_data_sets_is_not_called_all(what, tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"error: the data set {folders[1]} has the name 'all', which is what all data sets together are called; rename its folder.\n"
     )
+
+
+def test_figures_of_images_that_a_model_knows_say_so():
+    def case(source, fold, named=""):
+        return Case("i", Path("i.png"), None, "benign", "g", fold, {"source": named}, source)
+
+    def entry(trained_on, **recipe):
+        return replace(default_for("segment"), id="m", trained_on=trained_on, recipe=recipe)
+
+    own = entry("12 images of made, other set (folds 2, 3, 4)", train_folds=[2, 3, 4], validation_fold=1)
+    assert notes_on_known([own], [case("made", 0), case("unknown", 2)]) == []
+    assert notes_on_known([own], [case(name, fold) for name in ("made", "other set") for fold in (0, 1, 2, 3)]) == [
+        "m has learnt from folds 2, 3 of made: these figures are of images that it knows, and too good.",
+        "m has learnt from folds 2, 3 of other set: these figures are of images that it knows, and too good.",
+        "m was chosen by fold 1 of made: these figures are better than on other images.",
+        "m was chosen by fold 1 of other set: these figures are better than on other images.",
+    ]
+    on = entry("3 images of mine (folds 0); went on from m 1, which had learnt from: 12 images of made (folds 2, 3)", validation_fold=5)
+    assert [note.partition(":")[0] for note in notes_on_known([on], [case("made", 3), case("mine", 0)])] == ["m has learnt from fold 3 of made", "m has learnt from fold 0 of mine"]
+    for task in ("segment", "grade-gcnn", "grade-mtnet", "grade-snnet"):
+        ships = default_for(task)
+        assert notes_on_known([ships], [case("copy", 4, "BUS-BRA")])[0].startswith(f"{ships.id} has learnt from fold 4 of copy")
+        assert notes_on_known([ships], [case("busbra", 1)])[0].startswith(f"{ships.id} was chosen by fold 1 of busbra")
+        assert notes_on_known([ships], [case("busbra", 0), case("busi", 2, "BUSI")]) == []
+
+
+@pytest.mark.parametrize("what", ["segment", "grade"])
+def test_the_note_on_known_images_stands_on_the_screen_and_in_the_files(what, tmp_path, capsys):
+    folder = tmp_path / "busbra"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    disc = (np.add.outer((np.arange(60) - 30) ** 2, (np.arange(80) - 40) ** 2) < 144).astype(np.uint8)
+    pixels = np.random.default_rng(0).normal(120, 20, disc.shape) * np.where(disc, 0.3, 1)
+    sitk.WriteImage(sitk.GetImageFromArray(np.clip(pixels, 0, 255).astype(np.uint8)), str(folder / "images/1.png"))
+    sitk.WriteImage(sitk.GetImageFromArray(disc * 255), str(folder / "masks/1.png"))
+    (folder / "labels.csv").write_text("id,file,mask,class,group,fold\n1,images/1.png,masks/1.png,benign,g,2\n")
+    out = tmp_path / "out"
+    command = ["evaluate", what, "--data", str(folder), "--folds", "2", "--output", str(out), "--device", "cpu"]
+    assert cli.main(command + (["--mtnet", "grade-mtnet-compact"] if what == "grade" else [])) == 0
+    told = "roi-cnn-compact has learnt from fold 2 of busbra: these figures are of images that it knows, and too good."
+    notes = json.loads((out / "figures.json").read_text())["notes"]
+    assert told in notes and len(notes) == (1 if what == "segment" else 2)
+    assert f"Note: {told}" in capsys.readouterr().out and f"Note: {told}" in (out / "figures.md").read_text()
 
 
 def test_results_are_written(tmp_path):
