@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,9 +54,7 @@ class FoundOutlines:
     def __post_init__(self) -> None:
         if self.folder is None:
             return
-        about = self.folder / "outlines.json"
-        entry = self.model.entry
-        said = {"model": entry.id, "sha256": entry.sha256, "settings": json.loads(json.dumps(dict(entry.postprocessing)))}
+        about, said = self.folder / "outlines.json", self.about
         if about.is_file():
             if json.loads(about.read_text(encoding="utf-8")) != said:
                 raise UsageError(
@@ -68,6 +66,12 @@ class FoundOutlines:
         except OSError as error:
             raise output_error(self.folder, error) from error
         write_text(about, json.dumps(said) + "\n")
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the outlines depend on beside the image: the model, its weights' SHA-256 and what follows its network."""
+        entry = self.model.entry
+        return {"model": entry.id, "sha256": entry.sha256, "settings": json.loads(json.dumps(dict(entry.postprocessing)))}
 
     def of(self, case: Case, refine: bool = True) -> np.ndarray:
         """(H, W) bool; empty where nothing is found."""

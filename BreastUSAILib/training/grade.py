@@ -114,7 +114,7 @@ def train(
     ------
     DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty, the
         training's labels leave nothing to learn (`_check_labels`), or the checkpoint is damaged.
-    UsageError : unknown settings; a checkpoint of another recipe, other data or another start, or the model of another task, in `output`; `start` is of
+    UsageError : unknown settings; a checkpoint of another recipe, other data, other outlines or another start, or the model of another task, in `output`; `start` is of
         the model that is left there; outlines without a model for them;
         the validation fold is one of the training's.
     OutputError : `output` cannot be written.
@@ -128,6 +128,8 @@ def train(
     from .parallel import team
 
     output, start = Path(output), start or {}
+    if not set(recipe.outlines) & {"refined", "unrefined"}:
+        found = None  # nothing is asked of it
     for system, folder in folders_of(recipe, output).items():
         check_output(folder, f"grade-{system}", resume)
         for file in map(Path, start.values()):
@@ -160,7 +162,7 @@ def train(
             networks,
             checkpoint,
             recipe,
-            fingerprint_of_cases(training, outputs),
+            fingerprint_of_cases(training, outputs) + (f", about the outlines of {found.about}" if found is not None else ""),
             group,
             resume=resume,
             optimiser=optimiser,
@@ -182,7 +184,7 @@ def train(
                 validation, rule, outputs, recipe.outlines[-1:], found, spare=1.0, touching=False, several=several
             )
             run_epochs(
-                GradeRun(recipe, learner, lesions, judged, arguments, output, group, about), output, validate_every
+                GradeRun(recipe, learner, lesions, judged, arguments, output, group, about, found and found.about), output, validate_every
             )
     return output
 

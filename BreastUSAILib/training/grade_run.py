@@ -25,13 +25,14 @@ def folders_of(recipe: GradeRecipe, output: Path) -> dict[str, Path]:
 
 
 class GradeRun:
-    """A recipe at work, as `learner.run_epochs` drives it."""
+    """A recipe at work, as `learner.run_epochs` drives it. `outlines`: what found them, as `FoundOutlines.about` has it."""
 
-    def __init__(self, recipe, learner, training, validation, arguments, output: Path, group: Team, about: dict[str, str]) -> None:
+    def __init__(self, recipe, learner, training, validation, arguments, output: Path, group: Team, about: dict[str, str], outlines: dict[str, Any] | None = None) -> None:
         self.recipe: GradeRecipe = recipe
         self.learner: Learner = learner
         self.training, self.validation = training, validation
         self.arguments, self.output, self.group, self.about = arguments, output, group, about
+        self.outlines = outlines
         self.weights = dict(recipe.output_weights)
         self.measured: dict[str, dict[str, float]] = {}
 
@@ -141,5 +142,5 @@ class GradeRun:
             "trained_on": self.about[system],
             "licence": "unspecified",
             "measured": {"validation": figures},
-            "recipe": json.loads(json.dumps(asdict(recipe))),
+            "recipe": json.loads(json.dumps(asdict(recipe))) | ({"segmentation": self.outlines} if self.outlines else {}),
         }

@@ -33,7 +33,7 @@ from BreastUSAILib.training import grade_run as run_module
 from BreastUSAILib.training.detection_crops import generator_of
 from BreastUSAILib.training.grade import _check_labels as check_labels
 from BreastUSAILib.training.grade import train
-from BreastUSAILib.training.grade_average import MEAN, fold_of, is_worse_than_all, mean_weights
+from BreastUSAILib.training.grade_average import MEAN, check_parts, fold_of, is_worse_than_all, mean_weights
 from BreastUSAILib.training.grade_batches import Lesions, draw_order, rate_steps, warped_outlines
 from BreastUSAILib.training.grade_choice import (
     best_temperature,
@@ -428,6 +428,31 @@ def test_a_run_without_f_beta_leaves_its_own_model(small, data, tmp_path, monkey
     train([data], folder, replace(recipe, seed=3), device="cpu", validate_every=1)
     config = json.loads((folder / "config.json").read_text())
     assert config["recipe"]["seed"] == 3 and config["measured"]["validation"]["f_beta"] == 0.2
+
+
+def test_a_run_goes_on_about_the_same_outlines_alone(small, data, tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    def found(**changes):
+        entry = {"id": "roi", "sha256": "1", "postprocessing": {"sizes": (64,)}}
+        return FoundOutlines(SimpleNamespace(entry=SimpleNamespace(**{**entry, **changes})))
+
+    monkeypatch.setattr(FoundOutlines, "_segment", lambda self, case, refine: outline(case, "true", None))
+    out, recipe = tmp_path / "out", _recipe("mtnet", epochs=1, outlines=("true", "refined"))
+    train([data], out, recipe, found=found(), device="cpu")
+    said = json.loads((out / "config.json").read_text())["recipe"]
+    assert said["segmentation"] == {"model": "roi", "sha256": "1", "settings": {"sizes": [64]}}
+    train([data], out, recipe, found=found(), device="cpu")
+    for changes in ({"sha256": "2"}, {"postprocessing": {"sizes": (96,)}}):
+        with pytest.raises(UsageError, match="belongs to another recipe or other data"):
+            train([data], out, recipe, found=found(**changes), device="cpu")
+    other = train([data], tmp_path / "other", replace(recipe, seed=2), found=found(sha256="2"), device="cpu")
+    entries = [load(folder, "grade-mtnet", "cpu").entry for folder in (out, other)]
+    with pytest.raises(UsageError, match=r"were not trained alike \(segmentation\)"):
+        check_parts(entries, ["out", "other"])
+    # Where no outline is found nothing depends on what would find it.
+    train([data], tmp_path / "true", _recipe("mtnet", epochs=1), found=found(), device="cpu")
+    train([data], tmp_path / "true", _recipe("mtnet", epochs=1), device="cpu")
 
 
 def test_labels_that_changed_are_other_data(small, tmp_path):
