@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def read_cases(folder: Path | str) -> list[Case]:
 
     Raises
     ------
-    DataError : labels.csv is missing, lacks a column, names a file that is not there, gives two images one id, states another class or a size of pixels that is none, or lets a group
+    DataError : labels.csv is missing, lacks a column, names a file that is not there, gives two images one id or lists one twice, states another class or a size of pixels that is none, or lets a group
         (patient) lie in two folds, which would make every figure too good.
     """
     folder = Path(folder)
@@ -63,7 +64,7 @@ def read_cases(folder: Path | str) -> list[Case]:
     if not rows:
         raise DataError(f"{table} lists no images.")
     source = name_of(folder)
-    cases, groups, lines = [], {}, {}
+    cases, groups, lines, files = [], {}, {}, {}
     for number, row in enumerate(rows, start=2):
         try:
             fold = int(row["fold"])
@@ -87,6 +88,10 @@ def read_cases(folder: Path | str) -> list[Case]:
         if lines.setdefault(row["id"], number) != number:
             raise DataError(
                 f"{table}, line {number}: line {lines[row['id']]} has the id {row['id']!r}, too; give each image an id of its own."
+            )
+        if files.setdefault(os.path.normpath(row["file"]), number) != number:  # with two groups it could both teach and be measured on
+            raise DataError(
+                f"{table}, line {number}: line {files[os.path.normpath(row['file'])]} has the file {row['file']!r}, too; list each image once."
             )
         # One patient, however it was typed; called as it was typed first.
         group, first = groups.setdefault(" ".join(row["group"].split()).casefold(), (row["group"].strip(), fold))

@@ -41,6 +41,23 @@ def bytes_of(*files: Path) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def check_apart(training: Sequence[Case], validation: Sequence[Case]) -> None:
+    """DataError where the very image of a validation case teaches, too, under whatever name."""
+    sizes = {case.image.stat().st_size for case in validation}
+    taught = {_digest(case): case for case in training if case.image.stat().st_size in sizes}
+    for case in validation if taught else ():
+        same = taught.get(_digest(case))
+        if same is not None:
+            raise DataError(
+                f"{same.image} (fold {same.fold}) and {case.image} (fold {case.fold}) are one image, which cannot both teach and validate; leave one of "
+                "them out of labels.csv, or give both one group and fold."
+            )
+
+
+def _digest(case: Case) -> bytes:
+    return hashlib.sha256(bytes_of(case.image)).digest()
+
+
 def fingerprint_of_cases(cases: Sequence[Case], outputs: Iterable[str] = ()) -> str:
     """A short name for a set of cases, see `fingerprint_of`: another one when an image, its mask, its class, group or fold changes, or what
     its labels allow of these `outputs` of a grading network."""

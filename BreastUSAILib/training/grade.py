@@ -112,8 +112,8 @@ def train(
 
     Raises
     ------
-    DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty, the
-        training's labels leave nothing to learn (`_check_labels`), or the checkpoint is damaged.
+    DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty, one image both
+        teaches and validates, the training's labels leave nothing to learn (`_check_labels`), or the checkpoint is damaged.
     UsageError : unknown settings; a checkpoint of another recipe, other data, other outlines or another start, or the model of another task, in `output`; `start` is of
         the model that is left there; outlines without a model for them;
         the validation fold is one of the training's.
@@ -122,7 +122,7 @@ def train(
     import torch
 
     from ..models.devices import choose_device
-    from .fingerprint import fingerprint_of_cases
+    from .fingerprint import check_apart, fingerprint_of_cases
     from .grade_batches import Lesions, takes_several
     from .learner import LONGEST_GRADIENT, Learner, run_epochs
     from .parallel import team
@@ -139,6 +139,7 @@ def train(
         raise UsageError("outlines that are found need a segmentation model; give --segmentation, or --outlines true.")
     check_folds(recipe.train_folds, recipe.validation_fold)
     training, validation = cases_of(data, recipe.train_folds), cases_of(data, (recipe.validation_fold,))
+    check_apart(training, validation)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

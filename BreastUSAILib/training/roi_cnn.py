@@ -21,7 +21,7 @@ from ..errors import DataError, UsageError
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_picture, load_pixels, read_data_sets
 from ..models.folder import UNPUBLISHED
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
-from .fingerprint import fingerprint_of_cases
+from .fingerprint import check_apart, fingerprint_of_cases
 from .start import check_output, check_start, go_on_from, learnt
 
 LEAST_SIZE = 64  # pixels: of 32 the trunk leaves a single place, and a last batch of one image then has no statistics
@@ -153,7 +153,7 @@ def train(
     Raises
     ------
     DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty or has
-        no lesion, the checkpoint is damaged, or the loss is not finite.
+        no lesion, one image both teaches and validates, the checkpoint is damaged, or the loss is not finite.
     UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data, or the model of another task, in `output`; `start` is another
         network, or `output` itself; the validation fold is one of the training's; several processes (torchrun).
     ModelError : there is no model `start`.
@@ -194,6 +194,7 @@ def train(
         raise DataError(
             f"the folds {recipe.train_folds} (training) and {recipe.validation_fold} (validation) of {list(map(str, data))} must not be empty."
         )
+    check_apart(training, validation)
     for part, folds, what, option in (
         (training, f"the folds {', '.join(map(str, recipe.train_folds))}", "learn from", "other --train-folds"),
         (validation, f"fold {recipe.validation_fold}", "validate on", "another --validation-fold"),

@@ -152,6 +152,17 @@ def test_a_fold_does_not_both_teach_and_validate(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("recipe", ["roi-cnn", "grade"])
+def test_an_image_does_not_both_teach_and_validate(recipe, data, tmp_path):
+    (data / "images/9.png").write_bytes((data / "images/4.png").read_bytes())
+    with pytest.raises(DataError, match=r"9.png \(fold 2\) and .*4.png \(fold 1\) are one image, which cannot both teach and validate"):
+        if recipe == "grade":
+            grade.train([data], tmp_path / "out", GradeRecipe(outlines=("true",)))
+        else:
+            roi_cnn.train([data], tmp_path / "out", RECIPE)
+    assert not (tmp_path / "out").exists()
+
+
 def test_it_is_not_for_torchrun(data, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="without torchrun"):
@@ -387,6 +398,9 @@ def test_data_folders_that_are_wrong(data, tmp_path):
         read_cases(data)
     _write(data, [rows[0], rows[1], {**rows[2], "id": "0"}])
     with pytest.raises(DataError, match=r"labels.csv, line 4: line 2 has the id '0', too; give each image an id of its own"):
+        read_cases(data)
+    _write(data, [rows[0], rows[1], {**rows[2], "file": "./images/0.png"}])
+    with pytest.raises(DataError, match=r"labels.csv, line 4: line 2 has the file './images/0.png', too; list each image once"):
         read_cases(data)
     table = data / "labels.csv"
     kept = table.read_bytes()
