@@ -131,8 +131,10 @@ def detect(
             )
         )
     if classifier is not None and findings:
-        from .lesion_classification import classify
+        from .lesion_classification import classify, other_detector
 
+        other = other_detector(model, classifier)
+        more = (*more, *([other] if other else []))
         tell(0.8, "judging each lesion")
         findings = classify(image, findings, classifier)
     tell(1.0, "done")

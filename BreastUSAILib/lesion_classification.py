@@ -111,6 +111,23 @@ def combined(detection: float | None, classification: float, weight: float) -> f
     return min(1.0, max(0.0, weight * detection + (1 - weight) * classification))
 
 
+def other_detector(detector: LoadedModel, classifier: LoadedModel) -> str | None:
+    """A sentence where the weight of the two opinions was chosen with another detection model than this one; None where it was this one, or none."""
+    said = classifier.entry.postprocessing
+    # Those that ship have no weights of the detector recorded: theirs go by its id.
+    if "detector_sha256" in said:
+        same = said["detector_sha256"] == detector.published_sha256
+    else:
+        same = said.get("detector", detector.entry.id) == detector.entry.id
+    if same:
+        return None
+    name = said.get("detector", "")
+    return (
+        f"the weight of the second opinion on malignancy was chosen with another detection model ({name}) than this {detector.entry.id}, and may not fit it: "
+        "choose it anew with breastusai train lesion-classifier --start CLASSIFIER --epochs 0 --detector DETECTOR"
+    )
+
+
 def classify(image: sitk.Image, findings: Sequence[Finding], classifier: LoadedModel, *, strict: bool = False) -> tuple[Finding, ...]:
     """The findings with the malignancy that both networks agree on; the order stays.
 

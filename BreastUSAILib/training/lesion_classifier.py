@@ -231,28 +231,38 @@ def _weight_of(start: str) -> dict[str, Any]:
         chosen = resolve(start, "lesion-classifier")[0].postprocessing if start else {}
     except ModelError:  # was removed while this trained, which is no reason to lose the run
         chosen = {}
-    return {name: chosen[name] for name in ("detection_weight", "detector") if name in chosen}
+    return {name: chosen[name] for name in ("detection_weight", "detector", "detector_sha256") if name in chosen}
 
 
 def _record_weight(output: Path, cases: Sequence[VolumeCase], detector: LoadedModel, classifier: LoadedModel) -> None:
-    """Choose the weight between the two opinions, and write it into the model's config and what was tried beside it."""
+    """Choose the weight between the two opinions, and write it into the model's config and what was tried beside it. Where there is nothing to
+    choose by the config stays as it is, and that is said."""
+    from ..lesion_classification import DEFAULT_WEIGHT
     from ..models.folder import CONFIG
 
     weight, tried = choose_weight(cases, detector, classifier)
     config = json.loads((output / CONFIG).read_text(encoding="utf-8"))
-    config["postprocessing"] |= {"detection_weight": weight, "detector": detector.entry.id}
     write_text(output / "postprocessing.json", json.dumps(tried, indent=2) + "\n")
+    if weight is None:
+        stays = config["postprocessing"].get("detection_weight", DEFAULT_WEIGHT)
+        print(
+            f"Note: there was nothing to choose the weight of the two opinions by, as {detector.entry.id} finds benign or malignant lesions alone, or none, in the "
+            f"validation volumes; it stays {stays:g}.",
+            flush=True,
+        )
+        return
+    config["postprocessing"] |= {"detection_weight": weight, "detector": detector.entry.id, "detector_sha256": detector.published_sha256}
     write_text(output / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
 def choose_weight(
     cases: Sequence[VolumeCase], detector: LoadedModel, classifier: LoadedModel
-) -> tuple[float, dict[str, Any]]:
+) -> tuple[float | None, dict[str, Any]]:
     """The weight of the detection network's opinion with the highest AUC on the lesions that it finds, and what was tried.
 
     Each lesion is judged by the surest finding that overlaps it; lesions that are not found say nothing. A phantom's counts as malignant
     with the probability that a perfect reader would state and as benign with the rest, so that less is left to chance. Of equal weights
-    the one nearest to one half is taken, and one half where there is nothing to choose by.
+    the one nearest to one half is taken; None: there is nothing to choose by.
     """
     from ..detect import detect
     from ..evaluation.detection_metrics import extents, iou_matrix
@@ -276,7 +286,7 @@ def choose_weight(
                 rows.append((finding.malignancy, second, lesion.malignant, lesion.malignancy))
     truth, told = np.array([row[2] for row in rows], bool), np.array([row[3] for row in rows], float)
     if not len(rows) or truth.all() or not truth.any():
-        return DEFAULT_WEIGHT, {"lesions": len(rows), "detection_weight": {}}
+        return None, {"lesions": len(rows), "detection_weight": {}}
     first, second = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     each = np.arange(2 * len(rows)) < len(rows)  # as malignant, then as benign
     shares = np.concatenate([told, 1 - told])

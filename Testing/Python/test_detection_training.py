@@ -605,8 +605,8 @@ def test_the_classifier_learns_resumes_and_weighs_opinions(phantoms, trained, tm
     assert stays.entry.postprocessing["detection_weight"] == was.entry.postprocessing["detection_weight"]
     assert stays.entry.trained_on.startswith("the weights of lesion-classifier-compact unpublished, which had learnt from: 9 lesions")
     # Without a detector it is the other's, too, and not one half.
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps(config | {"postprocessing": {"detection_weight": 0.3, "detector": "small"}}))
+    chosen = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(chosen | {"postprocessing": {"detection_weight": 0.3, "detector": "small"}}))
     kept = lesion_classifier.train([phantoms], tmp_path / "kept", replace(anew, start=str(other)), device="cpu")
     assert zoo.load(kept, "lesion-classifier", "cpu").entry.postprocessing == {"detection_weight": 0.3, "detector": "small"}
     with pytest.raises(UsageError, match="is the folder of --output"):
@@ -622,9 +622,45 @@ def test_the_classifier_learns_resumes_and_weighs_opinions(phantoms, trained, tm
 
     weight = config["postprocessing"]["detection_weight"]
     second = malignancies(image, [f.box for f in alone], classifier)
+    assert config["postprocessing"]["detector_sha256"] == model.published_sha256
     for one, two, answer in zip(alone, both, second, strict=True):
         assert two.malignancy == pytest.approx(weight * one.malignancy + (1 - weight) * answer, abs=1e-5)
         assert (two.box, two.score) == (one.box, one.score) and set(two.models) == {"detect", "lesion-classifier"}
+
+
+def test_a_weight_that_nothing_chose_stays_that_of_the_start(phantoms, trained, tmp_path, monkeypatch, capsys):
+    """A detector that finds too little made 0.5 of the 0.2 of --start, without a word."""
+    from BreastUSAILib import detect as detecting
+
+    monkeypatch.setattr(detecting, "detect", lambda image, model: ((), ()))
+    detector = zoo.load(trained, "detect", "cpu")
+    for said in ({"detection_weight": 0.2, "detector": "small", "detector_sha256": "1"}, {}):
+        (tmp_path / "config.json").write_text(json.dumps({"postprocessing": said}))
+        lesion_classifier._record_weight(tmp_path, read_volumes(phantoms, ("validation",)), detector, None)
+        assert json.loads((tmp_path / "config.json").read_text())["postprocessing"] == said
+        assert json.loads((tmp_path / "postprocessing.json").read_text()) == {"lesions": 0, "detection_weight": {}}
+        told = capsys.readouterr().out
+        assert "there was nothing to choose the weight of the two opinions by" in told and f"it stays {said.get('detection_weight', 0.5)}." in told
+
+
+def test_a_weight_that_was_chosen_with_another_detector_is_told(trained, phantoms):
+    from BreastUSAILib.lesion_classification import other_detector
+
+    ours, shipped = zoo.load(trained, "detect", "cpu"), zoo.load("", "detect", "cpu")
+    second = zoo.load("", "lesion-classifier", "cpu")
+    assert other_detector(shipped, second) is None
+
+    def chosen(**said):
+        return replace(second, entry=replace(second.entry, postprocessing=said))
+
+    told = "the weight of the second opinion on malignancy was chosen with another detection model (small) than this"
+    assert other_detector(ours, chosen(detector="small", detector_sha256=ours.published_sha256)) is None
+    assert other_detector(shipped, chosen(detector="small", detector_sha256=ours.published_sha256)).startswith(told)
+    assert other_detector(shipped, chosen(detector="small")).startswith(told)
+    assert other_detector(ours, chosen(detection_weight=0.3)) is None
+    image, _ = read_volumes(phantoms, ("validation",))[0].read()
+    assert [note[: len(told)] for note in detect(image, ours, classifier=chosen(detector="small"))[1]] == [told]
+    assert detect(image, ours, classifier=chosen(detector="small", detector_sha256=ours.published_sha256))[1] == ()
 
 
 def test_a_phantom_is_told_by_how_malignant_a_perfect_reader_finds_it(phantoms):
