@@ -99,14 +99,15 @@ def build_network(configuration: str):
 
 
 class _Cache:
-    """Images, masks and valid areas of some cases as (N, 1, C, C) tensors of one size."""
+    """Images, masks and valid areas of some cases as (N, 1, C, C) tensors of one size; `lesion` (N,) bool: whether a case's own mask has a pixel, which at
+    that size may have none."""
 
     def __init__(self, cases: Sequence[Case], size: int) -> None:
         import torch
 
         from ..letterbox import Letterbox, to_unit_range
 
-        images, masks, valid = [], [], []
+        images, masks, valid, lesion = [], [], [], []
         for case in cases:
             seen = load_picture(case)
             pixels, mask = seen.pixels[seen.part], seen.mask[seen.part]
@@ -114,6 +115,8 @@ class _Cache:
             images.append(box.place(to_unit_range(pixels)).half())
             masks.append((box.place(mask) > 0.5).to(torch.uint8))
             valid.append(box.valid().to(torch.uint8))
+            lesion.append(bool(seen.mask.any()))
+        self.lesion = torch.tensor(lesion)
         self.images, self.masks, self.valid = torch.cat(images), torch.cat(masks), torch.cat(valid)
 
     def batch(self, indices):
@@ -121,7 +124,8 @@ class _Cache:
 
 
 def _validate(network, cache: _Cache, batch: int, device: str) -> tuple[float, float]:
-    """Mean and median Dice at the input's resolution over images with a lesion, threshold 0.5, no post-processing."""
+    """Mean and median Dice at the input's resolution over images with a lesion, threshold 0.5, no post-processing. A lesion of which nothing
+    is left at that size is one that is not found."""
     import torch
 
     from ..letterbox import standardise
@@ -132,7 +136,7 @@ def _validate(network, cache: _Cache, batch: int, device: str) -> tuple[float, f
             images, masks, valid = cache.batch(slice(start, start + batch))
             found = (network(standardise(images, valid).to(device)) > 0).float().cpu()
             overlap, total = (found * masks).sum((1, 2, 3)), (found + masks).sum((1, 2, 3))
-            scores.append((2 * overlap / total.clamp_min(1))[masks.sum((1, 2, 3)) > 0])
+            scores.append((2 * overlap / total.clamp_min(1))[cache.lesion[start : start + batch]])
     dice = torch.cat(scores)
     return float(dice.mean()), float(dice.median())
 

@@ -342,6 +342,28 @@ def test_training_sees_pixels_higher_than_wide_as_work_does(data):
     assert float((cache.masks[0].float() - cache.masks[1].float()).abs().mean()) < 0.02
 
 
+def test_lesions_that_vanish_at_the_input_size_count_as_missed(tmp_path):
+    """Their Dice was the mean of nothing, and config.json had NaN, which is no JSON."""
+    folder = tmp_path / "made"
+    (folder / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    rows = []
+    for i in range(2):
+        mask = np.zeros((600, 800), np.uint8)
+        mask[300, 400] = 255  # a single pixel
+        Image.fromarray(random.integers(0, 255, mask.shape, np.uint8)).save(folder / f"images/{i}.png")
+        Image.fromarray(mask if i else 0 * mask).save(folder / f"images/mask{i}.png")
+        rows.append({"id": i, "file": f"images/{i}.png", "mask": f"images/mask{i}.png", "class": "benign", "group": i, "fold": 1})
+    _write(folder, rows)
+    cache = roi_cnn._Cache(read_cases(folder), 64)
+    assert not cache.masks.any() and cache.lesion.tolist() == [False, True]
+
+    def network(images):
+        return -torch.ones_like(images)
+
+    assert roi_cnn._validate(network, cache, 2, "cpu") == (0.0, 0.0)
+
+
 def test_recipes_that_make_no_sense(data, tmp_path):
     with pytest.raises(UsageError, match="loss 'x' is unknown"):
         roi_cnn.train([data], tmp_path, replace(RECIPE, loss="x"))
