@@ -21,6 +21,11 @@ UNPUBLISHED = "unpublished"
 """The version of a model as training leaves it: one of the same id may ship, and this is none of its versions."""
 
 
+def is_there(folder: Path) -> bool:
+    """Whether a folder has a model's files; what they hold is looked at when it is loaded."""
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
 def sha256(path: Path) -> str:
     """The file's SHA-256, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -20,7 +20,7 @@ from ..errors import DataError, UsageError
 from ..evaluation.grade_data import gradable, labels_of, tell_apart
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_data_sets
 from ..lesion_view import ViewRule
-from ..models.folder import WEIGHTS
+from ..models.folder import WEIGHTS, is_there
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
 from .grade_networks import build_networks
 from .grade_recipe import COMPACT, MAIN, NETWORKS, PAPER, GradeRecipe
@@ -103,7 +103,7 @@ def train(
 ) -> Path:
     """Train one system, or the pair, and leave model folders in `output` (for the pair `output`/mtnet and `output`/snnet).
 
-    A run that was killed goes on at its last finished epoch when called again.
+    A run that was killed goes on at its last finished epoch when called again; one that is finished leaves the models anew that are gone.
 
     Parameters
     ----------
@@ -113,7 +113,8 @@ def train(
     Raises
     ------
     DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty, one image both
-        teaches and validates, the training's labels leave nothing to learn (`_check_labels`), or the checkpoint is damaged.
+        teaches and validates, the training's labels leave nothing to learn (`_check_labels`), the checkpoint is damaged, or a model is gone that had
+        the best F-beta before the run's end.
     UsageError : unknown settings; a checkpoint of another recipe, other data, other outlines or another start, or the model of another task, in `output`; `start` is of
         the model that is left there; outlines without a model for them;
         the validation fold is one of the training's.
@@ -174,7 +175,9 @@ def train(
         images = f"{len(training)} images of {sources} (folds {', '.join(map(str, recipe.train_folds))})"
         started = _started(learner, start)
         about = {system: images + started.get(system, "") for system in recipe.systems}
-        if learner.first_epoch < recipe.epochs:
+        # A run that is finished has only the models to leave anew that are gone: what was chosen for those that are there would be lost.
+        gone = learner.first_epoch >= recipe.epochs and not all(map(is_there, folders_of(recipe, output).values()))
+        if learner.first_epoch < recipe.epochs or gone:
             if found is not None and found.folder is not None:
                 if group.first:
                     _prepare([*training, *validation], recipe.outlines, found)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..models.folder import UNPUBLISHED
+from ..models.folder import UNPUBLISHED, is_there
 from .grade_networks import answers_of
 from .grade_recipe import MAIN, NETWORKS, PARTNER, GradeRecipe
 
@@ -115,9 +115,27 @@ class GradeRun:
         return self.learner.notes.setdefault("f_beta", {})
 
     def save(self) -> None:
+        if self.learner.first_epoch >= self.recipe.epochs:
+            self._leave_anew()
+            return
         for system in self.recipe.systems:
             if self.recipe.keep == "last" or system not in self.kept:
                 self._save(system, self.measured.get(system, {}))
+
+    def _leave_anew(self) -> None:
+        """Leave the models of a finished run that are gone. DataError where the checkpoint has other weights, the last ones."""
+        from ..evaluation.grade_metrics import validation_figures
+
+        gone = [system for system in self.recipe.systems if not is_there(self.folder(system))]
+        for system in gone:
+            if system in self.kept:
+                raise DataError(
+                    f"the model in {self.folder(system)} is gone, and {self.learner.path} has the last weights, not those with the highest F-beta, which it had; "
+                    "begin anew with --restart."
+                )
+        said = answers_of(self.learner.average, self.validation, 2 * self.recipe.batch, self.group.device)
+        for system in gone:
+            self._save(system, validation_figures(said[system], self.validation.allowed))
 
     def _save(self, system: str, figures: dict[str, float]) -> None:
         from ..models.folder import save_model

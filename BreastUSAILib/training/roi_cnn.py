@@ -19,7 +19,7 @@ from pathlib import Path
 from ..atomic import output_error
 from ..errors import DataError, UsageError
 from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_picture, load_pixels, read_data_sets
-from ..models.folder import UNPUBLISHED
+from ..models.folder import UNPUBLISHED, is_there
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
 from .fingerprint import check_apart, fingerprint_of_cases
 from .start import check_output, check_start, go_on_from, learnt
@@ -152,7 +152,7 @@ def train(
 ) -> Path:
     """Train ROI-CNN and leave a model folder (config.json, model.safetensors, log.jsonl, checkpoint.pt) in `output`.
 
-    A run that was killed goes on at its last finished epoch when called again. `device` as for inference. Returns the folder.
+    A run that was killed goes on at its last finished epoch when called again; one that is finished leaves its model anew where that is gone. `device` as for inference. Returns the folder.
 
     Raises
     ------
@@ -314,6 +314,10 @@ def train(
             ends=ends.mean,
             ended=ends.count,
         )
+    if first == len(plan) and not is_there(output):  # a finished run whose model is gone: the checkpoint has its weights
+        size = plan[-1][2]
+        mean, median = _validate(average.network, _Cache(validation, size), recipe.batch, device)
+        save_model(output, average.network, _config(recipe, arguments, size, training, mean, median))
     if recipe.configuration != "paper":
         print("choosing sizes, threshold and refiner on the validation fold", flush=True)
         choose_and_record(output, validation)

@@ -455,6 +455,27 @@ def test_a_run_goes_on_about_the_same_outlines_alone(small, data, tmp_path, monk
     train([data], tmp_path / "true", _recipe("mtnet", epochs=1), device="cpu")
 
 
+def test_a_finished_run_leaves_models_anew_that_are_gone(small, data, tmp_path):
+    out, recipe = tmp_path / "out", _recipe("pair", epochs=1)
+    train([data], out, recipe, device="cpu")
+    weights, config = (out / "mtnet/model.safetensors").read_bytes(), json.loads((out / "mtnet/config.json").read_text())
+    other = out / "snnet/config.json"
+    chosen = json.dumps({**json.loads(other.read_text()), "postprocessing": {"pooling": "chosen"}})
+    other.write_text(chosen)
+    shutil.rmtree(out / "mtnet")
+    train([data], out, recipe, device="cpu")
+    assert (out / "mtnet/model.safetensors").read_bytes() == weights and other.read_text() == chosen
+    assert json.loads((out / "mtnet/config.json").read_text()) == config
+
+
+def test_a_best_model_that_is_gone_is_not_replaced_by_the_last(small, data, tmp_path):
+    out, recipe = tmp_path / "out", _recipe("mtnet", epochs=1, keep="f-beta")
+    train([data], out, recipe, device="cpu")
+    (out / "model.safetensors").unlink()
+    with pytest.raises(DataError, match="is gone, and .* has the last weights, not those with the highest F-beta, .* begin anew with --restart"):
+        train([data], out, recipe, device="cpu")
+
+
 def test_labels_that_changed_are_other_data(small, tmp_path):
     folder = data_folder(tmp_path / "breast")
     out, recipe = tmp_path / "out", _recipe("mtnet", epochs=1)

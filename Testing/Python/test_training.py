@@ -92,6 +92,16 @@ def test_a_killed_run_goes_on_where_it_was(data, tmp_path, monkeypatch):
         torch.testing.assert_close(_weights(resumed)[name], value, rtol=1e-4, atol=1e-5)
 
 
+def test_a_finished_run_leaves_a_model_anew_that_is_gone(data, tmp_path):
+    folder = roi_cnn.train([data], tmp_path / "out", RECIPE)
+    weights, config = (folder / "model.safetensors").read_bytes(), json.loads((folder / "config.json").read_text())
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").unlink()
+    roi_cnn.train([data], folder, RECIPE)
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert json.loads((folder / "config.json").read_text()) == config
+
+
 def test_the_test_fold_is_never_read(data, tmp_path):
     for i in range(4):
         (data / f"images/{i}.png").write_bytes(b"not an image")
