@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import DataError
+
+
+@contextmanager
+def one_table(path: Path) -> Iterator[None]:
+    """DataError where what is read inside the block is no table, as one with a quotation mark that is never closed: the rest is one endless field."""
+    try:
+        yield
+    except csv.Error as error:
+        raise DataError(f"{path} does not read as a table ({error}); close the quotation mark that is open, or save it as CSV anew.") from error
 
 
 def read_csv_text(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..csv_text import read_csv_text
+from ..csv_text import one_table, read_csv_text
 from ..errors import DataError
 from ..image import as_2d, read_image
 from ..screen_area import part_with, ultrasound_area
@@ -57,10 +57,11 @@ def read_cases(folder: Path | str) -> list[Case]:
     if not table.is_file():
         raise DataError(f"{table} is missing: a data folder needs images/, masks/ and labels.csv.")
     reader = csv.DictReader(io.StringIO(read_csv_text(table), newline=""))
-    missing = [c for c in REQUIRED_COLUMNS if c not in (reader.fieldnames or ())]
-    if missing:
-        raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
-    rows = list(reader)
+    with one_table(table):
+        missing = [c for c in REQUIRED_COLUMNS if c not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
+        rows = list(reader)
     if not rows:
         raise DataError(f"{table} lists no images.")
     source = name_of(folder)

@@ -19,7 +19,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..atomic import output_error, write_text
-from ..csv_text import read_csv_text
+from ..csv_text import one_table, read_csv_text
 from ..errors import DataError
 from ..findings import Box, Finding
 from ..grid import index_box, physical_to_index
@@ -89,12 +89,14 @@ def read_detections(path: Path | str) -> Mapping[str, list[tuple[tuple[float, ..
     """
     path = Path(path)
     reader = csv.DictReader(io.StringIO(read_csv_text(path), newline=""))
-    missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
-    if missing:
-        raise DataError(f"{path} lacks the columns {', '.join(missing)}.")
+    with one_table(path):
+        missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path} lacks the columns {', '.join(missing)}.")
+        rows = [(reader.line_num, row) for row in reader]
     found: dict[str, list[tuple[tuple[float, ...], float]]] = {}
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
+    for number, row in rows:
+        where = f"{path}, line {number}"
         try:
             values = [float(row[c]) for c in COLUMNS[1:]]
         except (TypeError, ValueError):

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..csv_text import read_csv_text
+from ..csv_text import one_table, read_csv_text
 from ..errors import DataError
 from .records import VolumeRecord
 
@@ -190,17 +190,19 @@ def _rows(table: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]
     if not table.is_file():
         raise DataError(f"{table} is missing; a folder of TDSC-ABUS has {LABELS} and {BOXES}.")
     reader = csv.reader(io.StringIO(read_csv_text(table), newline=""))
-    titles = [title.strip().lower() for title in next(reader, ())]
+    with one_table(table):
+        titles = [title.strip().lower() for title in next(reader, ())]
+        lines = [(reader.line_num, row) for row in reader]
     missing = [name for name in columns if name not in titles]
     if missing:
         raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
     rows = []
-    for row in reader:
+    for number, row in lines:
         if not row:
             continue
         if len(row) < len(titles):
-            raise DataError(f"{table}, line {reader.line_num}: there are {len(row)} values for {len(titles)} columns.")
-        rows.append((f"{table}, line {reader.line_num}", dict(zip(titles, row, strict=False))))
+            raise DataError(f"{table}, line {number}: there are {len(row)} values for {len(titles)} columns.")
+        rows.append((f"{table}, line {number}", dict(zip(titles, row, strict=False))))
     return rows
 
 

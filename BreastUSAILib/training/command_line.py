@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UsageError
 
+MOST_SEED = 2**32 - 1
 _SCHEDULE = {
     "epochs": (int, None, "epochs"),
     "crops": (int, "N", "crops an epoch"),
@@ -28,7 +29,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, data: str, seed: int) -> 
         metavar="DIR",
         help="where the model folder goes; a killed run resumes there",
     )
-    parser.add_argument("--seed", type=_whole, default=seed)
+    parser.add_argument("--seed", type=_seed, default=seed)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--restart", action="store_true", help="ignore the checkpoint in --output")
 
@@ -71,6 +72,14 @@ def _whole(text: str) -> int:
         value = -1
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return value
+
+
+def _seed(text: str) -> int:
+    """A seed for argparse: what recipes make of it for each epoch is to stay one for all generators."""
+    value = _whole(text)
+    if value > MOST_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_SEED}")
     return value
 
 

@@ -454,6 +454,7 @@ def test_detections_that_cannot_be_meant_are_told(challenge, tmp_path, capsys):
     for row, words in (("130,1,2,3,4,5,x,0.5", "line 2"), ("130,1,2,3,4,5,6,1.5", "line 2"), ("7,1,2,3,4,5,6,0.5", "names none")):
         code, said = run(f"{title}\n{row}\n")
         assert code == 1 and words in said
+    assert "d.csv does not read as a table" in run(f'{title}\n"130' + 140000 * "x")[1]
     assert run(title + "\n")[0] == 0  # a detector that found nothing
     for more in (["--model", "x"], ["--most", "0"], ["--least-score", "2"], ["--spacing", "0", "1", "1"], ["--limit", "0"]):
         assert run(title + "\n", *more)[0] == 2

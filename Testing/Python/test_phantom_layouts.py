@@ -265,6 +265,7 @@ def test_real_data_has_no_records_and_a_placeholder_for_spacing(challenge, tmp_p
         ("bbx_labels.csv", "\n100,", "\n100,x", "is not a number"),
         ("bbx_labels.csv", "\n100,", "\n100\n", "line 2: there are 1 values for 7 columns"),
         ("labels.csv", "\n100,", "\n100.5,", "not a whole number"),
+        ("bbx_labels.csv", "\n100,", '\n"100,' + 140000 * "x", "bbx_labels.csv does not read as a table"),
         ("bbx_labels.csv", "\n100,", "\n100,9,9,9,2,2,2\n100,", "bbx_labels.csv, line 3: case 100 has a box already"),
         ("labels.csv", "\n100,", "\n100,B,DATA\\DATA_100.nrrd,MASK\\MASK_100.nrrd\n100,", "labels.csv, line 3: case 100 is listed already"),
     ],

@@ -318,6 +318,23 @@ def test_a_seed_below_0_is_refused(capsys):
     assert "-1 is not a whole number from 0" in capsys.readouterr().err
 
 
+def test_a_seed_that_no_generator_takes_is_refused(capsys):
+    """It ended the run with "Overflow when unpacking long"."""
+    assert _parsed("--seed", str(2**32 - 1)).seed == 2**32 - 1
+    with pytest.raises(SystemExit):
+        _parsed("--seed", "99999999999999999999999")
+    assert "99999999999999999999999 is more than 4294967295" in capsys.readouterr().err
+
+
+def test_a_quotation_mark_that_is_never_closed_is_told(data):
+    table = data / "labels.csv"
+    whole = table.read_text()
+    for text in (whole.replace("\n1,", '\n"1,') + "x" * 140000, '"' + whole + "x" * 140000):
+        table.write_text(text)
+        with pytest.raises(DataError, match=r"labels.csv does not read as a table \(field larger than field limit .*; close the quotation mark"):
+            read_cases(data)
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_model(data, tmp_path):
     recipe = replace(RECIPE, cycles=(roi_cnn.Cycle(((64, 8),), 1e20),))
     with pytest.raises(DataError, match=r"the loss is not finite in epoch \d; begin anew with a lower --rate"):
