@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ..atomic import output_error
 from ..errors import DataError, UsageError
 from ..evaluation.grade_data import gradable, labels_of, tell_apart
-from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, read_data_sets
+from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, check_folds_filled, in_folds, read_data_sets
 from ..lesion_view import ViewRule
 from ..models.folder import WEIGHTS, is_there
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
@@ -57,9 +57,12 @@ def _optimiser(recipe: GradeRecipe):
 
 
 def cases_of(data: Sequence[Path | str], folds: Sequence[int]) -> list[Case]:
-    """The images with a lesion of these folds. DataError where there are none."""
-    cases = [case for case in in_folds(read_data_sets(data), folds) if gradable(case)]
-    if not cases:
+    """The images with a lesion of these folds. DataError where there are none, or a fold has no image at all."""
+    found = read_data_sets(data)
+    cases = [case for case in in_folds(found, folds) if gradable(case)]
+    if cases:
+        check_folds_filled(found, folds, data)
+    else:
         raise DataError(
             f"the folds {', '.join(map(str, folds))} of {', '.join(map(str, data))} hold no image with a lesion."
         )

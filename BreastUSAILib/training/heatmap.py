@@ -164,7 +164,7 @@ def train(
         if recipe.crops is None:
             recipe = replace(recipe, crops=2 * sum(p.point is not None for p in sets.training))
         check_batches(recipe.batch, recipe.crops, group.size)
-        run = _Run(output, recipe, sets, group, workers, resume, kept=fold is None)
+        run = _Run(output, recipe, sets, group, workers, resume, fold)
         run_epochs(run, output, validate_every, watch)
     return output
 
@@ -251,7 +251,7 @@ class _Run:
     """A training run of the patch classifier, for `learner.run_epochs`."""
 
     def __init__(
-        self, output: Path, recipe: HeatmapRecipe, sets: PatchSets, group: Team, workers: int, resume: bool, kept: bool
+        self, output: Path, recipe: HeatmapRecipe, sets: PatchSets, group: Team, workers: int, resume: bool, fold: tuple[int, int] | None = None
     ) -> None:
         import torch
         from torch.utils.data import DataLoader
@@ -260,7 +260,8 @@ class _Run:
         from .learner import Learner
         from .patch_store import fingerprint
 
-        self.output, self.recipe, self.group, self.sets, self.kept = output, recipe, group, sets, kept
+        self.output, self.recipe, self.group, self.sets, self.kept = output, recipe, group, sets, fold is None
+        self.taught_by = "split train" if fold is None else f"all but fold {fold[0]} of {fold[1]} of the splits train and validation"
         torch.manual_seed(recipe.seed)
         network, self.arguments = build_network(recipe.configuration)
         if recipe.start and not (resume and (output / CHECKPOINT).is_file()):
@@ -348,11 +349,12 @@ class _Run:
             looks,
             self.recipe.spline,
         )
-        config = _config(self.recipe, self.arguments, self.sets.training_cases, choice, {**self.validate(), **figures})
+        measured = {**self.validate(), **figures}
+        config = _config(self.recipe, self.arguments, self.sets.training_cases, choice, measured, self.taught_by)
         save_model(self.output, network, config)
 
 
-def _config(recipe: HeatmapRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict) -> dict[str, Any]:
+def _config(recipe: HeatmapRecipe, arguments: dict, cases: Sequence, choice: dict, measured: dict, taught_by: str) -> dict[str, Any]:
     from ..evaluation.volume_data import described
 
     return {
@@ -370,7 +372,7 @@ def _config(recipe: HeatmapRecipe, arguments: dict, cases: Sequence, choice: dic
         },
         "postprocessing": choice,
         "trained_on": learnt(
-            f"{described(cases)} (one central point a lesion)", recipe.start, "heatmap", recipe.epochs
+            f"{described(cases)} ({taught_by}, one central point a lesion)", recipe.start, "heatmap", recipe.epochs
         ),
         "licence": "unspecified",
         "measured": {"validation": measured},

@@ -164,7 +164,7 @@ def run_epochs(
     """
     learner = run.learner
     group, epochs = learner.group, learner.epochs
-    journal = Journal(folder) if group.first else None
+    journal = Journal(folder, on=learner.first_epoch > 0) if group.first else None
     group.wait()  # before the first writes a new checkpoint
     if learner.first_epoch >= epochs and group.first:
         run.save()

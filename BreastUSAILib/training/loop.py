@@ -95,10 +95,12 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 class Journal:
-    """One JSON line an epoch in ``log.jsonl``, and the same in words on the screen."""
+    """One JSON line an epoch in ``log.jsonl``, and the same in words on the screen. One that does not go `on` leaves nothing of an earlier run's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, on: bool) -> None:
         self.path = folder / "log.jsonl"
+        if not on:
+            self.path.unlink(missing_ok=True)
         self.start = time.monotonic()
 
     def write(self, **values: Any) -> None:

@@ -18,7 +18,15 @@ from pathlib import Path
 
 from ..atomic import output_error
 from ..errors import DataError, UsageError
-from ..evaluation.segmentation_data import VALIDATION_FOLD, Case, in_folds, load_picture, load_pixels, read_data_sets
+from ..evaluation.segmentation_data import (
+    VALIDATION_FOLD,
+    Case,
+    check_folds_filled,
+    in_folds,
+    load_picture,
+    load_pixels,
+    read_data_sets,
+)
 from ..models.folder import UNPUBLISHED, is_there
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
 from .fingerprint import check_apart, fingerprint_of_cases
@@ -198,6 +206,7 @@ def train(
         raise DataError(
             f"the folds {recipe.train_folds} (training) and {recipe.validation_fold} (validation) of {list(map(str, data))} must not be empty."
         )
+    check_folds_filled(cases, recipe.train_folds, data)
     check_apart(training, validation)
     for part, folds, what, option in (
         (training, f"the folds {', '.join(map(str, recipe.train_folds))}", "learn from", "other --train-folds"),
@@ -259,7 +268,7 @@ def train(
         first = state["epoch"] + 1
         print(f"resuming after epoch {state['epoch'] + 1} of {len(plan)}", flush=True)
 
-    journal = Journal(output)
+    journal = Journal(output, on=first > 0)
     cached_size = None
     for epoch in range(first, len(plan)):
         number, index, size = plan[epoch]

@@ -576,6 +576,7 @@ def test_all_names_of_what_was_taken_over_are_left_with_the_run(small, data, tmp
     assert told["file"] == str(tmp_path / "part.safetensors") and "not found for the network: heads." in capsys.readouterr().out
     train([data], out, recipe, resume=False, device="cpu")
     assert not (out / "taken-over.json").exists()
+    assert [json.loads(line)["epoch"] for line in (out / "log.jsonl").read_text().splitlines()] == [1]  # the second run's alone
 
 
 def test_recipes_are_checked():
@@ -647,6 +648,8 @@ def test_outlines_need_a_model_and_folds_need_images(small, data, tmp_path):
         train([data], tmp_path / "a", _recipe("mtnet", outlines=("refined",)), device="cpu")
     with pytest.raises(DataError, match="fold"):
         train([data], tmp_path / "b", _recipe("mtnet", train_folds=(7,)), device="cpu")
+    with pytest.raises(DataError, match="fold 7 of .*breast has no image; leave out of --train-folds what is not in labels.csv"):
+        train([data], tmp_path / "b", _recipe("mtnet", train_folds=(2, 3, 7)), device="cpu")
 
 
 # ------------------------------------------------------------------------------------------------- the mean of several runs

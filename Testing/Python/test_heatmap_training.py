@@ -391,7 +391,7 @@ def test_dark_balls_are_learnt_from_their_points(trained):
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert log[-1]["loss"] < log[0]["loss"] and log[-1]["centre_crop_auc"] > 0.95
     config = json.loads((trained / "config.json").read_text())
-    assert config["task"] == "heatmap" and "one central point" in config["trained_on"]
+    assert config["task"] == "heatmap" and "(split train, one central point a lesion)" in config["trained_on"]
     assert config["preprocessing"]["crop"] == list(RECIPE.crop)
     choice = config["postprocessing"]
     assert choice["full_heat"] > 0 and 0 < choice["threshold"] < 1 and choice["scored_by"] in ("patch", "peak")
@@ -509,6 +509,9 @@ def test_cross_validation_sums_up_its_folds(phantoms, cache, tmp_path):
         for k in (1, 2)
     ]
     assert summary["folds"] == own and summary["mean"] == pytest.approx(np.mean(own))
+    for k in (1, 2):
+        told = json.loads((tmp_path / f"fold-{k}" / "config.json").read_text())["trained_on"]
+        assert told.endswith(f"(all but fold {k} of 2 of the splits train and validation, one central point a lesion)")
     assert summary["sd"] == pytest.approx(abs(own[0] - own[1]) / np.sqrt(2))
 
 

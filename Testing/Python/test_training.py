@@ -117,6 +117,13 @@ def test_the_model_is_the_mean_of_what_the_later_cycles_end_with():
     assert weights[0]["w"].item() == 1.0 and mean.count == 3
 
 
+def test_a_run_that_begins_anew_begins_its_log_anew(data, tmp_path):
+    recipe = replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),)),))
+    for resume in (True, False):
+        roi_cnn.train([data], tmp_path / "out", recipe, resume=resume)
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()] == [1]
+
+
 def test_a_checkpoint_of_another_recipe_is_not_continued(data, tmp_path):
     roi_cnn.train([data], tmp_path / "out", replace(RECIPE, cycles=(roi_cnn.Cycle(((48, 1),)),)))
     with pytest.raises(UsageError, match="belongs to another recipe"):
@@ -398,6 +405,8 @@ def test_recipes_that_make_no_sense(data, tmp_path):
         roi_cnn.train([data], tmp_path, replace(RECIPE, configuration="x"))
     with pytest.raises(DataError, match="must not be empty"):
         roi_cnn.train([data], tmp_path, replace(RECIPE, train_folds=(7,)))
+    with pytest.raises(DataError, match="folds 7, 8 of .*made have no image; leave out of --train-folds"):
+        roi_cnn.train([data], tmp_path, replace(RECIPE, train_folds=(2, 3, 8, 7)))
     with pytest.raises(OutputError, match="cannot be written"):
         (tmp_path / "file").write_text("")
         roi_cnn.train([data], tmp_path / "file", RECIPE)
