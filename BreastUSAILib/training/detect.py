@@ -25,7 +25,7 @@ from .command_line import (
     schedule_of,
     volume_options,
 )
-from .start import check_output, check_start, go_on_from, learnt
+from .start import alone_in, check_output, check_start, go_on_from, learnt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,7 +147,7 @@ def train(
     DataError : a data set's layout is wrong, or a split is empty or has no lesion.
     UsageError : unknown configuration, variant or device; a batch that the processes cannot share; a checkpoint of another recipe, or the
         model of another task, in `output`; `start` is `output`.
-    OutputError : `output` or `cache` cannot be written.
+    OutputError : `output` or `cache` cannot be written, or another run is writing to `output`.
     """
     from ..models.devices import choose_device
     from .learner import run_epochs
@@ -160,9 +160,10 @@ def train(
     with team(choose_device(device).name) as group:
         check_batches(recipe.batch, recipe.crops, group.size)
         _check(recipe)
-        sets = open_volumes(data, output, cache, recipe.spacing, spacing_mm, group)
-        run = _Run(output, recipe, sets, group, workers, resume)
-        run_epochs(run, output, validate_every, watch)
+        with alone_in(output, group.first):
+            sets = open_volumes(data, output, cache, recipe.spacing, spacing_mm, group)
+            run = _Run(output, recipe, sets, group, workers, resume)
+            run_epochs(run, output, validate_every, watch)
     return output
 
 

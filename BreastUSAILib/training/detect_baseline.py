@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..evaluation.unet_baseline import SCORES, TASK, ComponentRule
 from ..models.folder import UNPUBLISHED
 from .command_line import add_schedule_arguments, add_volume_arguments, schedule_of, volume_options
 from .detect import CHECKPOINT, DetectRecipe, VolumeSets, check_batches, open_volumes, shares, tell_of
-from .start import check_output
+from .start import alone_in, check_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,9 +113,10 @@ def train(
     output = Path(output)
     check_output(output, TASK, resume)
     cache = Path(cache) if cache is not None else output / "cache"
-    with team(choose_device(device).name) as group:
+    with team(choose_device(device).name) as group, ExitStack() as held:
         check_batches(recipe.batch, recipe.crops, group.size)
         build_network(recipe.network)  # an unknown one is told before the volumes are prepared
+        held.enter_context(alone_in(output, group.first))
         sets = open_volumes(data, output, cache, recipe.spacing, spacing_mm, group)
         mine = slice(group.rank, None, group.size)
         lesion_masks.prepare(

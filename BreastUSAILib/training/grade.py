@@ -25,7 +25,7 @@ from .command_line import add_image_arguments, check_folds, check_positive, fold
 from .grade_networks import build_networks
 from .grade_recipe import COMPACT, MAIN, NETWORKS, PAPER, GradeRecipe
 from .grade_run import GradeRun, folders_of
-from .start import check_output, check_start
+from .start import alone_in, check_output, check_start
 
 if TYPE_CHECKING:
     from ..evaluation.grade_outlines import FoundOutlines
@@ -121,7 +121,7 @@ def train(
     UsageError : unknown settings; a checkpoint of another recipe, other data, other outlines or another start, or the model of another task, in `output`; `start` is of
         the model that is left there; outlines without a model for them;
         the validation fold is one of the training's.
-    OutputError : `output` cannot be written.
+    OutputError : `output` cannot be written, or another run is writing to it.
     """
     import torch
 
@@ -148,7 +148,7 @@ def train(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(output, error) from error
-    with team(choose_device(device).name) as group:
+    with team(choose_device(device).name) as group, alone_in(output, group.first):
         torch.manual_seed(recipe.seed)
         checkpoint = output / "checkpoint.pt"
         networks, arguments = build_networks(

@@ -29,7 +29,7 @@ from .command_line import (
     volume_options,
 )
 from .detect import check_batches, shares, tell_of
-from .start import check_output, check_start, go_on_from, learnt
+from .start import alone_in, check_output, check_start, go_on_from, learnt
 
 if TYPE_CHECKING:
     from ..evaluation.heatmap_patches import Patch
@@ -149,7 +149,7 @@ def train(
     DataError : a data set's layout is wrong, or a split lacks lesions or healthy volumes.
     UsageError : unknown configuration or device; a batch that the processes cannot share; a checkpoint of another recipe, or the
         model of another task, in `output`; `start` is `output`; with `fold`, volumes that are there twice.
-    OutputError : `output` or `cache` cannot be written.
+    OutputError : `output` or `cache` cannot be written, or another run is writing to `output`.
     """
     from ..models.devices import choose_device
     from .learner import run_epochs
@@ -159,7 +159,7 @@ def train(
     check_start(recipe.start, output)
     check_output(output, "heatmap", resume)
     cache = Path(cache) if cache is not None else output / "cache"
-    with team(choose_device(device).name) as group:
+    with team(choose_device(device).name) as group, alone_in(output, group.first):
         sets = open_patches(data, output, cache, recipe, fold, spacing_mm, group)
         if recipe.crops is None:
             recipe = replace(recipe, crops=2 * sum(p.point is not None for p in sets.training))

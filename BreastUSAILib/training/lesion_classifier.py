@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from .command_line import (
     add_volume_data_arguments,
     schedule_of,
 )
-from .start import check_output, check_start, go_on_from, learnt
+from .start import alone_in, check_output, check_start, go_on_from, learnt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -155,7 +156,7 @@ def train(
     check_start(recipe.start, output)
     check_start(detector, output, "--detector")
     check_output(output, "lesion-classifier", resume)
-    with team(choose_device(device).name) as group:
+    with team(choose_device(device).name) as group, ExitStack() as held:
         if recipe.batch < 2 * group.size:
             raise UsageError(_too_small(group))
         begins = recipe.start and not (resume and (output / CHECKPOINT).is_file())
@@ -167,6 +168,7 @@ def train(
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(output, error) from error
+        held.enter_context(alone_in(output, group.first))
         cases = {split: read_split(data, split, spacing_mm) for split in ("train", "validation")}
         training, validation = (_lesions(cases[split], recipe, group) for split in cases)
         _check(data, training, validation, group)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..atomic import output_error
 from ..errors import DataError, UsageError
@@ -30,7 +31,7 @@ from ..evaluation.segmentation_data import (
 from ..models.folder import UNPUBLISHED, is_there
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
 from .fingerprint import check_apart, fingerprint_of_cases
-from .start import check_output, check_start, go_on_from, learnt
+from .start import alone_in, check_output, check_start, go_on_from, learnt
 
 LEAST_SIZE = 64  # pixels: of 32 the trunk leaves a single place, and a last batch of one image then has no statistics
 CACHE_RATIO = 1.2  # images wait this much larger than the network's input, so that zooming in finds detail
@@ -169,31 +170,14 @@ def train(
     UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data, or the model of another task, in `output`; `start` is another
         network, or `output` itself; the validation fold is one of the training's; several processes (torchrun).
     ModelError : there is no model `start`.
-    OutputError : `output` cannot be written.
+    OutputError : `output` cannot be written, or another run is writing to it.
     """
-    import torch
-
-    from ..letterbox import standardise
     from ..models.devices import choose_device
-    from ..models.folder import save_model
     from . import losses
-    from .augment import augment
-    from .loop import (
-        ExponentialAverage,
-        Journal,
-        WeightMean,
-        check_finite,
-        cosine_rate,
-        load_checkpoint,
-        save_checkpoint,
-    )
-    from .postprocessing import choose_and_record
-    from .pretrained import imagenet_weights
 
     criteria = {"dice": losses.soft_dice_loss, "dice+ce": losses.dice_cross_entropy_loss}
     if recipe.loss not in criteria:
         raise UsageError(f"loss {recipe.loss!r} is unknown; choose one of {', '.join(criteria)}.")
-    criterion = criteria[recipe.loss]
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("ROI-CNN trains in one process; start it without torchrun.")
     output = Path(output)
@@ -222,7 +206,38 @@ def train(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(output, error) from error
-    device = choose_device(device).name
+    with alone_in(output):
+        _learn(training, validation, output, recipe, criteria[recipe.loss], resume, validate_every, choose_device(device).name)
+    return output
+
+
+def _learn(
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    output: Path,
+    recipe: RoiCnnRecipe,
+    criterion: Callable[..., Any],
+    resume: bool,
+    validate_every: int,
+    device: str,
+) -> None:
+    """What `train` does once the data are checked and `output` is there."""
+    import torch
+
+    from ..letterbox import standardise
+    from ..models.folder import save_model
+    from .augment import augment
+    from .loop import (
+        ExponentialAverage,
+        Journal,
+        WeightMean,
+        check_finite,
+        cosine_rate,
+        load_checkpoint,
+        save_checkpoint,
+    )
+    from .postprocessing import choose_and_record
+    from .pretrained import imagenet_weights
 
     checkpoint_path = output / "checkpoint.pt"
     # Without a start a recipe reads as it did before there were any: runs of then go on.
@@ -330,7 +345,6 @@ def train(
     if recipe.configuration != "paper":
         print("choosing sizes, threshold and refiner on the validation fold", flush=True)
         choose_and_record(output, validation)
-    return output
 
 
 def _config(recipe, arguments, size, cases, dice, median) -> dict:

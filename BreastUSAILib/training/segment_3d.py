@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from .command_line import (
     volume_options,
 )
 from .detect import check_batches, shares, tell_of
-from .start import check_output
+from .start import alone_in, check_output
 
 if TYPE_CHECKING:
     from ..evaluation.volume_data import VolumeCase
@@ -147,7 +148,7 @@ def train(
     DataError : a data set's layout is wrong, a split has no lesion, or not both kinds where both are to be told apart.
     UsageError : unknown configuration, ablation, fold or device; a batch that the processes cannot share; a checkpoint of another recipe, or
         the model of another task, in `output`.
-    OutputError : `output` or `cache` cannot be written.
+    OutputError : `output` or `cache` cannot be written, or another run is writing to `output`.
     """
     from ..models.devices import choose_device
     from . import segment_3d_data as lesions
@@ -157,13 +158,14 @@ def train(
     output = Path(output)
     check_output(output, "segment-3d", resume)
     cache = Path(cache) if cache is not None else output / "cache"
-    with team(choose_device(device).name) as group:
+    with team(choose_device(device).name) as group, ExitStack() as held:
         check_batches(recipe.batch, recipe.crops, group.size)
         _check(recipe)
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(output, error) from error
+        held.enter_context(alone_in(output, group.first))
         cases = split_cases(data, recipe, spacing_mm)
         for split in cases:
             lesions.prepare(split[group.rank :: group.size], cache, recipe.rule, tell_of(group.first))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,25 @@ import numpy as np
 
 from ..axes import along_axes
 from ..errors import ModelError, UsageError
+from ..run_lock import run_lock
 
 if TYPE_CHECKING:
     from torch import nn
+
+_LOCK = ".training"  # a folder of the lock's own, which goes with the run
+
+
+@contextmanager
+def alone_in(output: Path, first: bool = True) -> Iterator[None]:
+    """Hold `output` for one run, inside the block: two would write one checkpoint and one model. Of a run's several processes the `first` holds it.
+
+    Raises OutputError where another run holds it, or it cannot be written.
+    """
+    if not first:
+        yield
+        return
+    with run_lock(output / _LOCK):
+        yield
 
 
 def check_start(name: Path | str | None, output: Path, option: str = "--start") -> None:

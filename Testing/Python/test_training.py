@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import importlib
 import json
 from dataclasses import replace
 
@@ -17,9 +18,11 @@ from BreastUSAILib.errors import DataError, DependencyError, ModelError, OutputE
 from BreastUSAILib.evaluation.segmentation_data import in_folds, load_picture, load_pixels, read_cases, read_data_sets
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks import roi_cnn as networks
+from BreastUSAILib.run_lock import run_lock
 from BreastUSAILib.training import augment as augmentation
 from BreastUSAILib.training import grade, loop, pretrained, roi_cnn
 from BreastUSAILib.training.grade_recipe import GradeRecipe
+from BreastUSAILib.training.start import alone_in
 
 RECIPE = roi_cnn.RoiCnnRecipe(
     cycles=(roi_cnn.Cycle(((48, 2), (64, 1)), 3e-3), roi_cnn.Cycle(((64, 1),), 1e-3, wide=True), roi_cnn.Cycle(((64, 1),), 1e-3)), batch=4, balance=(), imagenet=False
@@ -217,6 +220,26 @@ def test_training_folds_without_a_lesion_are_refused(data, tmp_path):
     with pytest.raises(DataError, match="the folds 2, 3, 4 of .* have no image with a lesion to learn from"):
         roi_cnn.train([data], tmp_path / "out", RECIPE)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("recipe", ["roi-cnn", "detect", "detect-baseline", "lesion-classifier", "segment-3d", "heatmap", "grade"])
+def test_two_runs_do_not_write_to_one_folder(recipe, data, tmp_path, monkeypatch):
+    """Both wrote one checkpoint.tmp, one log and one model."""
+    out = tmp_path / "out"
+    module = importlib.import_module(f"BreastUSAILib.training.{recipe.replace('-', '_')}")
+    defaults = {"grade": GradeRecipe(outlines=("true",)), "roi-cnn": RECIPE}
+    if recipe == "grade":
+        monkeypatch.setattr(grade, "_check_labels", lambda *a: 1 / 0)  # is not come to
+        _write(data, [{**r, "class": ("benign", "malignant")[i % 2]} for i, r in enumerate(_rows(data))])
+    with run_lock(out / ".training"), pytest.raises(OutputError, match=r"out is being written to by another run \(process .*; wait until it has ended"):
+        module.train([data], out, *([defaults[recipe]] if recipe in defaults else []), device="cpu")
+    assert not any(out.iterdir())
+
+
+def test_of_several_processes_the_first_holds_the_folder(tmp_path):
+    with alone_in(tmp_path), alone_in(tmp_path, first=False), pytest.raises(OutputError, match="another run"), alone_in(tmp_path):
+        pass
+    assert not any(tmp_path.iterdir())
 
 
 def test_weights_to_start_from_are_not_written_over(tmp_path):
