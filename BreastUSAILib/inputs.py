@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 RUN = "run.json"
@@ -312,11 +313,11 @@ class _Results:
         if path.name not in self._names:
             return False
         if self._folder is None or self._folder[0] != path.parent:
-            self._folder = (path.parent, _is_study(path.parent / self._study))
+            self._folder = (path.parent, is_study(path.parent / self._study))
         return self._folder[1]
 
 
-def _is_study(path: Path) -> bool:
+def is_study(path: Path) -> bool:
     """Whether a file is a study.json of ours, of whatever version; its first bytes say so, unless another program wrote it anew."""
     try:
         with path.open("rb") as stream:
@@ -352,11 +353,12 @@ class FolderNames:
     Parameters
     ----------
     taken : folder name -> absolute path of its source, from earlier runs into the same output. A source keeps its name.
+    others : names that nobody is given, as something that is no result of ours has them (`run_input.names_of_others`).
     """
 
-    def __init__(self, taken: Mapping[str, str]) -> None:
+    def __init__(self, taken: Mapping[str, str], others: Iterable[str] = ()) -> None:
         self._names = {path: name for name, path in taken.items()}
-        self._used = {name.casefold() for name in (*taken, *_RESERVED)}
+        self._used = {name.casefold() for name in (*taken, *others, *_RESERVED)}
 
     def give(self, source: Source, name: str) -> None:
         """Let a source have a folder from now on that it did not have; who had it has none any more."""
@@ -373,7 +375,9 @@ class FolderNames:
                 names[source.path] = self._names[str(source.path)]
             else:
                 waiting.append(source)
-        for level in range(4):
+        for level in count():
+            if not waiting:
+                break
             wanted: dict[str, list[Source]] = {}
             for source in waiting:
                 wanted.setdefault(_name(source, level).casefold(), []).append(source)
@@ -387,9 +391,9 @@ class FolderNames:
         return names
 
 
-def name_folders(sources: Iterable[Source], taken: Mapping[str, str]) -> dict[Path, str]:
+def name_folders(sources: Iterable[Source], taken: Mapping[str, str], others: Iterable[str] = ()) -> dict[Path, str]:
     """A folder of results for each of some sources that are all known, as `FolderNames` gives them."""
-    return FolderNames(taken).of(sources)
+    return FolderNames(taken, others).of(sources)
 
 
 def _name(source: Source, level: int) -> str:
@@ -405,7 +409,9 @@ def _name(source: Source, level: int) -> str:
     name = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]', "_", "_".join(parts)).strip(". ") or "image"
     if len(name.encode()) > _LONGEST_NAME:
         name = f"{name.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
-    return f"{name}-{digest}" if level >= 3 else name
+    if level > 3:  # a folder of somebody else's has even the name with the hash
+        return f"{name}-{digest}-{level - 2}"
+    return f"{name}-{digest}" if level == 3 else name
 
 
 def split_name(name: str) -> tuple[str, str]:

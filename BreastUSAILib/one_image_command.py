@@ -47,6 +47,7 @@ def analyse(
     ------
     UsageError : the folder of results is a run's; nothing was done.
     """
+    from .run_input import input_files
     from .workup import trained_on_phantoms
 
     _refuse_a_run_s(args.output)
@@ -71,7 +72,7 @@ def analyse(
         with run_lock(args.output / _LOCK, _PATIENCE_S):  # another command may give the same name to another image by now
             results = _results_of(*known)
             folder = _folder(args, loaded, study, results)
-            _write(study, folder)
+            _write(study, folder, input_files(Path(loaded.path), loaded.files))
         progress(1.0, "done")
         for finding in study.findings:
             log(sentence(finding))
@@ -199,8 +200,10 @@ def _results_of(output: Path, loaded: LoadedImage, known: Mapping[str, Any]) -> 
 
 def _folder(args: argparse.Namespace, loaded: LoadedImage, study: Study, results: _Results) -> Path:
     """The folder of results for a study: that of the command's result of this image, or of the one that it goes on from; else a new one,
-    named after the file or folder that was named, and after the command where another one's result of the image is there."""
+    named after the file or folder that was named, and after the command where another one's result of the image is there. A folder that holds
+    anything else is not taken for one."""
     from .inputs import Source, name_folders, split_name
+    from .run_input import names_of_others
 
     command = _command_of(study)
     for folder, made_by in results.mine.items():
@@ -216,7 +219,7 @@ def _folder(args: argparse.Namespace, loaded: LoadedImage, study: Study, results
     within = Path(f"{stem}-{command}{suffix}" if results.mine else f"{stem}{suffix}")
     taken = dict.fromkeys((*results.others, *(folder.name for folder in results.mine)), "")
     source = Source(unique, str(args.input), within)
-    return args.output / name_folders([source], taken)[source.path]
+    return args.output / name_folders([source], taken, names_of_others(args.output, taken))[source.path]
 
 
 def _command_of(study: Study) -> str:
@@ -269,15 +272,15 @@ def _same_path(study: Study, loaded: LoadedImage) -> bool:
     return os.path.abspath(study.image.path) == os.path.abspath(loaded.path)
 
 
-def _write(study: Study, folder: Path) -> None:
-    """Write a study, all of it or nothing; no file of an older result stays beside it. Raises `OutputError`."""
+def _write(study: Study, folder: Path, inputs: Sequence[Path]) -> None:
+    """Write a study, all of it or nothing; no file of an older result stays beside it, and none of `inputs` is replaced. Raises `OutputError`."""
     from .files import write_study
     from .run_input import move_results
 
     temporary = folder.with_name(f".tmp-{uuid.uuid4().hex[:12]}")
     try:
         write_study(study, temporary)
-        move_results(temporary, folder)
+        move_results(temporary, folder, inputs)
     except OutputError as error:
         raise OutputError(str(error).replace(str(temporary), str(folder))) from error
     finally:

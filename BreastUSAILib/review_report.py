@@ -93,7 +93,7 @@ def write_reviewed(study: Study, image: sitk.Image, reviews: Mapping[str, Review
 
     Raises
     ------
-    OutputError : a file cannot be written.
+    OutputError : a file cannot be written, or one that is not ours would be replaced.
     """
     from .report import REPORT
     from .run_input import move_results, write_results

@@ -12,17 +12,17 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import dicom_out
 from .atomic import output_error
-from .errors import BreastUSAIError, Cancelled, DataError, ImageError, NoFramesError, UsageError
+from .errors import BreastUSAIError, Cancelled, DataError, ImageError, NoFramesError, OutputError, UsageError
 from .headers import data_files
 from .identity import identity, instance_digest, pixels_digest
-from .inputs import Source
+from .inputs import Source, is_study
 from .workers import Limits
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .workup import WorkupOptions
 
 SCENE = "scene.mrb"
+UNFINISHED = ".study.json.replaced"  # beside results of ours that are being replaced, or were when their process was killed
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class InputWorker:
             progress(0.9, "de-identifying")
             run_copies.make(study, loaded, options, read_finished(task.folder))
         progress(0.98, "moving into place")  # this ends here where the run has ended: nobody counts on it any more
-        move_results(task.temporary, task.folder)
+        move_results(task.temporary, task.folder, input_files(task.source.path, task.source.files))
 
 
 def write_results(study, image, folder: Path, *, scene: bool) -> None:
@@ -256,6 +257,14 @@ def looked_at(path: Path, files: Sequence[Path] = ()) -> tuple[tuple[int, int], 
     return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
+def input_files(path: Path, files: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """All files of an input; those that a header names are left out where it cannot be read any more."""
+    try:
+        return (path, *files, *(() if files else data_files(path)))
+    except (OSError, ImageError):
+        return (path,)
+
+
 def own_files() -> tuple[str, ...]:
     """The names of all files that a run may write for one input; study.json is the last."""
     from . import files, report
@@ -276,12 +285,21 @@ def own_files() -> tuple[str, ...]:
     )
 
 
-def move_results(temporary: Path, folder: Path) -> None:
-    """Move finished results to where they belong, study.json last. Raises `OutputError`.
+def move_results(temporary: Path, folder: Path, inputs: Sequence[Path] = (), *, ours: bool = False) -> None:
+    """Move finished results to where they belong, study.json last.
 
     Where there is no such folder yet the whole folder moves, in one step. Otherwise older results of ours are replaced or
     removed; other files in the folder stay. What moves is on the disk before, so that a power failure leaves no study.json
     without the files that belong to it.
+
+    Parameters
+    ----------
+    inputs : files that are never replaced: those that the results were made from.
+    ours : the folder is ours by its name; else what it holds says so (`is_ours`).
+
+    Raises
+    ------
+    OutputError : something cannot be written; or a file that is not ours, or an input, has the name of one of ours: nothing was moved.
     """
     *names, study = own_files()
     target = folder
@@ -293,8 +311,9 @@ def move_results(temporary: Path, folder: Path) -> None:
         if not folder.exists():
             os.rename(temporary, folder)
             return
-        # From here on the folder is unfinished until the new study.json stands in it.
-        (folder / study).unlink(missing_ok=True)
+        _refuse_others_files(folder, inputs, ours or is_ours(folder))
+        # From here on the folder is unfinished until the new study.json stands in it; the mark says that what is left then is ours.
+        mark_unfinished(folder)
         for name in names:
             target = folder / name
             if (temporary / name).exists():
@@ -303,8 +322,58 @@ def move_results(temporary: Path, folder: Path) -> None:
                 target.unlink(missing_ok=True)
         target = folder / study
         os.replace(temporary / study, target)
+        (folder / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise output_error(target, error) from error
+
+
+def _refuse_others_files(folder: Path, inputs: Sequence[Path], ours: bool) -> None:
+    for path in (folder / name for name in own_files()):
+        if not os.path.lexists(path):
+            continue
+        if any(os.path.exists(file) and os.path.exists(path) and os.path.samefile(file, path) for file in inputs):
+            raise OutputError(f"{path} is a file of the input and would be replaced; choose another folder for --output.")
+        if not ours:
+            raise OutputError(f"{path} is no result of BreastUSAI and would be replaced; move it, or choose another folder for --output.")
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds results of ours: finished, damaged, or left by a process that was killed while it replaced them."""
+    from .files import STUDY
+
+    return os.path.lexists(folder / UNFINISHED) or is_study(folder / STUDY)
+
+
+def mark_unfinished(folder: Path) -> None:
+    """Let a folder of ours count as unfinished, and as ours. Raises `OSError`."""
+    from .files import STUDY
+
+    if os.path.lexists(folder / STUDY):
+        os.replace(folder / STUDY, folder / UNFINISHED)
+    else:
+        (folder / UNFINISHED).touch()
+
+
+def is_others(path: Path) -> bool:
+    """Whether something that is no result of ours is there: a file, or a folder with anything in it that cannot be told to be ours."""
+    if not os.path.isdir(path):
+        return os.path.lexists(path)
+    try:
+        return not is_ours(path) and bool(os.listdir(path))
+    except OSError:
+        return True
+
+
+def names_of_others(output: Path, ours: Container[str] = ()) -> Iterator[str]:
+    """The names in a folder of results that no input may have, as something else has them (`is_others`).
+
+    ours : names that the records say are ours.
+    """
+    try:
+        names = os.listdir(output)
+    except OSError:
+        return
+    yield from (name for name in names if not name.startswith(".") and name not in ours and is_others(output / name))
 
 
 def _to_disk(path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,18 @@ from . import run_copies, run_manifest
 from .errors import ImageError, ModelError
 from .identity import identity, instance_digest
 from .inputs import FolderNames, Found, Source
-from .run_input import RunOptions, Task, file_stamp, finished_folders, is_text, looked_at, read_finished
+from .run_input import (
+    RunOptions,
+    Task,
+    file_stamp,
+    finished_folders,
+    is_others,
+    is_text,
+    looked_at,
+    mark_unfinished,
+    names_of_others,
+    read_finished,
+)
 from .run_journal import DONE, FAILED, GONE, REDO, WAITING, Entry, Journal, options_text
 from .study_image import image_files
 
@@ -66,7 +78,8 @@ class Search:
         self._options, self._journal, self._run_id = options, journal, run_id
         self._found, self._retry = found, retry
         self._failed_with = options_text(run_manifest.told_options(options))
-        self._folders = FolderNames(_taken(options.output, journal))
+        taken = _taken(options.output, journal)
+        self._folders = FolderNames(taken, names_of_others(options.output, taken))
         self._tasks: queue.Queue[Task | BaseException | None] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
         self.differs = _Differs(options)
@@ -179,6 +192,10 @@ class Search:
             self.plan.uncopied += self._uncopied(study)
             self._journal.note(Entry(path, name, DONE, source.shown))
             return None
+        if study is None and entry is not None and entry.folder == name and _had_results(entry) and is_others(output / name):
+            # Their study.json is gone or damaged, or a version that left no mark was killed while it replaced them: these may be replaced.
+            with suppress(OSError):  # what cannot be written fails when it is moved into place
+                mark_unfinished(output / name)
         # Its cause is the cause until it ends in another way, and a run that is cut short leaves it to be retried.
         cause = (entry.message, entry.failed_with) if entry is not None else ("", "")
         status = REDO if redo or self._retry or cause[0] else WAITING
@@ -344,10 +361,20 @@ class _Differs:
             return set()  # made with others, then
 
 
+def _had_results(entry: Entry) -> bool:
+    """Whether the folder of an input held results once, by the records. What is done again after it failed may never have had any."""
+    return entry.status == DONE or (entry.status == REDO and not entry.message)
+
+
 def _taken(output: Path, journal: Journal) -> dict[str, str]:
     """Folder name -> source of what earlier runs did, by their records, and by the studies where these are lost."""
     # Earlier versions took what a killed process had left for a result; their records may name it as an input's folder.
-    taken = {entry.folder: entry.key for entry in journal if not entry.folder.startswith(".")}
+    taken = {
+        entry.folder: entry.key
+        for entry in journal
+        # What failed, or was not begun, had no results; a person may have put something else there.
+        if not entry.folder.startswith(".") and (_had_results(entry) or not is_others(output / entry.folder))
+    }
     for folder in finished_folders(output):
         if folder.name not in taken:
             study = read_finished(folder)

@@ -112,7 +112,7 @@ def write_copy(
         files, more = write_files(clean, image, headers, temporary, options, target if keep else None, tolerant=tolerant)
         files += write_report(clean, image, temporary)
         files += write_study(clean, temporary)
-        move_results(temporary, target)
+        move_results(temporary, target, ours=True)  # nobody else's folder has a pseudonym for a name
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [target / file.name for file in files], (*notes, *burned, *more)

@@ -292,11 +292,11 @@ def test_two_commands_at_once_keep_both_results(graders, tmp_path, monkeypatch):
     other = threading.Thread(target=lambda: said.append(grade(second, graders, out)))
     write = one_image_command._write
 
-    def meanwhile(study, folder):
+    def meanwhile(*what):
         if threading.current_thread() is not other:
             other.start()
             other.join(1.5)  # long enough for it to have written, if nothing stops it
-        write(study, folder)
+        write(*what)
 
     monkeypatch.setattr(one_image_command, "_write", meanwhile)
     assert grade(first, graders, out) == 0

@@ -175,8 +175,8 @@ def test_names_decide_before_a_study_is_looked_into(tmp_path, monkeypatch):
         image_at(tmp_path / "in" / f"{k}" / "a.png")
         (tmp_path / "in" / f"{k}" / "other.json").write_text("{}")
     study_at(tmp_path / "in" / "r")
-    looked, real = [], inputs._is_study
-    monkeypatch.setattr(inputs, "_is_study", lambda path: looked.append(path) or real(path))
+    looked, real = [], inputs.is_study
+    monkeypatch.setattr(inputs, "is_study", lambda path: looked.append(path) or real(path))
     find_inputs([str(tmp_path / "in")], tmp_path / "out")
     assert looked == [tmp_path / "in" / "r" / "study.json"]  # once for all that lies there
 
