@@ -16,20 +16,10 @@ RUN = "run.json"
 RUN_SCHEMA = "breastusai/run/1.0"
 OWN_RESULT = "a result of BreastUSAI, not an image of a scanner"
 
+OVERVIEW = ("run.json", "summary.csv", "studies.csv", "failures.csv", "studies.parquet", "findings.parquet", "index.html")  # of a run
+
 _LONGEST_NAME = 100  # bytes; room for suffixes below the 255 of most file systems
-_RESERVED = (
-    "run.json",
-    "summary.csv",
-    "studies.csv",
-    "failures.csv",
-    "studies.parquet",
-    "findings.parquet",
-    "index.html",
-    "con",
-    "prn",
-    "aux",
-    "nul",
-)
+_RESERVED = (*OVERVIEW, "con", "prn", "aux", "nul")
 _STUDY_SCHEMA = "breastusai/study/"
 _SEGMENTATIONS = (".seg.nrrd", ".seg.nhdr")
 _WILDCARDS = re.compile(r"[*?\[]")

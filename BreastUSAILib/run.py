@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import run_copies, run_manifest, run_retry
 from .atomic import write_text
 from .errors import Cancelled, OutputError, UsageError
-from .inputs import OWN_RESULT, RUN, RUN_SCHEMA, discover, read_run, why_left
+from .inputs import OVERVIEW, OWN_RESULT, RUN, RUN_SCHEMA, discover, read_run, why_left
 from .processor import cores
 from .progress import Estimate
-from .run_input import InputWorker, Outcome, RunOptions, Task, finished_folders, less_memory, read_finished
+from .run_input import InputWorker, Outcome, RunOptions, Task, finished_folders, is_ours, less_memory, read_finished
 from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
 from .run_lock import run_lock
 from .run_search import NAMED, OWN, Plan, Search
@@ -108,7 +108,8 @@ def run(
     Raises
     ------
     OutputError : nothing can be written to the output folder, or another run is writing to it; nothing was done.
-    ModelError, UsageError : the model or the device is not there; nothing was done.
+    ModelError, UsageError : the model or the device is not there; or the folder holds results of another command, or a file of
+        somebody else's that has the name of one of the overview; nothing was done.
     """
     tell = log or (lambda text: None)
     output = options.output
@@ -116,7 +117,10 @@ def run(
     if os.path.exists(output) and not os.path.isdir(output):
         raise OutputError(f"{output} is a file; choose a folder for --output.")
     _refuse_another_command_s(output)
+    _refuse_others_overview(output, "--output")
     run_copies.check(options)
+    if options.anonymize is not None:
+        _refuse_others_overview(options.anonymize, "--anonymize")
     ours = [output / RUN, output / OWN, output, *output.parents]
     if options.anonymize is not None:
         copies = options.anonymize
@@ -159,6 +163,15 @@ def _refuse_another_command_s(output: Path) -> None:
         study = read_finished(folder)
         if study is not None and study.provenance and not study.provenance.get("run"):
             raise UsageError(f"{folder} is the result of another command than run; choose another folder for --output.")
+
+
+def _refuse_others_overview(folder: Path, option: str) -> None:
+    """UsageError where a file in a folder that holds no results would be replaced, or removed, as one of an earlier run's overview."""
+    names = [name for name in OVERVIEW if os.path.lexists(folder / name)]
+    # A run writes its record before all else; where that is lost or damaged, its journal or its studies tell that it was here.
+    if not names or read_run(folder) or (folder / OWN / JOURNAL).exists() or any(map(is_ours, finished_folders(folder))):
+        return
+    raise UsageError(f"{folder} holds a {names[0]} that is not of a run; choose another folder for {option}.")
 
 
 def failed_inputs(output: Path) -> list[str]:

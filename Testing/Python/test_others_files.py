@@ -11,10 +11,10 @@ from grade_cases import grade_folder, image_of
 from test_run import fake_run, image_at, source, tree
 
 from BreastUSAILib import cli, run_input
-from BreastUSAILib.errors import OutputError
+from BreastUSAILib.errors import OutputError, UsageError
 from BreastUSAILib.files import read_study
 from BreastUSAILib.image import write_image
-from BreastUSAILib.inputs import name_folders, read_run
+from BreastUSAILib.inputs import OVERVIEW, name_folders, read_run
 from BreastUSAILib.run_input import move_results
 
 THEIRS = ("lesions.seg.nrrd", "report.html", "findings.csv", "heatmap.nrrd")
@@ -170,3 +170,28 @@ def test_a_command_for_one_image_leaves_a_folder_of_its_name_as_it_is(tmp_path):
         assert contents(path.parent) == before
         assert tree(data).count("heatmap_nrrd/study.json") == 1 and {p.name for p in data.iterdir()} <= {"heatmap", "heatmap_nrrd", ".lock"}
     assert read_study(data / "heatmap_nrrd").image.path == str(path)
+
+
+@pytest.mark.parametrize("name", OVERVIEW)
+def test_a_run_replaces_no_table_that_is_not_of_a_run(tmp_path, name):
+    path = image_at(tmp_path / "in" / "a.png")
+    before = contents(with_theirs(tmp_path / "out", [name]))
+    with pytest.raises(UsageError, match=rf"out holds a {name} that is not of a run; choose another folder for --output\.$"):
+        fake_run([path], tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_copies_replace_no_table_that_is_not_of_a_run(tmp_path):
+    pytest.importorskip("dicomanonymizer")
+    path = image_at(tmp_path / "in" / "a.png")
+    before = contents(with_theirs(tmp_path / "copies", ["summary.csv"]))
+    with pytest.raises(UsageError, match=r"copies holds a summary.csv that is not of a run; choose another folder for --anonymize\.$"):
+        fake_run([path], tmp_path / "out", anonymize=tmp_path / "copies")
+    assert contents(tmp_path / "copies") == before and not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_record_is_damaged_goes_on(tmp_path):
+    path, out = image_at(tmp_path / "in" / "a.png"), tmp_path / "out"
+    fake_run([path], out)
+    (out / "run.json").write_text("{")
+    assert fake_run([path], out).skipped == 1
