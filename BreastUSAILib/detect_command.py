@@ -9,7 +9,7 @@ from .command_arguments import add_detection, add_one_image, check_models, check
 from .one_image_command import analyse
 
 if TYPE_CHECKING:
-    from .findings import Finding
+    from .findings import Finding, ImageInfo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +26,8 @@ def main(args: argparse.Namespace) -> int:
     return analyse(args, lambda loaded, tell: run_detection(loaded, options, tell), sentence)
 
 
-def sentence(finding: Finding) -> str:
+def sentence(finding: Finding, image: ImageInfo) -> str:
     """A finding in one line."""
     malignancy = "" if finding.malignancy is None else f"  malignancy {finding.malignancy:.2f}"
     size = " x ".join(f"{s:.1f}" for s in finding.box.size)
-    return f"{finding.id}  score {finding.score:.2f}{malignancy}  {size} mm"
+    return f"{finding.id}  score {finding.score:.2f}{malignancy}  {size} {'mm' if image.spacing_known else 'pixels'}"

@@ -11,7 +11,7 @@ from .grade_terms import stated_category
 from .one_image_command import analyse, findings_for
 
 if TYPE_CHECKING:
-    from .findings import Finding
+    from .findings import Finding, ImageInfo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     return analyse(args, work, sentence, earlier)
 
 
-def sentence(finding: Finding) -> str:
+def sentence(finding: Finding, image: ImageInfo) -> str:
     """A finding's grade in one line, and its notes below."""
     parts = [finding.id]
     if finding.malignancy is not None:

@@ -9,7 +9,7 @@ from .command_arguments import add_heatmap, add_one_image, check_models, check_o
 from .one_image_command import analyse
 
 if TYPE_CHECKING:
-    from .findings import Finding
+    from .findings import Finding, ImageInfo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     return analyse(args, lambda loaded, tell: run_heatmap(loaded, options, tell), sentence)
 
 
-def sentence(finding: Finding) -> str:
+def sentence(finding: Finding, image: ImageInfo) -> str:
     """A hot spot in one line."""
     place = ", ".join(f"{finding.evidence[f'peak_{axis}']:.1f}" for axis in "xyz")
-    return f"{finding.id}  score {finding.score:.2f}  heat {finding.evidence['heat_peak']:.2f} at ({place}) mm"
+    return f"{finding.id}  score {finding.score:.2f}  heat {finding.evidence['heat_peak']:.2f} at ({place}) {'mm' if image.spacing_known else 'pixels'}"

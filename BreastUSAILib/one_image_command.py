@@ -18,7 +18,7 @@ from .progress import Progress, show_progress
 from .run_lock import run_lock
 
 if TYPE_CHECKING:
-    from .findings import Finding, Study
+    from .findings import Finding, ImageInfo, Study
     from .image import LoadedImage
 
 _LOCK = ".lock"
@@ -30,7 +30,7 @@ _MADE_ON = "findings_made_on"  # in a study's provenance: path and SHA-256 of th
 def analyse(
     args: argparse.Namespace,
     work: Callable[[LoadedImage, Progress], Study],
-    sentence: Callable[[Finding], str],
+    sentence: Callable[[Finding, ImageInfo], str],
     earlier: Study | None = None,
 ) -> int:
     """Analyse one image; the exit code.
@@ -39,7 +39,7 @@ def analyse(
     ----------
     args : those of `command_arguments.add_one_image`.
     work : what is done with the image.
-    sentence : a finding in a line or more.
+    sentence : a finding of the image in a line or more.
     earlier : result of the same image that is gone on from; None where there is none. The image is read as it was then: with the
         spacing that was given by hand (unless there is another now), and the same frame.
 
@@ -75,7 +75,7 @@ def analyse(
             _write(study, folder, input_files(Path(loaded.path), loaded.files))
         progress(1.0, "done")
         for finding in study.findings:
-            log(sentence(finding))
+            log(sentence(finding, study.image))
         for trained in trained_on_phantoms(study):
             log(f"Trained on phantoms, not on patients: {trained}.")
         for note in notes:

@@ -12,7 +12,7 @@ from .errors import DataError, ImageError, UsageError
 from .one_image_command import analyse, findings_for
 
 if TYPE_CHECKING:
-    from .findings import Finding, Study
+    from .findings import Finding, ImageInfo, Study
     from .image import LoadedImage
     from .workup import SegmentationRequest
 
@@ -77,13 +77,16 @@ def main(args: argparse.Namespace) -> int:
     return analyse(args, work, sentence, earlier)
 
 
-def sentence(finding: Finding) -> str:
+def sentence(finding: Finding, image: ImageInfo) -> str:
     """A finding in one line."""
-    volume, diameter = (finding.measurements.get(name) for name in ("volume_ml", "major_diameter_mm"))
-    size = "" if volume is None else f"  {volume:.2f} ml"
-    size += "" if diameter is None else f"  longest diameter {diameter:.1f} mm"
+    known = image.spacing_known
+    names = ("volume_ml", "major_diameter_mm") if known else ("volume_px3", "major_diameter_px")
+    volume, diameter = (finding.measurements.get(name) for name in names)
+    size = "" if finding.label is not None else "  not outlined"
+    size += "" if volume is None else f"  {volume:.2f} ml" if known else f"  {volume:.0f} voxels"
+    size += "" if diameter is None else f"  longest diameter {diameter:.1f} {'mm' if known else 'pixels'}"
     malignancy = "" if finding.malignancy is None else f"  malignancy {finding.malignancy:.2f}"
-    return f"{finding.id}{size or '  not outlined'}{malignancy}"
+    return f"{finding.id}{size}{malignancy}"
 
 
 def _earlier(path: Path) -> Study:

@@ -20,7 +20,7 @@ from BreastUSAILib.compare_command import study_folder
 from BreastUSAILib.dicom_out.anonymize import pseudonym, read_key
 from BreastUSAILib.errors import DataError, ImageError
 from BreastUSAILib.files import read_study, write_study
-from BreastUSAILib.findings import Finding, ImageInfo, Study
+from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask, box_region, index_box
 from BreastUSAILib.identity import identity, instance_digest
 from BreastUSAILib.image import read_image, write_image
@@ -626,3 +626,35 @@ def test_findings_of_an_image_that_was_replaced_since_are_told(graders, tmp_path
     picture(path, seed=4)
     assert grade(path, graders, tmp_path / "out", "--findings", found, "--spacing", "0.08") == 0
     assert "the file was changed since the findings were made" in read_study(tmp_path / "out" / "a").provenance["notes"]
+
+
+@pytest.mark.parametrize("known, said", [
+    (True, ("4.0 x 5.0 x 6.0 mm", "at (1.0, 2.0, 3.0) mm", "  0.06 ml  longest diameter 6.4 mm")),
+    (False, ("4.0 x 5.0 x 6.0 pixels", "at (1.0, 2.0, 3.0) pixels", "  63 voxels  longest diameter 6.4 pixels")),
+])  # fmt: skip
+def test_findings_are_told_in_pixels_where_nobody_knows_what_these_measure(known, said):
+    from BreastUSAILib import detect_command, heatmap_command, segment_command
+
+    image = ImageInfo("a.mha", (9, 9, 9), (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1), spacing_known=known)
+    figures = {"volume_ml": 0.063, "major_diameter_mm": 6.4} if known else {"volume_px3": 63.0, "major_diameter_px": 6.4}
+    evidence = {"heat_peak": 1.0, "peak_x": 1.0, "peak_y": 2.0, "peak_z": 3.0}
+    finding = Finding("L1", Box((1, 2, 3), (4, 5, 6)), 0.5, label=1, measurements=figures, evidence=evidence)
+    for command, words in zip((detect_command, heatmap_command, segment_command), said, strict=True):
+        assert command.sentence(finding, image).endswith(words)
+    assert segment_command.sentence(replace(finding, label=None, measurements={}), image) == "L1  not outlined"
+
+
+def without_spacing(path, offset="-500 20 632.5", size=(30, 24, 20)):
+    """A volume whose file states where it lies, and not what a voxel measures."""
+    fields = {"ObjectType": "Image", "NDims": len(size), "BinaryData": True, "BinaryDataByteOrderMSB": False, "Offset": offset}
+    fields |= {"DimSize": " ".join(map(str, size)), "ElementType": "MET_UCHAR", "ElementDataFile": "LOCAL"}
+    header = "".join(f"{name} = {value}\n" for name, value in fields.items())
+    path.write_bytes(header.encode() + speckle(size[::-1]).astype(np.uint8).tobytes())
+    return path
+
+
+def test_a_command_says_pixels_where_the_file_says_no_spacing(detector, tmp_path, capsys):
+    path = without_spacing(tmp_path / "a.mha")
+    assert detect(path, detector, tmp_path / "out") == 0
+    found = [line for line in capsys.readouterr().out.splitlines() if "  score " in line]
+    assert found and all(line.endswith(" pixels") for line in found)
