@@ -6,7 +6,7 @@ be and how malignant each looks; a classification network looks at each of them 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_THRESHOLD = 0.3
 _MOST_MM = 450.0  # no scanner's volume is longer
 _DEEPEST_MM = 100.0  # nor deeper: probes for ABUS reach 50 to 60 mm
+_DEEPEST_2D_MM = 150.0  # no 2D ultrasound of a breast is deeper; linear probes show 30 to 100 mm
+_WIDEST_2D_MM = 300.0  # nor wider, not even in an extended field of view; probes are 40 to 60 mm wide
 _THINNEST_MM = 4.0  # of less no lesion is seen whole
 _NOTHING_TO_SEE = "the volume has one value everywhere; there is nothing to look at"
 
@@ -152,6 +154,40 @@ def box_measurements(image: sitk.Image, box: Box, spacing_known: bool = True) ->
     top = (physical_to_index(image, box.center)[1] + 0.5) * image.GetSpacing()[1] - box.size[1] / 2
     values = zip(("width", "height", "length", "depth"), (*box.size, max(0.0, float(top))), strict=True)
     return {f"{name}_{'mm' if spacing_known else 'px'}": value for name, value in values}
+
+
+def check_picture(area: tuple[int, int, int, int], spacing: Sequence[float], spacing_known: bool = True) -> tuple[str, ...]:
+    """Refuse a 2D image that is larger than any breast scan, and say where it is suspiciously large: formats such as NRRD state a spacing
+    also where nobody knew one (1 x 1 mm).
+
+    Parameters
+    ----------
+    area : the part that is ultrasound (x, y, width, height in pixels).
+    spacing : of its pixels, x, y.
+
+    Returns
+    -------
+    sentences for the reader.
+
+    Raises
+    ------
+    ImageError : what is ultrasound would be longer than any breast scan.
+    """
+    if not spacing_known:
+        return ()
+    width, depth = (n * s for n, s in zip(area[2:], spacing, strict=True))
+    size, pixel = f"{width:.0f} x {depth:.0f} mm", " x ".join(f"{s:g}" for s in spacing)
+    if max(width, depth) > _MOST_MM:
+        raise ImageError(
+            f"The ultrasound picture would measure {size}, more than any breast scan, so its spacing of {pixel} mm is not the true one; give the "
+            "true spacing (--spacing; in 3D Slicer: module Volumes), or save it as PNG, which states none, to have lengths in pixels."
+        )
+    if width > _WIDEST_2D_MM or depth > _DEEPEST_2D_MM:
+        return (
+            f"the ultrasound picture would measure {size}, more than a breast ultrasound shows, so its spacing of {pixel} mm is probably not the "
+            "true one and no length in mm is to be relied on; give --spacing (in 3D Slicer: module Volumes)",
+        )
+    return ()
 
 
 def check_volume(image: sitk.Image, spacing_known: bool = True) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .detect import detect
+from .detect import check_picture, detect
 from .errors import BreastUSAIError, ImageError, ModelError, UsageError
 from .findings import Finding, Study
 from .grade import GradeModels, grade, ungraded
@@ -222,12 +222,21 @@ def run_heatmap(
 
 
 def _with_area(loaded: LoadedImage) -> LoadedImage:
-    """A 2D image with the area that is ultrasound, which all tasks look at alike, and what there is to say of it; a volume as it is."""
+    """A 2D image with the area that is ultrasound, which all tasks look at alike, and what there is to say of it and its size; a volume as it is.
+
+    Raises
+    ------
+    ImageError : see `detect.check_picture`; the file is named.
+    """
     plane = as_2d(loaded.image)
     if plane is None:
         return loaded
     area, notes = ultrasound_area(plane, loaded.area)
-    return replace(loaded, area=area, notes=(*loaded.notes, *notes))
+    try:
+        size_notes = check_picture(area, plane.GetSpacing(), loaded.spacing_known)
+    except ImageError as error:
+        raise ImageError(f"{loaded.path}: {error}") from error
+    return replace(loaded, area=area, notes=(*loaded.notes, *notes, *size_notes))
 
 
 # ---------------------------------------------------------------------------------------------------------- the steps

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 import torch
 
 from BreastUSAILib import segment as segment_module
+from BreastUSAILib.detect import check_picture
 from BreastUSAILib.errors import BreastUSAIError, ImageError, UsageError
 from BreastUSAILib.evaluation.metrics import dice
 from BreastUSAILib.image import LoadedImage, read_image
@@ -326,6 +327,32 @@ def test_the_published_refinement_can_be_asked_for_by_a_models_config(model):
     (published,), _ = segment_2d(image, paper)
     (ours,), _ = segment_2d(image, model)
     assert 0.5 < dice(_array(published), _array(ours)) < 1
+
+
+@pytest.mark.parametrize("size, spacing, known, told", [
+    ((60, 45), (4.0, 3.0), True, ""), ((60, 45), (4.0, 4.0), True, "measure 240 x 180 mm"), ((60, 45), (6.0, 1.0), True, "measure 360 x 45 mm"),
+    ((600, 450), (1.0, 1.0), False, ""),
+])  # fmt: skip
+def test_a_picture_larger_than_a_breast_ultrasound_is_told_of_once(model, size, spacing, known, told):
+    """SimpleITK writes 1 x 1 mm into an NRRD file of a picture whose spacing nobody knew."""
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(60, 200, size[::-1]).astype(np.uint8))
+    image.SetSpacing(spacing)
+    study = run_workup(LoadedImage(image, Path("a.nrrd"), known, ()), WorkupOptions(device="cpu", grading=None))
+    notes = [note for note in study.provenance["notes"] if "would measure" in note]
+    assert [told in note and "probably not the true one" in note and "give --spacing" in note for note in notes] == [True] * bool(told)
+
+
+def test_a_picture_larger_than_any_breast_scan_is_refused():
+    for volume in (False, True):
+        image = sitk.Image([600, 450, 1] if volume else [600, 450], sitk.sitkUInt8)
+        loaded = LoadedImage(image, Path("some/picture.nrrd"), True, ())
+        with pytest.raises(ImageError, match=r"some.picture\.nrrd: The ultrasound picture would measure 600 x 450 mm, more than any breast scan.*--spacing"):
+            run_workup(loaded, WorkupOptions(device="cpu"))
+
+
+def test_what_is_beside_the_ultrasound_does_not_count_for_its_size():
+    assert check_picture((10, 10, 400, 140), (1.0, 1.0), False) == () == check_picture((200, 50, 290, 140), (1.0, 1.0))
+    assert "290 x 160 mm" in check_picture((200, 50, 290, 160), (1.0, 1.0))[0]
 
 
 def test_an_error_of_the_task_names_the_file():
