@@ -185,8 +185,8 @@ def other_columns(finding: Finding) -> set[str]:
 def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
     """One finding as column -> value; None for what was not computed.
 
-    The centre of its box is LPS, the sizes are along the image's axes 1, 2, 3: in mm, or in pixels and in the columns
-    ``_px`` where the spacing is not known. The physical centre is where the finding lies in the body: the same, except in
+    The centre of its box is LPS, the sizes are along the image's axes 1, 2, 3, in mm; where the spacing is not known both are in pixels along
+    the axes and in the columns ``_px`` (`findings.ImageInfo.place`), and so is the peak of a hot spot. The physical centre is where the finding lies in the body: the same, except in
     volumes of a curved transducer (`findings.Study.physical_box`).
     """
     birads = finding.birads or {}
@@ -204,11 +204,11 @@ def finding_row(study: Study, finding: Finding) -> dict[str, Any]:
         **words_of(finding.birads, finding.evidence),
         "not_sure": bool(finding.evidence["not_sure"]) if "not_sure" in finding.evidence else None,
         "label": finding.label,
-        **{f"{n}_{unit}": v for n, v in zip(_BOX, (*finding.box.center, *finding.box.size), strict=True)},
+        **{f"{n}_{unit}": v for n, v in zip(_BOX, (*study.image.place(finding.box.center), *finding.box.size), strict=True)},
         **(dict(zip(_PHYSICAL, study.physical_box(finding).center, strict=True)) if unit == "mm" else {}),
         "spacing_known": study.image.spacing_known,
         **finding.measurements,
-        **{f"evidence_{name}": value for name, value in finding.evidence.items()},
+        **{f"evidence_{name}": value for name, value in study.image.told_evidence(finding.evidence).items()},
         "models": "; ".join(f"{task}: {model} {versions.get(model, '')}".rstrip() for task, model in finding.models.items()),
         "notes": " ".join(finding.notes),
     }

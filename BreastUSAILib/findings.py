@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ REVIEWS = "reviews"
 """In the provenance of what a reader looked through: finding -> verdict and note (`review.with_reviews`)."""
 REJECTED = "rejected"
 """The verdict on a finding that a reader left out."""
+PEAK = ("peak_x", "peak_y", "peak_z")  # in a finding's evidence: where its heat is greatest, LPS mm
 BIRADS_CATEGORIES = ("3", "4A", "4B", "4C", "5")
 _SCHEMA_FILE = Path(__file__).parent / "schemas" / "study-1.0.schema.json"
 
@@ -177,6 +178,22 @@ class ImageInfo:
     @property
     def dimension(self) -> int:
         return len(self.size)
+
+    def place(self, point: Sequence[float]) -> tuple[float, float, float]:
+        """A point (x, y, z) as it is told to a person: LPS, mm; where the spacing is not known the index, in pixels from the first one's
+        centre along the image's axes, as millimetres from where the file says that it lies and pixels make no sum."""
+        point = tuple(float(v) for v in point)
+        if self.spacing_known:
+            return point
+        d = self.dimension
+        offset = [p - o for p, o in zip(point[:d], self.origin, strict=True)]
+        return (*(sum(self.direction[row * d + axis] * offset[row] for row in range(d)) for axis in range(d)), *point[d:])
+
+    def told_evidence(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
+        """A finding's evidence as it is told to a person: the peak of its heat, where it has one, by its `place`."""
+        if not all(name in evidence for name in PEAK):
+            return dict(evidence)
+        return {**evidence, **dict(zip(PEAK, self.place([evidence[name] for name in PEAK]), strict=True))}
 
     def to_dict(self) -> dict[str, Any]:
         return {

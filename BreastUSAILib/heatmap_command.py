@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .command_arguments import add_heatmap, add_one_image, check_models, check_one_image, heatmap_options
+from .findings import PEAK
 from .one_image_command import analyse
 
 if TYPE_CHECKING:
@@ -28,5 +29,6 @@ def main(args: argparse.Namespace) -> int:
 
 def sentence(finding: Finding, image: ImageInfo) -> str:
     """A hot spot in one line."""
-    place = ", ".join(f"{finding.evidence[f'peak_{axis}']:.1f}" for axis in "xyz")
-    return f"{finding.id}  score {finding.score:.2f}  heat {finding.evidence['heat_peak']:.2f} at ({place}) {'mm' if image.spacing_known else 'pixels'}"
+    evidence = image.told_evidence(finding.evidence)
+    place = ", ".join(f"{evidence[name]:.1f}" for name in PEAK)
+    return f"{finding.id}  score {finding.score:.2f}  heat {evidence['heat_peak']:.2f} at ({place}) {'mm' if image.spacing_known else 'pixels'}"

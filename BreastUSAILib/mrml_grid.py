@@ -10,14 +10,13 @@ import numpy as np
 
 from .breast_position import NIPPLE
 from .errors import DataError
-from .findings import Box, Finding, ImageInfo, Study
+from .findings import PEAK, Box, Finding, ImageInfo, Study
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NEAR = 0.1  # of a voxel, by which grids may differ that went through files of few digits
-_PEAK = ("peak_x", "peak_y", "peak_z")  # in a finding's evidence: where its heat is greatest, LPS mm
 
 
 def on_grid(study: Study, info: ImageInfo) -> Study:
@@ -38,8 +37,8 @@ def on_grid(study: Study, info: ImageInfo) -> Study:
         if info.dimension != study.image.dimension:  # a box has no thickness in a 2D image, that of the slice in a volume
             size[after[-1]] = 0 if info.dimension == 2 else grid_3d(info)[0][after[-1]]
         box = Box(there(finding.box.center), tuple(size.tolist()))
-        peak = [finding.evidence.get(name) for name in _PEAK]
-        evidence = {} if None in peak else dict(zip(_PEAK, there(peak), strict=True))
+        peak = [finding.evidence.get(name) for name in PEAK]
+        evidence = {} if None in peak else dict(zip(PEAK, there(peak), strict=True))
         return replace(finding, box=box, evidence={**finding.evidence, **evidence})
 
     provenance, nipple = study.provenance, study.provenance.get(NIPPLE)

@@ -74,8 +74,7 @@ def _image_page(study: Study, image: sitk.Image, name: str) -> dict[str, Any]:
 
 def _lesion(study: Study, image: sitk.Image, whole: pictures.View, index: int) -> dict[str, Any]:
     finding = study.findings[index]
-    unit = "mm" if study.image.spacing_known else "pixels"
-    tables = [("Measurements", measurement_rows(finding.measurements)), ("Scores and position", scores(finding, unit))]
+    tables = [("Measurements", measurement_rows(finding.measurements)), ("Scores and position", scores(finding, study.image))]
     return {
         "id": finding.id,
         "color": pictures.hex_color(pictures.lesion_color(index)),

@@ -85,8 +85,8 @@ def title_and_unit(name: str) -> tuple[str, str]:
     return _TITLES.get(stem, plain[:1].upper() + plain[1:]), _UNITS.get(unit, "")
 
 
-def scores(finding: Finding, unit: str) -> list[dict[str, str]]:
-    """Scores, probabilities, box and evidence of a finding as rows; `unit` is that of its lengths."""
+def scores(finding: Finding, image: ImageInfo) -> list[dict[str, str]]:
+    """Scores, probabilities, box and evidence of a finding of an image as rows."""
     rows = [row("Detection score", "0 to 1", finding.score, 3)]
     if finding.malignancy is not None:
         rows.append(row("Probability of malignancy", "0 to 1", finding.malignancy, 3))
@@ -96,12 +96,12 @@ def scores(finding: Finding, unit: str) -> list[dict[str, str]]:
     if finding.solid_nodule is not None:
         rows.append(row("Probability of a solid nodule", "0 to 1", finding.solid_nodule, 3))
     flat = finding.box.size[2] == 0
-    for title, values in (("Box centre", finding.box.center), ("Box size", finding.box.size)):
+    for title, values in (("Box centre", image.place(finding.box.center)), ("Box size", finding.box.size)):
         shown = values[:2] if flat else values
-        rows.append({"name": title, "value": " x ".join(f"{v:.2f}" for v in shown), "unit": unit})
+        rows.append({"name": title, "value": " x ".join(f"{v:.2f}" for v in shown), "unit": "mm" if image.spacing_known else "pixels"})
     rows[-2]["value"] = rows[-2]["value"].replace(" x ", ", ")
     # What belongs to a grade is shown with it (`grade_report`).
-    shown = {name: value for name, value in finding.evidence.items() if not is_of_grade(name)}
+    shown = {name: value for name, value in image.told_evidence(finding.evidence).items() if not is_of_grade(name)}
     rows += [row(*title_and_unit(name), value) for name, value in shown.items()]
     return rows
 

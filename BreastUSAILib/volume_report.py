@@ -107,7 +107,7 @@ def _depth(image: sitk.Image, finding: Finding) -> float:
 
 def _lesion(study: Study, image: sitk.Image, index: int, greys, unit: str) -> dict[str, Any]:
     finding = study.findings[index]
-    position = [*scores(finding, unit), *physical_rows(study, finding), row("Depth below the upper edge of the volume", unit, _depth(image, finding), 2)]
+    position = [*scores(finding, study.image), *physical_rows(study, finding), row("Depth below the upper edge of the volume", unit, _depth(image, finding), 2)]
     # Without a mask, all that is measured is the box.
     measured = finding.measurements if finding.mask is not None else {}
     tables = [("Scores and position", position), ("Measurements", measurement_rows(measured))]

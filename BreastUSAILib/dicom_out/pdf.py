@@ -135,7 +135,6 @@ def pdf(study: Study, image: sitk.Image, patient: Sequence[tuple[str, str]] = ()
         return Paragraph(escape(_shown(words)), style)
 
     info = study.image
-    unit = "mm" if info.spacing_known else "pixels"
     flat = as_2d(image) is not None
     whole = pictures.view(image, study) if flat else volume_pictures.projection(image, study)[0]
     greys = None if flat else volume_pictures.grey_range(image)
@@ -152,7 +151,7 @@ def pdf(study: Study, image: sitk.Image, patient: Sequence[tuple[str, str]] = ()
             cuts = volume_pictures.cuts(image, study, finding, greys)
             story.append(_row([_picture(cut.view, 0.31 * _WIDTH, 60 * _MM) for cut in cuts]))
             story.append(text(", ".join(f"{cut.plane.name} ({cut.number})" for cut in cuts), small))
-        rows = [(r["name"], r["value"], r["unit"]) for r in (*_words(finding), *scores(finding, unit))]
+        rows = [(r["name"], r["value"], r["unit"]) for r in (*_words(finding), *scores(finding, info))]
         rows += [(r["name"], r["value"], r["unit"]) for r in measurement_rows(finding.measurements)]
         story.append(_table(rows, plain))
         story += [text(note) for note in finding.notes]

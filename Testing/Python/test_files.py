@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from BreastUSAILib import files
 from BreastUSAILib.errors import DataError, OutputError
 from BreastUSAILib.findings import Finding, ImageInfo, Study
-from BreastUSAILib.grid import box_of_mask
+from BreastUSAILib.grid import box_of_mask, index_box
 from BreastUSAILib.measurements import measure_2d
 from BreastUSAILib.measurements_3d import measure_3d
+from BreastUSAILib.report_parts import scores
 from BreastUSAILib.slicer_runtime import private_scene
 from BreastUSAILib.terminology import lesion_color, segment_tags
 
@@ -185,8 +186,30 @@ def test_csv_tells_millimetres_from_pixels(known):
     names = ("center_x", "center_y", "center_z", "size_1", "size_2", "size_3")
     values = {unit: [row[f"{name}_{unit}"] for name in names] for unit in ("mm", "px")}
     box = study.findings[0].box
-    assert values["mm" if known else "px"] == [f"{v:.6g}" for v in (*box.center, *box.size)]
+    center = box.center if known else study.image.place(box.center)
+    assert values["mm" if known else "px"] == [f"{v:.6g}" for v in (*center, *box.size)]
     assert values["px" if known else "mm"] == [""] * 6
+
+
+def test_a_centre_in_pixels_is_counted_from_the_image_s_first_pixel(tmp_path):
+    """Where the file says where the image lies, and not what a pixel measures: millimetres and pixels make no sum."""
+    image = sitk.Image(40, 30, 20, sitk.sitkUInt8)
+    image.SetOrigin((-500.0, 20.0, 632.5))
+    image.SetDirection((0, 0, 1, 1, 0, 0, 0, 1, 0))
+    box = index_box(image, (4, 6, 8), (3, 5, 7))
+    evidence = dict(zip(("peak_x", "peak_y", "peak_z"), image.TransformContinuousIndexToPhysicalPoint((5.0, 7.0, 9.0)), strict=True))
+    study = Study(ImageInfo.of(image, "a.mha", False), (Finding("L1", box, 0.5, evidence=evidence),))
+    row = next(csv.DictReader(files.findings_csv([study]).splitlines()))
+    assert [row[f"center_{axis}_px"] for axis in "xyz"] == ["5", "8", "11"]
+    assert [row[f"evidence_peak_{axis}"] for axis in "xyz"] == ["5", "7", "9"]
+    rows = {r["name"]: r for r in scores(study.findings[0], study.image)}
+    assert (rows["Box centre"]["value"], rows["Box centre"]["unit"]) == ("5.00, 8.00, 11.00", "pixels")
+    files.write_study(study, tmp_path)
+    assert files.read_study(tmp_path).findings[0].box == box  # study.json keeps where it lies
+    known = replace(study, image=replace(study.image, spacing_known=True))
+    assert known.image.place(box.center) == box.center
+    flat = ImageInfo("a.png", (9, 9), (1, 1), (3, -4), (0, -1, 1, 0), False)
+    assert flat.place((1, 3, 0)) == (7, 2, 0)
 
 
 def test_measurements_that_have_no_value_are_empty_cells():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import threading
@@ -658,3 +659,6 @@ def test_a_command_says_pixels_where_the_file_says_no_spacing(detector, tmp_path
     assert detect(path, detector, tmp_path / "out") == 0
     found = [line for line in capsys.readouterr().out.splitlines() if "  score " in line]
     assert found and all(line.endswith(" pixels") for line in found)
+    table = (tmp_path / "out" / "a" / "findings.csv").read_text()
+    centres = [[float(row[f"center_{axis}_px"]) for axis in "xyz"] for row in csv.DictReader(table.splitlines())]
+    assert centres and all(-0.5 <= v <= n for centre in centres for v, n in zip(centre, (30, 24, 20), strict=True))
