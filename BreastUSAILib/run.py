@@ -168,8 +168,8 @@ def _refuse_another_command_s(output: Path) -> None:
 def _refuse_others_overview(folder: Path, option: str) -> None:
     """UsageError where a file in a folder that holds no results would be replaced, or removed, as one of an earlier run's overview."""
     names = [name for name in OVERVIEW if os.path.lexists(folder / name)]
-    # A run writes its record before all else; where that is lost or damaged, its journal or its studies tell that it was here.
-    if not names or read_run(folder) or (folder / OWN / JOURNAL).exists() or any(map(is_ours, finished_folders(folder))):
+    # A run writes its record before all else; where that is lost or damaged, its journal or its results tell that it was here, unfinished ones, too.
+    if not names or read_run(folder) or (folder / OWN / JOURNAL).exists() or any(map(is_ours, folder.glob("*"))):
         return
     raise UsageError(f"{folder} holds a {names[0]} that is not of a run; choose another folder for {option}.")
 

@@ -47,8 +47,6 @@ def test_a_run_leaves_a_folder_of_the_input_s_name_as_it_is(tmp_path, name):
     for lost in ((), ("run.json",)):
         for record in lost:
             os.unlink(tmp_path / record)
-        for table in tmp_path.glob("*.csv"):
-            table.unlink()
         assert fake_run([path], tmp_path).skipped == 1 and folders_of(tmp_path) == given
     fake_run([path], tmp_path, overwrite=True)
     assert folders_of(tmp_path) == given and contents(folder) == before
@@ -114,8 +112,6 @@ def test_what_a_run_left_when_it_was_cut_short_is_cleaned(tmp_path, monkeypatch)
     assert "study.json" not in tree(out / "a") and run_input.UNFINISHED in tree(out / "a")
     shutil.rmtree(out / ".run", ignore_errors=True)
     (out / "run.json").unlink()
-    for table in (*out.glob("*.csv"), *out.glob("*.html")):
-        table.unlink()
     assert not fake_run([path], out).failures
     assert folders_of(out) == {str(path): "a"} and tree(out / "a") == sorted([*whole, "notes.txt"])
 
