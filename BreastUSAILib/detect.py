@@ -157,8 +157,9 @@ def box_measurements(image: sitk.Image, box: Box, spacing_known: bool = True) ->
 
 
 def check_picture(area: tuple[int, int, int, int], spacing: Sequence[float], spacing_known: bool = True) -> tuple[str, ...]:
-    """Refuse a 2D image that is larger than any breast scan, and say where it is suspiciously large: formats such as NRRD state a spacing
-    also where nobody knew one (1 x 1 mm).
+    """Say where a 2D image is larger than a breast ultrasound: formats such as NRRD state a spacing also where nobody knew one (1 x 1 mm).
+
+    It is not refused, as volumes are: the networks for 2D images look at pixels, and only lengths in mm are wrong.
 
     Parameters
     ----------
@@ -168,20 +169,11 @@ def check_picture(area: tuple[int, int, int, int], spacing: Sequence[float], spa
     Returns
     -------
     sentences for the reader.
-
-    Raises
-    ------
-    ImageError : what is ultrasound would be longer than any breast scan.
     """
     if not spacing_known:
         return ()
     width, depth = (n * s for n, s in zip(area[2:], spacing, strict=True))
     size, pixel = f"{width:.0f} x {depth:.0f} mm", " x ".join(f"{s:g}" for s in spacing)
-    if max(width, depth) > _MOST_MM:
-        raise ImageError(
-            f"The ultrasound picture would measure {size}, more than any breast scan, so its spacing of {pixel} mm is not the true one; give the "
-            "true spacing (--spacing; in 3D Slicer: module Volumes), or save it as PNG, which states none, to have lengths in pixels."
-        )
     if width > _WIDEST_2D_MM or depth > _DEEPEST_2D_MM:
         return (
             f"the ultrasound picture would measure {size}, more than a breast ultrasound shows, so its spacing of {pixel} mm is probably not the "

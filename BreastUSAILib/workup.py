@@ -222,21 +222,13 @@ def run_heatmap(
 
 
 def _with_area(loaded: LoadedImage) -> LoadedImage:
-    """A 2D image with the area that is ultrasound, which all tasks look at alike, and what there is to say of it and its size; a volume as it is.
-
-    Raises
-    ------
-    ImageError : see `detect.check_picture`; the file is named.
-    """
+    """A 2D image with the area that is ultrasound, which all tasks look at alike, and what there is to say of it and its size; a volume as it is."""
     plane = as_2d(loaded.image)
     if plane is None:
         return loaded
     area, notes = ultrasound_area(plane, loaded.area)
-    try:
-        size_notes = check_picture(area, plane.GetSpacing(), loaded.spacing_known)
-    except ImageError as error:
-        raise ImageError(f"{loaded.path}: {error}") from error
-    return replace(loaded, area=area, notes=(*loaded.notes, *notes, *size_notes))
+    notes = (*loaded.notes, *notes, *check_picture(area, plane.GetSpacing(), loaded.spacing_known))
+    return replace(loaded, area=area, notes=notes)
 
 
 # ---------------------------------------------------------------------------------------------------------- the steps
