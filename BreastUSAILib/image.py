@@ -128,6 +128,8 @@ def _start(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a folder; give an image file.")
+        if path.exists() and not path.is_file():  # which would be waited for without an end
+            raise ImageError(f"{path} is a pipe or a device, not a file; give an image file.")
         with path.open("rb") as stream:
             start = stream.read(START)
     except FileNotFoundError:

@@ -661,6 +661,13 @@ def sentence(path, **options) -> str:
     return text
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match="pipe.png is a pipe or a device, not a file; give an image file"):
+        read_image(tmp_path / "pipe.png")
+
+
 def test_missing_folder_empty_and_no_image(tmp_path):
     assert "does not exist" in sentence(tmp_path / "missing.png")
     assert "is a folder" in sentence(tmp_path)
