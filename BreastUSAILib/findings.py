@@ -191,7 +191,7 @@ class ImageInfo:
 
     def told_evidence(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
         """A finding's evidence as it is told to a person: the peak of its heat, where it has one, by its `place`."""
-        if not all(name in evidence for name in PEAK):
+        if any(evidence.get(name) is None for name in PEAK):
             return dict(evidence)
         return {**evidence, **dict(zip(PEAK, self.place([evidence[name] for name in PEAK]), strict=True))}
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LOCK = ".lock"
 _PATIENCE_S = 60.0  # another command writes a moment
 _COMMANDS = {"segment-3d": "segment", "detect": "detect", "heatmap": "heatmap"}  # by the tasks of their models; those of grade have several
+_COMMAND = "command"  # in the provenance of a study that goes on from another one: what made it
 _MADE_ON = "findings_made_on"  # in a study's provenance: path and SHA-256 of the file that its findings were made on
 
 
@@ -68,6 +69,8 @@ def analyse(
             more = {_MADE_ON: made_on, "notes": [*notes, kept]}
             study, notes = replace(study, provenance={**study.provenance, **more}), [*notes, told]
         if earlier is not None:
+            # One that keeps a finding's grade is no grading for it.
+            study = replace(study, provenance={**study.provenance, _COMMAND: _command_of(study)})
             study = with_earlier(study, earlier)
         with run_lock(args.output / _LOCK, _PATIENCE_S):  # another command may give the same name to another image by now
             results = _results_of(*known)
@@ -223,7 +226,9 @@ def _folder(args: argparse.Namespace, loaded: LoadedImage, study: Study, results
 
 
 def _command_of(study: Study) -> str:
-    """The command that made a study, by the tasks of its models; "" where they do not tell."""
+    """The command that made a study, as it says, or by the tasks of its models; "" where they do not tell."""
+    if study.provenance.get(_COMMAND):
+        return str(study.provenance[_COMMAND])
     tasks = {str(model.get("task", "")) for model in study.provenance.get("models", ())}
     if any(task.startswith("grade-") for task in tasks):
         return "grade"

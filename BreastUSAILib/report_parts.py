@@ -134,6 +134,8 @@ def number(value: float) -> str:
     >>> number(0.0004), number(0.5), number(12.345), number(3.0)
     ('0.000400', '0.500', '12.35', '3')
     """
+    if not math.isfinite(value):
+        return str(value)
     if float(value).is_integer() and abs(value) < 1e15:
         return str(int(value))
     size = abs(value)

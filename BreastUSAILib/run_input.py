@@ -328,13 +328,22 @@ def move_results(temporary: Path, folder: Path, inputs: Sequence[Path] = (), *, 
 
 
 def _refuse_others_files(folder: Path, inputs: Sequence[Path], ours: bool) -> None:
-    for path in (folder / name for name in own_files()):
-        if not os.path.lexists(path):
-            continue
-        if any(os.path.exists(file) and os.path.exists(path) and os.path.samefile(file, path) for file in inputs):
+    there = [path for path in (folder / name for name in own_files()) if os.path.lexists(path)]
+    files = {_file(file) for file in inputs} - {None} if there else set()  # each is looked at once: a series has hundreds
+    for path in there:
+        if _file(path) in files:
             raise OutputError(f"{path} is a file of the input and would be replaced; choose another folder for --output.")
         if not ours:
             raise OutputError(f"{path} is no result of BreastUSAI and would be replaced; move it, or choose another folder for --output.")
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """What tells a file from every other, whatever its names; None where there is none."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def is_ours(folder: Path) -> bool:

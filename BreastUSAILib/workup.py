@@ -324,6 +324,17 @@ def _evidence(loaded: LoadedImage, options: HeatmapOptions) -> _Step:
     return _Step("heatmap", options.models(), work)
 
 
+_OF_OUTLINES = (
+    "no lesion was outlined",
+    "not outlined: ",
+    "no more than ",
+    "the outline found here ",
+    "the lesion reaches the edge ",
+    "The outline was ",
+)
+"""What notes begin with that say how a lesion was outlined, or why not."""
+
+
 def _before_outlines(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """The findings as they were before they were outlined in 3D and graded: what was said of an earlier outline does not hold of a new one."""
 
@@ -333,7 +344,8 @@ def _before_outlines(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         evidence = {k: v for k, v in finding.evidence.items() if k != "malignancy_segment_3d"}
         malignancy = evidence.get("malignancy_detect", None if outlined else finding.malignancy)
         models = {task: model for task, model in finding.models.items() if task != "segment"}
-        return replace(finding, malignancy=malignancy, evidence=evidence, models=models)
+        notes = tuple(note for note in finding.notes if not note.startswith(_OF_OUTLINES))
+        return replace(finding, malignancy=malignancy, evidence=evidence, models=models, notes=notes)
 
     return tuple(map(before, findings))
 
@@ -342,7 +354,7 @@ def _or_as_they_were(
     findings: tuple[Finding, ...], asked: tuple[Finding, ...], earlier: tuple[Finding, ...]
 ) -> tuple[Finding, ...]:
     """Findings of which `earlier` were outlined before, and `asked` is what was asked of these: with the outline and grade that they had, where
-    there is no new outline."""
+    there is no new outline. Labels are given anew: each outline has one of its own."""
     known = {e.id: (a, e) for a, e in zip(asked, earlier, strict=True) if "segment" in e.models}
 
     def kept(finding: Finding) -> Finding:
@@ -351,7 +363,11 @@ def _or_as_they_were(
         before, was = known[finding.id]
         return replace(was, notes=(*was.notes, *finding.notes[len(before.notes) :]))
 
-    return tuple(map(kept, findings))
+    found, label = [], 0
+    for finding in map(kept, findings):
+        label += finding.mask is not None
+        found.append(replace(finding, label=label if finding.mask is not None else None))
+    return tuple(found)
 
 
 def _remembering(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

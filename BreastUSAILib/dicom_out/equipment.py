@@ -122,7 +122,10 @@ def judges_of(study: Study, finding: Finding) -> list[Mapping[str, Any]]:
     """The records of the models whose word a finding's malignancy is: of the graders, who are asked last, or the one before them."""
     named = [task for task in finding.models if task.startswith("grade-")]
     spoke = [task for task in named if f"malignancy_{task.removeprefix('grade-')}" in finding.evidence]
-    graders = [model for task in spoke or named if (model := model_of(study, finding, task)) is not None]
+    # Earlier versions did not keep each grader's word; one that says nothing of malignancy leaves what others said.
+    others = {finding.evidence.get(name) for name in ("malignancy_detect", "malignancy_segment_3d")}
+    spoke = spoke or ([] if finding.malignancy in others else named)
+    graders = [model for task in spoke if (model := model_of(study, finding, task)) is not None]
     if graders:
         return graders
     outlined = model_of(study, finding, "segment") if "segment" in finding.models else None

@@ -20,7 +20,7 @@ def _taught(entry: ModelEntry) -> Iterator[tuple[set[str], set[int]]]:
     """Names of data sets and the folds of them that taught a model, or the one that it went on from."""
     for pattern in (_OWN, _SHIPPED):
         for found in pattern.finditer(entry.trained_on):
-            yield {_plain(n) for n in re.split(", | and ", found["names"])}, {int(f) for f in found["folds"].split(", ")}
+            yield {_plain(n) for n in re.split(", " if pattern is _OWN else ", | and ", found["names"])}, {int(f) for f in found["folds"].split(", ")}
 
 
 def _plain(name: str) -> str:
@@ -37,13 +37,13 @@ def notes_on_known(entries: Iterable[ModelEntry], cases: Iterable[Case]) -> list
     for entry in entries:
         taught: dict[str, set[int]] = {}
         judged: dict[str, set[int]] = {}
-        for names, folds in _taught(entry):
+        for place, (names, folds) in enumerate(_taught(entry)):
             for folder, source, fold in asked:
                 if not names & {_plain(folder), _plain(source)}:
                     continue
                 if fold in folds:
                     taught.setdefault(folder, set()).add(fold)
-                elif fold == entry.recipe.get("validation_fold"):
+                elif place == 0 and fold == entry.recipe.get("validation_fold"):
                     judged.setdefault(folder, set()).add(fold)
         notes += [f"{entry.id} has learnt from {_words(folds)} of {name}: these figures are of images that it knows, and too good." for name, folds in sorted(taught.items())]
         notes += [

@@ -56,7 +56,7 @@ def read_cases(folder: Path | str) -> list[Case]:
     table = folder / "labels.csv"
     if not table.is_file():
         raise DataError(f"{table} is missing: a data folder needs images/, masks/ and labels.csv.")
-    reader = csv.DictReader(io.StringIO(read_csv_text(table), newline=""))
+    reader = csv.DictReader(io.StringIO(read_csv_text(table), newline=""), strict=True)
     with one_table(table):
         missing = [c for c in REQUIRED_COLUMNS if c not in (reader.fieldnames or ())]
         if missing:

@@ -88,7 +88,7 @@ def read_detections(path: Path | str) -> Mapping[str, list[tuple[tuple[float, ..
     DataError : the file cannot be read, lacks a column, or a value is not a number or out of range.
     """
     path = Path(path)
-    reader = csv.DictReader(io.StringIO(read_csv_text(path), newline=""))
+    reader = csv.DictReader(io.StringIO(read_csv_text(path), newline=""), strict=True)
     with one_table(path):
         missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
         if missing:

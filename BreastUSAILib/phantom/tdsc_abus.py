@@ -189,7 +189,7 @@ def _rows(table: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]
     """The rows of a table with where each stands; titles are the same in capitals, as one copy of the data has them."""
     if not table.is_file():
         raise DataError(f"{table} is missing; a folder of TDSC-ABUS has {LABELS} and {BOXES}.")
-    reader = csv.reader(io.StringIO(read_csv_text(table), newline=""))
+    reader = csv.reader(io.StringIO(read_csv_text(table), newline=""), strict=True)
     with one_table(table):
         titles = [title.strip().lower() for title in next(reader, ())]
         lines = [(reader.line_num, row) for row in reader]

@@ -70,8 +70,8 @@ def cases_of(data: Sequence[Path | str], folds: Sequence[int]) -> list[Case]:
 
 
 def _check_labels(training: Sequence[Case], validation: Sequence[Case], outputs: Mapping[str, Mapping[str, int]], tell: bool) -> None:
-    """DataError where there is nothing to learn for a system's main answer: no two labels of the training exclude each other. Where the validation's do
-    not, or those for another answer, that is said (where to `tell`).
+    """DataError where there is nothing to learn for a system: no two labels of the training exclude each other for its main answer, nor for malignancy,
+    which data without categories and histology have. Where the validation's do not, or those for another answer, that is said (where to `tell`).
 
     outputs : system -> output -> number of classes.
     """
@@ -81,7 +81,8 @@ def _check_labels(training: Sequence[Case], validation: Sequence[Case], outputs:
             for output, count in counts.items():
                 if tell_apart(labels_of(cases, output, count)):
                     continue
-                if name == "training" and output == MAIN[system]:
+                other = output != "malignancy" and "malignancy" in counts and tell_apart(labels_of(cases, "malignancy", counts["malignancy"]))
+                if name == "training" and output == MAIN[system] and not other:
                     raise DataError(
                         f"the labels of the training folds of {', '.join(sorted({c.source for c in cases}))} never tell two answers for {output!r} apart, which "
                         f"{system} is to learn; add images with other labels, or other --train-folds."
