@@ -43,7 +43,7 @@ def report_folder(folder: Path, name: str, study: Study, taken: Collection[str] 
 
     Returns
     -------
-    the folder, and the folders of that name that were passed over as they hold reports of other images.
+    the folder, and the folders of that name that were passed over as they hold reports of other images, or files that are no report.
 
     Raises
     ------
@@ -62,13 +62,14 @@ def report_folder(folder: Path, name: str, study: Study, taken: Collection[str] 
 
 
 def _is_of_other(folder: Path, study: Study) -> bool:
-    """Whether a folder holds the report of another image, or of one that nobody knows."""
+    """Whether a folder holds the report of another image, or of one that nobody knows, or what is no report at all."""
     from .files import STUDY
+    from .run_input import is_others
 
     try:
         found = Study.from_json((folder / STUDY).read_text(encoding="utf-8"), source=str(folder / STUDY))
     except (FileNotFoundError, NotADirectoryError):
-        return False  # no report, or one that was never finished
+        return is_others(folder)  # nothing, a report of ours that was never finished, or what somebody else keeps there
     except OSError as error:
         raise output_error(folder / STUDY, error) from error
     except (UnicodeDecodeError, DataError):

@@ -332,9 +332,9 @@ def _refuse_others_files(folder: Path, inputs: Sequence[Path], ours: bool) -> No
     files = {_file(file) for file in inputs} - {None} if there else set()  # each is looked at once: a series has hundreds
     for path in there:
         if _file(path) in files:
-            raise OutputError(f"{path} is a file of the input and would be replaced; choose another folder for --output.")
+            raise OutputError(f"{path} is a file of the input and would be replaced; choose another folder for the results.")
         if not ours:
-            raise OutputError(f"{path} is no result of BreastUSAI and would be replaced; move it, or choose another folder for --output.")
+            raise OutputError(f"{path} is no result of BreastUSAI and would be replaced; move it, or choose another folder for the results.")
 
 
 def _file(path: Path) -> tuple[int, int] | None:

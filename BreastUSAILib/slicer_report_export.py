@@ -144,5 +144,5 @@ def _told(written):
     others = [other.name for w in written for other in w.others]
     if not others:
         return said
-    left = _("Reports of other images were left as they are: {folders}.").format(folders=", ".join(others))
+    left = _("Folders of these names that hold something else were left as they are: {folders}.").format(folders=", ".join(others))
     return f"{said}. {left}"

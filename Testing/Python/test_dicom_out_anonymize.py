@@ -26,7 +26,9 @@ from dicom_studies import dciodvfy, load, study_of, write_kind  # noqa: E402
 from BreastUSAILib import cli, dicom_out, dicom_series, files, run_input  # noqa: E402
 from BreastUSAILib.dicom_out import anonymize, export, source  # noqa: E402
 from BreastUSAILib.errors import OutputError, UsageError  # noqa: E402
+from BreastUSAILib.findings import REJECTED, Box, Finding, ImageInfo, Study  # noqa: E402
 from BreastUSAILib.identity import identity, pixels_digest  # noqa: E402
+from BreastUSAILib.review import Review, with_reviews  # noqa: E402
 
 # All that could say whose the images are; each stands in the original's header, its path, or the study.
 SECRETS = (
@@ -364,6 +366,16 @@ def test_other_files_of_a_series_are_named_in_no_note(tmp_path):
     notes = " ".join(files.read_study(copy).provenance["notes"])
     assert not re.search("mueller|anna|holiday", notes, re.IGNORECASE)
     assert "1 duplicate slice left out ([removed])" in notes and "see scan_[removed]_3 and [removed]" in notes
+
+
+def test_a_copy_knows_that_the_reader_rejected_all_and_none_of_the_reader_s_words():
+    path = "/archive/Muster Anna/b-mode.png"
+    finding = Finding("L1", Box((1.0, 1.0, 0.0), (1.0, 1.0, 0.0)), 0.9)
+    info = ImageInfo(path=path, size=(4, 4), spacing=(1.0, 1.0), origin=(0.0, 0.0), direction=(1.0, 0.0, 0.0, 1.0), spacing_known=True)
+    study = with_reviews(Study(info, (finding,), {}), {"L1": Review(REJECTED, "Frau Muster hat eine Zyste")})
+    copy = anonymize.deidentified_study(study, anonymize.Key(b"k" * 32))
+    assert copy.summary == study.summary == "No lesion left: the reader rejected the one that was found."
+    assert "Zyste" not in json.dumps(copy.provenance["reviews"])
 
 
 def test_models_keep_their_record_where_a_folder_is_called_like_their_task(tmp_path):

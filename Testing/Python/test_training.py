@@ -365,6 +365,16 @@ def test_a_quotation_mark_that_is_never_closed_is_told(data):
             read_cases(data)
 
 
+def test_a_quotation_mark_that_is_never_closed_swallows_no_image(data):
+    """What follows it was one value of the row, and the images of the rows below were gone without a word."""
+    table = data / "labels.csv"
+    whole = table.read_text()
+    assert whole.count("\n1,") == 1
+    table.write_text(whole.replace("\n1,", '\n"1,'))
+    with pytest.raises(DataError, match=r"labels.csv does not read as a table \(unexpected end of data\); close the quotation mark"):
+        read_cases(data)
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_no_model(data, tmp_path):
     recipe = replace(RECIPE, cycles=(roi_cnn.Cycle(((64, 8),), 1e20),))
     with pytest.raises(DataError, match=r"the loss is not finite in epoch \d; begin anew with a lower --rate"):

@@ -33,6 +33,7 @@ from BreastUSAILib.background import BackgroundTask
 from BreastUSAILib.child_process import ChildError
 from BreastUSAILib.child_workup import ChildWorkup, load_input
 from BreastUSAILib.review import ACCEPTED, NONE, REJECTED, Review
+from BreastUSAILib.run_input import mark_unfinished
 
 SPACING = (0.8, 0.9, 1.1)
 
@@ -1408,7 +1409,7 @@ class Reporting(PanelCase):
         self.assertEqual((reports / "1_B-mode" / "study.json").read_bytes(), first)
         second = reports / "1_B-mode_2" / "report.html"
         self.assertEqual(self.panel.export.written, second)
-        said = f"Report: {second}. Reports of other images were left as they are: 1_B-mode."
+        said = f"Report: {second}. Folders of these names that hold something else were left as they are: 1_B-mode."
         self.assertEqual(self.panel.ui.statusLabel.text, said)
         # Each image again goes where it was.
         (node,) = mrml_workup.images(slicer.mrmlScene)
@@ -1419,6 +1420,15 @@ class Reporting(PanelCase):
         slicer.mrmlScene.Clear(False)
         self.assertEqual(self.again(image("1: B-mode", known=False)), ["1_B-mode", "1_B-mode_2"])
         self.assertEqual(self.panel.export.written, reports / "1_B-mode" / "report.html")
+
+    def test_a_report_never_takes_the_place_of_what_is_no_report(self):
+        theirs = self.folder / "reports" / "1_B-mode" / "findings.csv"
+        theirs.parent.mkdir(parents=True)
+        theirs.write_text("the department's own")
+        self.assertEqual(self.again(image("1: B-mode")), ["1_B-mode_2"])
+        self.assertIn("hold something else were left as they are: 1_B-mode.", self.panel.ui.statusLabel.text)
+        self.assertEqual([p.name for p in theirs.parent.iterdir()], ["findings.csv"])
+        self.assertEqual(theirs.read_text(), "the department's own")
 
     def test_a_report_of_which_nobody_knows_the_image_stays(self):
         reports = self.folder / "reports"
@@ -1438,9 +1448,11 @@ class Reporting(PanelCase):
         self.export()
         self.assertEqual(self.panel.export.written, reports / "picture" / "report.html")
         # What was never finished is no report.
-        kept.unlink()
+        mark_unfinished(kept.parent)
+        self.panel.export.written = None
         self.export()
-        self.assertEqual(self.panel.export.written, reports / "picture" / "report.html")
+        self.assertEqual((self.errors, self.panel.export.written), ([], reports / "picture" / "report.html"))
+        self.assertTrue(kept.is_file())
 
     def test_reports_of_views_of_one_name_go_where_they_were(self):
         first, second = image(), image(at=(50, 35))
