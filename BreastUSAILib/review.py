@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -201,6 +202,16 @@ def _measured(
 
 
 # -------------------------------------------------------------------------------------------------------------- reports
+
+
+# How the notes of `with_reviews` begin; what follows is what a person wrote.
+_SAID = re.compile(r"(Accepted by the reader|The reader's note|.* was rejected by the reader): .*", re.DOTALL)
+
+
+def without_readers_words(note: str, instead: str) -> str:
+    """A note of `with_reviews` with `instead` in place of what a person wrote; any other note as it is."""
+    said = _SAID.fullmatch(note)
+    return f"{said[1]}: {instead}" if said else note
 
 
 def with_reviews(study: Study, reviews: Mapping[str, Review]) -> Study:

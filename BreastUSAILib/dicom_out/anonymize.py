@@ -29,6 +29,7 @@ from ..errors import DependencyError, OutputError, UsageError
 from ..findings import REVIEWS, Study
 from ..grade_terms import DOUBT, STATEMENTS, WARNINGS
 from ..grid import as_2d, from_2d
+from ..review import without_readers_words
 from ..screen_area import find_screen_area
 from .equipment import DUMMY_DATE
 from .source import INSTALL
@@ -223,12 +224,12 @@ def deidentified_study(study: Study, key: Key, headers: Iterable[Dataset] = (), 
     # Models may be named by their folders.
     named = {name: Path(value).name if isinstance(value, str) else value for name, value in options.items()}
     # The rest is of the software and its models: what stands there says nothing of the patient, also where a folder is called so.
-    notes = [_unquoted(note) if isinstance(note, str) else note for note in study.provenance.get("notes", ())]
+    notes = [_unquoted(without_readers_words(note, REMOVED)) if isinstance(note, str) else note for note in study.provenance.get("notes", ())]
     provenance |= {"options": clean(named), "notes": clean(notes)}
     reviews = study.provenance.get(REVIEWS)
     if isinstance(reviews, Mapping):  # the verdicts alone: what was written beside them may name anybody
         provenance[REVIEWS] = {i: {"verdict": r.get("verdict", ""), "note": ""} for i, r in reviews.items() if isinstance(r, Mapping)}
-    findings = tuple(replace(f, notes=tuple(_without_after_opening(n, words) for n in f.notes)) for f in study.findings)
+    findings = tuple(replace(f, notes=tuple(_without_after_opening(without_readers_words(n, REMOVED), words) for n in f.notes)) for f in study.findings)
     image = replace(study.image, path=pseudonym(study, key))
     return replace(study, image=image, findings=findings, provenance=provenance)
 
