@@ -293,7 +293,7 @@ def segmentation_header(study: Study, labels: np.ndarray) -> dict[str, str]:
     }
     drawn = [(i, f) for i, f in enumerate(study.findings) if f.mask is not None and f.label is not None]
     for number, (index, finding) in enumerate(drawn):
-        tags = segment_tags(finding.models.get("segment", ""))
+        tags = segment_tags(finding.models.get("segment", ""), finding.outline_edited)
         fields = {
             "ID": finding.id,
             "Name": finding.id,

@@ -26,6 +26,8 @@ REVIEWS = "reviews"
 """In the provenance of what a reader looked through: finding -> verdict and note (`review.with_reviews`)."""
 REJECTED = "rejected"
 """The verdict on a finding that a reader left out."""
+EDITED = "The outline was edited by a person"
+"""How the note of a finding begins whose outline a person changed (`review.with_edits`)."""
 PEAK = ("peak_x", "peak_y", "peak_z")  # in a finding's evidence: where its heat is greatest, LPS mm
 BIRADS_CATEGORIES = ("3", "4A", "4B", "4C", "5")
 _SCHEMA_FILE = Path(__file__).parent / "schemas" / "study-1.0.schema.json"
@@ -111,6 +113,11 @@ class Finding:
             for category, value in self.birads.items():
                 _check_probability(f"BI-RADS {category} of {self.id}", value)
         object.__setattr__(self, "notes", tuple(self.notes))
+
+    @property
+    def outline_edited(self) -> bool:
+        """Whether a person changed the outline that a model drew."""
+        return any(note.startswith(EDITED) for note in self.notes)
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as it stands in study.json (without the mask)."""

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import DataError
-from .findings import REJECTED, REVIEWS, Box, Finding, ImageInfo, Study
+from .findings import EDITED, REJECTED, REVIEWS, Box, Finding, ImageInfo, Study
 from .grade_terms import measured_again
 from .screen_area import AREA, ultrasound_area
 
@@ -167,7 +167,7 @@ def _edited(
         if not sitk.GetArrayViewFromImage(now.mask).any():
             note = "The outline was emptied by a person; scores and grades are those of the models' outline."
             return replace(now, mask=None, label=None, measurements={}, notes=(*measured_again(now.notes, {}), note))
-        note = "The outline was edited by a person and measured again; scores and grades are those of the models' outline."
+        note = f"{EDITED} and measured again; scores and grades are those of the models' outline."
         figures = _measured(now.mask, info, image, area)
         box = now.box if moved else box_of_mask(now.mask)
         return replace(now, box=box, measurements=figures, notes=(*measured_again(now.notes, figures), note))

@@ -70,12 +70,18 @@ def terminology_entry(kind: Code = MASS, region: Code = BREAST, category: Code =
     )
 
 
-def segment_tags(model_id: str) -> dict[str, str]:
+def algorithm_type(edited: bool) -> str:
+    """DICOM's Segment Algorithm Type (0062,0008) of an outline: by a model alone, or with a person's help."""
+    return "SEMIAUTOMATIC" if edited else "AUTOMATIC"
+
+
+def segment_tags(model_id: str, edited: bool = False) -> dict[str, str]:
     """The tags of a lesion's segment: what it is, and that a model, not a person, drew it.
 
     Parameters
     ----------
     model_id : id of the model in the catalogue, or "" when it is not known.
+    edited : a person changed what the model drew.
 
     Returns
     -------
@@ -83,6 +89,6 @@ def segment_tags(model_id: str) -> dict[str, str]:
     """
     return {
         TERMINOLOGY_TAG: terminology_entry(),
-        ALGORITHM_TYPE_TAG: "AUTOMATIC",
+        ALGORITHM_TYPE_TAG: algorithm_type(edited),
         ALGORITHM_NAME_TAG: f"BreastUSAI {model_id}".strip(),
     }

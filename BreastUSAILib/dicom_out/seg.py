@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from .. import RESEARCH_USE, __version__
 from ..errors import DataError
 from ..findings import Finding, Study
-from ..terminology import BREAST, CATEGORY, MASS, lesion_color
+from ..terminology import BREAST, CATEGORY, MASS, algorithm_type, lesion_color
 from .codes import concept
 from .equipment import MANUFACTURER, Result, algorithm, finish, identification, model_of, result
 from .source import Original, mask_array
@@ -252,7 +252,7 @@ def _description(study: Study, original: Original, finding: Finding, number: int
         segment_label=finding.id[:64],
         segmented_property_category=concept(CATEGORY),
         segmented_property_type=concept(MASS),
-        algorithm_type="AUTOMATIC",
+        algorithm_type=algorithm_type(finding.outline_edited),
         algorithm_identification=AlgorithmIdentificationSequence(
             name, codes.cid7162.ArtificialIntelligence, version, source=MANUFACTURER, parameters=parameters or None
         ),

@@ -144,7 +144,7 @@ def train(
 
     Raises
     ------
-    DataError : a data set's layout is wrong, or a split is empty or has no lesion.
+    DataError : a data set's layout is wrong, or a split is empty or has no lesion, or one volume both teaches and validates.
     UsageError : unknown configuration, variant or device; a batch that the processes cannot share; a checkpoint of another recipe, or the
         model of another task, in `output`; `start` is `output`.
     OutputError : `output` or `cache` cannot be written, or another run is writing to `output`.
@@ -193,12 +193,14 @@ def open_volumes(
     DataError, OutputError : see `train`.
     """
     from . import detection_data
+    from .apart import check_volumes_apart
 
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(output, error) from error
     cases = [detection_data.read_split(data, split, spacing_mm) for split in ("train", "validation")]
+    check_volumes_apart(*cases)
     for split in cases:
         detection_data.prepare(split[group.rank :: group.size], cache, spacing, tell_of(group.first))
     group.wait()

@@ -85,7 +85,10 @@ def cache_name(case: VolumeCase, spacing: Sequence[float]) -> str:
     """The name under which a prepared volume is kept: another one when the file, its lesions or the preparation change."""
     status = case.image.stat()
     lesions = [(lesion.box.center, lesion.box.size, lesion.malignant) for lesion in case.lesions]
-    given = None if case.challenge is None else case.challenge.spacing
+    given = None
+    if case.challenge is not None:
+        mask = case.challenge.mask.stat()  # the lesion's volume is counted in it
+        given = (case.challenge.spacing, mask.st_size, mask.st_mtime_ns)
     facts = (_VERSION, str(case.image.resolve()), status.st_size, status.st_mtime_ns, tuple(float(s) for s in spacing), lesions, given)
     return f"{case.source}-{case.id}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import DataError
 from ..evaluation.grade_data import allowed
 from ..evaluation.segmentation_data import Case
+from ..headers import data_files
 
 
 def fingerprint_of(what: str, items: Iterable[tuple[str, np.ndarray]]) -> str:
@@ -41,23 +42,6 @@ def bytes_of(*files: Path) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def check_apart(training: Sequence[Case], validation: Sequence[Case]) -> None:
-    """DataError where the very image of a validation case teaches, too, under whatever name."""
-    sizes = {case.image.stat().st_size for case in validation}
-    taught = {_digest(case): case for case in training if case.image.stat().st_size in sizes}
-    for case in validation if taught else ():
-        same = taught.get(_digest(case))
-        if same is not None:
-            raise DataError(
-                f"{same.image} (fold {same.fold}) and {case.image} (fold {case.fold}) are one image, which cannot both teach and validate; leave one of "
-                "them out of labels.csv, or give both one group and fold."
-            )
-
-
-def _digest(case: Case) -> bytes:
-    return hashlib.sha256(bytes_of(case.image)).digest()
-
-
 def fingerprint_of_cases(cases: Sequence[Case], outputs: Iterable[str] = ()) -> str:
     """A short name for a set of cases, see `fingerprint_of`: another one when an image, its mask, its class, group or fold changes, or what
     its labels allow of these `outputs` of a grading network."""
@@ -67,4 +51,7 @@ def fingerprint_of_cases(cases: Sequence[Case], outputs: Iterable[str] = ()) -> 
         said = [allowed(case, name) for name in names]
         return f"{case.source}/{case.id}/{case.group}/{case.fold}/{case.label} {case.mask is not None} {said}"
 
-    return fingerprint_of("cases", ((known(c), bytes_of(c.image, *([c.mask] if c.mask else []))) for c in cases))
+    def files(case: Case) -> list[Path]:  # the pixels of a header lie beside it
+        return [file for image in (case.image, case.mask) if image is not None for file in (image, *data_files(image))]
+
+    return fingerprint_of("cases", ((known(c), bytes_of(*files(c))) for c in cases))

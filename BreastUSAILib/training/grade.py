@@ -128,7 +128,8 @@ def train(
     import torch
 
     from ..models.devices import choose_device
-    from .fingerprint import check_apart, fingerprint_of_cases
+    from .apart import check_images_apart
+    from .fingerprint import fingerprint_of_cases
     from .grade_batches import Lesions, takes_several
     from .learner import LONGEST_GRADIENT, Learner, run_epochs
     from .parallel import team
@@ -145,7 +146,7 @@ def train(
         raise UsageError("outlines that are found need a segmentation model; give --segmentation, or --outlines true.")
     check_folds(recipe.train_folds, recipe.validation_fold)
     training, validation = cases_of(data, recipe.train_folds), cases_of(data, (recipe.validation_fold,))
-    check_apart(training, validation)
+    check_images_apart(training, validation)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

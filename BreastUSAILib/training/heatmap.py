@@ -146,7 +146,7 @@ def train(
 
     Raises
     ------
-    DataError : a data set's layout is wrong, or a split lacks lesions or healthy volumes.
+    DataError : a data set's layout is wrong, a split lacks lesions or healthy volumes, or one volume both teaches and validates.
     UsageError : unknown configuration or device; a batch that the processes cannot share; a checkpoint of another recipe, or the
         model of another task, in `output`; `start` is `output`; with `fold`, volumes that are there twice.
     OutputError : `output` or `cache` cannot be written, or another run is writing to `output`.
@@ -190,6 +190,7 @@ def open_patches(
 ) -> PatchSets:
     """Make the folder `output`, and prepare the patches; the team shares the work. Raises as `train` does."""
     from . import detection_data
+    from .apart import check_volumes_apart
     from .patch_store import PatchStore
 
     try:
@@ -199,6 +200,7 @@ def open_patches(
     cases = [detection_data.read_split(data, split, spacing_mm) for split in ("train", "validation")]
     if fold is not None:
         cases = split_into_folds([*cases[0], *cases[1]], *fold)
+    check_volumes_apart(*cases)
     for name, part in zip(("train", "validation"), cases, strict=True):
         _check_kinds(name if fold is None else f"{name} of fold {fold[0]}", part, data)
     # What is judged on validation volumes is the paper's question: healthy is what healthy volumes show.

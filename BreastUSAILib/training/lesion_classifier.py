@@ -138,7 +138,8 @@ def train(
 
     Raises
     ------
-    DataError : a data set's layout is wrong, a split lacks benign or malignant lesions, or there are fewer than two for each process to learn from.
+    DataError : a data set's layout is wrong, a split lacks benign or malignant lesions, or there are fewer than two for each process to learn from; one volume both teaches
+        and validates.
     UsageError, ModelError, OutputError : see `detect.train`; a batch of fewer than two lesions for each process; a detector that cannot be loaded, or is `output`;
         `start` looks at other crops than this recipe's.
     """
@@ -147,6 +148,7 @@ def train(
     from ..models.devices import choose_device
     from ..models.folder import save_model
     from ..models.zoo import load
+    from .apart import check_volumes_apart
     from .detection_data import read_split
     from .learner import run_epochs
     from .lesion_classifier_crops import CHECKPOINT, CropRun
@@ -170,6 +172,7 @@ def train(
             raise output_error(output, error) from error
         held.enter_context(alone_in(output, group.first))
         cases = {split: read_split(data, split, spacing_mm) for split in ("train", "validation")}
+        check_volumes_apart(cases["train"], cases["validation"])
         training, validation = (_lesions(cases[split], recipe, group) for split in cases)
         _check(data, training, validation, group)
         torch.manual_seed(recipe.seed)

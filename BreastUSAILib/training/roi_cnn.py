@@ -29,8 +29,9 @@ from ..evaluation.segmentation_data import (
     read_data_sets,
 )
 from ..models.folder import UNPUBLISHED, is_there
+from .apart import check_images_apart
 from .command_line import add_image_arguments, check_folds, check_positive, folds_of
-from .fingerprint import check_apart, fingerprint_of_cases
+from .fingerprint import fingerprint_of_cases
 from .start import alone_in, check_output, check_start, go_on_from, learnt
 
 LEAST_SIZE = 64  # pixels: of 32 the trunk leaves a single place, and a last batch of one image then has no statistics
@@ -191,7 +192,7 @@ def train(
             f"the folds {recipe.train_folds} (training) and {recipe.validation_fold} (validation) of {list(map(str, data))} must not be empty."
         )
     check_folds_filled(cases, recipe.train_folds, data)
-    check_apart(training, validation)
+    check_images_apart(training, validation)
     for part, folds, what, option in (
         (training, f"the folds {', '.join(map(str, recipe.train_folds))}", "learn from", "other --train-folds"),
         (validation, f"fold {recipe.validation_fold}", "validate on", "another --validation-fold"),

@@ -145,7 +145,7 @@ def train(
 
     Raises
     ------
-    DataError : a data set's layout is wrong, a split has no lesion, or not both kinds where both are to be told apart.
+    DataError : a data set's layout is wrong, a split has no lesion, or not both kinds where both are to be told apart; one volume both teaches and validates.
     UsageError : unknown configuration, ablation, fold or device; a batch that the processes cannot share; a checkpoint of another recipe, or
         the model of another task, in `output`.
     OutputError : `output` or `cache` cannot be written, or another run is writing to `output`.
@@ -199,6 +199,7 @@ def split_cases(
     DataError : see `train`; fewer volumes than folds.
     UsageError : with a fold, a volume that is there twice.
     """
+    from .apart import check_volumes_apart
     from .detection_data import check_once, read_split
     from .segment_3d_data import folds
 
@@ -211,12 +212,15 @@ def split_cases(
                 raise
             cases.append([])
     if recipe.fold is None:
+        check_volumes_apart(*cases)
         return cases
     together = [*cases[0], *cases[1]]
     check_once(together)
     if len(together) < recipe.folds:
         raise DataError(f"{len(together)} volumes cannot be dealt out in {recipe.folds} folds; make more volumes.")
-    return list(folds(together, recipe.folds, recipe.fold))
+    dealt = folds(together, recipe.folds, recipe.fold)
+    check_volumes_apart(*dealt)
+    return list(dealt)
 
 
 def _check(recipe: Segment3dRecipe) -> None:

@@ -25,7 +25,7 @@ from dicom_studies import BIRADS, KINDS, SPACING, dciodvfy, load, mask_on, rotat
 from BreastUSAILib import dicom_out  # noqa: E402
 from BreastUSAILib.dicom_out import anonymize, codes, equipment, fhir, pdf, seg, source, sr  # noqa: E402
 from BreastUSAILib.errors import DataError, DependencyError, ImageError, UsageError  # noqa: E402
-from BreastUSAILib.findings import Box, Finding, ImageInfo, Study  # noqa: E402
+from BreastUSAILib.findings import EDITED, Box, Finding, ImageInfo, Study  # noqa: E402
 from BreastUSAILib.grade_terms import stated_category  # noqa: E402
 from BreastUSAILib.grid import box_of_mask  # noqa: E402
 from BreastUSAILib.image import read_image  # noqa: E402
@@ -323,6 +323,15 @@ def test_a_segment_says_what_it_is_where_and_who_drew_it(kinds):
     assert dataset.StudyInstanceUID == original.header.StudyInstanceUID and dataset.PatientID == "P1"
     # Positions of an Enhanced US Volume are in the volume's own frame of reference.
     assert dataset.FrameOfReferenceUID == original.header.VolumeFrameOfReferenceUID
+
+
+def test_a_segment_says_that_a_person_helped_to_draw_it(kinds):
+    _, _, study, original = kinds["enhanced"]
+    first, *others = study.findings
+    edited = replace(first, notes=(f"{EDITED} and measured again.",))
+    written = seg.segmentation(replace(study, findings=(edited, *others)), original).SegmentSequence
+    assert [s.SegmentAlgorithmType for s in written] == ["SEMIAUTOMATIC", *["AUTOMATIC"] * len(others)]
+    assert written[0].SegmentAlgorithmName == "BreastUSAI roi-cnn-compact"
 
 
 def test_the_original_s_header_stays_as_it_was(kinds):

@@ -1277,6 +1277,7 @@ class Reporting(PanelCase):
         self.assertAlmostEqual(finding["measurements"]["volume_ml"], 100 * np.prod(SPACING) / 1000, places=6)
         self.assertIn("Accepted by the reader: biopsy.", finding["notes"])
         self.assertTrue(any("edited by a person" in note for note in finding["notes"]))
+        self.assertIn(b"DICOM.SegmentAlgorithmType:SEMIAUTOMATIC", (folder / "lesions.seg.nrrd").read_bytes()[:20000])
         self.assertTrue(any(note.startswith("L1 (score 0.90) was rejected") for note in study["provenance"]["notes"]))
         self.assertEqual(study["provenance"]["reviews"]["L1"]["verdict"], REJECTED)
         html = (folder / "report.html").read_text()
