@@ -9,6 +9,14 @@ from ..errors import UsageError
 from ..processor import fast_bf16
 
 NAMES = ("auto", "cpu", "cuda", "mps")
+_MEMORY_IS_FULL = (
+    "out of memory",  # CUDA, MPS
+    "allocate memory",  # PyTorch's allocator on Linux and macOS
+    "not enough memory",  # on Windows
+    "bad_alloc",  # C++, by GCC and Clang
+    "bad allocation",  # by MSVC
+    "could not create a memory object",  # oneDNN: what PyTorch asks for is well described, so that it is the room which lacks
+)
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,12 @@ def choose_device(name: str = "auto") -> Device:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device's memory is used up; CUDA, MPS and the CPU say it differently."""
+    """Whether an error says that the device's memory is used up; CUDA, MPS and the CPU say it differently, and the CPU on Windows again."""
     import torch
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return any(words in str(error).lower() for words in ("out of memory", "allocate memory", "bad_alloc"))
+    return any(words in str(error).lower() for words in _MEMORY_IS_FULL)
 
 
 def autocast(name: str) -> AbstractContextManager:

@@ -179,6 +179,22 @@ def test_pytorchs_own_words_for_a_full_memory_are_known():
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        r"[enforce fail at C:\actions-runner\_work\pytorch\pytorch\pytorch\c10\core\impl\alloc_cpu.cpp:121] data. "
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 274877906944 bytes.",
+        "bad allocation",  # what MSVC's std::bad_alloc says
+        "could not create a memory object",  # oneDNN, on any system
+    ],
+)
+def test_what_windows_and_onednn_say_of_a_full_memory_is_known(words):
+    pytest.importorskip("torch")
+    from BreastUSAILib.models.devices import is_out_of_memory
+
+    assert is_out_of_memory(RuntimeError(words))
+
+
 def test_windows_are_chosen_by_the_size_of_the_volume_before_memory_ends(tmp_path):
     folder = detector_folder(tmp_path / "windows", whole_voxels=1000, window=[32, 32, 32], shared=8)
     path = write(tmp_path / "a.nrrd", noise(60, 30, 60))
