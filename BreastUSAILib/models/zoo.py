@@ -68,7 +68,8 @@ def resolve(name: str | Path, task: str | None) -> tuple[ModelEntry, Path]:
 
     Parameters
     ----------
-    name : an id of the catalogue, a folder with config.json and model.safetensors, or "" for the task's default.
+    name : an id of the catalogue, a folder with config.json and model.safetensors, or "" for the task's default. A folder that is called
+        as a model of the catalogue is that model where it holds no config.json, and the folder where it does.
     task : what the model is to do; None: whatever it does (there is no default then).
 
     Raises
@@ -78,7 +79,7 @@ def resolve(name: str | Path, task: str | None) -> tuple[ModelEntry, Path]:
     folder = Path(name) if name else None
     if folder is None and task is not None:
         entry, weights = catalog.default_for(task), None
-    elif folder is not None and os.path.isdir(folder):  # Path.is_dir raises where it may not look, or where the name is too long
+    elif folder is not None and _is_folder(folder, str(name)):
         config = folder / CONFIG
         if not os.path.isfile(config):
             raise ModelError(f"{folder} is not a model folder: {CONFIG} is missing; give the folder that training wrote.")
@@ -95,6 +96,13 @@ def resolve(name: str | Path, task: str | None) -> tuple[ModelEntry, Path]:
     if task is not None and entry.task != task:
         raise ModelError(f"Model {entry.id!r} is for the task {entry.task!r}, not {task!r}; `breastusai models list` tells which fit.")
     return entry, weights or catalog.WEIGHTS / entry.file
+
+
+def _is_folder(folder: Path, name: str) -> bool:
+    """Whether a name is that of a folder, not of a model of the catalogue that results or a download of that name happen to lie beside."""
+    if not os.path.isdir(folder):  # Path.is_dir raises where it may not look, or where the name is too long
+        return False
+    return os.path.isfile(folder / CONFIG) or all(name != entry.id for entry in catalog.entries())
 
 
 def read_verified(entry: ModelEntry, weights: Path) -> bytes:

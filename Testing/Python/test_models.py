@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -198,6 +199,19 @@ def test_configs_that_were_edited_by_hand(tmp_path, part, name, value, sentence)
 def test_unknown_model_names_the_known_ones():
     with pytest.raises(ModelError, match=catalog.entries()[0].id):
         zoo.load("no-such-model")
+
+
+def test_a_folder_that_happens_to_have_a_models_id_is_not_taken_for_it(tmp_path, folder, monkeypatch):
+    entry = catalog.default_for("segment")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / entry.id).mkdir()
+    for name in (entry.id, Path(entry.id)):
+        assert zoo.resolve(name, "segment") == (entry, catalog.WEIGHTS / entry.file)
+    with pytest.raises(ModelError, match="is not a model folder"):
+        zoo.resolve(f"./{entry.id}", "segment")
+    (tmp_path / entry.id).rmdir()
+    folder.rename(tmp_path / entry.id)
+    assert zoo.resolve(entry.id, "segment")[0].id == "tiny", "a model of one's own is one, whatever its folder is called"
 
 
 def test_devices():
