@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from .findings import BIRADS_CATEGORIES
+from .measurements import is_wider_than_tall
 
 CATEGORIES = ("2", *BIRADS_CATEGORIES)
 """Of the graded scale, in rising order of suspicion. A network with five outputs knows the last five, as the paper's."""
@@ -159,7 +160,7 @@ def orientation(measurements: Mapping[str, float | None]) -> str | None:
     ratio = measurements.get("height_to_width_ratio")
     if ratio is None or not math.isfinite(ratio):
         return None
-    return "parallel" if ratio < NOT_PARALLEL else "not parallel"
+    return "parallel" if is_wider_than_tall(ratio, NOT_PARALLEL) else "not parallel"
 
 
 def measured_again(notes: Iterable[str], measurements: Mapping[str, float | None]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from .screen_area import part_with
 
 _PERIMETER_REACH = 4.0  # standard deviations of the smoothing that a perimeter is taken after
 RING_WIDTH = 0.2  # of the equivalent diameter: the surrounding tissue that the lesion is compared with
+_ROUNDING = 1e-6  # of a side: single precision, in which some formats have their spacing, is good to a tenth of that
 _ROUND = 1e-3  # axes that differ by less than this share have no direction
 
 
@@ -128,6 +129,11 @@ def measure_2d(
     unit = "mm" if spacing_known else "px"
     figures = {f"area_{unit}2": surface, **{f"{name}_{unit}": value for name, value in lengths.items()}, **ratios}
     return {name: None if value is None else float(value) for name, value in figures.items()}
+
+
+def is_wider_than_tall(height: float, width: float) -> bool:
+    """Whether a box is wider than tall by more than rounding, which three pixels of 0.1 mm and one of 0.3 mm differ by."""
+    return height < width * (1 - _ROUNDING)
 
 
 def _squarable(echoes: np.ndarray) -> np.ndarray:

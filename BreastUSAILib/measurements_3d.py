@@ -14,6 +14,7 @@ from .echoes_3d import Echoes
 from .errors import ImageError, UsageError
 from .grid import physical_to_index
 from .hull_3d import Hull, farthest_pair
+from .measurements import is_wider_than_tall
 from .surface_3d import SpeckError, Surface, offsets_from, smooth_surface
 
 DETAIL_MM = 0.5  # what is finer on a surface is not looked at for its area
@@ -129,7 +130,7 @@ def measure_3d(mask: sitk.Image, image: sitk.Image, spacing_known: bool = True) 
         }
         ratios |= {
             "orientation_deg": _orientation(inside, spacing),
-            "parallel_to_skin": float(height < width),
+            "parallel_to_skin": float(is_wider_than_tall(height, width)),
             "height_to_width_ratio": height / width,
             **shape,
             **echoes.ratios(ball),

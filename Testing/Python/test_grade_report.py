@@ -194,7 +194,8 @@ def test_descriptors_come_back_from_evidence(chosen):
 @pytest.mark.parametrize(
     "measured, words",
     [({}, None), ({"height_to_width_ratio": 1.2}, "not parallel"), ({"parallel_to_skin": 1.0}, "parallel"),
-     ({"parallel_to_skin": 0.0, "height_to_width_ratio": 0.5}, "not parallel"), ({"parallel_to_skin": None}, None)],
+     ({"parallel_to_skin": 0.0, "height_to_width_ratio": 0.5}, "not parallel"), ({"parallel_to_skin": None}, None),
+     ({"height_to_width_ratio": 0.3 / (3 * 0.1)}, "not parallel"), ({"height_to_width_ratio": 199 / 200}, "parallel")],
 )  # fmt: skip
 def test_orientation_of_images_and_volumes(measured, words):
     assert orientation(measured) == words

@@ -133,6 +133,13 @@ def test_a_turned_ellipsoid_keeps_its_diameters_and_shows_its_angle(degrees):
     assert found["surface_mm2"] == pytest.approx(ellipsoid_area(*half_axes), rel=0.02)
 
 
+@pytest.mark.parametrize("shape, spacing", [((3, 1, 1), (0.1, 0.3, 0.3)), ((1, 3, 1), (0.3, 0.1, 0.3))])
+def test_equal_sides_are_not_parallel_whatever_their_last_digit(shape, spacing):
+    inside = np.zeros((9, 9, 9), bool)
+    inside[3 : 3 + shape[2], 3 : 3 + shape[1], 3 : 3 + shape[0]] = True  # 3 x 0.1 or 0.3 mm wide, 0.3 or 3 x 0.1 mm high
+    assert measured(inside, spacing)["parallel_to_skin"] == 0.0
+
+
 def test_a_box_is_where_and_as_large_as_it_is():
     inside = np.zeros((40, 36, 50), bool)
     inside[5:25, 8:18, 10:40] = True
