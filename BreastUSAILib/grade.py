@@ -29,7 +29,7 @@ from .grade_terms import (
 )
 from .grid import as_2d, box_region
 from .lesion_by_lesion import reason_of_failure, told_of_failures
-from .lesion_view import ViewRule, crop_places, cut, network_input, several
+from .lesion_view import ViewRule, crop_places, cut, network_input, several, shows_anything
 from .letterbox import to_unit_range
 from .screen_area import ultrasound_area
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .models.zoo import LoadedModel
 
 _BEFORE = ("malignancy_segment_3d", "malignancy_detect")  # evidence of tasks before, the later one first
+NOTHING_TO_SEE = "the image has one and the same value here, so that there is nothing to see"
 _PARTNER = {"mtnet": "snnet", "snnet": "mtnet"}
 
 
@@ -85,6 +86,11 @@ class GradeModels:
                 f"{self.mtnet.entry.id} and {self.snnet.entry.id} look at different regions and cannot use each other's maps; "
                 "take two that were trained as a pair, or leave the maps out."
             )
+
+    @property
+    def margin(self) -> float:
+        """Of what is looked at about a lesion, the widest of the models' (`lesion_view.ViewRule`)."""
+        return max(ViewRule.of(model.entry.preprocessing).margin for model in self.present.values())
 
     @property
     def pooling(self) -> Pooling:
@@ -333,7 +339,8 @@ def grade(
     Parameters
     ----------
     image : 2D, or 3D with a single slice; scalar, finite.
-    findings : with masks on the image's grid, or with boxes alone.
+    findings : with masks on the image's grid, or with boxes alone. One where the image shows nothing (`lesion_view.shows_anything`) comes back as it was
+        before it was graded, with a note.
     models : see `GradeModels`; none needs the others.
     area : the part of the image (x, y, width, height in pixels) that is ultrasound, where it is known; None: a screen capture's is looked for,
         so that a finding is graded alike wherever its picture comes from.
@@ -363,6 +370,8 @@ def grade(
         mask = mask[part]
         if not mask.any():
             raise ImageError("its outline lies outside of the ultrasound picture")
+        if not shows_anything(pixels, mask, models.margin, spacing[1] / spacing[0]):
+            raise ImageError(NOTHING_TO_SEE)
         said, seen = answers(pixels, mask, models, options, spacing[1] / spacing[0])
         if seen:
             maps.add(main_map(seen).on(pixels.shape), (x, y))

@@ -16,6 +16,7 @@ from .activation import ActivationImage
 from .errors import ImageError
 from .findings import Finding
 from .grade import (
+    NOTHING_TO_SEE,
     Graded,
     GradeModels,
     GradeOptions,
@@ -26,6 +27,7 @@ from .grade import (
     main_map,
 )
 from .grade_pooling import FEATURES, Answers
+from .lesion_view import shows_anything
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +72,8 @@ def grade_3d(
     Parameters
     ----------
     image : 3D, scalar, finite; axes lateral, depth, slice.
-    findings : with masks on the volume's grid, or with boxes alone. One that lies outside the volume comes back as it is, with a note.
+    findings : with masks on the volume's grid, or with boxes alone. One that lies outside the volume, or where none of its sections shows
+        anything (`lesion_view.shows_anything`), comes back as it was before it was graded, with a note.
 
     Raises
     ------
@@ -83,19 +86,25 @@ def grade_3d(
     if options.enhance:
         models.check_same_view()
     spacing = image.GetSpacing()
+    aspect = spacing[1] / spacing[0]
     voxels = sitk.GetArrayViewFromImage(image)
     maps = ActivationImage(image)
 
     def look(finding: Finding) -> Answers:
         mask = lesion_mask(image, finding)
+        places = sections(mask)
+        if not places:
+            raise ImageError("its outline is empty")
         said = []
-        for section in sections(mask):
-            part, seen = answers(voxels[section], mask[section], models, options, spacing[1] / spacing[0])
+        for section in places:
+            if not shows_anything(voxels[section], mask[section], models.margin, aspect):
+                continue
+            part, seen = answers(voxels[section], mask[section], models, options, aspect)
             said.append(part)
             if seen:
                 maps.add(main_map(seen).on(voxels.shape[1:]), section=section)
         if not said:
-            raise ImageError("its outline is empty")
+            raise ImageError(NOTHING_TO_SEE)
         return mean_answers(said)
 
     graded, notes = graded_one_by_one(findings, look, models, progress)

@@ -5,6 +5,7 @@ Training and inference share these functions. Arrays are in numpy order (y, x).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ CROPS = 5
 """Of multi-input prediction (Qi et al. 2019)."""
 WIDER = 1.3
 _LEAST_PIXELS = 16.0  # of a region's sides: fewer hold nothing to look at
+_WALL = 1.25  # sides of a lesion's box within which its border must show
+_GOES_ON = 0.7  # as much of what is about a lesion has its one value where there is nothing to see
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class Window:
         """The smallest with this centre that is as wide as high in millimetres (`pixel_aspect`: a pixel's height / width)."""
         side = max(self.sides[0] * pixel_aspect, self.sides[1])
         return Window(self.centre, (side / pixel_aspect, side))
+
+    def part(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """The pixels of an image of (height, width) pixels that it touches."""
+        low, high = ([c + sign * s / 2 for c, s in zip(self.centre, self.sides, strict=True)] for sign in (-1, 1))
+        return tuple(
+            slice(min(max(math.floor(a), 0), n), min(max(math.ceil(b), 0), n)) for a, b, n in zip(low, high, shape, strict=True)
+        )
 
     @classmethod
     def whole(cls, shape: tuple[int, int]) -> Window:
@@ -94,6 +104,28 @@ class ViewRule:
             return window
         square = window.square(pixel_aspect)
         return Window(square.centre, (square.sides[0], square.sides[1] * WIDER))
+
+
+def shows_anything(pixels: np.ndarray, mask: np.ndarray, margin: float, pixel_aspect: float = 1.0) -> bool:
+    """Whether an image shows anything where a lesion lies. Where it was blanked, or the probe did not touch, it does not, and a network says what it expects.
+
+    False where the lesion's box and a little about it have one and the same value, which goes on in most of what is looked at about the lesion. A cyst
+    without echoes has a wall, also where the box lies within the cyst.
+
+    Parameters
+    ----------
+    pixels : (H, W).
+    mask : (H, W) bool, not empty.
+    margin : see `ViewRule`.
+    pixel_aspect : a pixel's height divided by its width.
+    """
+    box = Window.of_mask(mask)
+    near = pixels[box.larger(_WALL).part(pixels.shape)]
+    if (near != near[0, 0]).any():
+        return True
+    wide = box.larger(margin).square(pixel_aspect).part(pixels.shape)
+    about = pixels[wide][~mask[wide]]
+    return about.size > 0 and bool((about == near[0, 0]).mean() <= _GOES_ON)
 
 
 def cut(array: np.ndarray, window: Window, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -351,6 +351,48 @@ def test_a_box_at_the_image_border_is_graded(models, lesion):
     assert 0 <= grade(image, [corner], models).findings[0].malignancy <= 1
 
 
+def _with_pixels(image, pixels):
+    made = sitk.GetImageFromArray(pixels)
+    made.CopyInformation(image)
+    return made
+
+
+def test_where_the_image_holds_nothing_nothing_is_graded(models, lesion):
+    """A blanked part of an image: a box in it got a malignancy, a category and a shape."""
+    image, finding = lesion
+    before = replace(finding, mask=None, malignancy=0.3)
+    blank = _with_pixels(image, np.full((60, 72), 9, np.uint8))
+    for there in (finding, before):
+        (nothing,), notes, activation = grade(blank, [there], models)
+        assert nothing.malignancy == there.malignancy and nothing.birads is None and "one and the same value" in nothing.notes[-1]
+        assert notes[0].startswith("1 finding was not graded") and activation is None
+    # Tissue at the far side of what is looked at tells nothing of the lesion either.
+    random = np.random.default_rng(0).integers(40, 160, (60, 72)).astype(np.uint8)
+    random[:, 20:] = 0
+    beside = Finding("L1", Box((6.8, 5.8, 0.0), (4.0, 4.0, 0.0)), 0.5)  # from pixel 24 on
+    (nothing,) = grade(_with_pixels(image, random), [beside], models).findings
+    assert nothing.malignancy is None and "one and the same value" in nothing.notes[-1]
+    # What was known of a finding before it was graded stays, an earlier grade does not.
+    (graded,) = grade(image, [replace(before, evidence={"malignancy_detect": 0.3})], models).findings
+    (again,) = grade(blank, [graded], models).findings
+    assert (again.malignancy, again.birads) == (0.3, None)
+
+
+@pytest.mark.parametrize("cut", [0, 34])
+@pytest.mark.parametrize("side", [4.6, 3.6, 2.6])
+def test_a_cyst_without_echoes_is_graded(models, lesion, side, cut):
+    """By its outline, by its box, and by one that lies within it; also where the image's border cuts it."""
+    image, _ = lesion
+    y, x = np.mgrid[:60, :72]
+    ball = (y - 30) ** 2 + (x - 36) ** 2 < 11.5**2  # 4.6 mm wide
+    pixels = np.where(ball, 0, np.random.default_rng(0).integers(40, 160, ball.shape)).astype(np.uint8)[:, cut:]
+    black = sitk.GetImageFromArray(pixels)
+    black.SetSpacing(image.GetSpacing())
+    mask = _with_pixels(black, ball[:, cut:].astype(np.uint8))
+    found = [Finding("L1", Box((7.2 - 0.2 * cut, 6.0, 0.0), (side, side, 0.0)), 0.5), Finding("L2", box_of_mask(mask), 0.5, mask=mask)]
+    assert all(f.malignancy is not None for f in grade(black, found, models).findings)
+
+
 def test_the_category_is_told_of_malignancy():
     even = np.full(5, 0.2)
     # By hand, at a prevalence of 0.5: 2 [m l + (1 - m) (1 - l)] with m = 0.9 and l = 0.01, 0.06, 0.3, 0.725, 0.975.
@@ -519,6 +561,22 @@ def test_a_volume_of_equal_sections_is_graded_as_one_of_them(models, lesion):
     assert kept.malignancy == graded.malignancy and notes[0].startswith("1 finding was not graded: L2 (the box at")
     with pytest.raises(ImageError, match="not a volume"):
         grade_3d(image, [finding], models)
+
+
+def test_sections_that_show_nothing_are_passed_over(models, lesion):
+    image, finding = lesion
+    options = GradeOptions(several=False, mirror=False)
+    blank = image * 0
+    mask = sitk.JoinSeries([finding.mask] * 3, 0.0, 0.5)
+    deep = Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1)
+    (flat,) = grade(image, [finding], models, options).findings
+    (graded,) = grade_3d(sitk.JoinSeries([blank, image, blank], 0.0, 0.5), [deep], models, options).findings
+    assert graded.malignancy == flat.malignancy
+    (nothing,), notes, activation = grade_3d(sitk.JoinSeries([blank] * 3, 0.0, 0.5), [deep], models, options)
+    assert nothing.malignancy is None and nothing.birads is None and "one and the same value" in nothing.notes[-1]
+    assert len(notes) == 1 and activation is None
+    (empty,) = grade_3d(sitk.JoinSeries([image] * 3, 0.0, 0.5), [replace(deep, mask=mask * 0)], models, options).findings
+    assert empty.notes == ("Not graded: its outline is empty.",)
 
 
 def test_maps_of_a_volume_lie_in_the_sections_that_were_looked_at(tmp_path, lesion):
