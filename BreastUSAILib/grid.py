@@ -191,6 +191,25 @@ def box_region(image: sitk.Image, box: Box, *, margin_mm: float = 0.0) -> tuple[
     return tuple(int(v) for v in first), tuple(int(v) for v in end - first)
 
 
+def box_within(image: sitk.Image, box: Box, slack: float = 0.0) -> Box:
+    """A 3D box that has a part in common with an image, cut at the image's faces; the very same box where there is nothing to cut.
+
+    Parameters
+    ----------
+    image : 3D, gives the grid, along whose axes the box's sizes run.
+    box : LPS, mm.
+    slack : of the box's own side, by how much it may reach beyond a face without being cut there.
+    """
+    center, steps = physical_to_index(image, box.center) + 0.5, np.divide(box.size, image.GetSpacing())
+    low, high = center - steps / 2, center + steps / 2
+    cut_low = low < -(slack * steps + _INDEX_TOLERANCE)
+    cut_high = high > image.GetSize() + slack * steps + _INDEX_TOLERANCE
+    if not (cut_low | cut_high).any():
+        return box
+    first, end = np.where(cut_low, 0, low), np.where(cut_high, image.GetSize(), high)
+    return index_box(image, first.tolist(), (end - first).tolist())
+
+
 def crop_to_box(image: sitk.Image, box: Box, *, margin_mm: float = 0.0) -> sitk.Image:
     """The part of the image inside a box: whole pixels, on the same lattice.
 

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from .errors import ImageError, ModelError, UsageError
 from .findings import Box, Finding
-from .grid import box_of_mask, part_image, physical_to_index
+from .grid import box_of_mask, box_within, part_image, physical_to_index
 from .image import as_2d
 from .lesion_by_lesion import LesionFailed, reason_of_failure, told_of_failures
 from .lesion_look import Look, look
@@ -28,6 +28,7 @@ from .segment_3d_options import Segment3dOptions, Settings
 if TYPE_CHECKING:
     from .models.zoo import LoadedModel
 
+_BEYOND = 0.2  # of a box's side: one that is off as a detector's are reaches no further beyond the volume (`evaluation.segment_3d.SHIFT`, `STRETCH`)
 MAX_FINDINGS = 255
 """As many as an 8-bit label image can tell apart."""
 
@@ -53,7 +54,8 @@ def segment_3d(
     model : a joint network (`models.zoo.load(..., "segment-3d")`).
     findings : with boxes, as `detect` gives them; they keep their ids and scores.
     options : see `Segment3dOptions`.
-    boxes : further lesions, drawn by a person: LPS mm along the image's axes.
+    boxes : further lesions, drawn by a person: LPS mm along the image's axes. A box, these or a finding's, that reaches beyond the volume by more than a
+        fifth of its side is cut at the volume's face, and a note says so.
     points : further lesions, clicked by a person: (x, y, z), LPS mm. These and `boxes` become findings with the next free ids, whose
         score is the mean probability in the outline.
     spacing_known : whether the image's spacing is in millimetres.
@@ -64,7 +66,7 @@ def segment_3d(
     Returns
     -------
     findings : all that were asked for, in their order: with a mask on the image's grid, box of the mask, malignancy and measurements; or, where
-        nothing could be outlined, as they were, with a note that says so; one lesion that fails costs no other.
+        nothing could be outlined, as they were (a box that was cut: as it was cut), with a note that says so; one lesion that fails costs no other.
     notes : sentences about the image, and about what failed.
 
     Raises
@@ -156,7 +158,8 @@ def judge_3d(
     judged: list[Finding] = []
     for finding in findings:
         try:
-            malignancy = look(image, finding.box.center, finding.box.size, model, settings).malignancy
+            box = box_within(image, finding.box, _BEYOND)
+            malignancy = look(image, box.center, box.size, model, settings).malignancy
         except Exception as error:
             reason = reason_of_failure(error, model.device.name)
             raise LesionFailed(f"{finding.id} could not be judged: {reason}") from error
@@ -188,7 +191,15 @@ def _requests(image, findings, boxes, points) -> list[tuple[Finding, tuple[float
         requests.append((Finding(next_id(), Box(place, (POINT_SIZES_MM[0],) * 3), 0.0), place))
     for finding, point in requests:
         _check_place(image, finding, point)
-    return requests
+    return [(finding if point is not None else _cut(image, finding), point) for finding, point in requests]
+
+
+def _cut(image: sitk.Image, finding: Finding) -> Finding:
+    """A finding whose box is looked at where the image is: the windows that cover a box of a metre, most of them empty, would take days."""
+    box = box_within(image, finding.box, _BEYOND)
+    if box is finding.box:
+        return finding
+    return replace(finding, box=box, notes=(*finding.notes, "the box reached beyond the volume and was cut at its edge"))
 
 
 def _check_place(image: sitk.Image, finding: Finding, point: Sequence[float] | None) -> None:

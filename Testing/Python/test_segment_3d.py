@@ -17,7 +17,7 @@ from torch import nn
 
 from BreastUSAILib.errors import ImageError, ModelError, UsageError
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
-from BreastUSAILib.grid import physical_to_index
+from BreastUSAILib.grid import box_within, image_box, physical_to_index
 from BreastUSAILib.lesion_crop import CropRule, Region
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks.vnet import Joint
@@ -359,6 +359,35 @@ def test_a_lesion_cut_by_the_border_is_outlined_and_told():
     (finding,), _ = segment_3d(image, model_of(Dark()), boxes=[box_of(image, (2, 25, 30), 5.0)])
     assert dice(finding.mask, truth) > 0.85
     assert any("reaches the edge" in note for note in finding.notes)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_a_box_larger_than_the_volume_is_cut_to_it(grid):
+    """A metre of empty space about the volume was searched window by window, for days."""
+    size, spacing, origin, direction = GRIDS[grid]
+    centre = tuple(n / 2 for n in size)
+    image, _ = scene(size, spacing, [(centre, 6.0)], origin, direction)
+    network, whole = Dark(), Dark()
+    huge = Box(image.TransformContinuousIndexToPhysicalPoint([n / 3 for n in size]), (1000.0, 1000.0, 1000.0))
+    (finding,), _ = segment_3d(image, model_of(network), boxes=[huge])
+    (expected,), _ = segment_3d(image, model_of(whole), boxes=[image_box(image)])
+    assert network.crops == whole.crops and finding.box == expected.box
+    assert np.array_equal(*(sitk.GetArrayFromImage(f.mask) for f in (finding, expected)))
+    assert "cut at its edge" in finding.notes[0] and not any("cut at its edge" in note for note in expected.notes)
+
+
+def test_only_what_reaches_far_beyond_the_volume_is_cut():
+    """And only at the face that it passes; on the axis of an oblique grid that runs there."""
+    for _, spacing, origin, direction in GRIDS.values():
+        image, _ = scene((40, 30, 20), spacing, [], origin, direction)
+        at = image.TransformContinuousIndexToPhysicalPoint
+        size = tuple(10 * s for s in spacing)
+        for centre in ((20, 15, 10), (4.5, 15, 10), (35.4, 24.4, 14.4), (3, 15, 10)):  # inside, up to faces, by 0.15 of its side beyond one
+            box = Box(at([float(c) for c in centre]), size)
+            assert box_within(image, box, 0.2) is box
+        across = box_within(image, Box(at([0.0, 27.0, 10.0]), size), 0.2)  # by 4.5 voxels beyond x, by 2.5 beyond y
+        assert across.size == pytest.approx((5.5 * spacing[0], 7.5 * spacing[1], size[2]))
+        assert physical_to_index(image, across.center) == pytest.approx((2.25, 25.75, 10), abs=1e-6)
 
 
 def test_nothing_there_is_an_ordinary_result():
