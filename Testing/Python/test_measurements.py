@@ -109,6 +109,50 @@ def test_a_disc_is_round(spacing):
     assert found["height_to_width_ratio"] == pytest.approx(1, abs=0.03)
 
 
+def _with_strands(width, degrees=0.0, radius=12, reach=40):
+    """A disc with eight strands, `width` pixels wide, out to `reach` pixels from its middle."""
+    y, x = np.indices((101, 101)) - 50
+    inside = x**2 + y**2 <= radius**2
+    for k in range(8):
+        t = math.radians(45 * k + degrees)
+        for r in range(reach + 1):
+            row, column = 50 + round(r * math.sin(t)), 50 + round(r * math.cos(t))
+            inside[row : row + width, column : column + width] = True
+    return inside
+
+
+@pytest.mark.parametrize("degrees", [0, 11])
+@pytest.mark.parametrize("spacing", [(0.1, 0.1), (1.0, 1.0)])
+def test_strands_of_one_pixel_belong_to_the_outline(degrees, spacing):
+    """They are what makes a lesion spiculated; without them the perimeter was shorter than the longest diameter, and the lesion a disc."""
+    thin, wide = (measure_2d(*images(_with_strands(w, degrees), spacing=spacing), True) for w in (1, 2))
+    assert thin["perimeter_mm"] == pytest.approx(spacing[0] * (2 * math.pi * 12 + 16 * 28), rel=0.1)
+    assert thin["perimeter_mm"] == pytest.approx(wide["perimeter_mm"], rel=0.1)
+    assert thin["circularity"] < 0.1 and thin["perimeter_mm"] > 2 * thin["major_diameter_mm"]
+
+
+def test_a_line_through_a_blob_is_as_long_as_it_is():
+    inside = np.zeros((120, 220), bool)
+    inside[60, 30:180] = True
+    inside[56:64, 100:108] = True
+    assert measure_2d(*images(inside), True)["perimeter_mm"] == pytest.approx(2 * 142 + 4 * 8, rel=0.03)
+    speck = ellipse(20, 20)
+    alone = measure_2d(*images(speck), True)["perimeter_mm"]
+    speck[10, 10] = True  # a pixel far away has an outline as well
+    assert measure_2d(*images(speck), True)["perimeter_mm"] == pytest.approx(alone + 4 * math.sqrt(0.5))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 0.25)])
+@pytest.mark.parametrize("star", [False, True])
+def test_outlines_without_strands_are_measured_as_smoothed(monkeypatch, star, spacing):
+    y, x = np.indices((200, 200)) - 100
+    radius = 60 * (0.7 + 0.3 * np.cos(12 * np.arctan2(y, x))) if star else np.where(abs(y) < 40, 70, 0)  # round spicules; sharp corners
+    pair = images(np.hypot(x, y) < radius, spacing=spacing)
+    found = measure_2d(*pair, True)
+    monkeypatch.setattr(measurements, "_strands", lambda inside, held, spacing: np.zeros_like(inside))
+    assert measure_2d(*pair, True) == found
+
+
 def test_a_round_mask_has_no_direction_and_an_upright_one_stands_at_ninety():
     square = np.zeros((40, 40), bool)
     square[10:20, 10:20] = True
