@@ -167,6 +167,12 @@ def check_laterality(info: ImageInfo, laterality: str = "") -> str:
     return side
 
 
+def side_of(study: Study) -> str:
+    """ "R" or "L": the volume's own, else the one that was stated with its nipple; "" where neither says it."""
+    stated = (study.provenance.get(NIPPLE) or {}).get("laterality")
+    return next((side for side in (study.image.laterality, stated) if side in _SIDES), "")
+
+
 def check_near(info: ImageInfo, nipple: Sequence[float]) -> None:
     """Refuse a nipple that cannot belong to the volume (given in RAS, or in metres ...). Raises `UsageError`."""
     import numpy as np

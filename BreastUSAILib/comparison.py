@@ -13,7 +13,7 @@ from datetime import date
 
 import numpy as np
 
-from .breast_position import NIPPLE
+from .breast_position import NIPPLE, side_of
 from .errors import UsageError
 from .files import to_csv
 from .findings import Finding, ImageInfo, Study
@@ -90,11 +90,16 @@ def check_comparable(one: ImageInfo, other: ImageInfo) -> None:
             raise UsageError(
                 f"{info.path} does not say what a voxel measures; run it again with its spacing to compare it."
             )
-    if one.laterality in ("R", "L") and other.laterality in ("R", "L") and one.laterality != other.laterality:
-        sides = {"R": "right", "L": "left"}
+    _check_sides((one, one.laterality), (other, other.laterality))
+
+
+def _check_sides(*volumes: tuple[ImageInfo, str | None]) -> None:
+    """Refuse two volumes of which one is of the right breast and one of the left one. Raises `UsageError`."""
+    (one, side), (other, other_side) = volumes
+    words = {"R": "right", "L": "left"}
+    if side in words and other_side in words and side != other_side:
         raise UsageError(
-            f"{one.path} is of the {sides[one.laterality]} breast and {other.path} of the {sides[other.laterality]} one; "
-            "compare volumes of the same breast."
+            f"{one.path} is of the {words[side]} breast and {other.path} of the {words[other_side]} one; compare volumes of the same breast."
         )
 
 
@@ -250,7 +255,7 @@ def compare(
 
     Raises
     ------
-    UsageError : volumes of different breasts, or in different views whose nipples are not known, 2D images, unknown spacing; a limit that is not positive, a number of days that is negative.
+    UsageError : volumes of different breasts, as they or their nipples say, or in different views whose nipples are not known, 2D images, unknown spacing; a limit that is not positive, a number of days that is negative.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -259,6 +264,7 @@ def compare(
     if days is not None and days < 0:
         raise UsageError(f"There are {days} days between the examinations; give the earlier one first.")
     check_comparable(earlier.image, later.image)
+    _check_sides(*((study.image, side_of(study)) for study in (earlier, later)))
     shift = body_shift(earlier, later)
     aligned = _nipple(earlier) is not None and _nipple(later) is not None
     notes = _check_views(earlier.image, later.image, aligned)

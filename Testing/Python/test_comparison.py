@@ -265,6 +265,16 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence():
         compare(study(), study(), days=-1)
 
 
+def test_the_breast_is_known_from_the_nipple_where_the_volume_does_not_say_it():
+    """As in NRRD files, whose side a person stated with the nipple."""
+    right, left = (study((10, 20, 0), nipple=(0, 0, 0), side=side) for side in "RL")
+    for one, other in ((right, left), (right, study(laterality="L")), (study(laterality="R"), left)):
+        with pytest.raises(UsageError, match="v.nrrd is of the right breast and v.nrrd of the left one"):
+            compare(one, other)
+    assert compare(left, left).pairs[0].status == FOLLOWED
+    compare(left, study(laterality="B"))
+
+
 def test_days_between_two_dates():
     from datetime import date
 
