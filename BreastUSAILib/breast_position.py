@@ -157,10 +157,7 @@ def check_laterality(info: ImageInfo, laterality: str = "") -> str:
             f"{info.path}: a position in the breast needs a volume in millimetres, not an image of unknown place or pixel size."
         )
     known = info.laterality if info.laterality in _SIDES else ""
-    if laterality and known and laterality != known:
-        raise UsageError(
-            f"{info.path} is of the {_SIDES[known].lower()}, and {laterality} was given; leave the laterality out, or correct it."
-        )
+    _check_same_side(info, known, laterality)
     side = laterality or known
     if side not in _SIDES:
         raise UsageError(f"{info.path} does not say which breast it is; give the laterality, R or L.")
@@ -171,6 +168,18 @@ def side_of(study: Study) -> str:
     """ "R" or "L": the volume's own, else the one that was stated with its nipple; "" where neither says it."""
     stated = (study.provenance.get(NIPPLE) or {}).get("laterality")
     return next((side for side in (study.image.laterality, stated) if side in _SIDES), "")
+
+
+def check_side(study: Study, laterality: str) -> None:
+    """Refuse a given "R" or "L" that contradicts `side_of` a study. Raises `UsageError`."""
+    _check_same_side(study.image, side_of(study), laterality)
+
+
+def _check_same_side(info: ImageInfo, known: str, given: str) -> None:
+    if given and known and given != known:
+        raise UsageError(
+            f"{info.path} is of the {_SIDES[known].lower()}, and {given} was given; leave the laterality out, or correct it."
+        )
 
 
 def check_near(info: ImageInfo, nipple: Sequence[float]) -> None:

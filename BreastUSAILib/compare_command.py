@@ -61,13 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument(OPTION, action="store_true", help=OPTION_HELP)
     parser.add_argument(same_person.OPTION, action="store_true", help=same_person.OPTION_HELP)
-    parser.add_argument("--laterality", choices=("R", "L"), default="", help="which breast, where the files do not say")
+    parser.add_argument("--laterality", choices=("R", "L"), default="", help="which breast, where the files do not say; refused where they say the other one")
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
 
 
 def main(args: argparse.Namespace) -> int:
     from .atomic import write_text
-    from .breast_position import NIPPLE, with_positions
+    from .breast_position import NIPPLE, check_side, side_of, with_positions
     from .comparison import compare, comparison_csv
     from .comparison_page import comparison_html
     from .files import read_study
@@ -78,8 +78,12 @@ def main(args: argparse.Namespace) -> int:
     studies = [read_study(folder) for folder in folders]
     if _same_image(*studies):
         raise UsageError(f"{folders[0]} and {folders[1]} are results of the very same image; give the results of two examinations.")
+    for study in studies:
+        check_side(study, args.laterality)
     nipples = (args.earlier_nipple, args.later_nipple)
-    studies = [s if n is None else with_positions(s, n, args.laterality) for s, n in zip(studies, nipples, strict=True)]
+    studies = [
+        s if n is None else with_positions(s, n, args.laterality or side_of(s)) for s, n in zip(studies, nipples, strict=True)
+    ]
     if any(n is not None for n in nipples) and not all(s.provenance.get(NIPPLE) for s in studies):
         raise UsageError("The nipple is known in one of the two volumes only; give --earlier-nipple and --later-nipple.")
     named = ((args.earlier_image, "--earlier-image"), (args.later_image, "--later-image"))

@@ -297,6 +297,21 @@ def test_nipples_on_the_command_line_and_from_the_results(tmp_path, capsys):
     assert "shifted by 0.0" in Page((tmp_path / "out" / "comparison.html").read_text()).text
 
 
+@pytest.mark.parametrize("known", [{"laterality": "R"}, {"nipple": (20, 0, 20)}])
+def test_a_laterality_that_contradicts_the_results_is_refused(tmp_path, capsys, known):
+    """Also without a nipple on the command line, and in either of the two."""
+    earlier, later = pair(tmp_path / "known", **known)
+    unknown, _ = pair(tmp_path / "unknown")
+    out = ["-o", str(tmp_path / "out"), "-q"]
+    for folders, named in (((earlier, later), "a.nrrd"), ((unknown, later), "b.nrrd")):
+        assert cli.main(["compare", *map(str, folders), *out, "--laterality", "L"]) == 2
+        assert f"{named} is of the right breast, and L was given" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert cli.main(["compare", str(earlier), str(later), *out, "--laterality", "R"]) == 0
+    # A nipple that is marked anew is of the breast that is known already.
+    nipples = ["--earlier-nipple", "20", "0", "20", "--later-nipple", "20", "0", "20"]
+    assert cli.main(["compare", str(earlier), str(later), *out, *nipples]) == 0
+
+
 def test_folders_are_found_or_refused_in_a_sentence(tmp_path, capsys):
     earlier, later = pair(tmp_path)
     alone = tmp_path / "run"
