@@ -91,8 +91,9 @@ def main(args: argparse.Namespace) -> int:
     originals = [path for path, _ in checked]
     dates = [None if path is None else _date(path) for path in originals]
     person = same_person.check(*originals, args.same_person)
-    comparison = compare(*studies, limit_mm=args.limit, days=_days(args.days, dates))
-    comparison = replace(comparison, notes=(*person, *comparison.notes))
+    days, told = _days(args.days, dates)
+    comparison = compare(*studies, limit_mm=args.limit, days=days)
+    comparison = replace(comparison, notes=(*person, *told, *comparison.notes))
     images = [_image(s, path, bool(given)) for s, path, (given, _) in zip(studies, originals, named, strict=True)]
     page = comparison_html(comparison, *images, names=tuple("" if d is None else d.isoformat() for d in dates))
     write_text(args.output / TABLE, comparison_csv(comparison))
@@ -137,10 +138,15 @@ def study_folder(path: Path) -> Path:
     return found[0]
 
 
-def _days(given: int | None, dates: list[date | None]) -> int | None:
+def _days(given: int | None, dates: list[date | None]) -> tuple[int | None, tuple[str, ...]]:
+    """The days between the examinations, as given or else by their dates; and a note where the two differ by more than the hours of a day
+    can explain. Raises `UsageError` where the dates are in the wrong order, also where the days are given."""
     from .comparison import days_between
 
-    return given if given is not None else days_between(*dates)
+    known = days_between(*dates)
+    if given is None or known is None or abs(given - known) <= 1:
+        return known if given is None else given, ()
+    return given, (f"--days says {given} between the examinations and the dates in their files {known}; {given} was taken",)
 
 
 def _same_image(earlier: Study, later: Study) -> bool:

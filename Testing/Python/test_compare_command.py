@@ -241,6 +241,19 @@ def test_two_volumes_of_one_day_are_compared(tmp_path, capsys):
     assert "the same day" in Page((tmp_path / "out" / "comparison.html").read_text()).text
 
 
+def test_given_days_do_not_hide_what_the_dates_say(tmp_path, capsys):
+    folders = [str(f) for f in (of_patient(tmp_path, "a"), of_patient(tmp_path, "b", day="20260202"))]  # 31 days later
+    out = ["-o", str(tmp_path / "out")]
+    assert cli.main(["compare", *folders[::-1], *out, "--days", "31"]) == 2
+    assert "give the earlier one first" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    said = "--days says 365 between the examinations and the dates in their files 31; 365 was taken."
+    for days, noted in ((31, False), (32, False), (365, True)):
+        assert cli.main(["compare", *folders, *out, "--days", str(days)]) == 0
+        assert (f"Note: {said}" in capsys.readouterr().out) is noted
+        page = Page((tmp_path / "out" / "comparison.html").read_text()).text
+        assert f"{days} days" in page and (said in page) is noted
+
+
 def test_a_file_that_was_replaced_gives_no_date(tmp_path, capsys):
     earlier, _ = pair(tmp_path)
     voxels = speckle((40, 30, 50))
