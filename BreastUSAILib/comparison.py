@@ -188,7 +188,7 @@ class Comparison:
     aligned : whether the nipples were laid over each other; else coordinates were taken as they are.
     days : between the examinations; None where their dates are not known.
     limit_mm : see `compare`.
-    notes : sentences on what speaks against comparing the two.
+    notes : sentences on what speaks against comparing the two, or against what is new or gone.
     """
 
     earlier: Study
@@ -291,7 +291,20 @@ def compare(
             place = place_in(later.image, earlier.image, finding.box.center, shift)
             alone.append(Pair(GONE if place.inside else NOT_IMAGED, finding, None, place=place))
     alone.sort(key=lambda pair: (NEW, GONE, NOT_IMAGED).index(pair.status))
+    notes += _on_rejected(earlier, later, {pair.status for pair in alone})
     return Comparison(earlier, later, (*matched, *alone), shift, aligned, days, float(limit_mm), notes)
+
+
+def _on_rejected(earlier: Study, later: Study, statuses: set[str]) -> tuple[str, ...]:
+    """Notes on what was found and is new or gone all the same, as a reader rejected it; where it was is not kept."""
+    notes = []
+    for study, side, status, doubt in (
+        (earlier, "earlier", NEW, "what is new may be among them"),
+        (later, "later", GONE, "what is gone may be among them"),
+    ):
+        if study.rejected and status in statuses:
+            notes.append(f"the reader rejected {study.rejected} of the {side} findings; {doubt}")
+    return tuple(notes)
 
 
 def _check_views(earlier: ImageInfo, later: ImageInfo, aligned: bool) -> tuple[str, ...]:

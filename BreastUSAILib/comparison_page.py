@@ -55,6 +55,9 @@ def comparison_html(
             "titles": _TITLES,
             "rows": [_table_row(comparison, pair, n) for n, pair in enumerate(comparison.pairs, 1)],
         },
+        nothing="No lesion is reported in either examination; the reader rejected what was found."
+        if any(study.rejected for study in studies)
+        else "No lesion was found in either examination.",
         how=_how(comparison),
         pairs=[_section(comparison, pair, n, images, greys, titles) for n, pair in enumerate(pictured, 1)],
         without_pictures=[pair.name for pair in comparison.pairs[MOST_PICTURED:]],
@@ -129,7 +132,9 @@ def _section(comparison: Comparison, pair: Pair, place: int, images, greys, titl
             at, text = finding.box.center, f"{title}: {finding.id}"
         else:
             at = pair.place.point
-            text = f"{title}: nothing was found at this place" if pair.place.inside else f"{title}: outside the volume"
+            # What a reader rejected was found, and where is not kept.
+            nothing = "nothing is reported at this place" if study.rejected else "nothing was found at this place"
+            text = f"{title}: {nothing if pair.place.inside else 'outside the volume'}"
         cuts: list[dict[str, Any]] = []
         if image is not None and (finding is not None or pair.place.inside):
             cuts = _cuts(study, image, Finding("place", Box(at, largest), 0.0), f"pair-{place}-{side}", grey, text)

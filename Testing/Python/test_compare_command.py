@@ -21,11 +21,12 @@ from BreastUSAILib.breast_position import with_positions
 from BreastUSAILib.comparison import compare
 from BreastUSAILib.comparison_page import MOST_PICTURED, comparison_html
 from BreastUSAILib.errors import DataError
-from BreastUSAILib.files import write_study
-from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
+from BreastUSAILib.files import read_study, write_study
+from BreastUSAILib.findings import REJECTED, Box, Finding, ImageInfo, Study
 from BreastUSAILib.grid import index_box
 from BreastUSAILib.identity import identity, pixels_digest
 from BreastUSAILib.image import read_image, write_image
+from BreastUSAILib.review import Review, with_reviews
 from BreastUSAILib.study_image import examination_date
 
 NASTY = "<img src=x onerror=alert(1)>.png"
@@ -239,6 +240,36 @@ def test_two_volumes_of_one_day_are_compared(tmp_path, capsys):
     folders = of_patient(tmp_path, "a"), of_patient(tmp_path, "b")
     assert cli.main(["compare", *map(str, folders), "-o", str(tmp_path / "out")]) == 0
     assert "the same day" in Page((tmp_path / "out" / "comparison.html").read_text()).text
+
+
+def without(folder, *ids):
+    """Results of which a reader rejected these findings, as they are reported."""
+    study = read_study(folder)
+    write_study(with_reviews(study, {i: Review(REJECTED) for i in ids}), folder)
+
+
+def test_what_a_reader_rejected_is_not_called_unfound(tmp_path, capsys):
+    earlier, later = pair(tmp_path)
+    command = ["compare", str(earlier), str(later), "-o", str(tmp_path / "out")]
+
+    def compared():
+        assert cli.main(command) == 0
+        return capsys.readouterr().out, Page((tmp_path / "out" / "comparison.html").read_text()).text
+
+    without(earlier, "L1")
+    said, page = compared()
+    note = "he reader rejected 1 of the earlier findings; what is new may be among them."
+    assert f"Note: t{note}" in said and f"T{note}" in page and "L2 (new)" in page
+    assert "Earlier: nothing is reported at this place" in page and "nothing was found" not in page
+    without(later, "L1", "L2")
+    said, page = compared()
+    assert "of the earlier findings" not in said and "(new)" not in page  # nothing is left that is new
+    assert "No lesion is reported in either examination; the reader rejected what was found." in page
+    shutil.rmtree(earlier)
+    examination(tmp_path, "a", SMALL)
+    said, page = compared()
+    assert "Note: the reader rejected 2 of the later findings; what is gone may be among them." in said
+    assert "Later: nothing is reported at this place" in page and "L1 (gone)" in page
 
 
 def test_given_days_do_not_hide_what_the_dates_say(tmp_path, capsys):
