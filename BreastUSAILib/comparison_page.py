@@ -96,12 +96,16 @@ def _arrow(name: str) -> str:
 
 def _doubling(days: float | None) -> str:
     """
-    >>> _doubling(183.4), _doubling(-90.0), _doubling(None)
-    ('183 days', 'halves in 90 days', '')
+    >>> _doubling(183.4), _doubling(-90.0), _doubling(1.2), _doubling(None)
+    ('183 days', 'halves in 90 days', '1 day', '')
     """
     if days is None:
         return ""
-    return f"{days:.0f} days" if days > 0 else f"halves in {-days:.0f} days"
+    return _days(round(days)) if days > 0 else f"halves in {_days(round(-days))}"
+
+
+def _days(number: int) -> str:
+    return f"{number} day{'' if number == 1 else 's'}"
 
 
 def _how(comparison: Comparison) -> str:
@@ -200,7 +204,7 @@ def _facts(comparison: Comparison, titles: list[str]) -> list[tuple[str, list[st
         models = [f"{m['id']} {m['version']} ({m['task']})" for m in study.provenance.get("models", ())]
         made = [f"analysed {study.provenance['created']}"] if "created" in study.provenance else []
         facts.append((title, [study.image.path, *made, *models]))
-    between = "unknown" if comparison.days is None else f"{comparison.days} days" if comparison.days else "the same day"
+    between = "unknown" if comparison.days is None else _days(comparison.days) if comparison.days else "the same day"
     shift = ", ".join(f"{v:.1f}" for v in comparison.shift)
     return [
         *facts,

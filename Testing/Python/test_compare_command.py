@@ -277,12 +277,12 @@ def test_given_days_do_not_hide_what_the_dates_say(tmp_path, capsys):
     out = ["-o", str(tmp_path / "out")]
     assert cli.main(["compare", *folders[::-1], *out, "--days", "31"]) == 2
     assert "give the earlier one first" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    said = "--days says 365 between the examinations and the dates in their files 31; 365 was taken."
-    for days, noted in ((31, False), (32, False), (365, True)):
+    for days, noted in ((31, False), (32, False), (365, True), (1, True)):
         assert cli.main(["compare", *folders, *out, "--days", str(days)]) == 0
+        said = f"--days says {days} between the examinations and the dates in their files 31; {days} was taken."
         assert (f"Note: {said}" in capsys.readouterr().out) is noted
         page = Page((tmp_path / "out" / "comparison.html").read_text()).text
-        assert f"{days} days" in page and (said in page) is noted
+        assert ("1 day" if days == 1 else f"{days} days") in page and "1 days" not in page.replace("31 days", "") and (said in page) is noted
 
 
 def test_a_file_that_was_replaced_gives_no_date(tmp_path, capsys):
