@@ -237,6 +237,7 @@ def main(args: argparse.Namespace) -> int:
     _check(args)
     cases = cases_of(args)
     if args.detections is not None:
+        _check_told_apart(cases, args.detections)
         detections = tdsc_submission.read_detections(args.detections)
         detector, point, models = _detector_of_file(detections, cases, args.detections), OperatingPoint(), []
     else:
@@ -280,6 +281,18 @@ def _check(args: argparse.Namespace) -> None:
     written = args.output / SUBMISSION / tdsc_submission.DETECTION
     if args.detections is not None and args.detections.resolve() == written.resolve():
         raise UsageError(f"{args.detections} would be replaced by what is measured of it; choose another --output.")
+
+
+def _check_told_apart(cases: Sequence[VolumeCase], path: Path) -> None:
+    """Raises `UsageError` where volumes of several data sets have one public id: a row of the file would count in each of them."""
+    first: dict[str, VolumeCase] = {}
+    for case in cases:
+        known = first.setdefault(tdsc_submission.public_id(case.id), case)
+        if known.source != case.source:
+            raise UsageError(
+                f"{known.source} and {case.source} both have a volume {tdsc_submission.public_id(case.id)}, and {path} does not say which of the two "
+                "it is about; measure one --data at a time, with its own --detections."
+            )
 
 
 def _detector_of_file(detections: Mapping[str, list], cases: Sequence[VolumeCase], path: Path) -> Detector:

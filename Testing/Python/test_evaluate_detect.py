@@ -442,6 +442,18 @@ def edges(rows):
     return np.c_[rows[:, :3] - rows[:, 3:] / 2, rows[:, :3] + rows[:, 3:] / 2]
 
 
+def test_detections_of_two_data_sets_with_the_same_ids_are_refused(challenge, tmp_path, capsys):
+    """One row would be counted in each of the data sets."""
+    other = make(tmp_path / "other", "tdsc-abus", [1, 1])
+    (tmp_path / "d.csv").write_text(f"{','.join(tdsc_submission.COLUMNS)}\n130,10,12,8,15,15,7,0.9\n")
+    command = ["evaluate", "detect", "--detections", str(tmp_path / "d.csv"), "--bootstrap", str(FEW), "--output", str(tmp_path / "out")]
+    assert cli.main([*command, "--data", str(challenge), str(other)]) == 2
+    said = capsys.readouterr().err
+    assert "challenge and other both have a volume 130, and " in said and "measure one --data at a time" in said
+    assert not (tmp_path / "out").exists()
+    assert cli.main([*command, "--data", str(other)]) == 0
+
+
 def test_detections_that_cannot_be_meant_are_told(challenge, tmp_path, capsys):
     def run(text, *more):
         (tmp_path / "d.csv").write_text(text)
