@@ -29,6 +29,7 @@ from .bootstrap import SAMPLES
 from .data_set_names import TOGETHER
 from .detection_summary import MALIGNANT_FROM, Measured, OperatingPoint, VolumeResult, summarise
 from .illustrated import illustrated
+from .known_images import in_paragraphs
 from .volume_data import VolumeCase, failing_by_name
 from .volume_options import cases_of, check_options
 
@@ -169,7 +170,7 @@ def write(
     rows = lesion_rows(results, measured)
     write_text(folder / "lesions.csv", _csv(list(dict.fromkeys([*LESION_COLUMNS, *(k for r in rows for k in r)])), rows))
     pictures = draw(folder, last, measured)
-    write_text(folder / "figures.md", illustrated(as_markdown(summaries), pictures))
+    write_text(folder / "figures.md", illustrated(as_markdown(summaries) + in_paragraphs(about.get("notes", ())), pictures))
     write_text(folder / "figures.json", json.dumps({**about, "data_sets": summaries}, indent=2, allow_nan=False) + "\n")
     return summaries
 
@@ -183,6 +184,7 @@ def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 SUBMISSION = "submission"
+_MOST_NAMED = 10  # ids in a note
 
 
 class Submission:
@@ -236,10 +238,12 @@ def main(args: argparse.Namespace) -> int:
 
     _check(args)
     cases = cases_of(args)
+    notes: list[str] = []
     if args.detections is not None:
         _check_told_apart(cases, args.detections)
         detections = tdsc_submission.read_detections(args.detections)
         detector, point, models = _detector_of_file(detections, cases, args.detections), OperatingPoint(), []
+        notes = _notes_on_unknown(detections, cases, args.detections)
     else:
         detector, point, models = _detector_of_model(args)
     point = OperatingPoint(
@@ -261,6 +265,7 @@ def main(args: argparse.Namespace) -> int:
         "limit": args.limit,
         "operating_point": {"least_score": point.least_score, "most": point.most},
         "malignant_from": args.malignant_from,
+        "notes": notes,
     }
     summaries = write(args.output, results, point, about, args.malignant_from, args.bootstrap)
     if len(args.data) == 1:  # volumes of several data sets may share their ids
@@ -269,6 +274,8 @@ def main(args: argparse.Namespace) -> int:
         tdsc_submission.remove_submission(args.output / SUBMISSION)
         print("No submission/ (TDSC-ABUS) is written of several --data folders, whose volumes may share their names; give one for it.")
     print(as_markdown(summaries))
+    for note in notes:
+        print(f"Note: {note}")
     print(f"Figures, tables and pictures are in {args.output}.")
     return 0
 
@@ -301,6 +308,16 @@ def _detector_of_file(detections: Mapping[str, list], cases: Sequence[VolumeCase
     if detections and not known & set(detections):
         raise DataError(f"{path} names none of these volumes; its public_id must be like {min(known, default='100')}.")
     return lambda image, case: tdsc_submission.findings_of(case.id, detections, image)
+
+
+def _notes_on_unknown(detections: Mapping[str, list], cases: Sequence[VolumeCase], path: Path) -> list[str]:
+    """A note on the ids of a file that are no volume here: of a whole challenge where a part of it is measured, or misspelt."""
+    unknown = sorted(set(detections) - {tdsc_submission.public_id(case.id) for case in cases})
+    if not unknown:
+        return []
+    names = ", ".join(unknown[:_MOST_NAMED]) + (", ..." if len(unknown) > _MOST_NAMED else "")
+    volumes = "volume that is" if len(unknown) == 1 else "volumes that are"
+    return [f"{path} names {len(unknown)} {volumes} not measured here ({names}), whose rows do not count."]
 
 
 def _detector_of_model(args: argparse.Namespace) -> tuple[Detector, OperatingPoint, list[dict[str, str]]]:

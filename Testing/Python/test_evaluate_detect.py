@@ -454,6 +454,24 @@ def test_detections_of_two_data_sets_with_the_same_ids_are_refused(challenge, tm
     assert cli.main([*command, "--data", str(other)]) == 0
 
 
+def test_ids_that_are_no_volume_are_told(challenge, tmp_path, capsys):
+    """A misspelt id would be a lesion that was missed."""
+    title, numbers = ",".join(tdsc_submission.COLUMNS), "10,12,8,15,15,7,0.9"
+
+    def run(*ids):
+        (tmp_path / "d.csv").write_text("\n".join([title, *(f"{i},{numbers}" for i in ids)]))
+        command = ["evaluate", "detect", "--data", str(challenge), "--detections", str(tmp_path / "d.csv"), "--bootstrap", str(FEW)]
+        assert cli.main([*command, "--output", str(tmp_path / "out")]) == 0
+        return capsys.readouterr().out, *((tmp_path / "out" / name).read_text() for name in ("figures.md", "figures.json"))
+
+    for told in run("130", "131", "999", "999"):
+        assert "d.csv names 1 volume that is not measured here (999), whose rows do not count." in told
+    for told in run("130", *range(140, 160)):
+        assert "d.csv names 20 volumes that are not measured here (140, 141, " in told and "149, ...), whose rows do not count." in told
+    said, text, kept = run("130", "131")
+    assert "Note:" not in said and "Note:" not in text and json.loads(kept)["notes"] == []
+
+
 def test_detections_that_cannot_be_meant_are_told(challenge, tmp_path, capsys):
     def run(text, *more):
         (tmp_path / "d.csv").write_text(text)
