@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..atomic import write_text
 from ..errors import DataError, in_words
@@ -57,7 +58,7 @@ class Row:
     counts : how many volumes, healthy volumes, lesions and malignant ones.
     figures : name (`detection_summary.figures`) -> value, low and high end of its interval; None where undefined.
     lesions : (data set, volume, number) of each.
-    phantom : whether all lesions are synthetic, as their exact posterior is known.
+    phantom : whether all volumes are synthetic.
     models : what each model is, and what it was trained on.
     """
 
@@ -102,7 +103,7 @@ def read_row(name: str, folder: Path, data_set: str | None = None) -> Row:
             "counts": {name: int(summary[name]) for name in _COUNTS},
             "figures": {name: (f["value"], f["low"], f["high"]) for name, f in summary["figures"].items()},
             "lesions": tuple((row["data"], row["volume"], row["lesion"]) for row in lesions),
-            "phantom": bool(lesions) and all(row["posterior"] for row in lesions),
+            "phantom": _synthetic(summary, lesions),
             "models": tuple(
                 f"{m['id']} {m['version']} (SHA-256 {m['sha256'][:12]}, trained on {m['trained_on']})"
                 for m in about["models"]
@@ -113,6 +114,13 @@ def read_row(name: str, folder: Path, data_set: str | None = None) -> Row:
             f"{folder} is not what breastusai evaluate detect left ({in_words(error)}); measure {name} again."
         ) from error
     return Row(name, folder, **known)
+
+
+def _synthetic(summary: Mapping[str, Any], lesions: Sequence[Mapping[str, str]]) -> bool:
+    """Whether all volumes are synthetic; earlier versions say it only by the posterior of each lesion, which a phantom may leave open."""
+    if "synthetic_volumes" in summary:
+        return summary["synthetic_volumes"] == summary["volumes"]
+    return bool(lesions) and all(row["posterior"] for row in lesions)
 
 
 def check_same(rows: Sequence[Row]) -> None:

@@ -175,6 +175,7 @@ def summarise(
     seconds = [r.seconds for r in results]
     counts = {
         "volumes": len(results),
+        "synthetic_volumes": sum(r.case.synthetic for r in results),
         "healthy_volumes": sum(not r.lesions for r in results),
         "lesions": len(m.lesions),
         "malignant": int(m.malignant.sum()),

@@ -62,6 +62,7 @@ class VolumeCase:
     lesions : none in a healthy volume.
     challenge : the case in the layout of TDSC-ABUS, None for a phantom in the native layout.
     labels : the file of a phantom's label map; None in the layout of TDSC-ABUS, whose case knows its mask.
+    recorded : whether a phantom's record stands behind a case in the layout of TDSC-ABUS.
     """
 
     id: str
@@ -71,11 +72,12 @@ class VolumeCase:
     lesions: tuple[TrueLesion, ...]
     challenge: TdscCase | None = None
     labels: Path | None = None
+    recorded: bool = False
 
     @property
     def synthetic(self) -> bool:
-        """Whether it is a phantom; in the challenge's layout its record says so."""
-        return self.challenge is None or any(lesion.posterior is not None for lesion in self.lesions)
+        """Whether it is a phantom; in the challenge's layout its record says so, also where it leaves the posterior open."""
+        return self.challenge is None or self.recorded or any(lesion.posterior is not None for lesion in self.lesions)
 
     def read(self) -> tuple[sitk.Image, tuple[TrueLesion, ...]]:
         """The volume on its true grid, and its lesions with their volumes.
@@ -215,7 +217,7 @@ def _challenge_case(folder: Path, case: TdscCase, record: VolumeRecord | None) -
         posterior=None if known is None else known.posterior,
         descriptors={} if known is None else _descriptors(known),
     )
-    return VolumeCase(f"{case.case_id:03d}", name_of(folder), case.split, case.image, (lesion,), case)
+    return VolumeCase(f"{case.case_id:03d}", name_of(folder), case.split, case.image, (lesion,), case, recorded=record is not None)
 
 
 def _descriptors(lesion) -> dict[str, str]:

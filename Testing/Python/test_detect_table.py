@@ -70,6 +70,13 @@ def test_volumes_of_patients_are_not_called_phantoms(tmp_path):
     assert "synthetic" not in table.as_markdown([row])
 
 
+def test_phantoms_are_called_so_also_where_their_posterior_is_open(tmp_path):
+    """As those of another program leave it."""
+    for number, (synthetic, posterior) in enumerate(((4, ""), (3, ""), (0, "0.9"))):
+        row = table.read_row("a", measured(tmp_path / str(number), posterior=posterior, synthetic_volumes=synthetic))
+        assert ("all of them synthetic" in table.as_markdown([row])) is (synthetic == 4)
+
+
 @pytest.mark.parametrize("other", [{"lesions": 2}, {"malignant": 2}, {"healthy_volumes": 0}, {"split": "validation"}, {"data": ("x",)}])
 def test_what_was_measured_on_other_volumes_is_refused(tmp_path, other):
     rows = [table.read_row("a", measured(tmp_path / "a")), table.read_row("b", measured(tmp_path / "b", **other))]

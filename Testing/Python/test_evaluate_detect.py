@@ -148,6 +148,23 @@ def test_axes_in_another_order_are_told(challenge, tmp_path):
         read_volumes(copy, ["test"])
 
 
+@pytest.mark.parametrize("layout", ["native", "tdsc-abus"])
+def test_a_phantom_is_one_also_where_its_posterior_is_open(layout, tmp_path):
+    """As another program's records may leave it: what is recorded is no patient."""
+    folder = make(tmp_path / "open", layout, [1, 1])
+    for path in (folder / "records").glob("*.json"):
+        record = json.loads(path.read_text())
+        for lesion in record["lesions"]:
+            lesion["posterior"] = lesion["category"] = None
+        path.write_text(json.dumps(record))
+    cases = read_volumes(folder, ["test"])
+    assert [lesion.posterior for case in cases for lesion in case.lesions] == [None, None] and all(case.synthetic for case in cases)
+    assert summarise(protocol.evaluate(cases, perfect), OperatingPoint())[0]["synthetic_volumes"] == 2
+    if layout == "tdsc-abus":
+        (folder / "records" / "131.json").unlink()
+        assert [case.synthetic for case in read_volumes(folder, ["test"])] == [True, False]
+
+
 # --- the figures -----------------------------------------------------------------------------------------------------
 
 
