@@ -17,7 +17,7 @@ from typing import Any
 
 from ..atomic import write_text
 from ..errors import DataError, in_words
-from .tables import add_rows_argument, rows_of, stated
+from .tables import Facts, add_rows_argument, lesion_facts, rows_of, same_facts, stated
 
 PAPER = (
     "Yu J, Chen C, Yang X, et al. Computer-aided Tumor Diagnosis in Automated Breast Ultrasound using 3D Detection Network. "
@@ -58,6 +58,7 @@ class Row:
     counts : how many volumes, healthy volumes, lesions and malignant ones.
     figures : name (`detection_summary.figures`) -> value, low and high end of its interval; None where undefined.
     lesions : (data set, volume, number) of each.
+    facts : of each, `tables.lesion_facts`.
     phantom : whether all volumes are synthetic.
     models : what each model is, and what it was trained on.
     """
@@ -69,6 +70,7 @@ class Row:
     counts: Mapping[str, int]
     figures: Mapping[str, tuple[float | None, float | None, float | None]]
     lesions: tuple[tuple[str, str, str], ...]
+    facts: tuple[Facts, ...]
     phantom: bool
     models: tuple[str, ...]
 
@@ -103,6 +105,7 @@ def read_row(name: str, folder: Path, data_set: str | None = None) -> Row:
             "counts": {name: int(summary[name]) for name in _COUNTS},
             "figures": {name: (f["value"], f["low"], f["high"]) for name, f in summary["figures"].items()},
             "lesions": tuple((row["data"], row["volume"], row["lesion"]) for row in lesions),
+            "facts": tuple(lesion_facts(row) for row in lesions),
             "phantom": _synthetic(summary, lesions),
             "models": tuple(
                 f"{m['id']} {m['version']} (SHA-256 {m['sha256'][:12]}, trained on {m['trained_on']})"
@@ -120,14 +123,15 @@ def _synthetic(summary: Mapping[str, Any], lesions: Sequence[Mapping[str, str]])
     """Whether all volumes are synthetic; earlier versions say it only by the posterior of each lesion, which a phantom may leave open."""
     if "synthetic_volumes" in summary:
         return summary["synthetic_volumes"] == summary["volumes"]
-    return bool(lesions) and all(row["posterior"] for row in lesions)
+    return bool(lesions) and all(row.get("posterior") for row in lesions)
 
 
 def check_same(rows: Sequence[Row]) -> None:
     """Raises `DataError` where rows were measured on other volumes or lesions than the first."""
     first = rows[0]
     for row in rows[1:]:
-        if (row.split, row.counts, row.lesions) != (first.split, first.counts, first.lesions):
+        alike = (row.split, row.counts, row.lesions) == (first.split, first.counts, first.lesions)
+        if not alike or not same_facts(row.facts, first.facts):
             raise DataError(
                 f"{row.name} ({row.folder}) and {first.name} ({first.folder}) were measured on different volumes, so they cannot be "
                 "compared; measure both with the same --data, --split and --limit."

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..atomic import write_text
 from ..errors import DataError, in_words
-from .tables import add_rows_argument, rows_of, stated
+from .tables import Facts, add_rows_argument, lesion_facts, rows_of, same_facts, stated
 
 PAPER = (
     "Zhou Y, Chen H, Li Y, et al. Multi-task learning for segmentation and classification of tumors in 3D automated breast ultrasound "
@@ -56,6 +56,7 @@ class Row:
     counts : how many volumes, lesions, malignant ones and small ones.
     split : that it was measured on.
     lesions : (data set, volume, number) of each, sorted.
+    facts : of each, `tables.lesion_facts`.
     boxes : what jittered boxes come from, how far they are off and their seed, or detected ones, which model and threshold; None for true ones.
     """
 
@@ -63,6 +64,7 @@ class Row:
     counts: tuple[int, ...]
     split: str
     lesions: tuple[tuple[str, str, str], ...]
+    facts: tuple[Facts, ...]
     boxes: Mapping[str, Any] | None
 
 
@@ -78,11 +80,13 @@ def read_row(folder: Path, way: str) -> Row:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         summary = about["figures"][way]
+        lesions = _lesions(folder / "lesions.csv", way, summary["lesions"])
         return Row(
             summary=summary,
             counts=tuple(summary[name] for name in _COUNTS),
             split=about["split"],
-            lesions=_lesions(folder / "lesions.csv", way, summary["lesions"]),
+            lesions=tuple(name for name, _ in lesions),
+            facts=tuple(facts for _, facts in lesions),
             boxes=about[_BOXES[way]] if way in _BOXES else None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -91,7 +95,8 @@ def read_row(folder: Path, way: str) -> Row:
         ) from error
 
 
-def _lesions(path: Path, way: str, expected: int) -> tuple[tuple[str, str, str], ...]:
+def _lesions(path: Path, way: str, expected: int) -> list[tuple[tuple[str, str, str], Facts]]:
+    """(data set, volume, number) of each lesion, by which they are sorted, and what is known of it. Raises `DataError`."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             rows = csv.DictReader(stream)
@@ -101,14 +106,14 @@ def _lesions(path: Path, way: str, expected: int) -> tuple[tuple[str, str, str],
                     f"{path} lacks the columns {', '.join(missing)}, so it does not say which lesions were measured; make it again with "
                     "breastusai evaluate segment-3d."
                 )
-            found = tuple(sorted(tuple(row[name] for name in _LESION) for row in rows if row["boxes"] == way))
+            found = [(tuple(row[name] for name in _LESION), lesion_facts(row)) for row in rows if row["boxes"] == way]
         if len(found) != expected:
             raise ValueError(f"{len(found)} lesions with {way} boxes, {expected} in figures.json")
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise DataError(
             f"{path} does not say which lesions were measured ({in_words(error)}); make it again with breastusai evaluate segment-3d."
         ) from error
-    return found
+    return sorted(found, key=lambda lesion: lesion[0])
 
 
 def table(rows: Mapping[str, Path], way: str = "true") -> str:
@@ -120,7 +125,10 @@ def table(rows: Mapping[str, Path], way: str = "true") -> str:
     """
     read = {name: read_row(folder, way) for name, folder in rows.items()}
     first = next(iter(read.values()))
-    if any((r.split, r.counts, r.lesions) != (first.split, first.counts, first.lesions) for r in read.values()):
+    if any(
+        (r.split, r.counts, r.lesions) != (first.split, first.counts, first.lesions) or not same_facts(r.facts, first.facts)
+        for r in read.values()
+    ):
         raise DataError(f"the rows {', '.join(rows)} were not measured on the same lesions; measure all of them alike.")
     if any(r.boxes != first.boxes for r in read.values()):
         cure = "--detector and --least-score" if way == "detected" else "--seed"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import UsageError
@@ -25,6 +26,28 @@ def rows_of(texts: Sequence[str]) -> list[tuple[str, Path]]:
     if len(set(names)) < len(names):
         raise UsageError(f"--rows names {', '.join(names)}; each name can be there once.")
     return pairs
+
+
+LESION_FACTS = ("malignant", "volume_ml", "posterior")
+"""What lesions.csv says of a lesion whatever was measured: names alone do not tell lesions apart, as the volumes of every TDSC-ABUS are 000 to 199."""
+Facts = tuple[float | None, ...]
+
+
+def lesion_facts(row: Mapping[str, str | None]) -> Facts:
+    """`LESION_FACTS` of a row of lesions.csv; None for what is open, and for columns that earlier versions did not write. Raises `ValueError`."""
+    return tuple(float(row[name]) if row.get(name) else None for name in LESION_FACTS)
+
+
+def same_facts(one: Sequence[Facts], other: Sequence[Facts]) -> bool:
+    """Whether two tables of lesions, in one order, agree in all that both know."""
+    return len(one) == len(other) and all(
+        a is None or b is None or math.isclose(a, b, rel_tol=_ROUNDING)
+        for facts, others in zip(one, other, strict=True)
+        for a, b in zip(facts, others, strict=True)
+    )
+
+
+_ROUNDING = 1e-4  # lesions.csv has six digits
 
 
 def stated(value: float | None = None, low: float | None = None, high: float | None = None) -> str:

@@ -84,6 +84,23 @@ def test_what_was_measured_on_other_volumes_is_refused(tmp_path, other):
         table.as_markdown(rows)
 
 
+@pytest.mark.parametrize(("column", "value"), [("malignant", "1"), ("volume_ml", "0.51"), ("posterior", "0.8")])
+def test_other_lesions_of_the_same_names_are_refused(tmp_path, column, value):
+    """The test volumes of every TDSC-ABUS are called 130 to 199, and a hospital's own may lie in a folder of the same name."""
+    first, other = (table.read_row(name, measured(tmp_path / name)) for name in "ab")
+    table.check_same([first, other])
+    lesions = tmp_path / "b" / "lesions.csv"
+    titles, *rows = [line.split(",") for line in lesions.read_text().splitlines()]
+    place = titles.index(column)
+    rows[1][place] = value
+    lesions.write_text("\n".join(",".join(row) for row in (titles, *rows)) + "\n")
+    with pytest.raises(DataError, match="were measured on different volumes"):
+        table.check_same([first, table.read_row("b", tmp_path / "b")])
+    # Earlier versions may not have had a column; what a table does not know is not different.
+    lesions.write_text("\n".join(",".join(row[:place] + row[place + 1 :]) for row in (titles, *rows)) + "\n")
+    table.check_same([first, table.read_row("b", tmp_path / "b")])
+
+
 def test_one_of_several_data_sets(tmp_path):
     folder = measured(tmp_path / "e", data=("one",))
     about = json.loads((folder / "figures.json").read_text())

@@ -658,9 +658,21 @@ def test_rows_of_a_table_have_the_very_same_lesions_wherever_their_data_lay(tmp_
     again = _measured(tmp_path / "again", results[::-1], data=["/data/phantoms"], limit=2)
     assert "| again | 0.900" in table({"first": first, "again": again}, "jittered")
     others = [replace(r, volume=f"other {r.volume}") for r in results]
-    for unlike in (_measured(tmp_path / "others", others), _measured(tmp_path / "split", results, split="train")):
+    # Those of every TDSC-ABUS have the same names.
+    larger = [results[0], replace(results[1], volume_ml=0.6)]
+    exchanged = [replace(r, malignant=not r.malignant) for r in results]
+    alike = {"others": others, "larger": larger, "exchanged": exchanged}
+    for unlike in (*(_measured(tmp_path / n, r) for n, r in alike.items()), _measured(tmp_path / "split", results, split="train")):
         with pytest.raises(DataError, match="the rows first, unlike were not measured on the same lesions"):
             table({"first": first, "unlike": unlike})
+
+
+def test_a_table_of_an_earlier_version_may_lack_what_is_known_of_a_lesion(tmp_path):
+    folder = _measured(tmp_path / "first", [result("a", 0.9, True, 0.5)])
+    old = _measured(tmp_path / "old", [result("a", 0.9, True, 0.5)])
+    lesions = old / "lesions.csv"
+    lesions.write_text(lesions.read_text().replace(",volume_ml,posterior,", ",x,y,"))
+    assert "| old | 0.900" in table({"first": folder, "old": old})
 
 
 def test_rows_of_a_table_have_the_same_jittered_boxes(tmp_path):
