@@ -17,6 +17,7 @@ from typing import Any
 
 from ..atomic import write_text
 from ..errors import DataError, in_words
+from .detection_summary import MALIGNANT_FROM
 from .tables import Facts, add_rows_argument, lesion_facts, rows_of, same_facts, stated
 
 PAPER = (
@@ -55,6 +56,8 @@ class Row:
     folder : what `evaluate detect` left.
     split : that it was measured on.
     least_score : from which on findings were reported.
+    most : how many a volume at most; None: all.
+    malignant_from : probability from which on they were called malignant.
     counts : how many volumes, healthy volumes, lesions and malignant ones.
     figures : name (`detection_summary.figures`) -> value, low and high end of its interval; None where undefined.
     lesions : (data set, volume, number) of each.
@@ -67,6 +70,8 @@ class Row:
     folder: Path
     split: str
     least_score: float
+    most: int | None
+    malignant_from: float
     counts: Mapping[str, int]
     figures: Mapping[str, tuple[float | None, float | None, float | None]]
     lesions: tuple[tuple[str, str, str], ...]
@@ -102,6 +107,8 @@ def read_row(name: str, folder: Path, data_set: str | None = None) -> Row:
         known = {
             "split": about["split"],
             "least_score": float(about["operating_point"]["least_score"]),
+            "most": about["operating_point"].get("most"),
+            "malignant_from": float(about.get("malignant_from", MALIGNANT_FROM)),
             "counts": {name: int(summary[name]) for name in _COUNTS},
             "figures": {name: (f["value"], f["low"], f["high"]) for name, f in summary["figures"].items()},
             "lesions": tuple((row["data"], row["volume"], row["lesion"]) for row in lesions),
@@ -178,7 +185,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
             *_table(rows, DETECTION_OURS, DETECTION),
             "",
             "A lesion is found when a reported box overlaps it at all, a false positive overlaps none, and mIoU is the mean IoU of the "
-            f"lesions that were found. Reported was from these scores on: {points}. The mean of the FROC curve, over 0.125 to 8 false "
+            f"lesions that were found. Reported was from these scores on: {points}.{_most(rows)} The mean of the FROC curve, over 0.125 to 8 false "
             "positives a volume (TDSC-ABUS), depends on no such choice.",
             "",
             "### Diagnosis of the lesions that were found",
@@ -186,7 +193,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
             *_table(rows, DIAGNOSIS_OURS, DIAGNOSIS),
             "",
             "Each row judges the lesions that it found itself. The best possible AUC is that of the exact posterior of the same lesions, "
-            "where the data have one.",
+            f"where the data have one.{_malignant_from(rows)}",
             "",
             *(f"- {row.name}: {', '.join(row.models) or 'candidates from a file'}" for row in rows),
             "",
@@ -196,6 +203,22 @@ def as_markdown(rows: Sequence[Row]) -> str:
             "",
         ]
     )  # fmt: skip
+
+
+def _most(rows: Sequence[Row]) -> str:
+    """A sentence on how many findings were reported a volume, where a row has a limit."""
+    if all(row.most is None for row in rows):
+        return ""
+    points = ", ".join(f"{row.name} {'all' if row.most is None else row.most}" for row in rows)
+    return f" At most so many were reported a volume: {points}."
+
+
+def _malignant_from(rows: Sequence[Row]) -> str:
+    """A sentence on the probabilities from which on lesions were called malignant, where one is not the usual."""
+    if all(row.malignant_from == MALIGNANT_FROM for row in rows):
+        return ""
+    points = ", ".join(f"{row.name} {row.malignant_from:.3g}" for row in rows)
+    return f" They were called malignant from these probabilities on: {points}; the AUC depends on no such choice."
 
 
 def _table(rows: Sequence[Row], ours: Mapping[str, str], papers: Mapping[str, str]) -> list[str]:

@@ -70,6 +70,19 @@ def test_volumes_of_patients_are_not_called_phantoms(tmp_path):
     assert "synthetic" not in table.as_markdown([row])
 
 
+def test_operating_points_are_stated_where_they_are_not_the_usual(tmp_path):
+    rows = [table.read_row(name, measured(tmp_path / name)) for name in ("usual", "other")]
+    usual = table.as_markdown(rows)
+    assert "At most" not in usual and "called malignant" not in usual
+    folder = tmp_path / "other"
+    about = json.loads((folder / "figures.json").read_text())
+    about |= {"operating_point": {"least_score": 0.25, "most": 1}, "malignant_from": 0.1}
+    (folder / "figures.json").write_text(json.dumps(about))
+    text = table.as_markdown([rows[0], table.read_row("other", folder)])
+    assert "At most so many were reported a volume: usual all, other 1." in text
+    assert "They were called malignant from these probabilities on: usual 0.5, other 0.1;" in text
+
+
 def test_phantoms_are_called_so_also_where_their_posterior_is_open(tmp_path):
     """As those of another program leave it."""
     for number, (synthetic, posterior) in enumerate(((4, ""), (3, ""), (0, "0.9"))):
