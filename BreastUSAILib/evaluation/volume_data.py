@@ -18,7 +18,7 @@ from ..phantom.layouts import read_native
 from ..phantom.records import VolumeRecord, read_records
 from ..phantom.seeds import SPLITS
 from ..phantom.spec import DESCRIPTORS
-from ..phantom.tdsc_abus import FOLDERS, TdscCase, read_tdsc_abus
+from ..phantom.tdsc_abus import BOXES, FOLDERS, TdscCase, read_tdsc_abus
 from .data_set_names import name_of
 
 _OUTSIDE = 1.0  # voxels that a box may reach beyond its volume by rounding
@@ -84,7 +84,8 @@ class VolumeCase:
 
         Raises
         ------
-        ImageError, DataError : a file cannot be read, the mask does not fit its volume, or a lesion's box lies outside of it.
+        ImageError, DataError : a file cannot be read, the mask does not fit its volume, is empty or lies apart from the annotated box, or a
+            lesion's box lies outside of the volume.
         """
         if self.challenge is None:
             from ..image import read_image
@@ -92,10 +93,28 @@ class VolumeCase:
             image = read_image(self.image).image
             self._check_boxes(image)
             return image, self.lesions
-        image, mask = self.challenge.read()
+        image, mask = self._read_challenge()
         counted = int(np.count_nonzero(sitk.GetArrayViewFromImage(mask)))
         volume = counted * float(np.prod(image.GetSpacing())) / 1000
         return image, tuple(replace(lesion, volume_ml=volume) for lesion in self.lesions)
+
+    def _read_challenge(self) -> tuple[sitk.Image, sitk.Image]:
+        """Volume and mask in the layout of TDSC-ABUS, of one lesion. A box that is a few voxels off is as people annotate; one that lies elsewhere is
+        another volume's, as where masks were exchanged."""
+        image, mask = self.challenge.read()
+        voxels, first, last = sitk.GetArrayViewFromImage(mask), self.challenge.first, self.challenge.last
+        box = tuple(slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True))
+        if voxels[box].any():
+            return image, mask
+        filled = [np.flatnonzero(voxels.any(axis=others)) for others in ((0, 1), (0, 2), (1, 2))]  # along x, y, z
+        if not filled[0].size:
+            raise DataError(f"{self.challenge.mask} shows no lesion; its annotation is incomplete.")
+        if not all(places[0] <= b and places[-1] >= a for places, a, b in zip(filled, first, last, strict=True)):
+            raise DataError(
+                f"{self.challenge.mask}: the lesion lies nowhere in the box that {BOXES} has for volume {self.id}; correct its annotation (is it the mask "
+                "of another volume?)."
+            )
+        return image, mask
 
     def _check_boxes(self, image: sitk.Image) -> None:
         for lesion in self.lesions:
@@ -114,7 +133,7 @@ class VolumeCase:
         ImageError, DataError : as `read`; a label map that does not fit its volume or lacks a lesion.
         """
         if self.challenge is not None:
-            image, labels = self.challenge.read()
+            image, labels = self._read_challenge()
             source = self.challenge.mask
         else:
             from ..image import read_image

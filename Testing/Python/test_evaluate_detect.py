@@ -165,6 +165,30 @@ def test_a_phantom_is_one_also_where_its_posterior_is_open(layout, tmp_path):
         assert [case.synthetic for case in read_volumes(folder, ["test"])] == [True, False]
 
 
+@pytest.mark.parametrize("read", ["read", "read_labels"])
+def test_a_mask_that_contradicts_its_box_is_told(read, tmp_path):
+    """In the challenge's layout the two are files of their own; a small deviation is as people annotate."""
+    (case,) = read_volumes(make(tmp_path / "masks", "tdsc-abus", [1]), ["test"])
+    path, first, last = case.challenge.mask, case.challenge.first, case.challenge.last
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+    def with_mask(mask):
+        sitk.WriteImage(sitk.GetImageFromArray(mask), str(path))
+        return getattr(case, read)()
+
+    with_mask(np.roll(truth, 2, axis=2))
+    # Around the box alone, as of a ring: nothing is in the box, and yet it is about this place.
+    ring = np.zeros_like(truth)
+    for corner in (np.subtract(first, 1), np.add(last, 1)):
+        ring[tuple(corner[::-1])] = 1
+    with_mask(ring)
+    with pytest.raises(DataError, match=r"MASK_130\.nrrd shows no lesion; its annotation is incomplete"):
+        with_mask(np.zeros_like(truth))
+    for axis, length in enumerate(np.subtract(last, first)[::-1] + 1):
+        with pytest.raises(DataError, match=r"MASK_130\.nrrd: the lesion lies nowhere in the box that bbx_labels\.csv has for volume 130; correct"):
+            with_mask(np.roll(truth, int(length), axis=axis))
+
+
 # --- the figures -----------------------------------------------------------------------------------------------------
 
 
