@@ -28,10 +28,11 @@ def percentile_intervals(
 
     Returns
     -------
-    low, high : of the statistic's shape; NaN where no draw defines it or there are no groups.
+    low, high : of the statistic's shape; NaN where no draw defines it, there are no groups, or one alone, of which all draws are the same.
     """
-    if not groups:
-        return np.float64("nan"), np.float64("nan")
+    if groups < 2:
+        unknown = np.full(np.shape(statistic(np.zeros(1, int))) if groups else (), np.nan)[()]
+        return unknown, unknown
     random = np.random.default_rng(seed)
     drawn = np.array([statistic(random.integers(0, groups, groups)) for _ in range(samples)], float)
     tail = (1 - level) / 2

@@ -102,7 +102,8 @@ def as_markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         for figure, stated in summary["figures"].items():
             lesions = summary["lesions_by_group"].get(figure.removeprefix("sensitivity: "))
             label = figure.replace("_", " ") + (f" (n = {lesions})" if lesions is not None else "")
-            text.append(f"| {label} | {_number(stated['value'])} | {_number(stated['low'])} to {_number(stated['high'])} |")
+            interval = "-" if stated["low"] is None else f"{stated['low']:.3f} to {stated['high']:.3f}"
+            text.append(f"| {label} | {_number(stated['value'])} | {interval} |")
         text.append("")
     return "\n".join(text)
 

@@ -47,7 +47,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a statistic, drawing whole groups (patients), as images of one are not independent.
 
-    Returns (low, high); (nan, nan) for no values.
+    Returns (low, high); (nan, nan) for fewer than two groups.
     """
     values = np.asarray(values, float)
     members: dict[str, list[int]] = {}

@@ -118,6 +118,7 @@ def as_markdown(figures: dict[str, Any]) -> str:
     """The figures as a table."""
     f = figures
     low, high = f["sensitivity_interval"]
+    interval = "" if math.isnan(low) else f" ({_cell(low)} to {_cell(high)})"
     of = f"sensitivity at {f['false_positives']:g} false positives a volume"
     return "\n".join(
         [
@@ -127,7 +128,7 @@ def as_markdown(figures: dict[str, Any]) -> str:
             "| method | figure | test volumes | expected |",
             "|---|---|---|---|",
             f"| dark compact blobs; found: centre in the lesion's box, or IoU > {IOU:g} | {of} "
-            f"| {_cell(f['sensitivity'])} ({_cell(low)} to {_cell(high)}) | - |",
+            f"| {_cell(f['sensitivity'])}{interval} | - |",
             f"| the same; found: boxes touch (IoU > 0) | {of} | {_cell(f['sensitivity_iou_0'])} | - |",
             f"| the same; found: IoU > {IOU:g} | {of} | {_cell(f[f'sensitivity_iou_{IOU:g}'])} | - |",
             "| volume alone | AUC, malignant against benign "

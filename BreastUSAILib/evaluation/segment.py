@@ -24,6 +24,7 @@ from .illustrated import illustrated
 from .known_images import in_paragraphs, notes_on_known
 from .metrics import bootstrap_interval, dice, hausdorff95, jaccard
 from .segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_data_sets
+from .tables import stated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,9 +96,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     if lesion:
         figures |= {
             "mean_dice": float(np.mean(values)),
-            "mean_dice_interval": bootstrap_interval(values, groups),
+            "mean_dice_interval": _known(bootstrap_interval(values, groups)),
             "median_dice": float(np.median(values)),
-            "median_dice_interval": bootstrap_interval(values, groups, np.median),
+            "median_dice_interval": _known(bootstrap_interval(values, groups, np.median)),
             "mean_dice_unrefined": float(np.mean([r.dice_unrefined for r in lesion])),
             "mean_jaccard": float(np.mean([r.jaccard for r in lesion])),
             "nothing_reported": sum(r.n_findings == 0 for r in lesion),
@@ -110,6 +111,11 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     if healthy:
         figures |= {"healthy": len(healthy), "healthy_with_finding": sum(r.n_findings > 0 for r in healthy)}
     return figures
+
+
+def _known(interval: tuple[float, float]) -> tuple[float | None, float | None]:
+    """None for what is not a number, as of one patient's images: JSON has no word for it."""
+    return tuple(None if np.isnan(end) else end for end in interval)
 
 
 def evaluate(
@@ -138,10 +144,8 @@ def as_markdown(figures: dict[str, dict[str, Any]]) -> str:
     ]
     for name, f in figures.items():
         if "mean_dice" in f:
-            low, high = f["mean_dice_interval"]
-            median_low, median_high = f["median_dice_interval"]
             middle = (
-                f"{f['mean_dice']:.3f} ({low:.3f} to {high:.3f}) | {f['median_dice']:.3f} ({median_low:.3f} to {median_high:.3f}) "
+                f"{stated(f['mean_dice'], *f['mean_dice_interval'])} | {stated(f['median_dice'], *f['median_dice_interval'])} "
                 f"| {f['mean_dice_unrefined']:.3f} | {f['not_touched']} of {f['with_lesion']}"
             )
         else:

@@ -289,3 +289,11 @@ def test_draws_that_define_no_figure_are_left_out():
     low, high = percentile_intervals(8, lambda drawn: roc_auc(scores, malignant, weights_of(drawn)))
     assert low == high == 1.0
     assert np.isnan(percentile_intervals(0, lambda drawn: 1.0)).all()
+
+
+def test_one_group_says_nothing_of_an_interval():
+    """All draws of one volume are that volume: an interval without width would pass for certainty."""
+    low, high = percentile_intervals(1, lambda drawn: np.array([1.0, 0.5]))
+    assert low.shape == high.shape == (2,) and np.isnan([low, high]).all()
+    assert np.isnan(percentile_intervals(1, lambda drawn: 1.0)).tolist() == [True, True]
+    assert percentile_intervals(2, lambda drawn: 1.0) == (1.0, 1.0)

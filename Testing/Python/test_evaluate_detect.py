@@ -304,6 +304,14 @@ def test_what_is_written(native, tmp_path):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_one_volume_has_no_interval(native, tmp_path):
+    """Its figures are written and drawn without one."""
+    results = protocol.evaluate(read_volumes(native, ["test"])[1:2], perfect)
+    summary = protocol.write(tmp_path, results, OperatingPoint(), {}, samples=FEW)["native"]
+    assert summary["figures"]["sensitivity"] == {"value": 1.0, "low": None, "high": None}
+    assert "| sensitivity | 1.000 | - |" in (tmp_path / "figures.md").read_text() and (tmp_path / "roc.png").is_file()
+
+
 def test_what_an_earlier_run_left_is_not_shown_as_this_ones(native, challenge, tmp_path, capsys):
     cases = read_volumes(challenge, ["test"])
     submission = protocol.Submission()

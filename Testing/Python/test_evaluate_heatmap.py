@@ -115,6 +115,14 @@ def test_without_slabs_or_health_their_figures_are_absent():
     json.dumps(figures, allow_nan=False)
 
 
+def test_one_volume_has_no_interval(tmp_path):
+    """Its figures are written and drawn without one."""
+    results = [volume_heat("a", [lesion_heat(0.5, True, 1.0)], [spot((1, 1, 1), 3, 0.9)], [[1, 1, 1]], True, 0.0, 0.0)]
+    summary = protocol.write(tmp_path, results, {}, 0.5, {}, samples=5)
+    assert summary["figures"]["sensitivity"] == {"value": 1.0, "low": None, "high": None, "published": None}
+    assert "| sensitivity | 1.000 | - |" in (tmp_path / "figures.md").read_text() and (tmp_path / "froc.png").is_file()
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("heat")

@@ -199,6 +199,19 @@ def test_results_are_written(tmp_path):
     assert (tmp_path / "dice.png").read_bytes().startswith(b"\x89PNG") and "![dice](dice.png)" in (tmp_path / "figures.md").read_text()
 
 
+def test_images_of_one_patient_have_no_interval(tmp_path):
+    rows = [_row(), _row(id="b", dice=0.5)]
+    assert np.isnan(bootstrap_interval([0.8, 0.5], ["g", "g"])).all()
+    protocol.write(tmp_path, rows, {"set": protocol.summarise(rows)}, {})
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    figures = json.loads((tmp_path / "figures.json").read_text(), parse_constant=refuse)["figures"]["set"]
+    assert figures["mean_dice_interval"] == figures["median_dice_interval"] == [None, None]
+    assert "| 2 | 0.650 | 0.650 | 0.700 |" in (tmp_path / "figures.md").read_text()
+
+
 def test_no_images_in_the_folds_is_said():
     with pytest.raises(DataError, match="no images in the chosen folds"):
         protocol.evaluate([], None, None)

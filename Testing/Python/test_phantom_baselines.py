@@ -121,6 +121,13 @@ def test_what_has_no_figure_is_no_number_in_json():
     assert (phantom_baselines._cell(math.nan), phantom_baselines._cell(0.5)) == ("-", "0.500")
 
 
+def test_one_volume_has_no_interval(monkeypatch):
+    monkeypatch.setattr(phantom_baselines, "lexicon_auc", lambda descriptors=True: 0.9)  # of all lesions that can be drawn: slow
+    figures = phantom_baselines.baselines(EASY, [shrink(made())])
+    assert figures["sensitivity"] == 1 and np.isnan(figures["sensitivity_interval"]).all()
+    assert "5 false positives a volume | 1.000 | - |" in phantom_baselines.as_markdown(figures)
+
+
 def test_settings_are_chosen_that_find_what_others_miss():
     volumes = [shrink(made(seed)) for seed in range(3)]
     search = {name: (value,) for name, value in vars(EASY).items()}

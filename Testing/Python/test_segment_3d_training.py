@@ -642,6 +642,14 @@ def test_the_evaluation_leaves_figures_pictures_and_a_table(trained, phantoms, t
         table({"a": out, "b": other})
 
 
+def test_lesions_of_one_volume_have_no_interval(tmp_path):
+    results = [result("a", 0.9, True, 0.8), result("a", 0.7, False, 0.1, lesion=2)]
+    summary = protocol.write(tmp_path / "e", {"true": results}, ABOUT, samples=20)["true"]
+    assert summary["figures"]["dsc"] == {"value": pytest.approx(0.8), "low": None, "high": None}
+    assert "| dsc | 0.800 |" in (tmp_path / "e" / "figures.md").read_text()
+    assert "| one | 0.800 | - |" in table({"one": tmp_path / "e"})
+
+
 ABOUT = {"split": "test", "limit": None, "data": ["phantoms"], "jitter": {"shift": 0.1, "stretch": 1.2, "seed": 0}}
 
 
