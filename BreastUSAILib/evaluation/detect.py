@@ -30,6 +30,7 @@ from .data_set_names import TOGETHER
 from .detection_summary import MALIGNANT_FROM, Measured, OperatingPoint, VolumeResult, summarise
 from .illustrated import illustrated
 from .known_images import in_paragraphs
+from .tables import counted
 from .volume_data import VolumeCase, failing_by_name
 from .volume_options import cases_of, check_options
 
@@ -95,9 +96,10 @@ def as_markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     text = []
     for name, summary in summaries.items():
         text.append(
-            f"## {name}\n\n{summary['volumes']} volumes ({summary['healthy_volumes']} healthy), {summary['lesions']} lesions "
-            f"({summary['malignant']} malignant); {summary['reported']} findings reported, {summary['lesions_found']} lesions "
-            f"found, {summary['false_positives']} false positives.\n\n| figure | value | 95 % interval |\n|---|---|---|"
+            f"## {name}\n\n{counted(summary['volumes'], 'volume')} ({summary['healthy_volumes']} healthy), "
+            f"{counted(summary['lesions'], 'lesion')} ({summary['malignant']} malignant); {counted(summary['reported'], 'finding')} reported, "
+            f"{counted(summary['lesions_found'], 'lesion')} found, {counted(summary['false_positives'], 'false positive')}."
+            "\n\n| figure | value | 95 % interval |\n|---|---|---|"
         )
         for figure, stated in summary["figures"].items():
             lesions = summary["lesions_by_group"].get(figure.removeprefix("sensitivity: "))

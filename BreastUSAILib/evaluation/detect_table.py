@@ -18,7 +18,7 @@ from typing import Any
 from ..atomic import write_text
 from ..errors import DataError, in_words
 from .detection_summary import MALIGNANT_FROM
-from .tables import Facts, add_rows_argument, lesion_facts, rows_of, same_facts, stated
+from .tables import Facts, add_rows_argument, cell, counted, lesion_facts, rows_of, same_facts, stated
 
 PAPER = (
     "Yu J, Chen C, Yang X, et al. Computer-aided Tumor Diagnosis in Automated Breast Ultrasound using 3D Detection Network. "
@@ -175,8 +175,8 @@ def as_markdown(rows: Sequence[Row]) -> str:
             f"**Not the same data.** The columns *this project* were measured on {ours}, the columns *paper* on clinical volumes of "
             f"patients ({PAPER_DATA}). They must not be compared with each other; what can be compared is the order of the rows.",
             "",
-            f"This project: {counts['volumes']} volumes of the split {rows[0].split} ({counts['healthy_volumes']} healthy), "
-            f"{counts['lesions']} lesions ({counts['malignant']} malignant)"
+            f"This project: {counted(counts['volumes'], 'volume')} of the split {rows[0].split} ({counts['healthy_volumes']} healthy), "
+            f"{counted(counts['lesions'], 'lesion')} ({counts['malignant']} malignant)"
             + (", all of them synthetic" if rows[0].phantom else "")
             + ". In brackets: 95 % intervals, bootstrap by volume.",
             "",
@@ -232,7 +232,7 @@ def _table(rows: Sequence[Row], ours: Mapping[str, str], papers: Mapping[str, st
         published = PAPER_FIGURES.get(paper_name(row.name) or "", {})
         cells = [stated(*row.figures.get(figure, ())) for figure in ours]
         cells += [_published(figure, published.get(figure)) for figure in papers]
-        lines.append("| " + " | ".join([row.name.replace("|", "\\|"), *cells]) + " |")
+        lines.append("| " + " | ".join([cell(row.name), *cells]) + " |")
     return lines
 
 

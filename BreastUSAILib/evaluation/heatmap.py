@@ -26,7 +26,7 @@ from .heatmap_metrics import point_hits, pointing
 from .heatmap_patches import Patch, ask, cut, healthy_patches, region_about
 from .heatmap_summary import LesionHeat, VolumeHeat, summarise
 from .illustrated import illustrated
-from .tables import stated
+from .tables import counted, stated
 from .volume_data import VolumeCase
 from .volume_options import cases_of, check_options
 
@@ -180,7 +180,7 @@ def evaluate(
 def as_markdown(summary: Mapping[str, Any]) -> str:
     """The figures as a table."""
     text = [
-        f"{summary['volumes']} volumes ({summary['healthy_volumes']} healthy), {summary['lesions']} lesions.",
+        f"{counted(summary['volumes'], 'volume')} ({summary['healthy_volumes']} healthy), {counted(summary['lesions'], 'lesion')}.",
         "",
         "| figure | value (95 % interval) | published |",
         "|---|---|---|",

@@ -30,7 +30,7 @@ from . import metrics
 from .bootstrap import SAMPLES
 from .illustrated import illustrated
 from .segment_3d_summary import MALIGNANT_FROM, LesionResult, summarise
-from .tables import stated
+from .tables import counted, stated
 from .volume_data import TrueLesion, VolumeCase, failing_by_name
 from .volume_options import cases_of, check_options
 
@@ -184,7 +184,8 @@ def as_markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     first = next(iter(summaries.values()))
     names = list(dict.fromkeys(name for s in summaries.values() for name in s["figures"]))
     text = [
-        f"{first['volumes']} volumes, {first['lesions']} lesions ({first['malignant']} malignant, {first['small']} of up to 1 cm3).",
+        f"{counted(first['volumes'], 'volume')}, {counted(first['lesions'], 'lesion')} "
+        f"({first['malignant']} malignant, {first['small']} of up to 1 cm3).",
         "",
         "| figure | " + " | ".join(WAYS.get(way, way) for way in summaries) + " |",
         "|---|" + "---|" * len(summaries),

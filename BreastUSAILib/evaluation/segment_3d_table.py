@@ -17,7 +17,7 @@ from typing import Any
 
 from ..atomic import write_text
 from ..errors import DataError, in_words
-from .tables import Facts, add_rows_argument, lesion_facts, rows_of, same_facts, stated
+from .tables import Facts, add_rows_argument, cell, counted, lesion_facts, rows_of, same_facts, stated
 
 PAPER = (
     "Zhou Y, Chen H, Li Y, et al. Multi-task learning for segmentation and classification of tumors in 3D automated breast ultrasound "
@@ -135,8 +135,8 @@ def table(rows: Mapping[str, Path], way: str = "true") -> str:
         raise DataError(f"the rows {', '.join(rows)} were not measured with the same {way} boxes; measure all with one {cure}.")
     volumes, lesions, malignant, small = first.counts
     text = [
-        f"{lesions} lesions of {volumes} volumes ({malignant} malignant, {small} of up to 1 cm3); {way} boxes. In brackets: 95 % bootstrap "
-        "intervals by volume.",
+        f"{counted(lesions, 'lesion')} of {counted(volumes, 'volume')} ({malignant} malignant, {small} of up to 1 cm3); {way} boxes. "
+        "In brackets: 95 % bootstrap intervals by volume.",
         f"Paper: {PAPER}. A dash: not known to this project, or not measured.",
     ]
     named = {name for _, names, _ in TABLES for name in names}
@@ -158,7 +158,7 @@ def _lines(names: Sequence[str], columns: Mapping[str, str], read: Mapping[str, 
         for figure in columns:
             paper = PAPER_FIGURES.get(name, {}).get(figure)
             cells += [stated(**read[name].summary["figures"].get(figure) or {}), "-" if paper is None else f"{paper:.3f}"]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {cell(name)} | " + " | ".join(cells) + " |")
     return lines
 
 

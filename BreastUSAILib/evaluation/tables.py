@@ -50,6 +50,23 @@ def same_facts(one: Sequence[Facts], other: Sequence[Facts]) -> bool:
 _ROUNDING = 1e-4  # lesions.csv has six digits
 
 
+def counted(number: int, noun: str) -> str:
+    """
+    >>> counted(1, "lesion"), counted(0, "lesion")
+    ('1 lesion', '0 lesions')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def cell(text: str) -> str:
+    """Text within a table in Markdown.
+
+    >>> cell("a|b")
+    'a\\\\|b'
+    """
+    return text.replace("|", "\\|")
+
+
 def stated(value: float | None = None, low: float | None = None, high: float | None = None) -> str:
     """A value and its interval, or "-" where there is none."""
     if value is None:

@@ -312,6 +312,14 @@ def test_one_volume_has_no_interval(native, tmp_path):
     assert "| sensitivity | 1.000 | - |" in (tmp_path / "figures.md").read_text() and (tmp_path / "roc.png").is_file()
 
 
+def test_one_of_each_is_told_in_the_singular(challenge, tmp_path):
+    results = protocol.evaluate(read_volumes(challenge, ["test"])[:1], perfect)
+    protocol.write(tmp_path, results, OperatingPoint(most=1), {}, samples=FEW)
+    malignant = int(results[0].lesions[0].malignant)
+    told = f"1 volume (0 healthy), 1 lesion ({malignant} malignant); 1 finding reported, 1 lesion found, 0 false positives."
+    assert told in (tmp_path / "figures.md").read_text()
+
+
 def test_what_an_earlier_run_left_is_not_shown_as_this_ones(native, challenge, tmp_path, capsys):
     cases = read_volumes(challenge, ["test"])
     submission = protocol.Submission()

@@ -647,7 +647,8 @@ def test_lesions_of_one_volume_have_no_interval(tmp_path):
     summary = protocol.write(tmp_path / "e", {"true": results}, ABOUT, samples=20)["true"]
     assert summary["figures"]["dsc"] == {"value": pytest.approx(0.8), "low": None, "high": None}
     assert "| dsc | 0.800 |" in (tmp_path / "e" / "figures.md").read_text()
-    assert "| one | 0.800 | - |" in table({"one": tmp_path / "e"})
+    text = table({"one|two": tmp_path / "e"})
+    assert "| one\\|two | 0.800 | - |" in text and "2 lesions of 1 volume (1 malignant" in text
 
 
 ABOUT = {"split": "test", "limit": None, "data": ["phantoms"], "jitter": {"shift": 0.1, "stretch": 1.2, "seed": 0}}
