@@ -308,11 +308,13 @@ def draw(folder: Path, rows: Sequence[Row], threshold: float) -> list[Path]:
 
 
 def _title(table: np.ndarray) -> str:
-    return f"exact {exact(table):.2f}, within one {within_one(table):.2f}, quadratic kappa {quadratic_kappa(table):.2f}"
+    kappa = quadratic_kappa(table)  # one class alone has none
+    kappa = "-" if np.isnan(kappa) else f"{kappa:.2f}"
+    return f"exact {exact(table):.2f}, within one {within_one(table):.2f}, quadratic kappa {kappa}"
 
 
-def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
-    """rows.csv, figures.json, figures.md and the pictures in `folder`."""
+def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> list[Path]:
+    """rows.csv, figures.json, figures.md and the pictures in `folder`; returns the pictures, as far as there are labels to draw."""
     from ..atomic import atomic_path, write_text
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -333,6 +335,7 @@ def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]],
     write_text(folder / "figures.json", json.dumps({**about, "figures": figures}, indent=2) + "\n")
     pictures = draw(folder, rows, about["threshold"])
     write_text(folder / "figures.md", illustrated(as_markdown(figures) + in_paragraphs(about.get("notes", ())), pictures))
+    return pictures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -376,9 +379,9 @@ def main(args: argparse.Namespace) -> int:
         "threshold": pooling.threshold,
         "notes": notes_on_known([model.entry for model in (*models.present.values(), *([found.model] if found else []))], cases),
     }
-    write(args.output, rows, figures, about)
+    pictures = write(args.output, rows, figures, about)
     print(as_markdown(figures))
     for note in about["notes"]:
         print(f"Note: {note}")
-    print(f"Rows, figures and pictures are in {args.output}.")
+    print(f"{'Rows, figures and pictures' if pictures else 'Rows and figures'} are in {args.output}.")
     return 0

@@ -172,8 +172,8 @@ def _figure(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> None:
-    """rows.csv, figures.json, figures.md and dice.png in `folder`."""
+def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]], about: dict[str, Any]) -> list[Path]:
+    """rows.csv, figures.json, figures.md and, where there is a lesion, dice.png in `folder`; returns the pictures."""
     from ..atomic import atomic_path, write_text
 
     with atomic_path(folder / "rows.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
@@ -186,6 +186,7 @@ def write(folder: Path, rows: Sequence[Row], figures: dict[str, dict[str, Any]],
         with atomic_path(picture) as temporary:
             _figure(rows).savefig(temporary, dpi=150)
     write_text(folder / "figures.md", illustrated(as_markdown(figures) + in_paragraphs(about.get("notes", ())), pictures))
+    return pictures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -217,9 +218,9 @@ def main(args: argparse.Namespace) -> int:
         "lesions": args.lesions,
         "notes": notes_on_known([model.entry], cases),
     }
-    write(args.output, rows, figures, about)
+    pictures = write(args.output, rows, figures, about)
     print(as_markdown(figures))
     for note in about["notes"]:
         print(f"Note: {note}")
-    print(f"Rows, figures and a plot are in {args.output}.")
+    print(f"{'Rows, figures and a plot' if pictures else 'Rows and figures'} are in {args.output}.")
     return 0

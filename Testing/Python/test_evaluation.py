@@ -171,23 +171,30 @@ def test_figures_of_images_that_a_model_knows_say_so():
         assert notes_on_known([ships], [case("busbra", 0), case("busi", 2, "BUSI")]) == []
 
 
-@pytest.mark.parametrize("what", ["segment", "grade"])
-def test_the_note_on_known_images_stands_on_the_screen_and_in_the_files(what, tmp_path, capsys):
-    folder = tmp_path / "busbra"
+def _one_image(folder, lesion=True):
+    """A data set of one image in fold 2: a dark disc, which is annotated or not."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     disc = (np.add.outer((np.arange(60) - 30) ** 2, (np.arange(80) - 40) ** 2) < 144).astype(np.uint8)
     pixels = np.random.default_rng(0).normal(120, 20, disc.shape) * np.where(disc, 0.3, 1)
     sitk.WriteImage(sitk.GetImageFromArray(np.clip(pixels, 0, 255).astype(np.uint8)), str(folder / "images/1.png"))
-    sitk.WriteImage(sitk.GetImageFromArray(disc * 255), str(folder / "masks/1.png"))
+    sitk.WriteImage(sitk.GetImageFromArray(disc * 255 * np.uint8(lesion)), str(folder / "masks/1.png"))
     (folder / "labels.csv").write_text("id,file,mask,class,group,fold\n1,images/1.png,masks/1.png,benign,g,2\n")
-    out = tmp_path / "out"
+    return folder
+
+
+@pytest.mark.parametrize("what", ["segment", "grade"])
+def test_the_note_on_known_images_stands_on_the_screen_and_in_the_files(what, tmp_path, capsys):
+    folder, out = _one_image(tmp_path / "busbra"), tmp_path / "out"
     command = ["evaluate", what, "--data", str(folder), "--folds", "2", "--output", str(out), "--device", "cpu"]
     assert cli.main(command + (["--mtnet", "grade-mtnet-compact"] if what == "grade" else [])) == 0
     told = "roi-cnn-compact has learnt from fold 2 of busbra: these figures are of images that it knows, and too good."
     notes = json.loads((out / "figures.json").read_text())["notes"]
     assert told in notes and len(notes) == (1 if what == "segment" else 2)
-    assert f"Note: {told}" in capsys.readouterr().out and f"Note: {told}" in (out / "figures.md").read_text()
+    said = capsys.readouterr().out
+    assert f"Note: {told}" in said and f"Note: {told}" in (out / "figures.md").read_text()
+    # One benign image without a category: nothing that a grade could be drawn against.
+    assert f"{'Rows, figures and a plot' if what == 'segment' else 'Rows and figures'} are in {out}." in said
 
 
 def test_results_are_written(tmp_path):
@@ -197,6 +204,12 @@ def test_results_are_written(tmp_path):
         assert [r["dice"] for r in csv.DictReader(stream)] == ["0.8", "0.5"]
     assert json.loads((tmp_path / "figures.json").read_text())["figures"]["set"]["images"] == 2
     assert (tmp_path / "dice.png").read_bytes().startswith(b"\x89PNG") and "![dice](dice.png)" in (tmp_path / "figures.md").read_text()
+
+
+def test_no_plot_is_promised_where_none_is_drawn(tmp_path, capsys):
+    folder, out = _one_image(tmp_path / "data", lesion=False), tmp_path / "out"
+    assert cli.main(["evaluate", "segment", "--data", str(folder), "--folds", "2", "--output", str(out), "--device", "cpu"]) == 0
+    assert f"Rows and figures are in {out}." in capsys.readouterr().out and not (out / "dice.png").exists()
 
 
 def test_images_of_one_patient_have_no_interval(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from BreastUSAILib.errors import DataError
+from BreastUSAILib.evaluation.grade import _title as picture_title
 from BreastUSAILib.evaluation.grade_data import allowed, gradable
 from BreastUSAILib.evaluation.grade_metrics import (
     calibration_error,
@@ -175,6 +176,8 @@ def test_kappa_and_nearness_by_hand():
     assert quadratic_kappa(table) == pytest.approx(1 - 4 / expected)
     assert quadratic_kappa(np.diag([3.0, 2.0, 1.0])) == 1
     assert np.isnan(quadratic_kappa(np.diag([3.0, 0.0])))
+    assert picture_title(np.diag([3.0, 0.0])) == "exact 1.00, within one 1.00, quadratic kappa -"
+    assert picture_title(np.diag([3.0, 1.0])) == "exact 1.00, within one 1.00, quadratic kappa 1.00"
 
 
 @given(arrays(np.float64, (5, 6), elements=st.floats(0.01, 1)))
