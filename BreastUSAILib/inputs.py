@@ -121,7 +121,7 @@ def _search(names: Sequence[str], output: Path) -> Iterator[Found]:
         if path.name.upper() == "DICOMDIR" and os.path.isfile(path):
             yield _listed(path)
             continue
-        if not os.path.isdir(path) and (os.path.lexists(path) or not _WILDCARDS.search(name)):
+        if not os.path.isdir(path) and (os.path.lexists(path) or not any(map(_WILDCARDS.search, _split_pattern(name)[1]))):
             files.append(_source(path, Path(path.name)))  # one that does not exist fails when it is read
             continue
         if files:
@@ -162,9 +162,22 @@ def _listed(dicomdir: Path) -> Found:
     return Found(tuple(sources), tuple(path for path, _ in found.skipped), none, found.skipped)
 
 
+def _split_pattern(name: str) -> tuple[Path, tuple[str, ...]]:
+    """The folders at the beginning of a pattern that are there as they are written, whatever characters they have, and the parts that remain."""
+    parts, base = Path(name).parts, Path()
+    there = 0
+    while there < len(parts) and os.path.lexists(base / parts[there]):
+        base, there = base / parts[there], there + 1
+    rest = parts[there:]
+    if rest and rest[-1] != "**" and name.endswith((os.sep, os.altsep or os.sep)):
+        rest += ("",)  # folders alone
+    return base, rest
+
+
 def _matches(name: str, output: Path) -> Iterator[Found]:
     """What a pattern matches."""
-    matches = sorted(Path(m) for m in glob.glob(name, recursive=True))
+    base, rest = _split_pattern(name)
+    matches = sorted(Path(m) for m in glob.glob(os.path.join(glob.escape(str(base)), *rest), recursive=True))
     if not matches:
         yield Found(failures=((name, f"{name} matches no file; check the pattern."),))
     all_below = "**" in name and Path(name).name in ("**", "*")

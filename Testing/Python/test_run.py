@@ -25,6 +25,7 @@ from BreastUSAILib.image import read_image
 from BreastUSAILib.inputs import Found, Source, discover, name_folders, read_run
 from BreastUSAILib.processor import cores
 from BreastUSAILib.run import RunOptions, run
+from BreastUSAILib.run_manifest import read_manifest
 from BreastUSAILib.workers import run_tasks
 from BreastUSAILib.workup import WorkupOptions
 
@@ -94,6 +95,22 @@ def test_patterns(tmp_path):
     assert names("sub/[x].png") == ["[x].png"]  # a file of that very name is no pattern
     assert [p.name for p in find_inputs([str(tmp_path / "a*")], tmp_path / "out").left] == ["a9.txt"]
     assert "matches no file" in find_inputs([str(tmp_path / "z*")], tmp_path / "out").failures[0][1]
+
+
+def test_a_folder_that_is_there_is_no_pattern_whatever_its_name(tmp_path, monkeypatch):
+    folder = tmp_path / "[2024] study"
+    for name in ("a1.png", "sub [x]/a2.png", "sub [x]/b.png"):
+        image_at(folder / name)
+    assert [s.shown for s in find_inputs([f"{folder}/a*"], tmp_path / "out").sources] == [str(folder / "a1.png")]
+    assert [s.path.name for s in find_inputs([f"{folder}/sub [x]/[ab]*.png"], tmp_path / "out").sources] == ["a2.png", "b.png"]
+    assert [s.path.name for s in find_inputs([f"{folder}/**/a*.png"], tmp_path / "out").sources] == ["a1.png", "a2.png"]
+    (missing,) = find_inputs([f"{folder}/gone.png"], tmp_path / "out").sources  # reading it says that it is missing
+    assert missing.path == folder / "gone.png"
+    monkeypatch.chdir(folder)
+    fake_run(["a*.png"], tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    again = read_manifest(tmp_path / "out").inputs()
+    assert [s.path for s in find_inputs(again, tmp_path / "again").sources] == [folder / "a1.png"]
 
 
 def test_a_pattern_of_folders_finds_what_is_in_them(tmp_path):
