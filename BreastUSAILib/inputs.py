@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 RUN = "run.json"
+OWN = ".run"  # in the output folder: what belongs to the run that is going on
 RUN_SCHEMA = "breastusai/run/1.0"
 OWN_RESULT = "a result of BreastUSAI, not an image of a scanner"
 
@@ -75,8 +76,8 @@ def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
 
     A file that is named is an input whatever it is; from folders and patterns only image files are taken; each file comes
     once, and links to folders are followed (`_Links`). The output folder and the results of other runs are not looked into; beside a study.json
-    the files that BreastUSAI wrote there are left (`_Results`). Only the folder that is being read is held in memory; where several things are
-    named, so is the name of every file.
+    the files that BreastUSAI wrote there are left (`_Results`). In the output folder a pattern finds what is no result (`_Runs`). Only the folder
+    that is being read is held in memory; where several things are named, so is the name of every file.
     """
     output = Path(os.path.abspath(output))
     if len(names) == 1 and not _WILDCARDS.search(names[0]):
@@ -177,18 +178,21 @@ def _split_pattern(name: str) -> tuple[Path, tuple[str, ...]]:
 def _matches(name: str, output: Path) -> Iterator[Found]:
     """What a pattern matches."""
     base, rest = _split_pattern(name)
+    runs = _Runs(base, output)
     matches = sorted(Path(m) for m in glob.glob(os.path.join(glob.escape(str(base)), *rest), recursive=True))
-    if not matches:
-        yield Found(failures=((name, f"{name} matches no file; check the pattern."),))
-    all_below = "**" in name and Path(name).name in ("**", "*")
+    # ** (or any name below it) names each folder and all that is in it: the files come by themselves.
+    all_below = "**" in name and rest[-1] in ("**", "*")
     images, left, ours, results = [], [], [], _Results()
+    any_source = any_result = False
     for match in matches:
-        if _is_results(match, output) or any(_is_results(p, output) for p in match.parents):
+        is_folder = os.path.isdir(match)
+        if runs.hold(match, is_folder):
+            any_result = True
             continue
-        if os.path.isdir(match):
-            # ** (or any name below it) names each folder and all that is in it: the files come by themselves.
-            if not all_below:
-                yield from _walk(match, output)
+        if is_folder:
+            for found in () if all_below else _walk(match, output):
+                any_source = any_source or bool(found.sources or found.failures)  # it says itself that it has none
+                yield found
         elif results.hold(match):
             ours.append(match)
         elif _is_image(match):
@@ -197,7 +201,47 @@ def _matches(name: str, output: Path) -> Iterator[Found]:
             left.append(match)
     sources, reasons = _sort_out(images)
     left += [*ours, *(path for path, _ in reasons)]
-    yield Found(tuple(sources), tuple(left), reasons=reasons, results=tuple(ours))
+    failures = ()
+    if not (any_source or sources):
+        sentence = f"{name} matches no {'image ' if matches else ''}file; check the pattern."
+        if ours or any_result:
+            sentence = f"{name} matches results, not images; give a pattern of the images."
+        failures = ((name, sentence),)
+    yield Found(tuple(sources), tuple(left), failures, reasons, tuple(ours))
+
+
+class _Runs:
+    """What of that which a pattern matches was written by this or another run, so that no run takes results for images.
+
+    What lies right in `base`, or above it, was named as it is and is none. Images may lie in the output folder, too (``run 'img/*.png' --output .``):
+    results are the folders in it that hold some. Each folder is looked at once.
+    """
+
+    def __init__(self, base: Path, output: Path) -> None:
+        self._base, self._output = base, output
+        self._known: dict[Path, bool] = {}
+
+    def hold(self, match: Path, is_folder: bool) -> bool:
+        """Whether a match is a folder of results, or lies in one."""
+        if is_folder:
+            return (match != self._base and Path(os.path.abspath(match)) == self._output) or self._in_results(match)
+        return match.parent != self._base and self._in_results(match.parent)
+
+    def _in_results(self, folder: Path) -> bool:
+        if folder not in self._known:
+            above = folder not in (self._base, folder.parent) and self._in_results(folder.parent)
+            self._known[folder] = above or self._is_one(folder)
+        return self._known[folder]
+
+    def _is_one(self, folder: Path) -> bool:
+        from .run_input import is_ours
+
+        here = Path(os.path.abspath(folder))
+        if here == self._output:
+            return False
+        if here.parent == self._output and (here.name == OWN or is_ours(here)):
+            return True
+        return bool(read_run(folder))
 
 
 def _walk(folder: Path, output: Path) -> Iterator[Found]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import run_copies, run_manifest
 from .errors import ImageError, ModelError
 from .identity import identity, instance_digest
-from .inputs import FolderNames, Found, Source
+from .inputs import OWN, FolderNames, Found, Source
 from .run_input import (
     RunOptions,
     Task,
@@ -35,8 +35,6 @@ from .study_image import image_files
 
 if TYPE_CHECKING:
     from .findings import Study
-
-OWN = ".run"  # in the output folder: what belongs to the run that is going on
 
 _AHEAD = 10_000  # inputs that are found before they are worked on; more are looked for as these are done
 NAMED = 3  # in one sentence

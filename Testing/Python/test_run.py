@@ -149,6 +149,65 @@ def test_results_are_never_taken_for_images(tmp_path):
     assert "choose another folder" in find_inputs([str(tmp_path / "in")], tmp_path / "in").failures[0][1]
 
 
+def test_a_pattern_finds_images_in_the_output_folder(tmp_path, monkeypatch):
+    """No shell of Windows expands patterns; where one does, these are files that are named."""
+    for name in ("img/a.png", "img/sub/b.png", "c.png"):
+        image_at(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second time the folder holds results
+        for names, expected in (
+            (["img/*.png"], ["a.png"]),
+            (["*/*.png"], ["a.png"]),
+            (["*.png"], ["c.png"]),
+            (["**/*.png"], ["c.png", "a.png", "b.png"]),
+            (["i*"], ["a.png", "b.png"]),
+        ):
+            found = find_inputs(names, Path("."))
+            assert ([s.path.name for s in found.sources], found.failures) == (expected, ()), names
+        result = fake_run(["**/*.png"], Path("."))
+        assert [r.folder for r in result.results] == ["c", "a", "b"] and not result.failures
+    image_at(tmp_path / ".run" / "x" / "preview.jpg")
+    for pattern in ("**/*.jpg", "*/*.jpg", "a/*", ".run/*/*.jpg", "a", "[a]"):  # previews are image files
+        assert find_inputs([pattern], Path(".")).sources == (), pattern
+    # Seen from elsewhere it is a folder of results, in which only what is named is found.
+    image_at(tmp_path / "d.png")
+    assert [s.path.name for s in find_inputs([f"{tmp_path}/d*.png"], tmp_path / "out").sources] == ["d.png"]
+    assert find_inputs([f"{tmp_path}/*/*.png"], tmp_path / "out").sources == ()
+
+
+def test_a_pattern_without_images_is_a_failure(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("x")
+    study_at(tmp_path / "in" / "study")
+    (tmp_path / "in" / "empty").mkdir()
+    fake_run([image_at(tmp_path / "a.png")], tmp_path / "in" / "results")
+    for pattern, why in (
+        ("*.txt", "matches no image file; check the pattern"),
+        ("*.png", "matches no file; check the pattern"),
+        ("s*/*.jpg", "matches results, not images"),
+        ("res*/*", "matches results, not images"),
+        ("**/typo*.png", "matches no file; check the pattern"),
+        ("emp*", "has no image files in it"),
+    ):
+        ((named, sentence),) = find_inputs([f"{tmp_path}/in/{pattern}"], tmp_path / "out").failures
+        assert why in sentence and named == str(tmp_path / "in" / pattern).replace("emp*", "empty")
+
+
+def test_the_record_of_a_run_is_read_once_for_a_pattern(tmp_path, monkeypatch):
+    """It lists every input of its run: a run over many images took minutes to begin."""
+    from BreastUSAILib import inputs
+
+    for k in range(4):
+        image_at(tmp_path / "in" / f"{k}" / "deep" / "a.png")
+    fake_run([tmp_path / "in" / "0"], tmp_path / "in" / "results")
+    looked, real = [], inputs.read_run
+    monkeypatch.setattr(inputs, "read_run", lambda folder: looked.append(folder) or real(folder))
+    for pattern in ("*/*/*", "**/*.*", "*"):
+        looked.clear()
+        find_inputs([str(tmp_path / "in" / pattern)], tmp_path / "out")
+        assert looked.count(tmp_path / "in" / "results") == 1 and tmp_path not in looked, pattern
+
+
 def study_at(folder, schema="breastusai/study/1.0", **pictures):
     """What a command for one image leaves, or a folder of a run that was copied elsewhere; pictures that it has, by their names without suffix."""
     for name in ("preview.jpg", "heatmap.nrrd", "activation.nrrd", "lesions.seg.nrrd"):
