@@ -296,23 +296,32 @@ def _holds_results(folder: Path) -> str:
 
 
 class _Links:
-    """Which links to folders are followed in a search: none to what the search comes to by itself, or came to by a link before."""
+    """Which links to folders are followed in a search: none to what the search comes to by itself, or came to by a link before.
+
+    The search comes by itself to what lies below its folder, or below one that a link led to; not to hidden folders.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._root = Path(os.path.realpath(folder))
-        self._followed: set[Path] = set()
+        self._starts = {self._root}  # and what links led to
 
     def lead_on(self, folder: Path) -> bool:
         """Whether to look into a folder; always, where it is no link."""
         if not (os.path.islink(folder) or getattr(os.path, "isjunction", lambda _: False)(folder)):  # Windows has both
             return True
         target = Path(os.path.realpath(folder))
-        known = (self._root, *self._followed)
         # A folder that holds the root would lead around in a circle.
-        if any(target.is_relative_to(k) for k in known) or self._root.is_relative_to(target):
+        if self._comes_to(target) or self._root.is_relative_to(target):
             return False
-        self._followed.add(target)
+        self._starts.add(target)
         return True
+
+    def _comes_to(self, target: Path) -> bool:
+        return any(
+            not any(part.startswith(".") for part in target.relative_to(start).parts)
+            for start in (target, *target.parents)
+            if start in self._starts
+        )
 
 
 def _is_image(path: Path) -> bool:

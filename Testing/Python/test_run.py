@@ -137,6 +137,22 @@ def test_links_to_folders_are_followed_and_never_in_a_circle(tmp_path):
     assert sorted(s.path.name for s in found.sources) == ["a.png", "b.png"] and found.failures == ()
 
 
+def test_a_link_to_a_hidden_folder_is_followed(tmp_path):
+    """Its images were lost without a word: the search comes to no hidden folder by itself."""
+    for name in ("in/.store/v1/a.png", "in/b.png", "away/.store/c.png", "in/.store/.v0/d.png"):
+        image_at(tmp_path / name)
+    for link, target in (
+        ("in/current", "in/.store/v1"),
+        ("in/.store/v1/up", "in"),
+        ("in/.store/v1/self", "in/.store/v1"),
+        ("in/away", "away"),
+        ("away/own", "away/.store"),
+    ):
+        (tmp_path / link).symlink_to(tmp_path / target, target_is_directory=True)
+    found = find_inputs([str(tmp_path / "in")], tmp_path / "out")
+    assert sorted(str(s.within) for s in found.sources) == ["away/own/c.png", "b.png", "current/a.png"]
+
+
 def test_results_are_never_taken_for_images(tmp_path):
     image_at(tmp_path / "in" / "a.png")
     for output in (tmp_path / "in" / "results", tmp_path / "in" / "results2", tmp_path / "in" / "results"):
