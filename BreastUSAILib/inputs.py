@@ -75,33 +75,44 @@ def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
     """Expand files, folders (with all below) and wildcard patterns, folder by folder, as the search goes on.
 
     A file that is named is an input whatever it is; from folders and patterns only image files are taken; each file comes
-    once, and links to folders are followed (`_Links`). The output folder and the results of other runs are not looked into; beside a study.json
-    the files that BreastUSAI wrote there are left (`_Results`). In the output folder a pattern finds what is no result (`_Runs`). Only the folder
-    that is being read is held in memory; where several things are named, so is the name of every file.
+    once, by whatever links to folders it is come to, and these are followed (`_Links`). The output folder and the results of other runs are not
+    looked into; beside a study.json the files that BreastUSAI wrote there are left (`_Results`). In the output folder a pattern finds what is no
+    result (`_Runs`). Only the folder that is being read is held in memory; where several things are named, so is the name of every file.
     """
     output = Path(os.path.abspath(output))
     if len(names) == 1 and not _WILDCARDS.search(names[0]):
         yield from _search(names, output)
         return
+    place = _Places()
     seen: dict[Path, tuple[Path, ...]] = {}  # and the series that it begins
     passed: set[Path] = set()  # what is no image; it may still be named itself later
     for found in _search(names, output):
         sources: dict[Path, Source] = {}
         clashes = []
         for source in found.sources:
-            if source.path not in seen:
-                seen[source.path] = source.files
-                sources[source.path] = source
-            elif seen[source.path] != source.files:
-                clashes.append((source.shown, _clash(source, seen[source.path])))
-        left = [
-            path
-            for path in found.left
-            if Path(os.path.abspath(path)) not in seen and Path(os.path.abspath(path)) not in passed
-        ]
-        passed.update(Path(os.path.abspath(path)) for path in left)
+            here, files = place(source.path), tuple(map(place, source.files))
+            if here not in seen:
+                seen[here] = files
+                sources[here] = source
+            elif seen[here] != files:
+                clashes.append((source.shown, _clash(source, seen[here])))
+        left = [path for path in found.left if place(path) not in seen and place(path) not in passed]
+        passed.update(map(place, left))
         results = tuple(path for path in found.results if path in left)
         yield Found(tuple(sources.values()), tuple(left), (*found.failures, *clashes), found.reasons, results)
+
+
+class _Places:
+    """Where a file lies, with links to folders resolved; one that is a link itself is a file of its own. Each folder is looked up once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, Path] = {}
+
+    def __call__(self, path: Path) -> Path:
+        folder, name = os.path.split(os.path.abspath(path))
+        if folder not in self._folders:
+            self._folders[folder] = Path(os.path.realpath(folder))
+        return self._folders[folder] / name
 
 
 def _clash(source: Source, before: Sequence[Path]) -> str:
@@ -262,9 +273,8 @@ def _walk(folder: Path, output: Path) -> Iterator[Found]:
     images = failures = of_ours = 0
     links, results = _Links(folder), _Results()
     for here, folders, files in os.walk(folder, onerror=note, followlinks=True):
-        folders[:] = sorted(
-            f for f in folders if not f.startswith(".") and not _is_results(Path(here, f), output) and links.lead_on(Path(here, f))
-        )
+        shown = sorted(f for f in folders if not f.startswith("."))  # the order decides which of several links are followed
+        folders[:] = [f for f in shown if not _is_results(Path(here, f), output) and links.lead_on(Path(here, f))]
         found, left, ours = [], [], []
         for name in sorted(files):
             path = Path(here, name)
@@ -296,7 +306,7 @@ def _holds_results(folder: Path) -> str:
 
 
 class _Links:
-    """Which links to folders are followed in a search: none to what the search comes to by itself, or came to by a link before.
+    """Which folders are looked into in a search: none that a link leads to and the search comes to by itself, and none that a link led to before.
 
     The search comes by itself to what lies below its folder, or below one that a link led to; not to hidden folders.
     """
@@ -306,9 +316,9 @@ class _Links:
         self._starts = {self._root}  # and what links led to
 
     def lead_on(self, folder: Path) -> bool:
-        """Whether to look into a folder; always, where it is no link."""
+        """Whether to look into a folder, which may be a link; asked once of each, in the order of their names."""
         if not (os.path.islink(folder) or getattr(os.path, "isjunction", lambda _: False)(folder)):  # Windows has both
-            return True
+            return len(self._starts) == 1 or Path(os.path.realpath(folder)) not in self._starts
         target = Path(os.path.realpath(folder))
         # A folder that holds the root would lead around in a circle.
         if self._comes_to(target) or self._root.is_relative_to(target):

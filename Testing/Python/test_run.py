@@ -153,6 +153,52 @@ def test_a_link_to_a_hidden_folder_is_followed(tmp_path):
     assert sorted(str(s.within) for s in found.sources) == ["away/own/c.png", "b.png", "current/a.png"]
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_links_are_followed_in_the_order_of_their_names(tmp_path, monkeypatch, backwards):
+    """A file system lists them in any; what is run again must find the same paths."""
+    image_at(tmp_path / "all" / "sub" / "s.png")
+    image_at(tmp_path / "all" / "t.png")
+    (tmp_path / "in").mkdir()
+    for name, target in (("1", "all/sub"), ("2", "all"), ("3", "all"), ("4", "all/sub")):
+        (tmp_path / "in" / name).symlink_to(tmp_path / target, target_is_directory=True)
+    real = os.scandir
+
+    class Listing:
+        def __init__(self, path):
+            self._entries = iter(sorted(real(path), key=lambda entry: entry.name, reverse=backwards))
+
+        def __iter__(self):
+            return self._entries
+
+        def __next__(self):
+            return next(self._entries)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(os, "scandir", Listing)
+    found = find_inputs([str(tmp_path / "in")], tmp_path / "out")
+    assert [str(s.within) for s in found.sources] == ["1/s.png", "2/t.png"]
+
+
+def test_an_image_comes_once_by_whatever_folders(tmp_path):
+    one = image_at(tmp_path / "P" / "one.png")
+    (tmp_path / "P" / "notes.txt").write_text("x")
+    (tmp_path / "P" / "two.png").symlink_to(one)  # a link to a file is a file of its own
+    (tmp_path / "Q").mkdir()
+    (tmp_path / "Q" / "p").symlink_to(tmp_path / "P", target_is_directory=True)
+    for names in (["P", "Q"], ["Q", "P"], ["*"], ["P/*", "Q"], ["P", "Q/p"], ["Q/p/*.png", "P"], ["**/*.png"], ["Q/p/one.png", "P"]):
+        found = find_inputs([str(tmp_path / name) for name in names], tmp_path / "out")
+        assert [s.path.name for s in found.sources] == ["one.png", "two.png"] and found.failures == (), names
+        assert len(found.left) == (names != ["**/*.png"]), names
+
+
 def test_results_are_never_taken_for_images(tmp_path):
     image_at(tmp_path / "in" / "a.png")
     for output in (tmp_path / "in" / "results", tmp_path / "in" / "results2", tmp_path / "in" / "results"):
