@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -189,10 +189,10 @@ def _split_pattern(name: str) -> tuple[Path, tuple[str, ...]]:
 def _matches(name: str, output: Path) -> Iterator[Found]:
     """What a pattern matches."""
     base, rest = _split_pattern(name)
-    runs = _Runs(base, output)
-    matches = sorted(Path(m) for m in glob.glob(os.path.join(glob.escape(str(base)), *rest), recursive=True))
+    runs, problems = _Runs(base, output), []
+    matches = sorted(set(_expand(base, rest, runs, _noting(problems))))
     # ** (or any name below it) names each folder and all that is in it: the files come by themselves.
-    all_below = "**" in name and rest[-1] in ("**", "*")
+    all_below = rest[-1] == "**" or rest[-2:] == ("**", "*")
     images, left, ours, results = [], [], [], _Results()
     any_source = any_result = False
     for match in matches:
@@ -212,13 +212,31 @@ def _matches(name: str, output: Path) -> Iterator[Found]:
             left.append(match)
     sources, reasons = _sort_out(images)
     left += [*ours, *(path for path, _ in reasons)]
-    failures = ()
-    if not (any_source or sources):
+    failures = tuple(dict.fromkeys(problems))
+    if not (any_source or sources or failures):
         sentence = f"{name} matches no {'image ' if matches else ''}file; check the pattern."
         if ours or any_result:
             sentence = f"{name} matches results, not images; give a pattern of the images."
         failures = ((name, sentence),)
     yield Found(tuple(sources), tuple(left), failures, reasons, tuple(ours))
+
+
+def _expand(base: Path, rest: Sequence[str], runs: _Runs, note: Callable[[OSError], None]) -> Iterator[Path]:
+    """What matches the parts `rest` of a pattern in the folder `base`. ** stands for what is searched where a folder is named (`_walk`): no
+    link leads around in a circle, and results are not looked into."""
+    if "**" not in rest:
+        yield from map(Path, glob.glob(os.path.join(glob.escape(str(base)), *rest)))
+        return
+    first = rest.index("**")
+    after = next((k for k in range(first, len(rest)) if rest[k] != "**"), len(rest))  # several in a row are as one
+    for head in _expand(base, rest[:first], runs, note) if first else [base]:
+        if not os.path.isdir(head) or runs.hold(head, True):
+            continue
+        links = _Links(head)
+        for here, folders, _ in os.walk(head, onerror=note, followlinks=True):
+            shown = sorted(f for f in folders if not f.startswith("."))
+            folders[:] = [f for f in shown if not runs.hold(Path(here, f), True) and links.lead_on(Path(here, f))]
+            yield from _expand(Path(here), rest[after:] or ("*",), runs, note)
 
 
 class _Runs:
@@ -265,14 +283,9 @@ def _walk(folder: Path, output: Path) -> Iterator[Found]:
         yield Found(failures=((str(folder), _holds_results(folder)),))
         return
     problems: list[tuple[str, str]] = []
-
-    def note(error: OSError) -> None:
-        reason = error.strerror or str(error)
-        problems.append((str(error.filename), f"{error.filename} cannot be listed ({reason}); check its permissions."))
-
     images = failures = of_ours = 0
     links, results = _Links(folder), _Results()
-    for here, folders, files in os.walk(folder, onerror=note, followlinks=True):
+    for here, folders, files in os.walk(folder, onerror=_noting(problems), followlinks=True):
         shown = sorted(f for f in folders if not f.startswith("."))  # the order decides which of several links are followed
         folders[:] = [f for f in shown if not _is_results(Path(here, f), output) and links.lead_on(Path(here, f))]
         found, left, ours = [], [], []
@@ -299,6 +312,14 @@ def _walk(folder: Path, output: Path) -> Iterator[Found]:
     elif not images and not failures:
         sentence = f"{folder} has no image files in it; give a folder with images."
         yield Found(failures=((str(folder), sentence),))
+
+
+def _noting(problems: list[tuple[str, str]]) -> Callable[[OSError], None]:
+    def note(error: OSError) -> None:
+        reason = error.strerror or str(error)
+        problems.append((str(error.filename), f"{error.filename} cannot be listed ({reason}); check its permissions."))
+
+    return note
 
 
 def _holds_results(folder: Path) -> str:

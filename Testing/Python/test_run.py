@@ -121,6 +121,13 @@ def test_a_pattern_of_folders_finds_what_is_in_them(tmp_path):
         assert sorted(s.path.stem for s in found.sources) == list(expected) and found.failures == (), pattern
 
 
+def test_all_below_a_pattern_is_what_is_in_its_folders(tmp_path):
+    for name in ("x/sub/a.png", "sub/b.png", "sub/deep/c.png", "other/d.png"):
+        image_at(tmp_path / "in" / name)
+    found = find_inputs([f"{tmp_path}/in/**/sub/*"], tmp_path / "out")
+    assert sorted(s.path.stem for s in found.sources) == ["a", "b", "c"]
+
+
 def test_links_to_folders_are_followed_and_never_in_a_circle(tmp_path):
     image_at(tmp_path / "elsewhere" / "a.png")
     image_at(tmp_path / "in" / "sub" / "b.png")
@@ -197,6 +204,28 @@ def test_an_image_comes_once_by_whatever_folders(tmp_path):
         found = find_inputs([str(tmp_path / name) for name in names], tmp_path / "out")
         assert [s.path.name for s in found.sources] == ["one.png", "two.png"] and found.failures == (), names
         assert len(found.left) == (names != ["**/*.png"]), names
+
+
+def test_all_that_is_below_is_searched_without_a_circle(tmp_path):
+    """Two links back were as good as endless: each doubles the ways to a file, forty times over."""
+    for name in ("in/x.png", "in/sub/y.png", "in/sub/p1/z.png", "away/w.png", "in/.hidden/h.png", "beside.png"):
+        image_at(tmp_path / name)
+    for link, target in (
+        ("in/loop", "in"), ("in/again", "in"), ("in/up", "."), ("in/sub/away", "away"), ("in/other", "away"), ("away/back", "in/sub"), ("in/p2", "in/sub/p1")
+    ):  # fmt: skip
+        (tmp_path / link).symlink_to(tmp_path / target, target_is_directory=True)
+
+    def names(pattern):
+        found = find_inputs([str(tmp_path / pattern)], tmp_path / "out")
+        assert found.failures == ()
+        return [str(s.path.relative_to(tmp_path)) for s in found.sources]
+
+    everything = ["in/other/w.png", "in/sub/p1/z.png", "in/sub/y.png", "in/x.png"]
+    for pattern in ("in/**/*.png", "in/**", "in/**/**/*.png", "in/**/*", "i*/**/*.png"):
+        assert names(pattern) == everything, pattern
+    assert names("in/**/z.png") == ["in/sub/p1/z.png"]
+    assert names("in/**/p*/*.png") == ["in/p2/z.png"]  # named by the link as well, and one image
+    assert names("in/**/.h*/*.png") == ["in/.hidden/h.png"]
 
 
 def test_results_are_never_taken_for_images(tmp_path):
