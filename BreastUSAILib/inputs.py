@@ -16,6 +16,7 @@ RUN = "run.json"
 OWN = ".run"  # in the output folder: what belongs to the run that is going on
 RUN_SCHEMA = "breastusai/run/1.0"
 OWN_RESULT = "a result of BreastUSAI, not an image of a scanner"
+OF_A_RUN = "a folder with the results of a run, which is not looked into"
 
 OVERVIEW = ("run.json", "summary.csv", "studies.csv", "failures.csv", "studies.parquet", "findings.parquet", "index.html")  # of a run
 
@@ -62,6 +63,7 @@ class Found:
     failures : (what the user named, sentence) for what does not exist or cannot be listed.
     reasons : (file, phrase) for those of `left` that are DICOM: why they are none to work on.
     results : those of `left` that BreastUSAI wrote beside a study.json.
+    runs : folders that were come to and not looked into, as another run wrote its results there; images that lie in them are not found.
     """
 
     sources: tuple[Source, ...] = ()
@@ -69,6 +71,7 @@ class Found:
     failures: tuple[tuple[str, str], ...] = ()
     reasons: tuple[tuple[Path, str], ...] = ()
     results: tuple[Path, ...] = ()
+    runs: tuple[Path, ...] = ()
 
 
 def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
@@ -97,9 +100,10 @@ def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
             elif seen[here] != files:
                 clashes.append((source.shown, _clash(source, seen[here])))
         left = [path for path in found.left if place(path) not in seen and place(path) not in passed]
-        passed.update(map(place, left))
+        runs = tuple(folder for folder in found.runs if place(folder) not in passed)
+        passed.update(map(place, (*left, *runs)))
         results = tuple(path for path in found.results if path in left)
-        yield Found(tuple(sources.values()), tuple(left), (*found.failures, *clashes), found.reasons, results)
+        yield Found(tuple(sources.values()), tuple(left), (*found.failures, *clashes), found.reasons, results, runs)
 
 
 class _Places:
@@ -218,7 +222,7 @@ def _matches(name: str, output: Path) -> Iterator[Found]:
         if ours or any_result:
             sentence = f"{name} matches results, not images; give a pattern of the images."
         failures = ((name, sentence),)
-    yield Found(tuple(sources), tuple(left), failures, reasons, tuple(ours))
+    yield Found(tuple(sources), tuple(left), failures, reasons, tuple(ours), tuple(runs.others))
 
 
 def _expand(base: Path, rest: Sequence[str], runs: _Runs, note: Callable[[OSError], None]) -> Iterator[Path]:
@@ -249,6 +253,7 @@ class _Runs:
     def __init__(self, base: Path, output: Path) -> None:
         self._base, self._output = base, output
         self._known: dict[Path, bool] = {}
+        self.others: list[Path] = []  # folders of other runs
 
     def hold(self, match: Path, is_folder: bool) -> bool:
         """Whether a match is a folder of results, or lies in one."""
@@ -270,7 +275,10 @@ class _Runs:
             return False
         if here.parent == self._output and (here.name == OWN or is_ours(here)):
             return True
-        return bool(read_run(folder))
+        if not read_run(folder):
+            return False
+        self.others += _told(folder, self._output)
+        return True
 
 
 def _walk(folder: Path, output: Path) -> Iterator[Found]:
@@ -286,8 +294,13 @@ def _walk(folder: Path, output: Path) -> Iterator[Found]:
     images = failures = of_ours = 0
     links, results = _Links(folder), _Results()
     for here, folders, files in os.walk(folder, onerror=_noting(problems), followlinks=True):
-        shown = sorted(f for f in folders if not f.startswith("."))  # the order decides which of several links are followed
-        folders[:] = [f for f in shown if not _is_results(Path(here, f), output) and links.lead_on(Path(here, f))]
+        runs, inner = [], []
+        for name in sorted(f for f in folders if not f.startswith(".")):  # the order decides which of several links are followed
+            if _is_results(Path(here, name), output):
+                runs += _told(Path(here, name), output)
+            elif links.lead_on(Path(here, name)):
+                inner.append(name)
+        folders[:] = inner
         found, left, ours = [], [], []
         for name in sorted(files):
             path = Path(here, name)
@@ -301,9 +314,9 @@ def _walk(folder: Path, output: Path) -> Iterator[Found]:
         left += [*ours, *(path for path, _ in reasons)]
         images += len(sources)
         failures += len(problems)
-        of_ours += len(ours)
-        if sources or left or problems:
-            yield Found(tuple(sources), tuple(left), tuple(problems), reasons, tuple(ours))
+        of_ours += len(ours) + len(runs)
+        if sources or left or problems or runs:
+            yield Found(tuple(sources), tuple(left), tuple(problems), reasons, tuple(ours), tuple(runs))
         problems.clear()
     if problems:
         yield Found(failures=tuple(problems))
@@ -419,6 +432,11 @@ def is_study(path: Path) -> bool:
 def _is_results(folder: Path, output: Path) -> bool:
     """Whether a folder is where this or another run wrote, so that no run takes results for images."""
     return Path(os.path.abspath(folder)) == output or bool(read_run(folder))
+
+
+def _told(folder: Path, output: Path) -> list[Path]:
+    """A folder of results as what the user is told of; none where it is this run's own."""
+    return [] if os.path.realpath(folder) == os.path.realpath(output) else [folder]
 
 
 def read_run(folder: Path) -> Mapping:

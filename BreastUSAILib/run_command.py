@@ -301,15 +301,29 @@ def _print_results(result: RunResult, output: Path) -> None:
         f"{n.inputs} input{'s' if n.inputs != 1 else ''}{skipped}: {n.with_lesion} with a lesion, "
         f"{n.without_lesion} without, {n.failed} failed."
     )
-    if result.left:
-        names = ", ".join(path.name for path in result.left[:3]) + (", ..." if result.left_count > 3 else "")
-        print(f"Left out, as not images: {result.left_count} ({names})")
-        for path, reason in list(result.reasons.items())[:3]:
-            print(f"  {path.name}: {reason}")
-        if len(result.reasons) > 3:
-            print(f"  and {len(result.reasons) - 3} more DICOM files; run.json has the reasons (left_because)")
+    _print_left(result)
     print(f"Results: {output / INDEX}")
     print(RESEARCH_USE)
+
+
+def _print_left(result: RunResult) -> None:
+    """What of the given folders is no input, and why."""
+    from .inputs import OF_A_RUN
+
+    folders = [path for path, reason in result.reasons.items() if reason == OF_A_RUN]
+    files = [path for path in result.left if path not in folders]
+    if files:
+        names = ", ".join(path.name for path in files[:3]) + (", ..." if len(files) > 3 else "")
+        print(f"Left out, as not images: {result.left_count - len(folders)} ({names})")
+        dicom = [path for path in result.reasons if path not in folders]
+        for path in dicom[:3]:
+            print(f"  {path.name}: {result.reasons[path]}")
+        if len(dicom) > 3:
+            print(f"  and {len(dicom) - 3} more DICOM files; run.json has the reasons (left_because)")
+    if folders:
+        names = ", ".join(map(str, folders[:3])) + (", ..." if len(folders) > 3 else "")
+        hold = "1 folder holds results of a run and was" if len(folders) == 1 else f"{len(folders)} folders hold results of runs and were"
+        print(f"{hold} not looked into: {names}")
 
 
 def _table_row(result: Result) -> tuple[str, str, str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import run_copies, run_manifest
 from .errors import ImageError, ModelError
 from .identity import identity, instance_digest
-from .inputs import OWN, FolderNames, Found, Source
+from .inputs import OF_A_RUN, OWN, FolderNames, Found, Source
 from .run_input import (
     RunOptions,
     Task,
@@ -55,7 +55,7 @@ class Plan:
     grown: list[str] = field(default_factory=list)  # series, as they were named, that went by another first file when they were finished
     absorbed: list[str] = field(default_factory=list)  # folders of results of files that belong to a series by now
     beside: list[str] = field(default_factory=list)  # inputs, as they were named, that have the path of another image that is finished
-    left: list[Path] = field(default_factory=list)
+    left: list[Path] = field(default_factory=list)  # files, and folders with the results of runs
     left_count: int = 0
     results: set[Path] = field(default_factory=set)  # those of `left` that BreastUSAI wrote
     result_count: int = 0
@@ -82,6 +82,7 @@ class Search:
         self._stop = threading.Event()
         self.differs = _Differs(options)
         self._uncopied = run_copies.Missing(options)
+        self._copies = options.anonymize and Path(os.path.abspath(options.anonymize))
         self._over = False
         self._mine: set[str] = set()  # the paths of the inputs that were found
         self._shared = {entry.input for entry in journal if entry.instance}  # paths that several images had, one after the other
@@ -138,6 +139,11 @@ class Search:
         plan.reasons |= dict(found.reasons[: max(0, _LEFT - len(plan.reasons))])
         plan.results.update(found.results[: max(0, _LEFT - len(plan.results))])
         plan.result_count += len(found.results)
+        for folder in found.runs:
+            if Path(os.path.abspath(folder)) != self._copies:  # of this run as well
+                plan.left.append(folder)
+                plan.left_count += 1
+                plan.reasons[folder] = OF_A_RUN
         for folder in dict.fromkeys(str(path.parent) for path in found.results):
             if len(plan.result_folders) <= NAMED and folder not in plan.result_folders:
                 plan.result_folders.append(folder)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from BreastUSAILib import run as runs
-from BreastUSAILib import run_input, run_overview, workers
+from BreastUSAILib import run_command, run_input, run_overview, workers
 from BreastUSAILib.errors import ImageError, ModelError, OutputError, UsageError
 from BreastUSAILib.image import read_image
 from BreastUSAILib.inputs import Found, Source, discover, name_folders, read_run
@@ -364,6 +364,41 @@ def test_why_files_were_left_is_recorded(tmp_path):
     assert why[str(folder / "r" / "heatmap.nrrd")] == why[str(folder / "r" / "study.json")] == "a result of BreastUSAI, not an image of a scanner"
     assert said == [f"7 files are left out, as BreastUSAI wrote them: in {folder / 'r'}."]
     assert [r.folder for r in result.results] == ["a"] and not result.reasons  # the screen has those of DICOM files
+
+
+def test_folders_of_results_that_are_passed_over_are_told_of(tmp_path, capsys):
+    """A user's own images beside a run.json were left out without a word."""
+    image_at(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    patient = image_at(tmp_path / "in" / "p1" / "mine.png").parent
+    fake_run([patient / "mine.png"], patient)
+    own = tmp_path / "in" / "out"
+    (tmp_path / "in" / "last").symlink_to(own, target_is_directory=True)
+    for names in ([tmp_path / "in"], [tmp_path / "in" / "*"], [tmp_path / "in" / "**"], [tmp_path / "in", tmp_path / "in" / "p*"]):
+        result = fake_run(names, own)
+        record = read_run(own)
+        assert [r.folder for r in result.results if r.study] == ["a"]
+        assert record["left"].count(str(patient)) == 1 and record["left_count"] == len(record["left"]) == 2
+        assert record["left_because"][str(patient)] == "a folder with the results of a run, which is not looked into"
+        run_command._print_left(result)
+        assert capsys.readouterr().out == (
+            f"Left out, as not images: 1 (notes.txt)\n1 folder holds results of a run and was not looked into: {patient}\n"
+        )
+    fake_run([tmp_path / "in" / "a.png"], tmp_path / "in" / "p2")
+    (tmp_path / "in" / "notes.txt").unlink()
+    run_command._print_left(fake_run([tmp_path / "in"], own))
+    assert capsys.readouterr().out == f"2 folders hold results of runs and were not looked into: {patient}, {tmp_path / 'in' / 'p2'}\n"
+    (tmp_path / "in" / "a.png").unlink()
+    ((_, sentence),) = find_inputs([str(tmp_path / "in")], own).failures
+    assert "in holds results, not images" in sentence
+
+
+def test_the_folder_of_copies_is_this_run_s_own(tmp_path):
+    image_at(tmp_path / "in" / "a.png")
+    copies = tmp_path / "in" / "share"
+    for _ in range(2):
+        assert fake_run([tmp_path / "in"], tmp_path / "out", anonymize=copies).left == ()
+    assert fake_run([tmp_path / "in"], tmp_path / "other").left == (copies,)
 
 
 def test_a_link_to_an_image_that_is_missing_is_an_input_that_fails(tmp_path):
