@@ -27,12 +27,13 @@ from .segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_data
 from .tables import stated
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class Row:
-    """The result of one image. Distances in mm where `labels.csv` gives `pixel_mm`, else in pixels (`unit`)."""
+    """The result of one image. Distances in mm where `labels.csv` gives `pixel_mm` or the image's file states its spacing, else in pixels (`unit`)."""
 
     id: str
     source: str
@@ -57,6 +58,17 @@ def _union(findings, shape) -> np.ndarray:
     return union
 
 
+def _pixel(case: Case, plane: sitk.Image, spacing_known: bool) -> tuple[tuple[float, float], str]:
+    """A pixel's height and width, and their unit: "mm" after `pixel_mm`, which is the width, else after the file; "px" where neither says it.
+
+    The shape of pixels is that of the file, which is 1 by 1 where it states none.
+    """
+    across, down = plane.GetSpacing()
+    stated = case.row.get("pixel_mm")
+    width = float(stated) if stated else across
+    return (width * (down / across), width), "mm" if stated or spacing_known else "px"
+
+
 def evaluate_case(case: Case, model, options) -> Row:
     """Segment one image, refined as `options` say and unrefined, and compare both with its annotation."""
     from ..image import as_2d, read_image
@@ -67,7 +79,7 @@ def evaluate_case(case: Case, model, options) -> Row:
     plane = as_2d(loaded.image)  # 3D Slicer saves images as volumes of one slice
     findings, _ = segment_2d(plane, model, options, spacing_known=False, area=loaded.area)
     plain, _ = segment_2d(plane, model, replace(options, refine=False), spacing_known=False, area=loaded.area)
-    pixel = case.row.get("pixel_mm")
+    pixel, unit = _pixel(case, plane, loaded.spacing_known)
     found, unrefined = _union(findings, truth.shape), _union(plain, truth.shape)
     has_lesion = bool(truth.any())
     return Row(
@@ -81,8 +93,8 @@ def evaluate_case(case: Case, model, options) -> Row:
         dice=dice(found, truth) if has_lesion else None,
         dice_unrefined=dice(unrefined, truth) if has_lesion else None,
         jaccard=jaccard(found, truth) if has_lesion else None,
-        hausdorff95=hausdorff95(found, truth, (float(pixel or 1),) * 2) if has_lesion else None,
-        unit="mm" if pixel else "px",
+        hausdorff95=hausdorff95(found, truth, pixel) if has_lesion else None,
+        unit=unit,
     )
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,6 +127,26 @@ def test_an_image_saved_as_one_slice_is_measured_as_the_image(tmp_path):
     slice_, plane = (protocol.evaluate_case(read_cases(d)[0], model, SegmentOptions()) for d in (tmp_path, DATA))
     assert slice_.dice > 0.7
     assert slice_ == replace(plane, source=tmp_path.name, group="p")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pixel_mm", "expected"),
+    [("nrrd", "", (2.0, "mm")), ("nrrd", "0.1", (2.0, "mm")), ("png", "0.1", (1.0, "mm")), ("png", "", (10.0, "px"))],
+)
+def test_distances_are_those_of_pixels_as_the_file_has_them(tmp_path, monkeypatch, suffix, pixel_mm, expected):
+    """A finding 10 rows off; a NRRD file says that these are 0.2 mm high."""
+    truth = _square(20, 50, 40, (100, 150)).astype(np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, truth.shape, np.uint8)
+    images = [sitk.GetImageFromArray(array) for array in (pixels, truth, np.roll(truth, 10, 0))]
+    for image in images if suffix == "nrrd" else ():
+        image.SetSpacing((0.1, 0.2))
+    for name, image in zip(("image", "mask"), images[:2], strict=True):
+        sitk.WriteImage(image, str(tmp_path / f"{name}.{suffix}"))
+    found = [SimpleNamespace(mask=images[2], score=0.9)]
+    monkeypatch.setattr("BreastUSAILib.segment.segment_2d", lambda *args, **options: (found, ()))
+    case = Case("i", tmp_path / f"image.{suffix}", tmp_path / f"mask.{suffix}", "benign", "g", 0, {"pixel_mm": pixel_mm}, "set")
+    row = protocol.evaluate_case(case, None, SegmentOptions())
+    assert (row.hausdorff95, row.unit) == (pytest.approx(expected[0]), expected[1])
 
 
 def test_data_sets_of_one_name_are_refused(tmp_path, capsys):
