@@ -28,6 +28,9 @@ _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _ORIENTATION, _SIDEWAYS = 274, range(5, 9)
 _CALIBRATION = 270, 282, 283  # description, pixels a unit across and down
 
+JPEG = b"\xff\xd8\xff"
+"""What the file of a JPEG begins with."""
+
 _TRANSPARENT = "transparent parts laid over black"
 
 _pillow = threading.Lock()
@@ -167,6 +170,20 @@ def read_picture(path: Path, *, frame: int | None, max_pixels: int | None) -> tu
         image.SetSpacing(spacing)
         notes.append("pixel spacing from ImageJ's calibration")
     return image, spacing is not None, (*notes, *colour_notes)
+
+
+def palette_indices(path: Path) -> np.ndarray | None:
+    """Which colour of its palette each pixel has, (H, W) uint8, of a file that `read_picture` has read; None where it has no palette, or several frames."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    with _limit_is_ours():
+        try:
+            with path.open("rb") as stream, Image.open(stream, formats=("PNG", "BMP", "TIFF")) as picture:
+                if picture.mode != "P" or getattr(picture, "n_frames", 1) > 1:
+                    return None
+                return np.asarray(ImageOps.exif_transpose(picture))
+        except UnidentifiedImageError:  # JPEG, NRRD and the like
+            return None
 
 
 def write_picture(image: sitk.Image, path: Path) -> Path:

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from ..csv_text import one_table, read_csv_text
 from ..errors import DataError
 from ..image import as_2d, read_image
+from ..picture import JPEG, palette_indices
 from ..screen_area import part_with, ultrasound_area
 from .data_set_names import check_names, name_of
 
@@ -138,7 +139,7 @@ def check_folds_filled(cases: Iterable[Case], folds: Sequence[int], data: Sequen
 def load_pixels(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Image (H, W) as stored and mask (H, W) bool of a case; an absent mask is all False.
 
-    Raises DataError when the two differ in size, or one is a volume of several slices.
+    Raises DataError when the two differ in size, one is a volume of several slices, or the mask has lesion all along its border.
     """
     plane, _, mask = _read(case)
     return sitk.GetArrayFromImage(plane), mask
@@ -182,7 +183,22 @@ def _read(case: Case) -> tuple[sitk.Image, tuple[int, int, int, int] | None, np.
     image, stated = plane(case.image)
     if case.mask is None:
         return image, stated, np.zeros(image.GetSize()[::-1], bool)
-    mask = sitk.GetArrayFromImage(plane(case.mask, allow_constant=True)[0])
+    mask = _lesion(case.mask, sitk.GetArrayFromImage(plane(case.mask, allow_constant=True)[0]))
     if mask.shape != image.GetSize()[::-1]:
         raise DataError(f"{case.mask} is {mask.shape[::-1]} pixels and its image {image.GetSize()}; they must agree.")
-    return image, stated, mask > 0
+    if all(edge.all() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])):  # inverted, or of a background that is nearly black
+        raise DataError(f"{case.mask} marks its whole border as lesion; save it with a background of 0 (black) and lesions above 0.")
+    return image, stated, mask
+
+
+def _lesion(path: Path, values: np.ndarray) -> np.ndarray:
+    """Where a mask (H, W), as it was read from `path`, has a lesion: above 0; of a JPEG, whose background is not even, above half of its greatest value."""
+    with path.open("rb") as stream:
+        if stream.read(len(JPEG)) == JPEG:
+            return values > values.max() / 2
+    lesion = values > 0
+    if lesion.all() or not lesion.any():  # a palette may have no black for the background, or several
+        indices = palette_indices(path)
+        if indices is not None and indices.min() == 0 < indices.max():
+            return indices > 0
+    return lesion

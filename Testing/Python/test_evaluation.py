@@ -11,13 +11,14 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
 from BreastUSAILib import cli
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.evaluation import segment as protocol
 from BreastUSAILib.evaluation.known_images import notes_on_known
 from BreastUSAILib.evaluation.metrics import bootstrap_interval, dice, hausdorff95, jaccard
-from BreastUSAILib.evaluation.segmentation_data import Case, read_cases
+from BreastUSAILib.evaluation.segmentation_data import Case, load_pixels, read_cases
 from BreastUSAILib.models.catalog import default_for
 from BreastUSAILib.models.zoo import load
 from BreastUSAILib.segment import SegmentOptions
@@ -147,6 +148,64 @@ def test_distances_are_those_of_pixels_as_the_file_has_them(tmp_path, monkeypatc
     case = Case("i", tmp_path / f"image.{suffix}", tmp_path / f"mask.{suffix}", "benign", "g", 0, {"pixel_mm": pixel_mm}, "set")
     row = protocol.evaluate_case(case, None, SegmentOptions())
     assert (row.hausdorff95, row.unit) == (pytest.approx(expected[0]), expected[1])
+
+
+def _with_mask(folder, picture, name="mask.png", **options):
+    """A case whose mask is this picture, of any format."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, picture.size[::-1], np.uint8)).save(folder / "image.png")
+    picture.save(folder / name, **options)
+    return Case("i", folder / "image.png", folder / name, "benign", "g", 0, {}, "set")
+
+
+def _disc(shape=(300, 400)):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return ((y - 150) / 50) ** 2 + ((x - 200) / 80) ** 2 < 1
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+def test_the_noise_of_a_jpeg_is_no_lesion(tmp_path, quality):
+    mask = load_pixels(_with_mask(tmp_path, Image.fromarray(_disc().astype(np.uint8) * 255), "mask.jpg", quality=quality))[1]
+    assert dice(mask, _disc()) > 0.995
+    black = _with_mask(tmp_path, Image.new("L", (400, 300)), "black.jpg")
+    assert not load_pixels(black)[1].any()
+
+
+def _palette(indices, *colours):
+    picture = Image.fromarray(indices.astype(np.uint8))
+    picture = Image.frombytes("P", picture.size, picture.tobytes())
+    picture.putpalette([level for colour in colours for level in colour])
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("inverted", "colours"),
+    [
+        (False, [(10, 10, 10), (255, 0, 0)]),  # a background that is nearly black
+        (False, [(0, 0, 0), (0, 0, 0)]),
+        (False, [(0, 0, 0), (128, 0, 0)]),
+        (True, [(255, 255, 255), (0, 0, 0)]),  # the colours say it, whichever comes first
+    ],
+)
+def test_masks_with_a_palette_show_their_lesions(tmp_path, inverted, colours):
+    mask = load_pixels(_with_mask(tmp_path, _palette(_disc() ^ inverted, *colours)))[1]
+    assert np.array_equal(mask, _disc())
+
+
+def test_a_mask_of_one_black_of_a_palette_is_empty(tmp_path):
+    assert not load_pixels(_with_mask(tmp_path, _palette(np.ones((30, 40)), (0, 0, 0), (0, 0, 0))))[1].any()
+
+
+def test_labels_of_lesions_count_whatever_their_numbers(tmp_path):
+    labels = np.zeros((60, 80), np.uint8)
+    labels[10:20, 10:20], labels[30:40, 30:40] = 1, 2
+    assert np.array_equal(load_pixels(_with_mask(tmp_path, Image.fromarray(labels)))[1], labels > 0)
+
+
+@pytest.mark.parametrize("picture", [Image.new("L", (40, 30), 10), Image.fromarray(~_disc()), _palette(_disc(), (10, 10, 10), (0, 0, 0))])
+def test_masks_that_are_lesion_all_along_the_border_are_refused(tmp_path, picture):
+    """Inverted, or with a background that is not black."""
+    with pytest.raises(DataError, match=r"mask.png marks its whole border as lesion; save it with a background of 0 \(black\) and lesions above 0"):
+        load_pixels(_with_mask(tmp_path, picture))
 
 
 def test_data_sets_of_one_name_are_refused(tmp_path, capsys):
