@@ -23,7 +23,7 @@ from .data_set_names import TOGETHER
 from .illustrated import illustrated
 from .known_images import in_paragraphs, notes_on_known
 from .metrics import bootstrap_interval, dice, hausdorff95, jaccard
-from .segmentation_data import TEST_FOLD, Case, in_folds, load_pixels, read_data_sets
+from .segmentation_data import TEST_FOLD, Case, check_masks, in_folds, load_pixels, read_data_sets
 from .tables import stated
 
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ def main(args: argparse.Namespace) -> int:
     cases = read_data_sets(args.data)
     if not args.all_folds:
         cases = in_folds(cases, args.folds)
+    check_masks(cases)
     model = load(args.model, "segment", args.device)
     with tqdm(total=len(cases), unit="image") as bar:
         rows, figures = evaluate(cases, model, SegmentOptions(lesions=args.lesions), lambda n: bar.update(n - bar.n))

@@ -145,6 +145,20 @@ def load_pixels(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return sitk.GetArrayFromImage(plane), mask
 
 
+def check_masks(cases: Iterable[Case]) -> None:
+    """DataError where a class and a mask contradict each other, as images of lesions without a mask would count as healthy; and see `load_pixels`: all
+    files are read. Not for grading, which leaves out what has no mask."""
+    for case in cases:
+        lesion = bool(load_pixels(case)[1].any())
+        if lesion and case.label == "normal":
+            raise DataError(f"{case.mask} shows a lesion, but labels.csv calls its image normal; correct the class or the mask.")
+        if not lesion and case.label in ("benign", "malignant"):
+            none = "no mask" if case.mask is None else f"no lesion in its mask {case.mask}"
+            raise DataError(
+                f"{case.image} is {case.label} after labels.csv but has {none}, so that it would count as healthy; outline the lesion, or call the image normal if it shows none."
+            )
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image and its mask as networks see them when it is analysed.

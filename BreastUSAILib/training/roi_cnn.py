@@ -23,6 +23,7 @@ from ..evaluation.segmentation_data import (
     VALIDATION_FOLD,
     Case,
     check_folds_filled,
+    check_masks,
     in_folds,
     load_picture,
     load_pixels,
@@ -167,7 +168,7 @@ def train(
     Raises
     ------
     DataError : a data folder's layout is wrong, two folders have one name or one of several is called "all", a fold that is needed is empty or has
-        no lesion, one image both teaches and validates, the checkpoint is damaged, or the loss is not finite.
+        no lesion, a class and a mask contradict each other, one image both teaches and validates, the checkpoint is damaged, or the loss is not finite.
     UsageError : unknown configuration, loss or device; a checkpoint of another recipe or other data, or the model of another task, in `output`; `start` is another
         network, or `output` itself; the validation fold is one of the training's; several processes (torchrun).
     ModelError : there is no model `start`.
@@ -203,6 +204,7 @@ def train(
                 f"{folds} of {list(map(str, data))} {has} no image with a lesion to {what} (masks without a pixel are none); "
                 f"give {option} or correct the masks."
             )
+    check_masks([*training, *validation])
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

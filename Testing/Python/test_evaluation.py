@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from BreastUSAILib.errors import DataError
 from BreastUSAILib.evaluation import segment as protocol
 from BreastUSAILib.evaluation.known_images import notes_on_known
 from BreastUSAILib.evaluation.metrics import bootstrap_interval, dice, hausdorff95, jaccard
-from BreastUSAILib.evaluation.segmentation_data import Case, load_pixels, read_cases
+from BreastUSAILib.evaluation.segmentation_data import Case, check_masks, load_pixels, read_cases
 from BreastUSAILib.models.catalog import default_for
 from BreastUSAILib.models.zoo import load
 from BreastUSAILib.segment import SegmentOptions
@@ -208,6 +209,44 @@ def test_masks_that_are_lesion_all_along_the_border_are_refused(tmp_path, pictur
         load_pixels(_with_mask(tmp_path, picture))
 
 
+def _one_image(folder, **row):
+    """A data set of a dark disc in speckle, in fold 0 unless the row says otherwise."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    disc = (np.add.outer((np.arange(60) - 30) ** 2, (np.arange(80) - 40) ** 2) < 144).astype(np.uint8)
+    pixels = np.random.default_rng(0).normal(120, 20, disc.shape) * np.where(disc, 0.3, 1)
+    sitk.WriteImage(sitk.GetImageFromArray(np.clip(pixels, 0, 255).astype(np.uint8)), str(folder / "images/1.png"))
+    sitk.WriteImage(sitk.GetImageFromArray(disc * 255), str(folder / "masks/1.png"))
+    row = {"id": 1, "file": "images/1.png", "mask": "masks/1.png", "class": "benign", "group": "g", "fold": 0, **row}
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(row))
+        writer.writeheader()
+        writer.writerow(row)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("label", "mask", "told"),
+    [
+        ("malignant", "", r"1.png is malignant after labels.csv but has no mask, so that it would count as healthy; outline the lesion, or call"),
+        ("benign", "masks/empty.png", r"1.png is benign after labels.csv but has no lesion in its mask .*empty.png, so that"),
+        ("normal", "masks/1.png", r"1.png shows a lesion, but labels.csv calls its image normal; correct the class or the mask"),
+    ],
+)
+def test_classes_that_contradict_the_masks_are_refused_before_the_work(tmp_path, capsys, label, mask, told):
+    """Lesions without an outline counted as healthy, and what was found there as a false alarm."""
+    folder = _one_image(tmp_path / "set", **{"class": label, "mask": mask})
+    Image.new("L", (80, 60)).save(folder / "masks/empty.png")
+    out = tmp_path / "out"
+    assert cli.main(["evaluate", "segment", "--data", str(folder), "--output", str(out), "--device", "cpu"]) == 1
+    assert re.search(told, capsys.readouterr().err) and not out.exists()
+
+
+@pytest.mark.parametrize(("label", "mask"), [("normal", ""), ("", ""), ("", "masks/1.png"), ("benign", "masks/1.png")])
+def test_classes_that_agree_with_the_masks_or_say_nothing_are_taken(tmp_path, label, mask):
+    check_masks(read_cases(_one_image(tmp_path, **{"class": label, "mask": mask})))
+
+
 def test_data_sets_of_one_name_are_refused(tmp_path, capsys):
     folders = [str(tmp_path / hospital / "test") for hospital in ("a", "b")]
     assert cli.main(["evaluate", "segment", "--data", *folders, "--output", str(tmp_path / "out")]) == 1
@@ -251,21 +290,10 @@ def test_figures_of_images_that_a_model_knows_say_so():
         assert notes_on_known([ships], [case("busbra", 0), case("busi", 2, "BUSI")]) == []
 
 
-def _one_image(folder, lesion=True):
-    """A data set of one image in fold 2: a dark disc, which is annotated or not."""
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    disc = (np.add.outer((np.arange(60) - 30) ** 2, (np.arange(80) - 40) ** 2) < 144).astype(np.uint8)
-    pixels = np.random.default_rng(0).normal(120, 20, disc.shape) * np.where(disc, 0.3, 1)
-    sitk.WriteImage(sitk.GetImageFromArray(np.clip(pixels, 0, 255).astype(np.uint8)), str(folder / "images/1.png"))
-    sitk.WriteImage(sitk.GetImageFromArray(disc * 255 * np.uint8(lesion)), str(folder / "masks/1.png"))
-    (folder / "labels.csv").write_text("id,file,mask,class,group,fold\n1,images/1.png,masks/1.png,benign,g,2\n")
-    return folder
-
-
 @pytest.mark.parametrize("what", ["segment", "grade"])
 def test_the_note_on_known_images_stands_on_the_screen_and_in_the_files(what, tmp_path, capsys):
-    folder, out = _one_image(tmp_path / "busbra"), tmp_path / "out"
+    folder = _one_image(tmp_path / "busbra", fold=2)
+    out = tmp_path / "out"
     command = ["evaluate", what, "--data", str(folder), "--folds", "2", "--output", str(out), "--device", "cpu"]
     assert cli.main(command + (["--mtnet", "grade-mtnet-compact"] if what == "grade" else [])) == 0
     told = "roi-cnn-compact has learnt from fold 2 of busbra: these figures are of images that it knows, and too good."
@@ -287,7 +315,7 @@ def test_results_are_written(tmp_path):
 
 
 def test_no_plot_is_promised_where_none_is_drawn(tmp_path, capsys):
-    folder, out = _one_image(tmp_path / "data", lesion=False), tmp_path / "out"
+    folder, out = _one_image(tmp_path / "data", **{"class": "normal", "mask": "", "fold": 2}), tmp_path / "out"
     assert cli.main(["evaluate", "segment", "--data", str(folder), "--folds", "2", "--output", str(out), "--device", "cpu"]) == 0
     assert f"Rows and figures are in {out}." in capsys.readouterr().out and not (out / "dice.png").exists()
 

@@ -443,8 +443,12 @@ def test_recipes_that_make_no_sense(data, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         (tmp_path / "file").write_text("")
         roi_cnn.train([data], tmp_path / "file", RECIPE)
-    _write(data, [{**r, "mask": "" if r["fold"] == "1" else r["mask"]} for r in _rows(data)])
+    whole = _rows(data)
+    _write(data, [{**r, "mask": "" if r["fold"] == "1" else r["mask"]} for r in whole])
     with pytest.raises(DataError, match="no image with a lesion to validate on"):
+        roi_cnn.train([data], tmp_path, RECIPE)
+    _write(data, [{**r, "mask": "" if r["id"] == "19" else r["mask"], "fold": 1 if r["id"] in ("18", "19") else r["fold"]} for r in whole])
+    with pytest.raises(DataError, match=r"19.png is benign after labels.csv but has no mask, so that it would count as healthy"):
         roi_cnn.train([data], tmp_path, RECIPE)
     assert roi_cnn.parse_stages("128:40,192:14") == ((128, 40), (192, 14))
     for text in ("128", "a:b", "32:3", "64:0"):
