@@ -27,7 +27,7 @@ from ..grade_terms import ANSWERS, CATEGORIES, DESCRIPTORS
 from .bootstrap import percentile_intervals, weights_of
 from .data_set_names import TOGETHER
 from .grade_answers import add_model_arguments, answers_on, models_of, options_of, outlines_for
-from .grade_data import allowed, gradable
+from .grade_data import allowed, check_labels_known, gradable
 from .grade_metrics import (
     category_figures,
     confusion,
@@ -358,6 +358,7 @@ def main(args: argparse.Namespace) -> int:
     cases = [case for case in read_data_sets(args.data) if gradable(case)]
     if not args.all_folds:
         cases = in_folds(cases, args.folds)
+    check_labels_known(cases)
     models = models_of(args, shipped=True)
     found = outlines_for((args.outline,), args.segmentation, args.outline_cache, args.device)
     with tqdm(total=len(cases), unit="image") as bar:

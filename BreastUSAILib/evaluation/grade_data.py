@@ -7,7 +7,7 @@ Every label is a set: BUS-BRA's category 4 allows 4A, 4B and 4C, an unknown one 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -72,10 +72,15 @@ def gradable(case: Case) -> bool:
     return case.label != "normal" and case.mask is not None
 
 
+def _said(case: Case, column: str) -> str:
+    """What labels.csv says in a column, without white space about it; "" where there is no such column."""
+    return (case.row.get(column) or "").strip()
+
+
 def _solid(case: Case) -> bool | None:
     if case.label == "malignant":
         return True
-    told = ((case.row.get(name) or "").strip() for name in ("histology", "diagnosis"))
+    told = (_said(case, name) for name in ("histology", "diagnosis"))
     said = next((words for words in told if words.lower() not in _UNKNOWN), "")
     terms = [term.strip().lower() for term in said.split("&")]
     if any(_MASS.match(term) for term in terms):
@@ -83,17 +88,17 @@ def _solid(case: Case) -> bool | None:
     if any(term in NOT_SOLID for term in terms):
         return False
     # Without pathology: what holds no echo is fluid.
-    return False if case.row.get("echogenicity") == "anechoic" else None
+    return False if _said(case, "echogenicity") == "anechoic" else None
 
 
 def _descriptor(case: Case, name: str) -> str | None:
     """The class of a descriptor that labels.csv states, or None."""
-    margin = case.row.get("margin") or ""
+    margin = _said(case, "margin")
     if name == "margin":
         return None if margin in _UNKNOWN else margin.partition(" - ")[0]
     if name in SUBTYPES:
         return None if margin in _UNKNOWN else ("yes" if name in margin.partition(" - ")[2].split("&") else "no")
-    value = case.row.get(_COLUMNS.get(name, name)) or ""
+    value = _said(case, _COLUMNS.get(name, name))
     return None if value in _UNKNOWN else _WORDS.get(name, {}).get(value, value)
 
 
@@ -110,7 +115,7 @@ def allowed(case: Case, output: str) -> tuple[bool, ...]:
         solid = _solid(case)
         return everything if solid is None else (not solid, solid)
     if output == "birads":
-        said = (case.row.get("birads") or "").lower()
+        said = _said(case, "birads").lower()
         if said in ("", "0", "1", "6", *_UNKNOWN):
             return everything
         if said not in _BIRADS:
@@ -128,6 +133,13 @@ def allowed(case: Case, output: str) -> tuple[bool, ...]:
             f"{case.image}: {output} {value!r} is unknown; labels.csv may say {', '.join(classes)}, or nothing."
         )
     return tuple(c == value for c in classes)
+
+
+def check_labels_known(cases: Iterable[Case]) -> None:
+    """DataError for the first label of any output that the mapping does not know, see `allowed`: before the work, which would be lost."""
+    for case in cases:
+        for output in ANSWERS:
+            allowed(case, output)
 
 
 def labels_of(cases: Sequence[Case], output: str, count: int) -> np.ndarray:

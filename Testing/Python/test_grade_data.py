@@ -56,6 +56,13 @@ def test_unknown_categories_are_an_error_that_names_the_image():
         allowed(_case(shape="square"), "shape")
 
 
+def test_white_space_about_a_label_says_nothing():
+    spaced = {"birads": " 4a ", "shape": "oval ", "margin": " circumscribed ", "echogenicity": "anechoic\t", "posterior_features": " no"}
+    plain = {name: value.strip() for name, value in spaced.items()}
+    for output in ANSWERS:
+        assert allowed(_case(**spaced), output) == allowed(_case(**plain), output)
+
+
 @pytest.mark.parametrize(
     ("case", "solid"),
     [

@@ -939,6 +939,20 @@ def test_evaluation_without_models_takes_those_that_ship_and_pooling_asks_for_so
     assert "No grading model is named; give one or more of --gcnn, --mtnet, --snnet, each an id or a folder." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("label", "wrong", "told"), [(",g5,0,5,", ",g5,0,IV,", "BI-RADS 'iv'"), (",no,no,in a mass", ",no,maybe,in a mass", "halo 'maybe'")]
+)
+def test_a_label_that_is_not_known_ends_an_evaluation_before_its_work(tmp_path, capsys, monkeypatch, label, wrong, told):
+    """All networks ran over all images, and then there were no figures."""
+    folder = data_folder(tmp_path / "breast", images=6)
+    table = folder / "labels.csv"
+    assert table.read_text().count(label) == 1
+    table.write_text(table.read_text().replace(label, wrong))
+    monkeypatch.setattr(protocol, "models_of", lambda *args, **options: 1 / 0)
+    assert main(["evaluate", "grade", "--data", str(folder), "--output", str(tmp_path / "out")]) == 1
+    assert f"i5.png: {told} is unknown; labels.csv may say" in capsys.readouterr().err
+
+
 def test_pooling_and_evaluation_by_the_command_line(data, tmp_path, capsys):
     models = []
     for system in ("gcnn", "mtnet", "snnet"):
