@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,17 @@ def output_error(path: str | os.PathLike, error: OSError) -> OutputError:
     reason = error.strerror or str(error) or type(error).__name__
     cure = _CURES.get(error.errno, f"{reason}; choose another output folder.")
     return OutputError(f"{path} cannot be written: {cure}")
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """`OutputError` where no file could be written in a folder, before the work whose results are to lie there. Nothing is made: where the
+    folder is not there yet, the nearest one that is above it is tried."""
+    place = Path(os.path.abspath(folder))
+    try:
+        with tempfile.TemporaryFile(dir=next(path for path in (place, *place.parents) if path.exists())):
+            pass
+    except OSError as error:
+        raise output_error(folder, error) from error
 
 
 @contextmanager

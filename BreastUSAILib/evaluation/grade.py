@@ -355,6 +355,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from ..atomic import check_writable
+
+    check_writable(args.output)
     cases = [case for case in read_data_sets(args.data) if gradable(case)]
     if not args.all_folds:
         cases = in_folds(cases, args.folds)

@@ -164,8 +164,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..atomic import atomic_path, write_text
+    from ..atomic import atomic_path, check_writable, write_text
 
+    check_writable(args.output)
     for name in ("validation", "test", "jobs"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} is {getattr(args, name)}; it must be 1 or more.")

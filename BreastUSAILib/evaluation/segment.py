@@ -214,9 +214,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from ..atomic import check_writable
     from ..models.zoo import load
     from ..segment import SegmentOptions
 
+    check_writable(args.output)
     cases = read_data_sets(args.data)
     if not args.all_folds:
         cases = in_folds(cases, args.folds)

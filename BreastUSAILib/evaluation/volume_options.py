@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..atomic import check_writable
 from ..errors import UsageError
 from .data_set_names import check_names
 
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 def check_options(args: argparse.Namespace, shares: Sequence[str], counts: Sequence[str]) -> None:
     """Refuse options that have no meaning, before any work is done.
 
-    shares, counts : names of options that, if given, must lie between 0 and 1, or be 1 or more. --spacing and --data are looked at, too.
+    shares, counts : names of options that, if given, must lie between 0 and 1, or be 1 or more. --spacing, --data and --output are looked at, too.
 
     Raises
     ------
     UsageError : one of them.
+    OutputError : nothing could be written in --output.
     """
     for option in shares:
         value = _value(args, option)
@@ -33,6 +35,7 @@ def check_options(args: argparse.Namespace, shares: Sequence[str], counts: Seque
     if args.spacing is not None and not all(0 < s < 100 for s in args.spacing):
         raise UsageError(f"--spacing is {args.spacing}; each must be a positive number of mm.")
     check_names(args.data, UsageError)
+    check_writable(args.output)
 
 
 def cases_of(args: argparse.Namespace) -> list[VolumeCase]:

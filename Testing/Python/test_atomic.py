@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from BreastUSAILib.atomic import atomic_path, write_bytes, write_text
+from BreastUSAILib.atomic import atomic_path, check_writable, write_bytes, write_text
+from BreastUSAILib.cli import main
 from BreastUSAILib.errors import OutputError
 
 
@@ -29,6 +30,30 @@ def test_temporary_name_keeps_the_suffixes_and_the_folder(tmp_path, name, ending
         temporary.write_bytes(b"x")
         assert not (tmp_path / name).exists()
     assert (tmp_path / name).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("name", ["file", "file/results", "n" * 300])
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, name):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OutputError, match="cannot be written: (a part of the path is a file|the name is too long)"):
+        check_writable(tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_that_can_be_written_are_left_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (tmp_path, tmp_path / "new" / "deeper", "new", "."):
+        check_writable(name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["segment", "grade", "detect", "segment-3d", "heatmap", "phantom"])
+def test_evaluations_whose_output_is_a_file_end_before_they_begin(tmp_path, capsys, what):
+    """All networks ran, and then their figures had no place."""
+    (tmp_path / "file").write_text("kept")
+    data = [] if what == "phantom" else ["--data", str(tmp_path / "none")]
+    assert main(["evaluate", what, *data, "--output", str(tmp_path / "file")]) != 0
+    assert f"{tmp_path / 'file'} cannot be written: a part of the path is a file" in capsys.readouterr().err
 
 
 def test_failure_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):

@@ -120,16 +120,16 @@ def test_a_data_set_of_volumes_goes_by_its_folders_name_as_it_was_given(layout, 
     named = [read_volumes(given, ["test"])[0].source for given in (".", linked[0])]
     assert named == [layout, "tdsc"]
     with pytest.raises(UsageError, match=r"the data sets .*x.tdsc and .*y.tdsc have one name.*give folders with different names"):
-        check_options(types.SimpleNamespace(data=linked, spacing=None), (), ())
-    check_options(types.SimpleNamespace(data=[folder, linked[0]], spacing=None), (), ())
+        check_options(types.SimpleNamespace(data=linked, spacing=None, output=tmp_path), (), ())
+    check_options(types.SimpleNamespace(data=[folder, linked[0]], spacing=None, output=tmp_path), (), ())
 
 
 def test_one_of_several_data_sets_of_volumes_is_not_called_all(tmp_path):
     """Its figures would be replaced by those of all together."""
     one, other = tmp_path / "native", tmp_path / "all"
     with pytest.raises(UsageError, match=r"the data set .*all has the name 'all', .*; rename its folder\."):
-        check_options(types.SimpleNamespace(data=[one, other], spacing=None), (), ())
-    check_options(types.SimpleNamespace(data=[other], spacing=None), (), ())
+        check_options(types.SimpleNamespace(data=[one, other], spacing=None, output=tmp_path), (), ())
+    check_options(types.SimpleNamespace(data=[other], spacing=None, output=tmp_path), (), ())
 
 
 def test_axes_in_another_order_are_told(challenge, tmp_path):
