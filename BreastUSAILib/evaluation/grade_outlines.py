@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atomic import atomic_path, output_error, write_text
-from ..errors import UsageError
+from ..errors import UsageError, in_words
 from ..identity import identity
 from .segmentation_data import Case, load_pixels
 
@@ -56,7 +56,13 @@ class FoundOutlines:
             return
         about, said = self.folder / "outlines.json", self.about
         if about.is_file():
-            if json.loads(about.read_text(encoding="utf-8")) != said:
+            try:
+                kept = json.loads(about.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise UsageError(
+                    f"{about} does not say whose outlines {self.folder} holds ({in_words(error)}); delete the folder, or choose another one."
+                ) from error
+            if kept != said:
                 raise UsageError(
                     f"{self.folder} holds the outlines of another segmentation model, or of the same with other settings; choose another folder or delete it."
                 )

@@ -283,6 +283,11 @@ def test_outlines_that_were_found_are_kept_and_belong_to_a_model(data, tmp_path,
         other = SimpleNamespace(entry=SimpleNamespace(**{**vars(model.entry), **changes}))
         with pytest.raises(UsageError, match="another segmentation model"):
             FoundOutlines(other, tmp_path / "kept")
+    for damaged in (b"", b'{"model": "a", "sha', b"\xff\xfe"):
+        (tmp_path / "damaged").mkdir(exist_ok=True)
+        (tmp_path / "damaged/outlines.json").write_bytes(damaged)
+        with pytest.raises(UsageError, match=r"damaged.outlines.json does not say whose outlines .*damaged holds \(.*\); delete the folder, or choose another"):
+            FoundOutlines(model, tmp_path / "damaged")
     steps = []
     prepare(read_cases(data)[:3], ("true", "refined"), found, steps.append)
     assert steps == [1, 2, 3] and calls == [True, False, True, True]
