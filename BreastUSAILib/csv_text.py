@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,13 @@ def one_table(path: Path) -> Iterator[None]:
         yield
     except csv.Error as error:
         raise DataError(f"{path} does not read as a table ({error}); close the quotation mark that is open, or save it as CSV anew.") from error
+
+
+def other_separator(columns: Sequence[str] | None) -> str:
+    """The end of a sentence on columns that a table lacks, where its first line has semicolons or tabs in the place of commas, as Excel writes them; else ""."""
+    if columns and len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
+        return f"; separate its columns by commas, not by {'semicolons' if ';' in columns[0] else 'tabs'}"
+    return ""
 
 
 def read_csv_text(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..csv_text import one_table, read_csv_text
+from ..csv_text import one_table, other_separator, read_csv_text
 from ..errors import DataError
 from ..image import as_2d, read_image
 from ..picture import JPEG, palette_indices
@@ -61,7 +61,7 @@ def read_cases(folder: Path | str) -> list[Case]:
     with one_table(table):
         missing = [c for c in REQUIRED_COLUMNS if c not in (reader.fieldnames or ())]
         if missing:
-            raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
+            raise DataError(f"{table} lacks the columns {', '.join(missing)}{other_separator(reader.fieldnames)}.")
         rows = list(reader)
     if not rows:
         raise DataError(f"{table} lists no images.")

@@ -19,7 +19,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..atomic import output_error, write_text
-from ..csv_text import one_table, read_csv_text
+from ..csv_text import one_table, other_separator, read_csv_text
 from ..errors import DataError
 from ..findings import Box, Finding
 from ..grid import index_box, physical_to_index
@@ -92,7 +92,7 @@ def read_detections(path: Path | str) -> Mapping[str, list[tuple[tuple[float, ..
     with one_table(path):
         missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
         if missing:
-            raise DataError(f"{path} lacks the columns {', '.join(missing)}.")
+            raise DataError(f"{path} lacks the columns {', '.join(missing)}{other_separator(reader.fieldnames)}.")
         rows = [(reader.line_num, row) for row in reader]
     found: dict[str, list[tuple[tuple[float, ...], float]]] = {}
     for number, row in rows:

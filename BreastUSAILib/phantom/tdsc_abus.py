@@ -29,7 +29,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..csv_text import one_table, read_csv_text
+from ..csv_text import one_table, other_separator, read_csv_text
 from ..errors import DataError
 from .records import VolumeRecord
 
@@ -195,7 +195,7 @@ def _rows(table: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]
         lines = [(reader.line_num, row) for row in reader]
     missing = [name for name in columns if name not in titles]
     if missing:
-        raise DataError(f"{table} lacks the columns {', '.join(missing)}.")
+        raise DataError(f"{table} lacks the columns {', '.join(missing)}{other_separator(titles)}.")
     rows = []
     for number, row in lines:
         if not row:

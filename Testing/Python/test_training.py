@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from BreastUSAILib.cli import main
 from BreastUSAILib.errors import DataError, DependencyError, ModelError, OutputError, UsageError
 from BreastUSAILib.evaluation.segmentation_data import in_folds, load_picture, load_pixels, read_cases, read_data_sets
+from BreastUSAILib.evaluation.tdsc_submission import read_detections
 from BreastUSAILib.models import zoo
 from BreastUSAILib.networks import roi_cnn as networks
+from BreastUSAILib.phantom.tdsc_abus import read_tdsc_abus
 from BreastUSAILib.run_lock import run_lock
 from BreastUSAILib.training import augment as augmentation
 from BreastUSAILib.training import grade, loop, pretrained, roi_cnn
@@ -518,6 +520,23 @@ def test_data_folders_that_are_wrong(data, tmp_path):
     _write(data, rows)
     with pytest.raises(DataError, match="they must agree"):
         load_pixels(read_cases(data)[0])
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_columns_that_other_separators_part_are_told_with_the_cure(data, tmp_path, separator, name):
+    """As Excel writes them where the comma is for decimals."""
+    table = data / "labels.csv"
+    table.write_text(table.read_text().replace(",", separator))
+    told = rf"; separate its columns by commas, not by {name}\.$"
+    with pytest.raises(DataError, match=rf"labels.csv lacks the columns id, file, mask, class, group, fold{told}"):
+        read_cases(data)
+    challenge = tmp_path / "Test"
+    challenge.mkdir()
+    for name in ("labels.csv", "bbx_labels.csv"):
+        (challenge / name).write_text(separator.join(("case_id", "label")) + "\n")
+    for read in (lambda: read_tdsc_abus(tmp_path, ["test"], (1, 1, 1)), lambda: read_detections(challenge / "labels.csv")):
+        with pytest.raises(DataError, match=rf"labels.csv lacks the columns .*{told}"):
+            read()
 
 
 def test_a_data_set_goes_by_its_folders_name(data, tmp_path, monkeypatch):
