@@ -62,12 +62,12 @@ def read_cases(folder: Path | str) -> list[Case]:
         missing = [c for c in REQUIRED_COLUMNS if c not in (reader.fieldnames or ())]
         if missing:
             raise DataError(f"{table} lacks the columns {', '.join(missing)}{other_separator(reader.fieldnames)}.")
-        rows = list(reader)
+        rows = [(reader.line_num, row) for row in reader]  # lines that are empty are no rows, but count
     if not rows:
         raise DataError(f"{table} lists no images.")
     source = name_of(folder)
     cases, groups, lines, files = [], {}, {}, {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         try:
             fold = int(row["fold"])
         except (ValueError, TypeError):

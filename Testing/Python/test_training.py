@@ -539,6 +539,16 @@ def test_columns_that_other_separators_part_are_told_with_the_cure(data, tmp_pat
             read()
 
 
+def test_lines_are_counted_as_an_editor_counts_them(data):
+    """Lines that are empty, too, which are no rows."""
+    table = data / "labels.csv"
+    whole = table.read_text()
+    for before in ("0,images", "1,images"):
+        table.write_text(whole.replace(f"\n{before}", f"\n\n\n{before}").replace("images/1.png", "images/none.png"))
+        with pytest.raises(DataError, match=r"labels.csv, line 5: .*none.png is missing"):
+            read_cases(data)
+
+
 def test_a_data_set_goes_by_its_folders_name(data, tmp_path, monkeypatch):
     """Wherever its images lie in it and however it is named; and two of one name are refused."""
     rows = _rows(data)[:1]
