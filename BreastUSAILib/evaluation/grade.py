@@ -40,7 +40,7 @@ from .grade_metrics import (
 )
 from .illustrated import illustrated
 from .known_images import in_paragraphs, notes_on_known
-from .segmentation_data import TEST_FOLD, Case, in_folds, read_data_sets
+from .segmentation_data import TEST_FOLD, Case, check_folds_filled, in_folds, read_data_sets
 
 COARSE = ("2", "3", "4", "5")
 """What BUS-BRA's labels tell apart."""
@@ -358,9 +358,11 @@ def main(args: argparse.Namespace) -> int:
     from ..atomic import check_writable
 
     check_writable(args.output)
-    cases = [case for case in read_data_sets(args.data) if gradable(case)]
+    listed = read_data_sets(args.data)
     if not args.all_folds:
-        cases = in_folds(cases, args.folds)
+        check_folds_filled(listed, args.folds, args.data, "--folds")
+        listed = in_folds(listed, args.folds)
+    cases = [case for case in listed if gradable(case)]
     check_labels_known(cases)
     models = models_of(args, shipped=True)
     found = outlines_for((args.outline,), args.segmentation, args.outline_cache, args.device)

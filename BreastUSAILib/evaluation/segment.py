@@ -23,7 +23,7 @@ from .data_set_names import TOGETHER
 from .illustrated import illustrated
 from .known_images import in_paragraphs, notes_on_known
 from .metrics import bootstrap_interval, dice, hausdorff95, jaccard
-from .segmentation_data import TEST_FOLD, Case, check_masks, in_folds, load_pixels, read_data_sets
+from .segmentation_data import TEST_FOLD, Case, check_folds_filled, check_masks, in_folds, load_pixels, read_data_sets
 from .tables import stated
 
 if TYPE_CHECKING:
@@ -221,6 +221,7 @@ def main(args: argparse.Namespace) -> int:
     check_writable(args.output)
     cases = read_data_sets(args.data)
     if not args.all_folds:
+        check_folds_filled(cases, args.folds, args.data, "--folds")
         cases = in_folds(cases, args.folds)
     check_masks(cases)
     model = load(args.model, "segment", args.device)

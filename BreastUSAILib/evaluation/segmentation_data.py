@@ -126,13 +126,13 @@ def in_folds(cases: Iterable[Case], folds: Sequence[int]) -> list[Case]:
     return [case for case in cases if case.fold in set(folds)]
 
 
-def check_folds_filled(cases: Iterable[Case], folds: Sequence[int], data: Sequence[Path | str]) -> None:
-    """DataError where one of the folds has no image: fewer would teach than were asked for, as of a number that was mistyped."""
+def check_folds_filled(cases: Iterable[Case], folds: Sequence[int], data: Sequence[Path | str], option: str = "--train-folds") -> None:
+    """DataError where one of the folds has no image: fewer would teach, or be measured on, than `option` asked for, as of a number that was mistyped."""
     empty = sorted(set(folds) - {case.fold for case in cases})
     if empty:
         raise DataError(
             f"fold{'s' if len(empty) > 1 else ''} {', '.join(map(str, empty))} of {', '.join(map(str, data))} {'have' if len(empty) > 1 else 'has'} no image; "
-            "leave out of --train-folds what is not in labels.csv."
+            f"give {option} that are in labels.csv."
         )
 
 

@@ -225,6 +225,15 @@ def _one_image(folder, **row):
     return folder
 
 
+@pytest.mark.parametrize("what", ["segment", "grade"])
+@pytest.mark.parametrize("folds", [["0", "7"], ["7"]])
+def test_folds_that_have_no_image_are_told(tmp_path, capsys, what, folds):
+    """One that was mistyped was left out without a word."""
+    data = str(_one_image(tmp_path / "set"))
+    assert cli.main(["evaluate", what, "--data", data, "--folds", *folds, "--output", str(tmp_path / "out"), "--device", "cpu"]) == 1
+    assert capsys.readouterr().err == f"error: fold 7 of {data} has no image; give --folds that are in labels.csv.\n"
+
+
 @pytest.mark.parametrize(
     ("label", "mask", "told"),
     [

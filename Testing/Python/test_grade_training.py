@@ -656,7 +656,7 @@ def test_outlines_need_a_model_and_folds_need_images(small, data, tmp_path):
         train([data], tmp_path / "a", _recipe("mtnet", outlines=("refined",)), device="cpu")
     with pytest.raises(DataError, match="fold"):
         train([data], tmp_path / "b", _recipe("mtnet", train_folds=(7,)), device="cpu")
-    with pytest.raises(DataError, match="fold 7 of .*breast has no image; leave out of --train-folds what is not in labels.csv"):
+    with pytest.raises(DataError, match="fold 7 of .*breast has no image; give --train-folds that are in labels.csv"):
         train([data], tmp_path / "b", _recipe("mtnet", train_folds=(2, 3, 7)), device="cpu")
 
 

@@ -440,7 +440,7 @@ def test_recipes_that_make_no_sense(data, tmp_path):
         roi_cnn.train([data], tmp_path, replace(RECIPE, configuration="x"))
     with pytest.raises(DataError, match="must not be empty"):
         roi_cnn.train([data], tmp_path, replace(RECIPE, train_folds=(7,)))
-    with pytest.raises(DataError, match="folds 7, 8 of .*made have no image; leave out of --train-folds"):
+    with pytest.raises(DataError, match="folds 7, 8 of .*made have no image; give --train-folds that are in labels.csv"):
         roi_cnn.train([data], tmp_path, replace(RECIPE, train_folds=(2, 3, 8, 7)))
     with pytest.raises(OutputError, match="cannot be written"):
         (tmp_path / "file").write_text("")
