@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -32,7 +33,10 @@ def hausdorff95(found: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) 
     from monai.metrics import compute_hausdorff_distance
 
     pair = [torch.from_numpy(m[None, None].astype(np.float32)) for m in (found, truth)]
-    distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=[float(s) for s in spacing])
+    with warnings.catch_warnings():
+        # MONAI 1.5 and later warn of an argument that they themselves give.
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+        distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=[float(s) for s in spacing])
     return float(distance)
 
 
