@@ -118,8 +118,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         }
         for unit in ("mm", "px"):
             distances = [r.hausdorff95 for r in lesion if r.unit == unit and r.hausdorff95 is not None]
-            if distances:
+            if distances:  # of images in which something was found
                 figures[f"median_hausdorff95_{unit}"] = float(np.median(distances))
+                figures[f"hausdorff95_{unit}_images"] = len(distances)
     if healthy:
         figures |= {"healthy": len(healthy), "healthy_with_finding": sum(r.n_findings > 0 for r in healthy)}
     return figures
@@ -148,20 +149,29 @@ def evaluate(
     return rows, figures
 
 
+def _distances(figures: dict[str, Any]) -> str:
+    """The median distances in mm and in pixels, with the number of images that each is of."""
+    return "; ".join(
+        f"{figures[f'median_hausdorff95_{unit}']:.2f} {unit} ({figures[f'hausdorff95_{unit}_images']} of {figures['with_lesion']})"
+        for unit in ("mm", "px")
+        if f"median_hausdorff95_{unit}" in figures
+    ) or "-"
+
+
 def as_markdown(figures: dict[str, dict[str, Any]]) -> str:
     """The figures as a table."""
     lines = [
-        "| data | images | mean Dice (95 % interval) | median Dice (95 % interval) | unrefined mean | lesions missed | healthy with a finding |",
-        "|---|---|---|---|---|---|---|",
+        "| data | images | mean Dice (95 % interval) | median Dice (95 % interval) | unrefined mean | lesions missed | median 95 % Hausdorff distance (of images with a finding) | healthy with a finding |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, f in figures.items():
         if "mean_dice" in f:
             middle = (
                 f"{stated(f['mean_dice'], *f['mean_dice_interval'])} | {stated(f['median_dice'], *f['median_dice_interval'])} "
-                f"| {f['mean_dice_unrefined']:.3f} | {f['not_touched']} of {f['with_lesion']}"
+                f"| {f['mean_dice_unrefined']:.3f} | {f['not_touched']} of {f['with_lesion']} | {_distances(f)}"
             )
         else:
-            middle = "- | - | - | -"
+            middle = "- | - | - | - | -"
         healthy = f"{f['healthy_with_finding']} of {f['healthy']}" if "healthy" in f else "-"
         lines.append(f"| {name} | {f['images']} | {middle} | {healthy} |")
     return "\n".join(lines) + "\n"

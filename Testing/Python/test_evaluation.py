@@ -101,6 +101,9 @@ def test_summary_counts_misses_and_false_alarms():
     assert figures["healthy"] == 2 and figures["healthy_with_finding"] == 1
     assert figures["median_hausdorff95_mm"] == 2.0 and figures["median_hausdorff95_px"] == 5.0
     table = protocol.as_markdown({"set": figures, "healthy": protocol.summarise(rows[3:])})
+    assert figures["hausdorff95_mm_images"] == figures["hausdorff95_px_images"] == 1  # of the three with a lesion one has no finding
+    assert "| 2.00 mm (1 of 3); 5.00 px (1 of 3) |" in table
+    assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "0.567" in table and "1 of 2" in table and len(table.splitlines()) == 4
 
 
