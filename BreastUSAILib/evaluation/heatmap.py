@@ -26,6 +26,7 @@ from .heatmap_metrics import point_hits, pointing
 from .heatmap_patches import Patch, ask, cut, healthy_patches, region_about
 from .heatmap_summary import LesionHeat, VolumeHeat, summarise
 from .illustrated import illustrated
+from .known_images import in_paragraphs, notes_on_known_volumes
 from .tables import counted, stated
 from .volume_data import VolumeCase
 from .volume_options import cases_of, check_options
@@ -239,7 +240,7 @@ def write(
     write_text(folder / "lesions.csv", _csv(LESION_COLUMNS, lesion_rows(results)))
     write_text(folder / "spots.csv", _csv(SPOT_COLUMNS, spot_rows(results)))
     pictures = draw(folder, results, answers, summary)
-    write_text(folder / "figures.md", illustrated(as_markdown(summary), pictures))
+    write_text(folder / "figures.md", illustrated(as_markdown(summary) + in_paragraphs(about.get("notes", ())), pictures))
     write_text(folder / "figures.json", json.dumps({**about, **summary}, indent=2, allow_nan=False) + "\n")
     return summary
 
@@ -297,11 +298,14 @@ def main(args: argparse.Namespace) -> int:
         "limit": args.limit,
         "threshold": threshold,
         "slabs": args.slabs,
+        "notes": notes_on_known_volumes([model.provenance()], cases),
     }
     summary = write(args.output, results, answers, threshold, about, args.bootstrap)
     ill = [result.case for result in results if result.lesions]
     for case in ill[:: max(1, len(ill) // max(args.pictures, 1))][: max(args.pictures, 0)]:
         draw_map(args.output / "maps" / f"{case.source}-{case.id}.png", case, model)
     print(as_markdown(summary))
+    for note in about["notes"]:
+        print(f"Note: {note}")
     print(f"Figures, tables and pictures are in {args.output}.")
     return 0

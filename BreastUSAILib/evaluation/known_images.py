@@ -1,19 +1,23 @@
-"""Which of the images that a model is measured on it has learnt from, or was chosen by: their figures are too good."""
+"""Which of the images or volumes that a model is measured on it has learnt from, or was chosen by: their figures are too good."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from .segmentation_data import Case
 
 if TYPE_CHECKING:
     from ..models.entry import ModelEntry
+    from .volume_data import VolumeCase
 
 # What training writes, and what the cards of the models that ship say.
 _OWN = re.compile(r"\d+ images of (?P<names>.+?) \(folds (?P<folds>\d+(?:, \d+)*)\)")
 _SHIPPED = re.compile(r"folds (?P<folds>\d+(?:, \d+)*) of (?P<names>[\w-]+(?:(?:, | and )[\w-]+)*)")
+
+# What training on volumes writes (`volume_data.described`); folds are of the splits train and validation together. Cards of models that ship name no data set.
+_VOLUMES = re.compile(r"(?:volumes|phantoms\)?) of (?P<names>[^;]+?) \((?P<part>split train|all but fold \d+ of \d+)")
 
 
 def _taught(entry: ModelEntry) -> Iterator[tuple[set[str], set[int]]]:
@@ -51,6 +55,35 @@ def notes_on_known(entries: Iterable[ModelEntry], cases: Iterable[Case]) -> list
             for name, folds in sorted(judged.items())
             if not folds <= taught.get(name, set())
         ]
+    return notes
+
+
+def notes_on_known_volumes(models: Iterable[Mapping[str, str]], cases: Iterable[VolumeCase]) -> list[str]:
+    """As `notes_on_known`, of the splits train and validation of volumes; no model learns from the split test.
+
+    Parameters
+    ----------
+    models : the records of the models (`models.zoo.LoadedModel.provenance`).
+    cases : what they are measured on; data sets are known by their folders' names.
+    """
+    asked = sorted({(case.source, case.split) for case in cases if case.split != "test"})
+    notes = []
+    for model in models:
+        taught, judged = set(), set()
+        for place, found in enumerate(_VOLUMES.finditer(model["trained_on"])):
+            names = {_plain(name) for name in found["names"].split(", ")}
+            for source, split in asked:
+                if _plain(source) not in names:
+                    continue
+                if split == "train" or found["part"] != "split train":
+                    taught.add((source, split))
+                elif place == 0:
+                    judged.add((source, split))
+        for source, split in asked:
+            if (source, split) in taught:
+                notes.append(f"{model['id']} has learnt from the split {split} of {source}: these figures are of volumes that it knows, and too good.")
+            elif (source, split) in judged:
+                notes.append(f"{model['id']} was chosen by the split {split} of {source}: these figures are better than on other volumes.")
     return notes
 
 

@@ -29,6 +29,7 @@ from ..phantom.seeds import SPLITS
 from . import metrics
 from .bootstrap import SAMPLES
 from .illustrated import illustrated
+from .known_images import in_paragraphs, notes_on_known_volumes
 from .segment_3d_summary import MALIGNANT_FROM, LesionResult, summarise
 from .tables import counted, stated
 from .volume_data import TrueLesion, VolumeCase, failing_by_name
@@ -222,7 +223,7 @@ def write(
             )
     write_text(folder / "lesions.csv", stream.getvalue())
     pictures = draw(folder, results, summaries)
-    write_text(folder / "figures.md", illustrated(as_markdown(summaries), pictures))
+    write_text(folder / "figures.md", illustrated(as_markdown(summaries) + in_paragraphs(about.get("notes", ())), pictures))
     text = json.dumps({**about, "figures": summaries}, indent=2, allow_nan=False)
     write_text(folder / "figures.json", text + "\n")
     return summaries
@@ -311,9 +312,12 @@ def main(args: argparse.Namespace) -> int:
         "malignant_from": malignant_from,
         "jitter": {"shift": SHIFT, "stretch": STRETCH, "seed": args.seed},
         "detector": detector,
+        "notes": notes_on_known_volumes(models, cases),
     }
     summaries = write(args.output, results, about, malignant_from, args.bootstrap)
     print(as_markdown(summaries))
+    for note in about["notes"]:
+        print(f"Note: {note}")
     print(f"Figures, tables and pictures are in {args.output}.")
     return 0
 

@@ -160,5 +160,10 @@ def test_the_command_leaves_figures_tables_and_pictures(folders, tmp_path, capsy
     for picture in ("froc.png", "roc.png", "distances.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "out" / "maps").glob("*.png"))) == 1
-    assert "pointing game" in capsys.readouterr().out
+    assert "pointing game" in capsys.readouterr().out and figures["notes"] == []
+    note = "m has learnt from the split test of nothing."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "notes_on_known_volumes", lambda models, cases: [note] if [m["task"] for m in models] == ["heatmap"] and cases else [])
+        assert main([*arguments, "--bootstrap", "2", "--pictures", "0"]) == 0
+    assert f"Note: {note}" in capsys.readouterr().out and f"Note: {note}" in (tmp_path / "out" / "figures.md").read_text()
     assert main([*arguments, "--slabs", "0"]) == 2

@@ -18,9 +18,10 @@ from PIL import Image
 from BreastUSAILib import cli
 from BreastUSAILib.errors import DataError
 from BreastUSAILib.evaluation import segment as protocol
-from BreastUSAILib.evaluation.known_images import notes_on_known
+from BreastUSAILib.evaluation.known_images import notes_on_known, notes_on_known_volumes
 from BreastUSAILib.evaluation.metrics import bootstrap_interval, dice, hausdorff95, jaccard
 from BreastUSAILib.evaluation.segmentation_data import Case, check_masks, load_pixels, read_cases
+from BreastUSAILib.evaluation.volume_data import VolumeCase
 from BreastUSAILib.models.catalog import default_for
 from BreastUSAILib.models.zoo import load
 from BreastUSAILib.segment import SegmentOptions
@@ -310,6 +311,29 @@ def test_figures_of_images_that_a_model_knows_say_so():
         assert notes_on_known([ships], [case("copy", 4, "BUS-BRA")])[0].startswith(f"{ships.id} has learnt from fold 4 of copy")
         assert notes_on_known([ships], [case("busbra", 1)])[0].startswith(f"{ships.id} was chosen by fold 1 of busbra")
         assert notes_on_known([ships], [case("busbra", 0), case("busi", 2, "BUSI")]) == []
+
+
+def test_figures_of_volumes_that_a_model_knows_say_so():
+    def case(source, split):
+        return VolumeCase("v", source, split, Path("v.nrrd"), ())
+
+    def notes(trained_on, *cases):
+        return [note.partition(":")[0] for note in notes_on_known_volumes([{"id": "m", "trained_on": trained_on}], cases)]
+
+    every = [case(source, split) for source in ("made", "other set", "unknown") for split in ("train", "validation", "test")]
+    both = [f"m {what} of {name}" for name in ("made", "other set") for what in ("has learnt from the split train", "was chosen by the split validation")]
+    for kind in ("phantoms", "volumes", "volumes (3 of them phantoms)"):
+        described = f"9 {kind} of made, other set"
+        assert notes(f"{described} (split train)", *every) == notes(f"lesions of {described} (split train)", *every) == both
+        assert notes(f"{described} (split train, one central point a lesion); went on from m 1, which had learnt from: 4 phantoms of unknown (split train)", *every) == [
+            *both,
+            "m has learnt from the split train of unknown",
+        ]
+    # Of folds either split taught, as far as it did not choose.
+    told = notes("9 volumes of made (all but fold 1 of 5 of the splits train and validation, one central point a lesion)", *every)
+    assert told == notes("lesions of 9 volumes of made (all but fold 0 of 4)", *every) == [f"m has learnt from the split {split} of made" for split in ("train", "validation")]
+    for task in ("segment-3d", "heatmap", "detect"):  # no data set of a user's
+        assert notes(default_for(task).trained_on, *every) == []
 
 
 @pytest.mark.parametrize("what", ["segment", "grade"])

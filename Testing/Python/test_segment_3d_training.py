@@ -616,7 +616,7 @@ def test_what_fails_is_not_measured_as_missed(trained, phantoms, tmp_path, capsy
     assert not (tmp_path / "e" / "figures.json").exists()
 
 
-def test_the_evaluation_leaves_figures_pictures_and_a_table(trained, phantoms, tmp_path):
+def test_the_evaluation_leaves_figures_pictures_and_a_table(trained, phantoms, tmp_path, capsys):
     from BreastUSAILib.cli import main
 
     out = tmp_path / "e"
@@ -628,6 +628,8 @@ def test_the_evaluation_leaves_figures_pictures_and_a_table(trained, phantoms, t
     assert kept["detector"]["id"] == "detection-compact" and kept["detector"]["least_score"] == 0.2
     assert [m["task"] for m in kept["models"]] == ["segment-3d", "detect"]
     assert kept["figures"]["true"]["figures"]["dsc"]["value"] > 0.6
+    note = f"segmentation-3d-compact was chosen by the split validation of {phantoms.name}: these figures are better than on other volumes."
+    assert kept["notes"] == [note] and f"Note: {note}" in capsys.readouterr().out and f"Note: {note}" in (out / "figures.md").read_text()
     for name in ("figures.md", "lesions.csv", "outlines.png", "volumes.png", "roc.png"):
         assert (out / name).stat().st_size > 100
     text = table({"C_MS VNet_Iter": out, "compact": out})
