@@ -10,4 +10,7 @@ ANALYSED = "BreastUSAI.AnalysedPixels"  # attribute beside STUDY: a checksum of 
 BELONGS_TO = "BreastUSAISegmentation"  # node reference from ROI, points and table to the segmentation
 HEATMAP = "BreastUSAI.Heatmap"  # attribute of a table of hot spots (`mrml_heatmap`), which are no findings
 SHOWN_WITH = "BreastUSAITable"  # where there is no segmentation: from ROI and points to the table
+ORIGINAL = "BreastUSAI.Original"  # attribute of all of these nodes: it refers to itself (ITSELF), and a copy of it does not
+ITSELF = "BreastUSAIItself"  # such a node reference, which follows where the scene gives another id
+SEGMENT = "BreastUSAI.Segment"  # tag of a segment: its own id, which a copy of it does not have
 ABOUT = "BreastUSAIVolume"  # node reference from such a table to the volume that was analysed

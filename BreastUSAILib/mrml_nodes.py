@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .mrml_names import BELONGS_TO, FINDING
+from .mrml_names import BELONGS_TO, FINDING, ITSELF, ORIGINAL, SEGMENT
 from .slicer_runtime import import_slicer
 from .terminology import ALGORITHM_NAME_TAG, lesion_color
 
@@ -59,6 +59,18 @@ def color_markup(display: Any, index: int) -> None:
     display.SetSelectedColor(*lesion_color(index))
 
 
+def keep_original(node: Any) -> None:
+    """Let a node that shows a study be told from copies that a person makes of it (`is_copy`)."""
+    node.SetAttribute(ORIGINAL, "1")
+    node.SetNodeReferenceID(ITSELF, node.GetID())
+
+
+def is_copy(node: Any) -> bool:
+    """Whether a person made a node from one that shows a study, as by Clone in the data tree: attributes and references come along, and so it refers
+    to that one, or to none in a scene that was saved without that. Nodes in scenes of earlier versions are taken for no copies."""
+    return node.GetAttribute(ORIGINAL) is not None and node.GetNodeReferenceID(ITSELF) != node.GetID()
+
+
 def _tag(segment: Any, name: str) -> str | None:
     import vtk
 
@@ -67,13 +79,19 @@ def _tag(segment: Any, name: str) -> str | None:
 
 
 def own_segments(segmentation_node: Any) -> list[str]:
-    """Ids of the segments that BreastUSAI made."""
+    """Ids of the segments that BreastUSAI made; a copy of one is the person's who made it."""
     segmentation = segmentation_node.GetSegmentation()
     return [
         segment_id
         for segment_id in segmentation.GetSegmentIDs()
         if (_tag(segmentation.GetSegment(segment_id), ALGORITHM_NAME_TAG) or "").startswith("BreastUSAI")
+        and not _is_copied(segmentation, segment_id)
     ]
+
+
+def _is_copied(segmentation: Any, segment_id: str) -> bool:
+    """Whether a segment is a copy of one that BreastUSAI made; those of earlier versions are taken for none."""
+    return _tag(segmentation.GetSegment(segment_id), SEGMENT) not in (None, segment_id)
 
 
 def holds_others(segmentation_node: Any) -> bool:
@@ -82,20 +100,20 @@ def holds_others(segmentation_node: Any) -> bool:
 
 
 def segments_by_finding(segmentation_node: Any) -> dict[str, str]:
-    """Finding id -> segment id."""
+    """Finding id -> segment id; copies that a person made are no finding's."""
     segmentation = segmentation_node.GetSegmentation()
     found = {}
     for segment_id in segmentation.GetSegmentIDs():
         finding_id = _tag(segmentation.GetSegment(segment_id), FINDING)
-        if finding_id is not None:
+        if finding_id is not None and not _is_copied(segmentation, segment_id):
             found.setdefault(finding_id, segment_id)
     return found
 
 
 def nodes_with(shown: Any, role: str = BELONGS_TO) -> list[Any]:
-    """The boxes, points and tables that were made with a segmentation, or with a table (role `SHOWN_WITH`)."""
+    """The boxes, points and tables that were made with a segmentation, or with a table (role `SHOWN_WITH`); not copies of them that a person made."""
     scene = shown.GetScene()
     found = []
     for kind in ("vtkMRMLMarkupsROINode", "vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode"):
-        found += [n for n in nodes_of_class(scene, kind) if n.GetNodeReferenceID(role) == shown.GetID()]
+        found += [n for n in nodes_of_class(scene, kind) if n.GetNodeReferenceID(role) == shown.GetID() and not is_copy(n)]
     return found

@@ -11,8 +11,8 @@ from .findings import Study
 from .mrml_analysed import keep_analysed
 from .mrml_grid import Frame
 from .mrml_masks import MaskCrop, labelmap_of, mask_crops
-from .mrml_names import FINDING, STUDY
-from .mrml_nodes import color_markup, holds_others, image_id, own_segments, place_beside, save_undo_state
+from .mrml_names import FINDING, SEGMENT, STUDY
+from .mrml_nodes import color_markup, holds_others, image_id, keep_original, own_segments, place_beside, save_undo_state
 from .mrml_spacing import apply_pixel_spacing, check_pixel_spacing, keep_laid_on
 from .slicer_runtime import import_slicer
 from .terminology import lesion_color, segment_tags
@@ -102,11 +102,14 @@ def add_segmentation(
             segment.SetTag(key, value)
         segment.SetTag(FINDING, finding.id)
         segment.AddRepresentation(labelmap_name, labelmap_of(crop.voxels, frame, crop.first))
-        if not segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(finding.id)):
+        segment_id = segmentation.GenerateUniqueSegmentID(finding.id)
+        segment.SetTag(SEGMENT, segment_id)
+        if not segmentation.AddSegment(segment, segment_id):
             raise OutputError(f"the segment {finding.id} cannot be added to {node.GetName()}.")
     if crops and frame.thickness is None:
         _show_surface(node)
     node.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
+    keep_original(node)
     keep_laid_on(node, volume_node)
     keep_analysed(node, study, volume_node)
     return node
@@ -166,6 +169,7 @@ def add_boxes(
         display.SetFillVisibility(False)
         display.SetPropertiesLabelVisibility(False)  # the points carry the names
         display.SetHandlesInteractive(False)
+        keep_original(node)
         place_beside(scene, node, volume_node)
         nodes.append(node)
     return tuple(nodes)
@@ -188,6 +192,7 @@ def add_points(
         index = node.AddControlPoint(vtk.vtkVector3d(*center), finding.id)
         node.SetNthControlPointDescription(index, f"score {finding.score:.2f}")
     color_markup(node.GetDisplayNode(), 0)
+    keep_original(node)
     place_beside(scene, node, volume_node)
     return node
 
@@ -231,6 +236,7 @@ def add_table(
     node.AddColumn(notes)
     node.SetColumnTitle("notes", "Notes")
     node.SetLocked(True)
+    keep_original(node)
     place_beside(scene, node, volume_node)
     return node
 

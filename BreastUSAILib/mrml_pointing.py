@@ -9,7 +9,7 @@ import numpy as np
 from .findings import Box, Finding
 from .mrml_grid import LPS_TO_RAS, axes_of, object_to_node
 from .mrml_names import ABOUT, FINDING, HEATMAP, SHOWN_WITH, STUDY
-from .mrml_nodes import nodes_of_class, nodes_with
+from .mrml_nodes import is_copy, nodes_of_class, nodes_with
 from .mrml_shown import study_from_nodes
 from .slicer_runtime import import_slicer
 
@@ -57,10 +57,11 @@ def points_of(
 
 
 def detections_of(volume_node: vtkMRMLScalarVolumeNode) -> tuple[vtkMRMLTableNode, ...]:
-    """The tables of findings (`show_detections`) about a volume, the latest first; not those of hot spots, which are places to look at."""
+    """The tables of findings (`show_detections`) about a volume, the latest first; not those of hot spots, which are places to look at. Copies that
+    a person made, which have no boxes, come last."""
     tables = reversed(nodes_of_class(volume_node.GetScene(), "vtkMRMLTableNode"))
     about = (t for t in tables if t.GetAttribute(STUDY) and t.GetNodeReferenceID(ABOUT) == volume_node.GetID())
-    return tuple(t for t in about if t.GetAttribute(HEATMAP) is None)
+    return tuple(sorted((t for t in about if t.GetAttribute(HEATMAP) is None), key=is_copy))
 
 
 def shown_findings(volume_node: vtkMRMLScalarVolumeNode, table_node: vtkMRMLTableNode) -> tuple[Finding, ...]:

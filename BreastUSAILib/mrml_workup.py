@@ -20,7 +20,7 @@ from .errors import DataError
 from .findings import Finding, ImageInfo, Study
 from .mrml_analysed import shows_other_pixels as _shows_other_pixels
 from .mrml_heatmap import FULL
-from .mrml_nodes import nodes_of_class
+from .mrml_nodes import is_copy, nodes_of_class
 from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, remove_map, set_background, show_from, show_over
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
 from .slicer_runtime import import_slicer
@@ -80,6 +80,8 @@ def show_workup(
     study = mrml.placed(study, volume_node, pixel_spacing)
     # Where the image was moved or got another spacing since, what was said is still about the same lesions.
     reviews = {} if before is None else carried_over(mrml.on_grid(made(before), study.image), reviews_of(before), study)
+    if before is not None and is_copy(before):  # a person's backup, which stays as it is
+        before = None
     old = before if before is not None and _can_show(before, study, volume_node) else None
     if mrml.shows_masks(study):
         shown = mrml.show_study(scene, study, volume_node, old, pixel_spacing, crops).segmentation
@@ -120,13 +122,14 @@ def remove(shown: Shown) -> None:
 
 
 def workup_of(volume_node: vtkMRMLScalarVolumeNode) -> Shown | None:
-    """The result's node of an image, the latest; None where it has none, or was removed from the scene."""
-    found = None
-    for kind in ("vtkMRMLTableNode", "vtkMRMLSegmentationNode"):
-        for node in _all(volume_node.GetScene(), kind):
-            if node.GetAttribute(WORKUP) and node.GetNodeReferenceID(IMAGE) == volume_node.GetID():
-                found = node
-    return found
+    """The result's node of an image, the latest; None where it has none, or was removed from the scene.
+
+    A copy that a person made of a result, as a backup, stands in for it only where that was removed.
+    """
+    kinds = ("vtkMRMLTableNode", "vtkMRMLSegmentationNode")
+    nodes = [node for kind in kinds for node in _all(volume_node.GetScene(), kind)]
+    found = [n for n in nodes if n.GetAttribute(WORKUP) and n.GetNodeReferenceID(IMAGE) == volume_node.GetID()]
+    return min(reversed(found), key=is_copy, default=None)
 
 
 def maps_of(volume_node: vtkMRMLScalarVolumeNode) -> tuple[vtkMRMLScalarVolumeNode, ...]:

@@ -35,6 +35,7 @@ from BreastUSAILib.activation import PERCENT
 from BreastUSAILib.background_child import BackgroundChild
 from BreastUSAILib.errors import DataError, ImageError
 from BreastUSAILib.findings import BIRADS_CATEGORIES
+from BreastUSAILib.mrml_nodes import is_copy, nodes_of_class
 from BreastUSAILib.slicer_image_logic import ImageOrVolumeLogic
 from BreastUSAILib.slicer_panel import AnalysisPanel, Device
 
@@ -312,10 +313,9 @@ class BreastUSAIGradeLogic(ImageOrVolumeLogic):
         return ""
 
     def firstFindings(self, volume):
-        """The latest segmentation of BreastUSAI that shows what was found in a volume, or else table; None where there is none."""
-        scene = volume.GetScene()
-        for index in reversed(range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"))):
-            node = scene.GetNthNodeByClass(index, "vtkMRMLSegmentationNode")
+        """The latest segmentation of BreastUSAI that shows what was found in a volume, or else table; None where there is none. Copies that a person
+        made of one come last."""
+        for node in sorted(reversed(nodes_of_class(volume.GetScene(), "vtkMRMLSegmentationNode")), key=is_copy):
             if not self.reasonAgainstFindings(volume, node):
                 return node
         return next(iter(mrml.detections_of(volume)), None)

@@ -228,6 +228,15 @@ class Running(PanelCase):
         slicer.mrmlScene.RemoveNode(table)
         self.assertIsNone(self.panel.logic.firstFindings(chosen))
 
+    def test_a_copy_that_a_person_made_is_not_what_is_graded_first(self):
+        chosen, table = volume()
+        outlined = mrml.show_study(slicer.mrmlScene, mrml.detected_in(table), chosen).segmentation
+        copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "backup")
+        copy.Copy(outlined)
+        self.assertIs(self.panel.logic.firstFindings(chosen), outlined)
+        slicer.mrmlScene.RemoveNode(outlined)
+        self.assertIs(self.panel.logic.firstFindings(chosen), copy)
+
     def test_the_outlines_of_a_segmentation_reach_the_child(self):
         chosen = self.ready()
         self.apply()

@@ -14,12 +14,13 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from BreastUSAILib import child_workup, mrml, mrml_masks, mrml_overlay
+from BreastUSAILib import child_workup, mrml, mrml_masks, mrml_names, mrml_overlay, mrml_workup
 from BreastUSAILib.errors import DataError, ImageError, OtherSpacingError, OutputError
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.identity import pixels_digest
 from BreastUSAILib.image import read_image
 from BreastUSAILib.mrml_grid import Frame, object_to_node
+from BreastUSAILib.review import Review
 from BreastUSAILib.slicer_runtime import import_slicer, private_scene
 from BreastUSAILib.terminology import segment_tags
 
@@ -1084,6 +1085,107 @@ def test_two_runs_make_two_sets_of_nodes_with_their_own_names(scene):
     assert first.segmentation.GetName() != second.segmentation.GetName()
     scene.RemoveNode(second.boxes[0])
     _same_study(mrml.study_from_nodes(volume, first.segmentation), study)
+
+
+# --- copies that a person makes --------------------------------------------------------------------------------------
+
+
+def _copy_of(node):
+    """A node as Clone in Slicer's data tree makes it: with all attributes and references."""
+    copy = node.GetScene().CreateNodeByClass(node.GetClassName())
+    copy.UnRegister(None)
+    node.GetScene().AddNode(copy)
+    copy.Copy(node)
+    copy.SetName(f"{node.GetName()} Copy")
+    return copy
+
+
+def _pixels_of(shown, finding: str) -> int:
+    (found,) = (f for f in mrml_workup.current(shown)()[0].findings if f.id == finding)
+    return int(sitk.GetArrayViewFromImage(found.mask).sum())
+
+
+def _clear(shown, finding: str) -> None:
+    """Take away half of what a segment of a result covers, as a person corrects it."""
+    segment = shown.GetSegmentation().GetSegment(finding)
+    labelmap = segment.GetRepresentation(import_slicer().vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
+    voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars())
+    voxels[: len(voxels) // 2] = 0
+
+
+@pytest.mark.parametrize("kind", ["2D", "3D"])
+def test_a_copy_of_the_outlines_stays_a_backup(scene, kind):
+    image, study = _case(kind)
+    volume = mrml.add_volume(scene, image, "image")
+    shown = mrml_workup.show_workup(scene, study, volume)
+    backup = _copy_of(shown)
+    whole = _pixels_of(backup, "L1")
+    _clear(shown, "L1")
+    mrml_workup.set_review(shown, "L1", Review("rejected"))
+    assert mrml_workup.workup_of(volume) is shown
+    assert _pixels_of(mrml_workup.workup_of(volume), "L1") < whole
+    again = mrml_workup.show_workup(scene, replace(study, findings=study.findings[:1]), volume)
+    assert again is shown is mrml_workup.workup_of(volume) and set(mrml_workup.reviews_of(again)) == {"L1"}
+    assert backup.GetSegmentation().GetSegmentIDs() == ("L1", "L2") and _pixels_of(backup, "L1") == whole
+    scene.RemoveNode(shown)
+    assert mrml_workup.workup_of(volume) is backup  # all that is left of the result
+    shown = mrml_workup.show_workup(scene, study, volume)
+    assert shown is not backup and mrml_workup.workup_of(volume) is shown
+    assert backup.GetSegmentation().GetSegmentIDs() == ("L1", "L2")
+
+
+def test_copies_are_known_in_scenes_that_are_opened_twice_and_earlier_versions_scenes_open_as_before(scene, tmp_path):
+    image, study = _case("3D")
+    with private_scene() as saved:
+        volume = mrml.add_volume(saved, image, "image")
+        shown = mrml_workup.show_workup(saved, study, volume)
+        _copy_of(shown)
+        _copy_of(mrml.parts_of(shown).boxes["L1"]).SetCenter(0, 0, 0)
+        mrml.save_scene(saved, tmp_path / "two.mrb")
+        saved.RemoveNode(mrml.parts_of(shown).boxes["L1"])
+        mrml.save_scene(saved, tmp_path / "removed.mrb")
+    for _ in range(2):  # Slicer gives what comes second other ids
+        _open(scene, tmp_path / "two.mrb", tmp_path / "unzipped")
+    volumes = [scene.GetNthNodeByClass(i, "vtkMRMLScalarVolumeNode") for i in range(2)]
+    results = [mrml_workup.workup_of(volume) for volume in volumes]
+    assert [r.GetName() for r in results] == ["image lesions"] * 2 and results[0] is not results[1]
+    for volume, shown in zip(volumes, results, strict=True):
+        _same_study(mrml.study_from_nodes(volume, shown), study)
+    with private_scene() as other:
+        _open(other, tmp_path / "removed.mrb", tmp_path / "removed")
+        shown = mrml_workup.workup_of(other.GetFirstNodeByClass("vtkMRMLScalarVolumeNode"))
+        assert list(mrml.parts_of(shown).boxes) == ["L2"]
+    with private_scene() as earlier:
+        volume = mrml.add_volume(earlier, image, "image")
+        shown = mrml_workup.show_workup(earlier, study, volume)
+        for node in (shown, *mrml.parts_of(shown).boxes.values()):
+            node.RemoveAttribute(mrml_names.ORIGINAL)
+            node.RemoveNodeReferenceIDs(mrml_names.ITSELF)
+        for segment in ("L1", "L2"):
+            shown.GetSegmentation().GetSegment(segment).RemoveTag(mrml_names.SEGMENT)
+        assert mrml_workup.workup_of(volume) is shown
+        _same_study(mrml.study_from_nodes(volume, shown), study)
+
+
+def test_a_copied_segment_is_the_persons(scene):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    shown = mrml.show_study(scene, study, volume).segmentation
+    segmentation, copy = shown.GetSegmentation(), import_slicer().vtkSegment()
+    copy.DeepCopy(segmentation.GetSegment("L1"))
+    segmentation.AddSegment(copy, "L1 Copy", "L1")
+    assert segmentation.GetSegmentIDs()[0] == "L1 Copy"  # the first is no finding's for that
+    assert mrml.parts_of(shown).segments == {"L1": "L1", "L2": "L2"}
+    mrml.show_study(scene, replace(study, findings=study.findings[1:]), volume, shown)
+    assert segmentation.GetSegmentIDs() == ("L1 Copy", "L2")
+
+
+def test_a_copied_table_of_findings_comes_last(scene):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    tables = [mrml.show_detections(scene, study, volume).table for _ in range(2)]
+    copy = _copy_of(tables[1])
+    assert mrml.detections_of(volume) == (tables[1], tables[0], copy)
 
 
 def test_edits_in_the_scene_are_read_back(scene):
