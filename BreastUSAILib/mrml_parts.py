@@ -146,7 +146,8 @@ def shows_other_image(node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarV
 def add_boxes(
     scene: vtkMRMLScene, study: Study, volume_node: vtkMRMLScalarVolumeNode
 ) -> tuple[vtkMRMLMarkupsROINode, ...]:
-    """One ROI node a finding, along the image's axes; for 2D images one slice thick."""
+    """One ROI node a finding, along the image's axes; for 2D images one slice thick. Locked, so that no drag in a view, whose middle it often is,
+    moves it by its centre, which can be taken without handles."""
     import vtk
 
     frame = Frame.of(study.image, volume_node)
@@ -169,6 +170,7 @@ def add_boxes(
         display.SetFillVisibility(False)
         display.SetPropertiesLabelVisibility(False)  # the points carry the names
         display.SetHandlesInteractive(False)
+        node.SetLocked(True)
         keep_original(node)
         place_beside(scene, node, volume_node)
         nodes.append(node)
@@ -178,7 +180,7 @@ def add_boxes(
 def add_points(
     scene: vtkMRMLScene, study: Study, volume_node: vtkMRMLScalarVolumeNode
 ) -> vtkMRMLMarkupsFiducialNode | None:
-    """One point list with the centre of each finding's box, labelled with its id; None when nothing was found."""
+    """One point list with the centre of each finding's box, labelled with its id, and locked as they are; None when nothing was found."""
     import vtk
 
     frame = Frame.of(study.image, volume_node)
@@ -192,6 +194,7 @@ def add_points(
         index = node.AddControlPoint(vtk.vtkVector3d(*center), finding.id)
         node.SetNthControlPointDescription(index, f"score {finding.score:.2f}")
     color_markup(node.GetDisplayNode(), 0)
+    node.SetLocked(True)
     keep_original(node)
     place_beside(scene, node, volume_node)
     return node

@@ -338,7 +338,7 @@ def show_map(volume_node: vtkMRMLScalarVolumeNode, visible: bool, kind: str = HE
 
 
 def set_box_editable(shown: Shown, finding: str, editable: bool) -> bool:
-    """Give a finding's box handles to drag, or take them away; whether it has a box."""
+    """Give a finding's box handles to drag, or take them away and lock it; whether it has a box."""
     box = mrml.parts_of(shown).boxes.get(finding)
     if box is None or box.GetDisplayNode() is None:
         return False

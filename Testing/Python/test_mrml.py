@@ -1087,6 +1087,44 @@ def test_two_runs_make_two_sets_of_nodes_with_their_own_names(scene):
     _same_study(mrml.study_from_nodes(volume, first.segmentation), study)
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_boxes_and_points_are_shown_and_taken_by_no_click(scene, masks):
+    """As Slicer's own widget sees it: an ROI without handles still has its centre to take, where slice views look after a jump."""
+    slicer = import_slicer()
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    nodes = (mrml.show_study if masks else mrml.show_detections)(scene, study, volume)
+    view, renderer, window = slicer.vtkMRMLSliceNode(), vtk.vtkRenderer(), vtk.vtkRenderWindow()
+    window.SetOffScreenRendering(1)
+    window.AddRenderer(renderer)
+    view.SetLayoutName("Red")
+    view = scene.AddNode(view)
+    center = [0.0] * 3
+    nodes.boxes[0].GetCenterWorld(center)
+    view.JumpSliceByCentering(*center)
+    view.UpdateMatrices()
+    for node, kind in ((nodes.boxes[0], "ROI"), (nodes.points, "Points")):
+        taken = []
+        for locked in (node.GetLocked(), False):
+            node.SetLocked(locked)
+            seen = getattr(slicer, f"vtkSlicer{kind}Representation2D")()
+            seen.SetViewNode(view)
+            seen.SetRenderer(renderer)
+            seen.SetMarkupsDisplayNode(node.GetDisplayNode())
+            seen.UpdateFromMRML(None, 0)
+            matrix = vtk.vtkMatrix4x4()
+            matrix.DeepCopy(view.GetXYToRAS())
+            matrix.Invert()
+            event = slicer.vtkMRMLInteractionEventData()
+            event.SetDisplayPosition([round(v) for v in matrix.MultiplyPoint((*center, 1))[:2]])
+            event.SetWorldPosition(center, True)
+            component, index, distance = vtk.reference(0), vtk.reference(0), vtk.reference(0.0)
+            seen.CanInteract(event, component, index, distance)
+            assert seen.GetVisibility()
+            taken.append(int(component) != slicer.vtkMRMLMarkupsDisplayNode.ComponentNone)
+        assert taken == [False, True], kind
+
+
 # --- copies that a person makes --------------------------------------------------------------------------------------
 
 
