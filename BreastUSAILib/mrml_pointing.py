@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def drawn_boxes(scene: vtkMRMLScene) -> tuple[vtkMRMLMarkupsROINode, ...]:
-    """The ROIs that a person drew and that are shown: not those of findings."""
+    """The ROIs that a person drew, be it by copying a finding's, and that are shown: not those of findings."""
     rois = nodes_of_class(scene, "vtkMRMLMarkupsROINode")
-    return tuple(r for r in rois if r.GetAttribute(FINDING) is None and _is_placed(r) and _is_shown(r))
+    return tuple(r for r in rois if (r.GetAttribute(FINDING) is None or is_copy(r)) and _is_placed(r) and _is_shown(r))
 
 
 def box_of_roi(volume_node: vtkMRMLScalarVolumeNode, roi: vtkMRMLMarkupsROINode) -> Box:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
@@ -133,7 +133,7 @@ def study_from_nodes(
     check_lies_on(shown, kind, volume_node, made, study, nodes)
     check_analysed(shown, kind, volume_node, study)
     way = None if is_table else way_to_volume(shown, volume_node)
-    boxes = {n.GetAttribute(FINDING): n for n in nodes if n.IsA("vtkMRMLMarkupsROINode")}
+    boxes = _boxes(nodes)
     segments = {} if is_table else segments_by_finding(shown)
     findings = []
     for finding in study.findings:
@@ -162,8 +162,17 @@ def parts_of(shown: vtkMRMLSegmentationNode | vtkMRMLTableNode) -> ShownParts:
     is_table = shown.IsA("vtkMRMLTableNode")
     nodes = nodes_with(shown, SHOWN_WITH if is_table else BELONGS_TO)
     return ShownParts(
-        boxes={n.GetAttribute(FINDING): n for n in nodes if n.IsA("vtkMRMLMarkupsROINode")},
+        boxes=_boxes(nodes),
         points=next((n for n in nodes if n.IsA("vtkMRMLMarkupsFiducialNode")), None),
         tables=(shown,) if is_table else tuple(n for n in nodes if n.IsA("vtkMRMLTableNode")),
         segments={} if is_table else segments_by_finding(shown),
     )
+
+
+def _boxes(nodes: list[Any]) -> dict[str, vtkMRMLMarkupsROINode]:
+    """Finding -> its box, the first: one that a person copied in a scene of an earlier version, where copies are not known, comes later."""
+    found: dict[str, Any] = {}
+    for node in nodes:
+        if node.IsA("vtkMRMLMarkupsROINode"):
+            found.setdefault(node.GetAttribute(FINDING), node)
+    return found

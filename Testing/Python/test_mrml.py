@@ -1205,6 +1205,34 @@ def test_copies_are_known_in_scenes_that_are_opened_twice_and_earlier_versions_s
         _same_study(mrml.study_from_nodes(volume, shown), study)
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_copied_box_is_drawn_by_the_person_and_no_findings(scene, masks):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    show = mrml.show_study if masks else mrml.show_detections
+    nodes = show(scene, study, volume)
+    shown = nodes.segmentation if masks else nodes.table
+    copy = _copy_of(nodes.boxes[0])
+    copy.SetCenter(0, 0, 0)
+    back = mrml.study_from_nodes(volume, shown)
+    for found, finding in zip(back.findings, study.findings, strict=True):
+        assert found.box.center == pytest.approx(finding.box.center, abs=1e-5)
+    assert mrml.parts_of(shown).boxes["L1"] is nodes.boxes[0] and mrml.drawn_boxes(scene) == (copy,)
+    assert show(scene, study, volume, shown) and mrml.drawn_boxes(scene) == (copy,)  # another run leaves it
+    scene.RemoveNode(mrml.parts_of(shown).boxes["L1"])
+    assert set(mrml.parts_of(shown).boxes) == {"L2"}
+
+
+def test_a_box_that_is_copied_in_an_earlier_versions_scene_moves_no_finding(scene):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    nodes = mrml.show_study(scene, study, volume)
+    nodes.boxes[0].RemoveAttribute(mrml_names.ORIGINAL)
+    _copy_of(nodes.boxes[0]).SetCenter(0, 0, 0)
+    back = mrml.study_from_nodes(volume, nodes.segmentation).findings[0]
+    assert back.box.center == pytest.approx(study.findings[0].box.center, abs=1e-5)
+
+
 def test_a_copied_segment_is_the_persons(scene):
     image, study = _case("3D")
     volume = mrml.add_volume(scene, image, "image")
