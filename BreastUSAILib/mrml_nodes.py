@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .mrml_names import BELONGS_TO, FINDING, ITSELF, ORIGINAL, SEGMENT
@@ -57,6 +59,21 @@ def color_markup(display: Any, index: int) -> None:
     """The colour of the finding of this number for a markup, chosen or not."""
     display.SetColor(*lesion_color(index))
     display.SetSelectedColor(*lesion_color(index))
+
+
+@contextmanager
+def same_place_list(scene: Any) -> Iterator[None]:
+    """Let clicks that place points go where they went before: Slicer gives them to each markups node that is added, also in the middle of placing."""
+    selection = scene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
+    if selection is None:
+        yield
+        return
+    kind, node_id = selection.GetActivePlaceNodeClassName(), selection.GetActivePlaceNodeID()
+    try:
+        yield
+    finally:
+        selection.SetReferenceActivePlaceNodeClassName(kind)
+        selection.SetReferenceActivePlaceNodeID(node_id)
 
 
 def keep_original(node: Any) -> None:

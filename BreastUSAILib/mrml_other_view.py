@@ -15,7 +15,7 @@ import numpy as np
 from . import mrml
 from .comparison import LIMIT_MM, Place, check_comparable, place_in
 from .errors import UsageError
-from .mrml_nodes import nodes_of_class
+from .mrml_nodes import nodes_of_class, same_place_list
 from .mrml_overlay import set_background
 from .slicer_runtime import import_slicer
 
@@ -125,7 +125,8 @@ def mark(volume: vtkMRMLScalarVolumeNode, place: OtherPlace, finding: str, label
     scene = volume.GetScene()
     node = marked(scene)
     if node is None:
-        node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "place in another view")
+        with same_place_list(scene):
+            node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "place in another view")
         node.CreateDefaultDisplayNodes()
     node.SetAttribute(MARK, finding)
     mrml.place_beside(scene, node, volume)

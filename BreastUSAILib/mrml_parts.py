@@ -12,7 +12,16 @@ from .mrml_analysed import keep_analysed
 from .mrml_grid import Frame
 from .mrml_masks import MaskCrop, labelmap_of, mask_crops
 from .mrml_names import FINDING, SEGMENT, STUDY
-from .mrml_nodes import color_markup, holds_others, image_id, keep_original, own_segments, place_beside, save_undo_state
+from .mrml_nodes import (
+    color_markup,
+    holds_others,
+    image_id,
+    keep_original,
+    own_segments,
+    place_beside,
+    same_place_list,
+    save_undo_state,
+)
 from .mrml_spacing import apply_pixel_spacing, check_pixel_spacing, keep_laid_on
 from .slicer_runtime import import_slicer
 from .terminology import lesion_color, segment_tags
@@ -154,7 +163,8 @@ def add_boxes(
     nodes = []
     for index, finding in enumerate(study.findings):
         name = scene.GenerateUniqueName(f"{volume_node.GetName()} {finding.id} box")
-        node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
+        with same_place_list(scene):
+            node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
         node.CreateDefaultDisplayNodes()
         center, size = frame.to_node(finding.box)
         matrix = vtk.vtkMatrix4x4()
@@ -187,7 +197,8 @@ def add_points(
     if not study.findings:
         return None
     name = scene.GenerateUniqueName(f"{volume_node.GetName()} lesion centres")
-    node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    with same_place_list(scene):
+        node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
     node.CreateDefaultDisplayNodes()
     for finding in study.findings:
         center, _ = frame.to_node(finding.box)

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from BreastUSAILib import child_workup, mrml, mrml_masks, mrml_names, mrml_overlay, mrml_workup
+from BreastUSAILib import child_workup, mrml, mrml_masks, mrml_names, mrml_other_view, mrml_overlay, mrml_workup
 from BreastUSAILib.errors import DataError, ImageError, OtherSpacingError, OutputError
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
 from BreastUSAILib.identity import pixels_digest
@@ -1123,6 +1123,22 @@ def test_boxes_and_points_are_shown_and_taken_by_no_click(scene, masks):
             assert seen.GetVisibility()
             taken.append(int(component) != slicer.vtkMRMLMarkupsDisplayNode.ComponentNone)
         assert taken == [False, True], kind
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_results_leave_the_next_click_to_what_is_being_placed(scene, begun):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    selection, nipple = scene.GetNodeByID("vtkMRMLSelectionNodeSingleton"), None
+    if begun:
+        nipple = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "nipple")
+        mrml.start_placing(nipple)
+    before = selection.GetActivePlaceNodeClassName(), selection.GetActivePlaceNodeID()
+    assert before[1] == (nipple.GetID() if begun else None)
+    mrml.show_study(scene, study, volume)
+    mrml.show_detections(scene, study, volume)
+    mrml_other_view.mark(volume, mrml_other_view.place_there(volume, volume, (0, 0, 0)), "L1", "L1")
+    assert (selection.GetActivePlaceNodeClassName(), selection.GetActivePlaceNodeID()) == before
 
 
 # --- copies that a person makes --------------------------------------------------------------------------------------
