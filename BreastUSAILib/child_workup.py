@@ -7,6 +7,7 @@ command line finds.
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -103,8 +104,8 @@ def _disk_trouble(name: str) -> Iterator[None]:
 
 
 def _write(pixels: VolumePixels, folder: Path) -> Path:
-    # The child's log names the file; a volume's name may hold anything.
-    stem = re.sub(r"[^\w-]+", "_", pixels.name)[:60].strip("_") or "image"
+    # The child's log names the file; a volume's name may hold anything. No letters beyond ASCII: see `_in_ascii`.
+    stem = re.sub(r"[^\w-]+", "_", pixels.name, flags=re.ASCII)[:60].strip("_") or "image"
     image = _grey_or_8_bits(pixels)
     if pixels.spacing_known:
         path = folder / f"{stem}.nrrd"
@@ -152,7 +153,23 @@ def load_input(pixels: VolumePixels) -> LoadedImage:
 
 def _temporary_folder(name: str) -> tempfile.TemporaryDirectory:
     with _disk_trouble(name):
-        return tempfile.TemporaryDirectory(prefix="BreastUSAI-", ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(
+            prefix="BreastUSAI-", dir=_in_ascii(tempfile.gettempdir()), ignore_cleanup_errors=True
+        )
+
+
+def _in_ascii(folder: str) -> str:
+    """On Windows the short name of a folder with letters beyond ASCII, as where the user's name has such; else, and where it has none, its own name.
+
+    The child's Python, unlike Slicer itself, does not tell Windows that it speaks UTF-8, and ITK finds no file of such a name there.
+    """
+    if sys.platform != "win32" or folder.isascii():
+        return folder
+    import ctypes
+
+    short = ctypes.create_unicode_buffer(len(folder) + 260)
+    length = ctypes.windll.kernel32.GetShortPathNameW(folder, short, len(short))
+    return short.value if 0 < length < len(short) else folder
 
 
 def cli_arguments(source: Path, output: Path, options: WorkupOptions) -> list[str]:

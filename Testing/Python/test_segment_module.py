@@ -87,10 +87,26 @@ def test_what_is_no_colour_is_refused_and_not_the_disk_blamed(tmp_path, dtype, c
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name, stem", [("case 7", "case_7"), ("../a/b.c", "a_b_c"), ("…", "image"), ("ä" * 99, "ä" * 60)])
+@pytest.mark.parametrize("name, stem", [("case 7", "case_7"), ("../a/b.c", "a_b_c"), ("…", "image"), ("a" * 99, "a" * 60), ("Müller 左乳 AP", "M_ller_AP"), ("左乳", "image")])
 def test_any_name_makes_a_file(tmp_path, name, stem):
+    """Of letters that every system spells alike: on Windows, ITK in the child finds no other files."""
     path = write_input(replace(_pixels(), name=name), tmp_path)
     assert path == tmp_path / f"{stem}.nrrd" and path.is_file()
+
+
+@pytest.mark.parametrize("short, expected", [("C:/Users/JRG~1", "C:/Users/JRG~1"), ("", "C:/Users/Jörg")])
+def test_the_childs_folder_has_its_short_name_on_windows(monkeypatch, short, expected):
+    def short_name(folder, buffer, size):
+        assert folder == "C:/Users/Jörg" and size > len(folder)
+        buffer.value = short
+        return len(short)
+
+    assert child_workup._in_ascii("C:/Users/Jörg") == "C:/Users/Jörg"
+    windll = types.SimpleNamespace(kernel32=types.SimpleNamespace(GetShortPathNameW=short_name))
+    monkeypatch.setattr("ctypes.windll", windll, raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert child_workup._in_ascii("C:/Users/Jörg") == expected
+    assert child_workup._in_ascii("C:/Users/Jane") == "C:/Users/Jane"
 
 
 def test_volumes_of_several_slices_are_never_analysed(tmp_path):
