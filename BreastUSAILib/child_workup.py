@@ -142,13 +142,26 @@ def load_input(pixels: VolumePixels) -> LoadedImage:
 
     Raises
     ------
-    ImageError : the volume is not a 2D image.
+    ImageError : the volume is not a 2D image, or cannot be analysed (`image.read_image`).
     OutputError : no temporary file can be written.
     """
     from .image import read_image
 
     with _temporary_folder(pixels.name) as folder:
-        return replace(read_image(write_input(pixels, Path(folder))), path=Path(pixels.name))
+        source = write_input(pixels, Path(folder))
+        try:
+            return replace(read_image(source), path=Path(pixels.name))
+        except ImageError as error:
+            raise ImageError(_named(str(error), pixels.name, source)) from error
+
+
+def _named(text: str, name: str, source: Path) -> str:
+    """A sentence with a volume's name for the temporary file `source` in which its pixels went out, and without where that lay."""
+    for path in (source.resolve(), source, source.name):
+        text = text.replace(str(path), name)
+    for folder in (source.parent.resolve(), source.parent):
+        text = text.replace(str(folder), "the temporary folder")
+    return text
 
 
 def _temporary_folder(name: str) -> tempfile.TemporaryDirectory:
@@ -266,14 +279,6 @@ class ChildWorkup:
         folder = Path(self._folder.name).name
         return lambda line: None if folder in line else on_log(line)
 
-    def _named(self, text: str) -> str:
-        """A sentence of the child, with the volume's name for the temporary file that it read."""
-        for path in (self._source.resolve(), self._source, self._source.name):
-            text = text.replace(str(path), self._name)
-        for folder in (Path(self._folder.name).resolve(), self._folder.name):
-            text = text.replace(str(folder), "the temporary folder")
-        return text
-
     def poll(self) -> bool:
         """Hand on progress and log; True when the child has ended. Never waits."""
         return self._child.poll()
@@ -294,6 +299,6 @@ class ChildWorkup:
             self._child.result()
             return read_result(self._output, self._name)
         except ChildError as error:
-            raise ChildError(self._named(str(error))) from error
+            raise ChildError(_named(str(error), self._name, self._source)) from error
         finally:
             self._folder.cleanup()

@@ -105,7 +105,7 @@ def in_grey(image: sitk.Image) -> tuple[sitk.Image, bool]:
 def not_orthonormal(path: Path) -> ImageError:
     return ImageError(
         f"{path} has axes that are not at right angles to each other; resample it to a rectangular grid "
-        "(in 3D Slicer: harden its transform, or Resample Image)."
+        "(in 3D Slicer: Resample Scalar/Vector/DWI Volume)."
     )
 
 

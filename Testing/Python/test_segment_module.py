@@ -19,6 +19,7 @@ import pytest
 import SimpleITK as sitk
 
 from BreastUSAILib import child_workup, slicer_install
+from BreastUSAILib.child_detection import AbusPixels
 from BreastUSAILib.child_process import ChildError
 from BreastUSAILib.child_workup import ChildWorkup, VolumePixels, load_input, read_result, write_input
 from BreastUSAILib.errors import Cancelled, DataError, DependencyError, ImageError, OutputError
@@ -154,6 +155,16 @@ def test_a_result_that_cannot_be_read_is_one_sentence(tmp_path):
     (tmp_path / "case_7" / "lesions.seg.nrrd").write_text("NRRD0004\n")
     with pytest.raises(OutputError, match="result of case 7 cannot be read.*start again"):
         read_result(tmp_path, "case 7")
+
+
+def test_a_sheared_volume_is_refused_by_its_own_name_and_with_a_cure_that_cures():
+    """Hardening a transform is what shears a volume in Slicer; and nobody knows the temporary file in which it goes out."""
+    image = sitk.GetImageFromArray(np.random.default_rng(3).integers(0, 200, (6, 7, 8)).astype(np.uint8))
+    image.SetDirection((1, 0.2, 0, 0, 0.98, 0, 0, 0, 1))
+    with pytest.raises(ImageError) as caught:
+        load_input(AbusPixels(image, "case 7", True))
+    assert str(caught.value).startswith("case 7 has axes that are not at right angles to each other; resample it")
+    assert "harden" not in str(caught.value) and "Resample Scalar/Vector/DWI Volume" in str(caught.value)
 
 
 def test_the_childs_error_names_the_volume_and_no_temporary_file():
