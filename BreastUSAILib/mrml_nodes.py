@@ -36,6 +36,22 @@ def save_undo_state(scene: Any) -> None:
         scene.SaveStateForUndo()
 
 
+def turn_to(view: Any, volume_node: Any) -> None:
+    """Turn a slice view along a volume's axes; under a transform that is not linear, as that of a curved sweep, along its own ones: no plane follows
+    bent axes, and Slicer does the same then, but logs an error at each click."""
+    import vtk
+
+    above = volume_node.GetParentTransformNode()
+    if above is None or above.IsTransformToWorldLinear():
+        view.RotateToVolumePlane(volume_node)
+        return
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    data = volume_node.GetImageData()
+    size = () if data is None else data.GetDimensions()
+    view.RotateToAxes(matrix, size.index(1) if 1 in size else -1)
+
+
 def place_beside(scene: Any, node: Any, volume_node: Any) -> None:
     """Under the volume's transform, and beside the volume in the data tree."""
     if node.IsA("vtkMRMLTransformableNode"):

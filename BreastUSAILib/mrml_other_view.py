@@ -15,7 +15,7 @@ import numpy as np
 from . import mrml
 from .comparison import LIMIT_MM, Place, check_comparable, place_in
 from .errors import UsageError
-from .mrml_nodes import nodes_of_class, same_place_list
+from .mrml_nodes import nodes_of_class, same_place_list, turn_to
 from .mrml_overlay import set_background
 from .slicer_runtime import import_slicer
 
@@ -200,7 +200,7 @@ def show_side_by_side(
             view.GetSliceToRAS().DeepCopy(views[0].GetSliceToRAS())
             view.UpdateMatrices()
         if another or tag == RIGHT:
-            view.RotateToVolumePlane(volume)
+            turn_to(view, volume)
         if at is not None:
             view.JumpSliceByCentering(*at)
     return changed

@@ -20,7 +20,7 @@ from .errors import DataError
 from .findings import Finding, ImageInfo, Study
 from .mrml_analysed import shows_other_pixels as _shows_other_pixels
 from .mrml_heatmap import FULL
-from .mrml_nodes import is_copy, nodes_of_class
+from .mrml_nodes import is_copy, nodes_of_class, turn_to
 from .mrml_overlay import add_map, hide_maps, is_map, is_map_of, remove_map, set_background, show_from, show_over
 from .review import Review, carried_over, outline_keys, reviews_from_json, reviews_to_json, with_edits
 from .slicer_runtime import import_slicer
@@ -258,7 +258,7 @@ def show_image(volume_node: vtkMRMLScalarVolumeNode) -> bool:
         changed = True
         view = volume_node.GetScene().GetSingletonNode(composite.GetSingletonTag(), "vtkMRMLSliceNode")
         if view is not None:
-            view.RotateToVolumePlane(volume_node)
+            turn_to(view, volume_node)
     return changed
 
 

@@ -1141,6 +1141,61 @@ def test_results_leave_the_next_click_to_what_is_being_placed(scene, begun):
     assert (selection.GetActivePlaceNodeClassName(), selection.GetActivePlaceNodeID()) == before
 
 
+@pytest.mark.parametrize("kind", ["2D turned", "3D", "3D oblique", "3D mirrored"])
+def test_views_turn_to_a_curved_sweep_without_an_error_at_each_click(scene, kind, capfd):
+    """As Slicer turns them, which logs an error, and into the same planes."""
+    slicer = import_slicer()
+    volumes = [mrml.add_volume(scene, _case(kind)[0], name) for name in ("sweep", "other")]
+    bend = scene.AddNewNodeByClass("vtkMRMLTransformNode", "bend")
+    bend.SetAndObserveTransformToParent(_bent())
+    for volume in volumes:
+        volume.SetAndObserveTransformNodeID(bend.GetID())
+    logics, expected = [], []
+    for name in ("Red", "Yellow"):
+        view = scene.AddNode(_view(name))
+        logics.append(slicer.vtkMRMLSliceLogic())
+        logics[-1].SetMRMLScene(scene)
+        logics[-1].SetSliceNode(view)
+        logics[-1].GetSliceCompositeNode().SetSingletonTag(name)
+        view.RotateToVolumePlane(volumes[0])
+        expected.append(_plane(view))
+        view.GetSliceToRAS().Identity()
+        view.UpdateMatrices()
+    assert "non-linear" in capfd.readouterr().err
+    assert mrml_workup.show_image(volumes[0])
+    views = [logic.GetSliceNode() for logic in logics]
+    np.testing.assert_allclose([_plane(view) for view in views], expected, atol=1e-9)
+    assert mrml_other_view.show_side_by_side(*volumes, (0, 0, 0), (0, 0, 0))
+    said = capfd.readouterr()
+    assert "non-linear" not in said.err + said.out
+    for logic in logics:
+        logic.SetMRMLScene(None)
+
+
+def _view(name: str):
+    view = import_slicer().vtkMRMLSliceNode()
+    view.SetLayoutName(name)
+    view.SetSingletonTag(name)
+    return view
+
+
+def _plane(view) -> list[list[float]]:
+    return [[view.GetSliceToRAS().GetElement(r, c) for c in range(3)] for r in range(3)]
+
+
+def _bent():
+    """A transform that is not linear."""
+    bend = vtk.vtkThinPlateSplineTransform()
+    before, after = vtk.vtkPoints(), vtk.vtkPoints()
+    for x, y, z in itertools.product((-50, 50), repeat=3):
+        before.InsertNextPoint(x, y, z)
+        after.InsertNextPoint(x, y, z + x * y / 500)
+    bend.SetBasisToR()
+    bend.SetSourceLandmarks(before)
+    bend.SetTargetLandmarks(after)
+    return bend
+
+
 # --- copies that a person makes --------------------------------------------------------------------------------------
 
 
