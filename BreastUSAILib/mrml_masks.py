@@ -77,11 +77,19 @@ def mask_of(
     """A segment as uint8 image on the study's grid, whatever extent the editor left it with.
 
     `way`: 4x4, from the segmentation's space to the volume's (`mrml_moved.way_to_volume`); None where it is one.
+
+    Raises
+    ------
+    DataError : the segment is kept as a surface, or in another form without voxels, that cannot be made into voxels.
     """
     shape = (*info.size, 1)[2::-1]
     if way is not None:  # the image's grid as the segmentation sees it
         frame = replace(frame, pixel_to_ras=np.linalg.inv(way) @ frame.pixel_to_ras)
-    inside = _own_voxels(segmentation_node.GetSegmentation().GetSegment(segment_id), frame, shape)
+    if _source_alone(segmentation_node, segment_id) is not None:
+        segment = _converted(segmentation_node, segment_id, frame, shape)
+    else:
+        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    inside = _own_voxels(segment, frame, shape)
     if inside is None:
         inside = _resampled_voxels(segmentation_node, segment_id, frame, shape)
     mask = sitk.GetImageFromArray(inside if info.dimension == 3 else inside[0])
@@ -89,6 +97,33 @@ def mask_of(
     mask.SetOrigin(info.origin)
     mask.SetDirection(info.direction)
     return mask
+
+
+def _source_alone(segmentation_node: Any, segment_id: str) -> Any | None:
+    """What a segment is made of where that has points but no voxels, as where a person made surfaces the source in the module Segmentations."""
+    segmentation = segmentation_node.GetSegmentation()
+    segment = segmentation.GetSegment(segment_id)
+    if segment.GetRepresentation(import_slicer().vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()) is not None:
+        return None
+    source = segment.GetRepresentation(segmentation.GetSourceRepresentationName())
+    return source if source is not None and source.GetNumberOfPoints() else None
+
+
+def _converted(segmentation_node: Any, segment_id: str, frame: Frame, shape: tuple[int, int, int]) -> Any:
+    """A copy of such a segment with voxels on the grid of the image; the scene stays as it is. Raises `DataError`."""
+    slicer, segmentation = import_slicer(), segmentation_node.GetSegmentation()
+    converter = slicer.vtkSegmentationConverter
+    copy = slicer.vtkSegmentation()
+    copy.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
+    grid = converter.SerializeImageGeometry(labelmap_of(np.zeros(shape, np.uint8), frame))
+    copy.SetConversionParameter(converter.GetReferenceImageGeometryParameterName(), grid)
+    name = converter.GetSegmentationBinaryLabelmapRepresentationName()
+    if not (copy.CopySegmentFromSegmentation(segmentation, segment_id) and copy.CreateRepresentation(name, True)):
+        raise DataError(
+            f"the outline {segment_id} of the segmentation {segmentation_node.GetName()} is kept as {segmentation.GetSourceRepresentationName()} alone, "
+            "of which no voxels can be made; create its Binary labelmap in the module Segmentations, or make it again."
+        )
+    return copy.GetSegment(segment_id)
 
 
 def _own_voxels(segment: Any, frame: Frame, shape: tuple[int, int, int]) -> np.ndarray | None:
@@ -133,13 +168,15 @@ def _resampled_voxels(segmentation_node: Any, segment_id: str, frame: Frame, sha
 
 
 def is_drawn(segmentation_node: Any, segment_id: str) -> bool:
-    """Whether a segment's labelmap holds any voxel; a person may have emptied it."""
+    """Whether a segment's labelmap holds any voxel, or what it is kept as without one any point; a person may have emptied it."""
     from vtk.util.numpy_support import vtk_to_numpy
 
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     labelmap = segment.GetRepresentation(import_slicer().vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
     scalars = labelmap.GetPointData().GetScalars() if labelmap is not None else None
-    return scalars is not None and bool((vtk_to_numpy(scalars) == segment.GetLabelValue()).any())
+    if scalars is None:
+        return _source_alone(segmentation_node, segment_id) is not None
+    return bool((vtk_to_numpy(scalars) == segment.GetLabelValue()).any())
 
 
 def _labelmap_matrix(labelmap: Any) -> np.ndarray:

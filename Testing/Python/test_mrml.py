@@ -1025,6 +1025,45 @@ def test_an_outline_outside_its_image_is_refused_and_an_emptied_one_is_not(scene
     assert not sitk.GetArrayViewFromImage(first.mask).any() and sitk.GetArrayViewFromImage(second.mask).any()
 
 
+@pytest.mark.parametrize("kind", ["3D", "3D oblique", "3D mirrored"])
+@pytest.mark.parametrize("hardened", [False, True])
+def test_outlines_that_a_person_made_surfaces_are_read_as_voxels(scene, kind, hardened):
+    image, study = _case(kind)
+    volume = mrml.add_volume(scene, image, "abus")
+    _under(scene, volume)
+    shown = mrml.show_study(scene, study, volume).segmentation
+    if hardened:  # on the image alone
+        volume.HardenTransform()
+    segmentation = shown.GetSegmentation()
+    segmentation.SetConversionParameter("Smoothing factor", "0")
+    segmentation.CreateRepresentation("Closed surface", True)
+    shown.SetSourceRepresentationToClosedSurface()
+    assert not segmentation.ContainsRepresentation("Binary labelmap")
+    for found, finding in zip(mrml.study_from_nodes(volume, shown).findings, study.findings, strict=True):
+        one, other = (sitk.GetArrayViewFromImage(f.mask) for f in (found, finding))
+        assert np.count_nonzero(one != other) <= 0.02 * other.sum()  # rounding where a voxel's middle lies on the surface
+    assert not segmentation.ContainsRepresentation("Binary labelmap")  # nobody asked for one
+    segment = segmentation.GetSegment("L1")
+    segment.AddRepresentation("Closed surface", vtk.vtkPolyData())
+    assert not sitk.GetArrayViewFromImage(mrml.study_from_nodes(volume, shown).findings[0].mask).any()
+
+
+@pytest.mark.parametrize("kept, said", [("Closed surface", "lies outside the image abus; make it again"), ("Contours", "is kept as Contours alone")])
+def test_a_segment_of_which_no_voxels_come_is_told_and_not_taken_for_emptied(scene, kept, said):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "abus")
+    shown = mrml.show_study(scene, study, volume).segmentation
+    shown.GetSegmentation().SetSourceRepresentationName(kept)
+    line = vtk.vtkPolyData()  # encloses nothing
+    line.SetPoints(vtk.vtkPoints())
+    line.GetPoints().InsertNextPoint(0, 0, 0)
+    segment = shown.GetSegmentation().GetSegment("L2")
+    segment.RemoveRepresentation("Binary labelmap")
+    segment.AddRepresentation(kept, line)
+    with pytest.raises(DataError, match=f"outline L2 of the segmentation abus lesions {said}"):
+        mrml.study_from_nodes(volume, shown)
+
+
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 0.4)])
 @pytest.mark.parametrize("axis", "XZ")
 def test_a_turned_box_covers_the_same_pixels_when_these_get_a_size(scene, spacing, axis):
