@@ -28,7 +28,7 @@ def set_pixel_spacing(node: vtkMRMLScalarVolumeNode, spacing: float) -> None:
 
     Parameters
     ----------
-    node : volume of one slice; its slice thickness stays.
+    node : volume of one slice; its slice thickness stays. Where it shows a frame of a sequence, all frames of this pixel spacing get the new one.
     spacing : along both axes of the plane; 0 takes back what was said before, and the pixels are 1 mm again.
 
     Raises
@@ -51,12 +51,34 @@ def apply_pixel_spacing(node: Any, spacing: float) -> None:
     if spacing == 0 and not spacing_by_user(node):
         return
     before = node.GetSpacing()
-    values = list(before)
+    sequence = _sequence_of(node)
+    if sequence is not None:  # its frames take the volume's place one after the other, with spacing and attributes
+        for frame in (sequence.GetNthDataNode(i) for i in range(sequence.GetNumberOfDataNodes())):
+            if np.allclose(_in_plane(frame), _in_plane(node), rtol=1e-3, atol=0):
+                _set_in_plane(frame, spacing)
+        sequence.StorableModified()
+    _set_in_plane(node, spacing)
+    _take_along(node, before)
+
+
+def _sequence_of(node: Any) -> Any | None:
+    """The sequence of which a volume shows one frame at a time (module Sequences); None where it shows none."""
+    browsers = nodes_of_class(node.GetScene(), "vtkMRMLSequenceBrowserNode")
+    return next((s for s in (browser.GetSequenceNode(node) for browser in browsers) if s is not None), None)
+
+
+def _in_plane(node: Any) -> list[float]:
+    """The spacing along both axes of a 2D image, mm."""
+    return [node.GetSpacing()[axis] for axis in plane_first(node)[:2]]
+
+
+def _set_in_plane(node: Any, spacing: float) -> None:
+    """The same as a person says it; 0: 1 mm, which nobody knows to be right."""
+    values = list(node.GetSpacing())
     for axis in plane_first(node)[:2]:
         values[axis] = spacing or 1.0
     node.SetSpacing(*values)
     node.SetAttribute(SPACING_KNOWN, "user" if spacing else "0")
-    _take_along(node, before)
 
 
 def _take_along(volume_node: Any, before: Sequence[float]) -> None:

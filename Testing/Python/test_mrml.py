@@ -1084,6 +1084,42 @@ def test_a_turned_box_covers_the_same_pixels_when_these_get_a_size(scene, spacin
     assert np.linalg.det(axes) == pytest.approx(1)
 
 
+def test_all_frames_of_a_sequence_get_the_spacing_that_a_person_says(scene):
+    """Another frame takes the volume's place with what it has itself: the spacing was gone, and outlines lay in a corner."""
+    slicer = import_slicer()
+    logic = slicer.vtkSlicerSequencesLogic()
+    logic.SetMRMLScene(scene)
+    cine = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "cine")
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    flat, study = _case("2D")
+    for index, spacing in enumerate(((1, 1), (1, 1), (0.2, 0.2))):
+        flat.SetSpacing(spacing)
+        frame = mrml.add_volume(scene, flat, "frame", spacing_known=False)
+        frame.RemoveAttribute(mrml.SPACING_KNOWN)  # as Slicer loads it
+        cine.SetDataNodeAtValue(frame, str(index))
+        scene.RemoveNode(frame)
+    browser.SetAndObserveMasterSequenceNodeID(cine.GetID())
+
+    def show(index):
+        browser.SetSelectedItemNumber(index)
+        logic.UpdateProxyNodesFromSequences(browser)
+        return browser.GetProxyNode(cine)
+
+    volume = show(0)
+    flat.SetSpacing((0.08, 0.08))
+    study = _study(flat, *CASE_2D[1:])
+    shown = mrml.show_study(scene, study, volume, None, 0.08).segmentation
+    for index in (1, 0):
+        assert show(index) is volume and volume.GetSpacing() == (0.08, 0.08, 1.0) and mrml.spacing_by_user(volume) == 0.08
+    _same_study(mrml.study_from_nodes(volume, shown), study)
+    assert show(2).GetSpacing() == (0.2, 0.2, 1.0) and mrml.spacing_by_user(volume) == 0  # it says another one itself
+    show(1)
+    mrml.set_pixel_spacing(volume, 0)  # taken back
+    for index in (1, 0):
+        assert show(index).GetSpacing() == (1, 1, 1) and not mrml.spacing_known(volume)
+    logic.SetMRMLScene(None)
+
+
 def test_undo_takes_a_spacing_back_with_all_that_went_along(scene):
     flat = _image((40, 30), (1, 1), (0, 0))
     study = _study(flat, *CASE_2D[1:], known=False)
