@@ -76,6 +76,7 @@ class ReportExport:
     def __init__(self, panel, start, parameters, on_end):
         self._panel, self._start, self._parameters, self._on_end = panel, start, parameters, on_end
         self._task = None
+        self._forgotten = []  # tasks whose end nobody waits for: they are polled on, without which their threads would stand still
         self.written = None  # the report that was written last
         self._timer = qt.QTimer()
         self._timer.interval = _POLL_MS
@@ -85,7 +86,7 @@ class ReportExport:
 
     @property
     def running(self):
-        return self._task is not None
+        return self._task is not None or bool(self._forgotten)
 
     def begin(self, checked=False):
         """Write the reports into the folder that was chosen, or asked for now."""
@@ -111,9 +112,10 @@ class ReportExport:
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.written)))
 
     def forget(self):
-        """Wait no more: the files are written all the same."""
-        self._task = None
-        self._timer.stop()
+        """Wait no more: the files are written all the same, without a word of it."""
+        if self._task is not None:
+            self._forgotten.append(self._task)
+            self._task = None
 
     def clear(self):
         """Forget what was written, too."""
@@ -122,20 +124,30 @@ class ReportExport:
 
     def close(self):
         self.clear()
+        self._forgotten = []
+        self._timer.stop()
         self._timer.disconnect("timeout()", self._poll)
 
     def _poll(self):
-        if not self._task.poll():
-            return
-        task = self._task
-        self.forget()
+        self._forgotten = [task for task in self._forgotten if not task.poll()]
+        task, ended = self._task, self._task is not None and self._task.poll()
+        if ended:
+            self._task = None
+        if not self.running:
+            self._timer.stop()
+        if ended:
+            self._tell(task)
+        if not self.running:
+            self._on_end()
+
+    def _tell(self, task):
+        """What a task that has ended wrote, or why it could not."""
         try:
             written = task.result()
             self.written = written[0].report
             self._panel.showStatus(_told(written))
         except Exception as error:  # also no memory: said, and the buttons work again
             self._panel.showError(told(error))
-        self._on_end()
 
 
 def _told(written):

@@ -1542,6 +1542,30 @@ class Reporting(PanelCase):
         self.assertTrue(self.panel.ui.applyButton.enabled)
 
 
+    def test_a_report_that_is_cancelled_is_written_all_the_same(self):
+        """In Slicer its thread works only while it is polled (`background`), and stood still until some other work was."""
+
+        class Task:
+            polls = 0
+
+            def poll(self):
+                self.polls += 1
+                return self.polls > 5
+
+        self.choose(image())
+        self.apply()
+        task = Task()
+        self.panel.export._start = lambda folder: task
+        self.panel._parameterNode.reportFolder = str(self.folder / "reports")
+        self.panel.ui.exportButton.click()
+        self.panel.cancelJob()
+        self.panel.updatePanel()
+        self.assertFalse(self.panel.ui.exportButton.enabled)  # no two write into one folder
+        self.until(lambda: task.polls > 5)
+        self.until(lambda: self.panel.ui.exportButton.enabled)
+        self.assertEqual((self.errors, self.panel.export.written), ([], None))
+
+
 class Life(PanelCase):
     def test_closing_the_panel_ends_its_analysis_and_observers_whatever_is_gone_already(self):
         """When Slicer ends, widgets go before modules do."""
