@@ -183,7 +183,7 @@ class InputWorker:
         options = self._options
         progress(0.0, "reading")
         start = time.perf_counter()
-        stamp = file_stamp(task.source.path, task.source.files)  # before the bytes: what comes meanwhile is looked at by the next run
+        stamp = file_stamp(task.source.path, task.source.files)  # before the bytes, and again after them
         how = {"plane_spacing_mm": options.spacing_mm, "max_pixels": options.max_pixels, "files": task.source.files}
         try:
             loaded = read_image(task.source.path, frame=options.frame, **how)
@@ -193,6 +193,9 @@ class InputWorker:
         # Now, not after the work: the file may have given way to another by then.
         known = {**identity(task.source.path, task.source.files), "pixels_sha256": pixels_digest(loaded.image), "stamp": stamp}
         known |= {"instance_sha256": digest} if (digest := instance_digest(task.source.path)) else {}
+        if file_stamp(task.source.path, task.source.files) != stamp:
+            # The pixels of one file would be kept under the checksum of the other, and every later run would pass over it.
+            raise ImageError(f"{task.source.path} changed while it was read; run it again.")
 
         def tell(fraction: float, message: str) -> None:
             if fraction < 1:  # the workup's end is not ours

@@ -16,14 +16,16 @@ import pytest
 from fake_worker import FakeWorker
 from test_run import fake_run, image_at, statuses
 
-from BreastUSAILib import run_input
+from BreastUSAILib import image, run_input
 from BreastUSAILib.errors import ImageError, OutputError, UsageError
+from BreastUSAILib.identity import pixels_digest
 from BreastUSAILib.inputs import read_run
-from BreastUSAILib.run import failed_inputs
+from BreastUSAILib.run import failed_inputs, run
 from BreastUSAILib.run_input import RunOptions, Task, identity, move_results
 from BreastUSAILib.run_journal import DONE, FAILED, Entry, Journal
 from BreastUSAILib.run_lock import run_lock
 from BreastUSAILib.workers import Limits, Pool
+from BreastUSAILib.workup import WorkupOptions
 
 HERE = Path(__file__).parent
 
@@ -315,6 +317,24 @@ def test_a_file_that_vanishes_is_a_failure(tmp_path, monkeypatch):
     assert identity(a)["bytes"] == a.stat().st_size
     with pytest.raises(ImageError, match="cannot be read any more"):
         identity(b)
+
+
+def test_an_input_that_is_replaced_while_it_is_read_fails_and_is_done_by_the_next_run(tmp_path, monkeypatch):
+    a, other = image_at(tmp_path / "in" / "a.png"), image_at(tmp_path / "other.png", value=200)
+    options = RunOptions(tmp_path / "out", WorkupOptions(grading=None), scene=False)
+    real = image.read_image
+
+    def replaced(path, **how):
+        loaded = real(path, **how)
+        if other.exists():
+            os.replace(other, a)
+        return loaded
+
+    monkeypatch.setattr(image, "read_image", replaced)
+    (failure,) = run([str(a)], options).failures
+    assert failure.message == f"{a} changed while it was read; run it again." and finished(tmp_path / "out") == []
+    (result,) = run([str(a)], options).results
+    assert result.study.provenance["input"]["pixels_sha256"] == pixels_digest(real(a).image)
 
 
 def test_a_clock_that_is_set_back_changes_nothing(tmp_path, monkeypatch):
