@@ -165,10 +165,21 @@ class InputWorker:
         self._cache.get(options.workup.model, "segment", options.workup.device)
 
     def __call__(self, task: Task, progress: Callable[[float, str], None]) -> Outcome:
-        """Read, work up, write. Errors become the outcome's failure; only cancelling passes."""
+        """Read, work up, write. Errors become the outcome's failure; only cancelling passes, and what `progress` raises: it is not the input's."""
+        raised: list[Exception] = []
+
+        def tell(fraction: float, message: str) -> None:
+            try:
+                progress(fraction, message)
+            except Exception as error:
+                raised.append(error)
+                raise
+
         try:
-            self._do(task, progress)
+            self._do(task, tell)
         except Exception as error:
+            if raised:
+                raise raised[0] from None
             if isinstance(error, Cancelled):
                 raise
             return Outcome(failure_sentence(task, error, self._options.jobs), traceback.format_exc() if self._options.debug else "")

@@ -25,6 +25,7 @@ from BreastUSAILib.image import read_image
 from BreastUSAILib.inputs import Found, Source, discover, name_folders, read_run
 from BreastUSAILib.processor import cores
 from BreastUSAILib.run import RunOptions, run
+from BreastUSAILib.run_input import InputWorker, Task
 from BreastUSAILib.run_manifest import read_manifest
 from BreastUSAILib.workers import run_tasks
 from BreastUSAILib.workup import WorkupOptions
@@ -911,6 +912,22 @@ def test_cancel_keeps_what_is_finished_and_the_next_run_goes_on(tmp_path):
     (tmp_path / "out" / "go-on").touch()
     again = fake_run([tmp_path / "in"], tmp_path / "out")
     assert again.skipped == 1 and [r.folder for r in again.results] == ["a", "b-interrupt", "c"]
+
+
+def test_a_reader_of_progress_that_has_gone_is_not_blamed_on_the_image(tmp_path):
+    a = image_at(tmp_path / "in" / "a.png")
+    options = RunOptions(tmp_path / "out", WorkupOptions(grading=None), scene=False)
+
+    def gone(fraction, message):
+        if fraction > 0:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        InputWorker(options)(Task(Source(a, "a.png", Path("a.png")), tmp_path / "tmp", tmp_path / "out" / "a"), gone)
+    assert not (tmp_path / "tmp").exists() and not (tmp_path / "out").exists()
+    with pytest.raises(BrokenPipeError):
+        run([str(a)], options, gone)
+    assert not (tmp_path / "out").exists()  # nothing ended: neither done nor failed
 
 
 def test_ending_early_ends_the_processes():
