@@ -202,10 +202,11 @@ class _Run:
     def __init__(
         self, names: Sequence[str], options: RunOptions, progress: Progress, log: Callable[[str], None], retry: bool
     ) -> None:
-        self.names, self.options, self.progress, self.log = tuple(names), options, progress, log
+        self.options, self.progress, self.log = options, progress, log
         self.cancelled = False
         self.id = uuid.uuid4().hex
         self.created = _now()
+        self.told = run_manifest.manifest(names, options)  # now: the folder may be removed while the run lasts
         self.failed_with = options_text(run_manifest.told_options(options))  # what fails in this run
         self.own = options.output / OWN
         record = read_run(options.output)
@@ -417,11 +418,11 @@ class _Run:
         counts = {**asdict(overview.all_counts), "skipped": plan.skipped}
         try:
             self.write_record("cancelled" if self.cancelled else "done", counts, overview.models)
-            (self.own / JOURNAL).unlink(missing_ok=True)  # what it held is in the record now
         except OutputError as error:
             failures.append(Result(str(output / RUN), message=str(error)))
-        except OSError:
-            pass  # it is read again by the next run, which does no harm
+        else:
+            with suppress(OSError):  # it is read again by the next run, which does no harm
+                (self.own / JOURNAL).unlink(missing_ok=True)  # what it held is in the record now
         return RunResult(
             results,
             overview.counts,
@@ -444,9 +445,9 @@ class _Run:
         """Write run.json: how this run can be repeated, and what became of its inputs. Raises `OutputError`."""
         plan = self.search.plan
         if self.retried is None:
-            manifest = run_manifest.manifest(self.names, self.options, models)
+            manifest = {**self.told, "models": list(models) or self.told["models"]}
         else:  # `models` has those of all studies, not of the retry alone
-            manifest = run_manifest.of_retry(self.retried, run_manifest.manifest(self.names, self.options))
+            manifest = run_manifest.of_retry(self.retried, self.told)
         others = manifest["options"] != manifest.get("retry", manifest)["options"]  # than the ones that are told of all
         told = options_text(manifest["options"])
         inputs, failures = [], [{"input": name, "message": text} for name, text in plan.troubles]

@@ -142,7 +142,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from .run import failed_inputs, run
+    from .run_manifest import current_folder
 
+    current_folder()  # relative names are nothing where it was removed
     ways = [bool(args.inputs), args.retry_failed, args.from_manifest is not None]
     if sum(ways) != 1:
         raise UsageError("Give inputs, or --retry-failed, or --from-manifest; one of the three.")

@@ -105,8 +105,18 @@ def _named(model: Mapping[str, str]) -> str:
     return f"{model['id']} {model['version']} (SHA-256 {model['sha256'][:12]}...)"
 
 
+def current_folder() -> str:
+    """The folder that one is in. UsageError where it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "The folder that you are in was removed; go to one that is there (cd) and give the command again."
+        ) from error
+
+
 def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
-    """The part of run.json that says how to repeat the run, JSON-serialisable.
+    """The part of run.json that says how to repeat the run, JSON-serialisable. UsageError: see `current_folder`.
 
     Parameters
     ----------
@@ -116,8 +126,8 @@ def manifest(names: Sequence[str], options: RunOptions, models: Sequence[Mapping
     """
     how = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items() if name in HOW}
     return {
-        "command": sys.argv,
-        "folder": os.getcwd(),
+        "command": list(sys.argv),
+        "folder": current_folder(),
         "named": list(names),
         "software": software(),
         "machine": machine(),

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from fake_worker import FakeWorker
 from test_run import fake_run, image_at, statuses
 
-from BreastUSAILib import image, run_input
+from BreastUSAILib import cli, image, run_input
 from BreastUSAILib.errors import ImageError, OutputError, UsageError
 from BreastUSAILib.identity import pixels_digest
 from BreastUSAILib.inputs import read_run
@@ -335,6 +336,18 @@ def test_an_input_that_is_replaced_while_it_is_read_fails_and_is_done_by_the_nex
     assert failure.message == f"{a} changed while it was read; run it again." and finished(tmp_path / "out") == []
     (result,) = run([str(a)], options).results
     assert result.study.provenance["input"]["pixels_sha256"] == pixels_digest(real(a).image)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets nobody remove a folder that one is in")
+def test_the_folder_of_the_command_may_go_while_the_run_lasts(tmp_path, monkeypatch, capsys):
+    a = image_at(tmp_path / "in" / "a.png")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fake_run([a], tmp_path / "out", progress=lambda fraction, message: shutil.rmtree(tmp_path / "here", ignore_errors=True))
+    record = read_run(tmp_path / "out")
+    assert (record["status"], record["folder"]) == ("done", str(tmp_path / "here")) and not (tmp_path / "out" / ".run").exists()
+    assert cli.main(["run", str(a), "--output", str(tmp_path / "again")]) == 2  # now it is gone from the beginning
+    assert "The folder that you are in was removed" in capsys.readouterr().err and not (tmp_path / "again").exists()
 
 
 def test_a_clock_that_is_set_back_changes_nothing(tmp_path, monkeypatch):
