@@ -190,7 +190,7 @@ def failed_entries(output: Path) -> list[Entry]:
     record = read_run(output)
     if not record:
         raise UsageError(f"{output} holds no results; --retry-failed goes with the --output of an earlier run.")
-    return run_retry.failed(Journal(output / OWN / JOURNAL, record))
+    return run_retry.failed(Journal(output / OWN / JOURNAL, run_manifest.with_absolute_models(record)))
 
 
 # ------------------------------------------------------------------------------------------------------------ the run
@@ -209,7 +209,7 @@ class _Run:
         self.told = run_manifest.manifest(names, options)  # now: the folder may be removed while the run lasts
         self.failed_with = options_text(run_manifest.told_options(options))  # what fails in this run
         self.own = options.output / OWN
-        record = read_run(options.output)
+        record = run_manifest.with_absolute_models(read_run(options.output))
         self.retried = record if retry else None  # the record of the run that is completed, and stays its record
         self.journal = Journal(self.own / JOURNAL, record)
         self.otherwise = self._otherwise(record)

@@ -96,6 +96,7 @@ class RunOptions:
         for name in ("output", "anonymize", "key_file"):  # the work may be done in another folder
             path = getattr(self, name)
             object.__setattr__(self, name, None if path is None else Path(os.path.abspath(path)))
+        object.__setattr__(self, "workup", self.workup.with_models(absolute_model))
         object.__setattr__(self, "dicom", tuple(self.dicom))
         if not is_text(self.output):
             raise UsageError(f"--output is {str(self.output)!r}, whose name is not valid UTF-8; choose another folder.")
@@ -118,6 +119,22 @@ class RunOptions:
             raise UsageError("--memory-limit must be a positive amount of memory.")
         if self.scheduler and self.slurm is not None:
             raise UsageError("--scheduler and --slurm are both given; choose one.")
+
+
+def absolute_model(name: str, folder: str | os.PathLike = "") -> str:
+    """The name of a model; of a folder its path from the root, as the work may be done, or repeated, in another folder.
+
+    folder : what a relative path is relative to; "": the folder that one is in.
+    """
+    from .models import catalog
+    from .models.folder import CONFIG
+
+    path = os.path.abspath(os.path.join(folder, name))
+    if not os.path.isdir(path):
+        return name
+    # A folder that happens to have the name of a model that ships is none of somebody's own.
+    own = os.path.isfile(os.path.join(path, CONFIG)) or all(name != entry.id for entry in catalog.entries())
+    return path if own else name
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from . import __version__
 from .errors import DataError, ModelError, UsageError, in_words
 from .inputs import RUN_SCHEMA
 from .processor import cores
-from .run_input import RunOptions
+from .run_input import RunOptions, absolute_model
+from .workup_options import change_models
 
 # What has a part in the figures.
 _SOFTWARE = ("torch", "SimpleITK", "numpy", "scipy", "scikit-image", "Pillow", "pydicom", "safetensors", "slicer-core")
@@ -167,6 +168,7 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
     if not isinstance(record, dict) or record.get("schema") != RUN_SCHEMA:
         raise UsageError(f"{path} is no record of a run; give the run.json of its results.")
+    record = with_absolute_models(record)
     try:
         names, folder = tuple(map(str, record["named"])), Path(record["folder"])
         models = tuple({k: str(m.get(k, "")) for k in ("id", "version", "task", "sha256")} for m in record["models"])
@@ -183,6 +185,28 @@ def read_manifest(path: Path) -> Manifest:
 def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those among the options of a run.json that this version has."""
     return {k: v for k, v in dict(options).items() if k in {f.name for f in fields(RunOptions)}}
+
+
+def with_absolute_models(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run.json whose options name the folders of models by their paths from the root (`absolute_models`)."""
+    folder, options = record.get("folder"), record.get("options")
+    if not isinstance(folder, str) or not isinstance(options, dict):
+        return record
+    return {**record, "options": absolute_models(options, folder)}
+
+
+def absolute_models(options: Mapping[str, Any], folder: str | os.PathLike) -> dict[str, Any]:
+    """Options of a run.json with the folders of models by their paths from the root.
+
+    Versions before wrote them as they were named in the folder of the command, `folder`. One that is not there any more is not one of that
+    name in the folder that one is in now.
+    """
+
+    def absolute(name: str) -> str:
+        there = absolute_model(name, folder)
+        return os.path.join(folder, name) if there == name != absolute_model(name) else there
+
+    return change_models(options, absolute)
 
 
 def used_models(options: RunOptions) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from .errors import DataError
 from .inputs import Found, Source
 from .run_input import RunOptions
 from .run_journal import FAILED, REDO, Entry
-from .run_manifest import HOW, Manifest, known_options, used_models
+from .run_manifest import HOW, Manifest, absolute_models, known_options, used_models
 
 if TYPE_CHECKING:
     from .workup import WorkupOptions
@@ -139,10 +139,10 @@ def failed_otherwise(manifest: Manifest, now: RunOptions, entries: Iterable[Entr
         names = ", ".join(entry.shown or entry.input for entry in members[:_NAMED])
         more = f" and {len(members) - _NAMED} more" if len(members) > _NAMED else ""
         try:
-            known = known_options(json.loads(text)) if text else manifest.options
+            known = known_options(absolute_models(json.loads(text), manifest.folder)) if text else manifest.options
             then = replace(manifest, options=known).run_options(output=now.output)
             others = _differences(then, now) if _differences(then, of_run) else []  # what was given now is told already
-        except (DataError, ValueError):
+        except (DataError, ValueError, TypeError, AttributeError):
             others = ["those of another version, which run.json has as failed_with"]
         if others:
             who = "they" if len(members) > 1 else "it"

@@ -15,11 +15,12 @@ from .segment import SegmentOptions
 from .segment_3d import Segment3dOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 GRADERS = ("grade-gcnn", "grade-mtnet", "grade-snnet")
 """The tasks of the grading models."""
 _RECORDS = ("detection", "segmentation", "grading", "heatmap")  # fields of `WorkupOptions` that are records
+_MODELS = ("model", "classifier", "gcnn", "mtnet", "snnet")  # fields of all of them that name a model
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,10 @@ class WorkupOptions:
         }
         return cls(**{name: value for name, value in data.items() if name not in kinds}, **records)
 
+    def with_models(self, change: Callable[[str], str]) -> WorkupOptions:
+        """The same with other names of the models that are named (`change_models`)."""
+        return WorkupOptions.from_dict(change_models(asdict(self), change))
+
     def check(self) -> None:
         """UsageError where an option is impossible."""
         self.segment(), self.detection.detect()
@@ -246,3 +251,14 @@ class WorkupOptions:
         if task == "detect":
             return {**self.detection.models(), **self.outlines(), **self.graders(), **self.heats()}
         return {"segment": self.model, **self.graders()}
+
+
+def change_models(options: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Options as `dataclasses.asdict` or JSON have them, with ``change(name)`` for the name of each model that is named."""
+
+    def changed(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return change_models(value, change)
+        return change(value) if name in _MODELS and isinstance(value, str) and value else value
+
+    return {name: changed(name, value) for name, value in options.items()}

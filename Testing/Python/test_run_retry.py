@@ -233,6 +233,46 @@ def test_what_failed_in_a_run_with_other_options_is_told(mended, capsys):
     assert not any("failed_with" in item for item in read_run(mended)["inputs"])
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_folders_of_models_are_found_from_wherever_a_run_is_repeated(tmp_path, monkeypatch, capsys, before):
+    """before: as versions before wrote them, relative to the folder of the command."""
+    detector_folder(tmp_path / "site" / "m")
+    detector_folder(tmp_path / "elsewhere" / "m", name="another")  # of the same name, and another model
+    image_at(tmp_path / "site" / "in" / "a.png")
+    (tmp_path / "site" / "in" / "b.png").write_bytes(b"\x89PNG not yet")
+    monkeypatch.chdir(tmp_path / "site")
+    chosen = ("--detect-model", "m", "--no-outlines", "--no-grades", "--no-heatmap")
+    assert retry("in", "-o", "out", *chosen) == 1
+    out, own = tmp_path / "site" / "out", str(tmp_path / "site" / "m")
+    record = read_run(out)
+    assert record["options"]["workup"]["detection"]["model"] == own
+    if before:
+        record["options"]["workup"]["detection"]["model"] = "m"
+        (out / "run.json").write_text(json.dumps(record))
+    image_at(tmp_path / "site" / "in" / "b.png")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert retry("-o", out, "--retry-failed") == 0
+    told = capsys.readouterr().out
+    assert "ther options" not in told and "the model for" not in told
+    record = read_run(out)
+    assert [m["id"] for m in record["retry"]["models"] if m["task"] == "detect"] == ["small-detector"]
+    assert not any("options" in item for item in record["inputs"])
+    assert cli.main(["run", "--from-manifest", str(out), "-o", "again", "--jobs", "0", "--no-scene"]) == 2  # options come with it
+    assert cli.main(["run", "--from-manifest", str(out), "-o", "again", "--jobs", "0"]) == 0
+    assert read_run(tmp_path / "elsewhere" / "again")["options"]["workup"]["detection"]["model"] == own
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path / "site")
+    assert retry("in", "-o", "out", *chosen) == 0  # the same once more: by whatever name a model goes, nothing is done again
+    told = capsys.readouterr().out
+    assert "2 inputs finished earlier and skipped" in told and "Done with other options" not in told
+    shutil.rmtree("m")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert retry("-o", out, "--retry-failed") == 0 and "Nothing failed" in capsys.readouterr().out
+    assert cli.main(["run", "--from-manifest", str(out), "-o", "third", "--jobs", "0"]) == 1
+    assert f"Model '{own}' is unknown" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_options_of_their_own_stay_in_the_record_after_later_runs(tmp_path, killed):
     out, names = tmp_path / "out", {name: str(image_at(tmp_path / f"{name}.png")) for name in "abcde"}
