@@ -9,16 +9,18 @@ All machines must see inputs, models and the output folder under the same names.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import shutil
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import BreastUSAIError, DependencyError, OutputError, UsageError
+from .models.engine_names import ENGINE_VARIABLE
 from .processor import cores
 from .slurm import SlurmJobs
 from .workers import End, Event, Pool
@@ -53,7 +55,7 @@ class DaskPool:
             raise DependencyError(
                 "Many machines need Dask; install it with: pip install breastusai[cluster]"
             ) from error
-        self._make = make
+        self._make = _WithEngine(make, os.environ.get(ENGINE_VARIABLE, ""))
         # What a worker's child is told: the work, and nothing about the cluster.
         self._options = replace(options, scheduler="", slurm=None)
         self._log, self._address, self._told = log, options.scheduler, False
@@ -123,6 +125,22 @@ class DaskPool:
             self._told = True
             self._log(f"No worker is connected to the Dask scheduler at {self._address}; the run waits until one is.")
         return None
+
+
+@dataclass(frozen=True)
+class _WithEngine:
+    """`make` with the engine of the command (``--engine``), which stands in its environment and not in that of other machines.
+
+    It is called in a child of a worker that does this run's tasks and no others. engine: "" leaves the worker's own.
+    """
+
+    make: Callable[..., Any]
+    engine: str
+
+    def __call__(self, options: RunOptions) -> Any:
+        if self.engine:
+            os.environ[ENGINE_VARIABLE] = self.engine
+        return self.make(options)
 
 
 def _event(number: int, future: Any) -> Event:

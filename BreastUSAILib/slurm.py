@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from .errors import DependencyError, OutputError, UsageError
 
 _BETWEEN_S = 10.0  # two looks at the queue; a job that was just submitted may not stand in it yet
 _ASK_S = 60.0  # for the queue to answer
+_MEMORY = re.compile(r"(?P<number>(\d+\.?\d*|\.\d+)(e\d\d?)?) *(?P<prefix>[kmgtp])?(?(prefix)(?P<binary>i)?)b?")
+_LEAST_BYTES = 1e6  # a number without its unit is meant to be more
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,20 @@ class SlurmOptions:
     def __post_init__(self) -> None:
         if self.jobs < 1 or self.cores < 1:
             raise UsageError("--slurm and --slurm-cores must be 1 or more.")
+        if not _bytes(self.memory) >= _LEAST_BYTES:
+            raise UsageError(f"--slurm-memory is {self.memory!r}; write a number with its unit, as in 16GB.")
+
+
+def _bytes(memory: str) -> float:
+    """An amount of memory as Dask reads it; 0 where it is none.
+
+    >>> _bytes("16GB"), _bytes("1.5 GiB"), _bytes("16"), _bytes("16XB")
+    (16000000000.0, 1610612736.0, 16.0, 0.0)
+    """
+    match = _MEMORY.fullmatch(memory.strip().lower())
+    if match is None:
+        return 0.0
+    return float(match["number"]) * (1024 if match["binary"] else 1000) ** " kmgtp".index(match["prefix"] or " ")
 
 
 class SlurmJobs:

@@ -12,6 +12,7 @@ from BreastUSAILib.errors import ImageError, ModelError, OutputError
 from BreastUSAILib.findings import Finding, ImageInfo, Study
 from BreastUSAILib.grid import box_of_mask
 from BreastUSAILib.identity import identity
+from BreastUSAILib.models.engine_names import ENGINE_VARIABLE
 from BreastUSAILib.run_input import Outcome, failure_sentence, file_stamp, move_results, write_results
 
 
@@ -46,7 +47,7 @@ class FakeWorker:
             finding = Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1, measurements={"area_px2": 80.0})
             found = () if "none" in name else (finding,)
             threads = os.environ.get("OMP_NUM_THREADS", "")
-            options = {**self.options.of_results(), "threads": threads}
+            options = {**self.options.of_results(), "threads": threads, "engine": os.environ.get(ENGINE_VARIABLE, "")}
             models = [{"id": "fake", "version": "1", "sha256": self.options.workup.model, "task": "segment"}]
             provenance = {"run": task.run, "options": options, "models": models if self.options.workup.model else []}
             provenance["input"] = {**identity(task.source.path, task.source.files), "stamp": stamp}

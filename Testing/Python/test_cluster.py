@@ -16,9 +16,10 @@ from test_run import image_at, statuses
 
 from BreastUSAILib.errors import ModelError, OutputError, UsageError
 from BreastUSAILib.inputs import read_run
+from BreastUSAILib.models.engine_names import ENGINE_VARIABLE
 from BreastUSAILib.run import run
 from BreastUSAILib.run_input import RunOptions
-from BreastUSAILib.slurm import SlurmJobs, SlurmOptions
+from BreastUSAILib.slurm import SlurmJobs, SlurmOptions, _bytes
 from BreastUSAILib.workup import WorkupOptions
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
@@ -72,6 +73,14 @@ def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, tmp_path):
     assert again.skipped == 1 and statuses(out)["s00"] == "done"
 
 
+def test_the_engine_of_the_command_is_that_of_the_workers(cluster, tmp_path, monkeypatch):
+    image_at(tmp_path / "a.png")
+    for engine in ("torch", "openvino"):
+        monkeypatch.setenv(ENGINE_VARIABLE, engine)  # as --engine does
+        (result,) = cluster_run([tmp_path / "a.png"], tmp_path / engine, cluster.scheduler_address).results
+        assert result.study.provenance["options"]["engine"] == engine
+
+
 def test_a_model_that_is_missing_on_the_workers_ends_the_run(cluster, tmp_path):
     image_at(tmp_path / "a.png")
     with pytest.raises(ModelError, match="unknown"):
@@ -86,6 +95,19 @@ def test_no_scheduler_is_told(tmp_path, monkeypatch):
         cluster_run([tmp_path / "a.png"], tmp_path / "out", "tcp://127.0.0.1:9")
     with pytest.raises(UsageError, match="choose one"):
         cluster_run([], tmp_path / "out", "tcp://127.0.0.1:9", slurm=SlurmOptions(1))
+
+
+@pytest.mark.parametrize("memory", ["16XB", "16", "", "GB", "-4GB", "0GB"])
+def test_an_amount_of_memory_that_is_none_is_refused(memory):
+    with pytest.raises(UsageError, match=r"--slurm-memory is .*; write a number with its unit, as in 16GB"):
+        SlurmOptions(1, memory=memory)
+
+
+@pytest.mark.parametrize("memory", ["16GB", "16 gib", "16G", "1.5TiB", ".5GB", "1e3MB", "16000000000", "5000000k", "2Mi", "64000000B"])
+def test_amounts_of_memory_are_read_as_dask_reads_them(memory):
+    from dask.utils import parse_bytes
+
+    assert _bytes(SlurmOptions(1, memory=memory).memory) == parse_bytes(memory)
 
 
 def test_slurm_jobs_do_the_work(tmp_path, monkeypatch):
