@@ -24,7 +24,18 @@ from .errors import Cancelled, OutputError, UsageError
 from .inputs import OVERVIEW, OWN_RESULT, RUN, RUN_SCHEMA, discover, read_run, why_left
 from .processor import cores
 from .progress import Estimate
-from .run_input import InputWorker, Outcome, RunOptions, Task, finished_folders, is_ours, less_memory, read_finished
+from .run_input import (
+    InputWorker,
+    Outcome,
+    RunOptions,
+    Task,
+    finished_folders,
+    is_others,
+    is_ours,
+    less_memory,
+    mark_remains,
+    read_finished,
+)
 from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
 from .run_lock import run_lock
 from .run_search import NAMED, OWN, Plan, Search
@@ -413,6 +424,8 @@ class _Run:
         when = f"{'Cancelled' if self.cancelled else 'Finished'} {_now().replace('T', ' ')[:16]} UTC."
         overview = write_overview(output, self.own, results, earlier, when, self.options.parquet)
         failures = [*results.failures(), *overview.unwritten]
+        self._record_lost(results.lost, self.failed_with)
+        self._record_lost(earlier.lost)
         if self.options.anonymize is not None:
             failures += run_copies.finish(self.options, self.own)
         counts = {**asdict(overview.all_counts), "skipped": plan.skipped}
@@ -433,6 +446,13 @@ class _Run:
             {path: plan.reasons[path] for path in plan.left if path in plan.reasons},
             self.cancelled,
         )
+
+    def _record_lost(self, lost: Mapping[Entry, str], failed_with: str = "") -> None:
+        """Inputs whose results are gone failed, in the record as in the overview: --retry-failed does them again."""
+        for entry, message in lost.items():
+            if is_others(self.options.output / entry.folder):
+                mark_remains(self.options.output / entry.folder)
+            self.journal.amend(replace(entry, status=FAILED, message=message, failed_with=failed_with))
 
     def _others(self) -> list[Entry]:
         """What the output folder holds of earlier runs."""

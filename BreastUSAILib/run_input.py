@@ -13,6 +13,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -391,6 +392,12 @@ def mark_unfinished(folder: Path) -> None:
     if os.path.lexists(folder / STUDY):
         os.replace(folder / STUDY, folder / UNFINISHED)
     else:
+        (folder / UNFINISHED).touch()
+
+
+def mark_remains(folder: Path) -> None:
+    """Let a folder count as ours by what is left in it of our results, whose study.json is gone or damaged and stays as it is."""
+    with suppress(OSError):  # what cannot be written fails when the new results are moved into place
         (folder / UNFINISHED).touch()
 
 

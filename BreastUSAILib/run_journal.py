@@ -100,6 +100,11 @@ class Journal:
             except OSError as error:
                 raise output_error(self._path, error) from error
 
+    def amend(self, entry: Entry) -> None:
+        """Keep a new state of an input in memory alone, for the record that is written next."""
+        with self._lock:
+            self._keep(entry)
+
     def _keep(self, entry: Entry) -> None:
         if entry.status == GONE:
             self._entries.pop(entry.key, None)

@@ -51,10 +51,15 @@ class Results(Sequence[Result]):
     output : folder of results.
     entries : of the inputs, `DONE` or `FAILED`.
     troubles : (what the user named, sentence) for what led to no input; they come last.
+
+    Attributes
+    ----------
+    lost : entries that were `DONE` and whose study, when it was asked for, was gone or damaged, with the sentence for the user.
     """
 
     def __init__(self, output: Path, entries: Sequence[Entry], troubles: Sequence[tuple[str, str]] = ()) -> None:
         self._output, self._entries, self._troubles = output, entries, troubles
+        self.lost: dict[Entry, str] = {}
 
     def __len__(self) -> int:
         return len(self._entries) + len(self._troubles)
@@ -72,14 +77,17 @@ class Results(Sequence[Result]):
             study = read_finished(self._output / entry.folder)
             if study is not None:
                 return Result(source, entry.folder, study)
-            return Result(
-                source, message=f"{source} was finished, and its study.json is gone or damaged; run it again."
-            )
+            self.lost[entry] = f"{source} was finished, and its study.json is gone or damaged; run it again."
+            return Result(source, message=self.lost[entry])
         return Result(source, message=entry.message)
 
     def failures(self) -> list[Result]:
-        """Those that failed, without a look at the others."""
-        failed = [Result(e.shown or e.input, message=e.message) for e in self._entries if e.status == FAILED]
+        """Those that failed, and those that are `lost`, without a look at the others."""
+        failed = [
+            Result(e.shown or e.input, message=self.lost.get(e, e.message))
+            for e in self._entries
+            if e.status == FAILED or e in self.lost
+        ]
         return failed + [Result(name, message=text) for name, text in self._troubles]
 
 

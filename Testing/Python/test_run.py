@@ -24,7 +24,7 @@ from BreastUSAILib.errors import ImageError, ModelError, OutputError, UsageError
 from BreastUSAILib.image import read_image
 from BreastUSAILib.inputs import Found, Source, discover, name_folders, read_run
 from BreastUSAILib.processor import cores
-from BreastUSAILib.run import RunOptions, run
+from BreastUSAILib.run import RunOptions, failed_inputs, run
 from BreastUSAILib.run_input import InputWorker, Task
 from BreastUSAILib.run_manifest import read_manifest
 from BreastUSAILib.workers import run_tasks
@@ -39,7 +39,7 @@ def image_at(path, value=100):
     return path
 
 
-def fake_run(names, output, log=None, progress=None, **options):
+def fake_run(names, output, log=None, progress=None, retry=False, **options):
     workup = WorkupOptions(model=options.pop("model", ""), grading=None)
     return run(
         [str(n) for n in names],
@@ -47,6 +47,7 @@ def fake_run(names, output, log=None, progress=None, **options):
         progress,
         log,
         make_worker=FakeWorker,
+        retry=retry,
     )
 
 
@@ -692,6 +693,33 @@ def test_unfinished_and_damaged_folders_are_redone(tmp_path):
     (tmp_path / "out" / "damaged" / "study.json").write_text('{"schema": ')
     result = fake_run([tmp_path / "in"], tmp_path / "out")
     assert result.skipped == 1 and [r.folder for r in result.results if r.study] == sorted(names)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_results_that_are_gone_when_a_run_ends_are_failures_in_all_its_records(tmp_path, damaged):
+    names = [image_at(tmp_path / "in" / f"{name}.png") for name in "abc"]
+    output = tmp_path / "out"
+
+    def lose(folder):
+        (folder / "study.json").write_bytes(b"") if damaged else shutil.rmtree(folder)
+
+    def meanwhile(fraction, message):
+        if message.startswith("b.png: done"):
+            lose(output / "a")
+
+    result = fake_run(names[:2], output, progress=meanwhile)
+    why = f"{names[0]} was finished, and its study.json is gone or damaged; run it again."
+    assert [failure.message for failure in result.failures] == [why]
+    record = read_run(output)
+    assert statuses(output) == {"a": "failed", "b": "done"} and [f["message"] for f in record["failures"]] == [why]
+    assert failed_inputs(output) == [str(names[0])]
+    lose(output / "b")
+    assert not fake_run(names[2:], output).failures  # those of earlier runs are told of in the tables
+    assert failed_inputs(output) == [str(names[0]), str(names[1])]
+    assert (output / "failures.csv").read_text(encoding="utf-8").count("is gone or damaged") == 2
+    again = fake_run([], output, retry=True)
+    assert not again.failures and statuses(output) == {"a": "done", "b": "done", "c": "earlier"}
+    assert not (output / "failures.csv").exists() and not list(output.glob("*/.study.json.replaced"))
 
 
 def test_redoing_removes_old_results_and_keeps_what_a_person_put_there(tmp_path):
