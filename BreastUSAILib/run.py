@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -49,6 +50,7 @@ JOURNAL = "journal.jsonl"
 
 _PATIENCE_S = 2.0  # for the search to find as many inputs as there are processes, before these share the cores
 _LOOK_S = 0.5
+_END_S = 2.0  # for the search to end
 
 Progress = Callable[[float, str], None]
 MakeWorker = Callable[[RunOptions], Callable[[Task, Progress], Outcome]]
@@ -148,7 +150,8 @@ def run(
         except (KeyboardInterrupt, Cancelled):
             run_.cancelled = True
             again = "the same command without --overwrite" if options.overwrite else "the same command"
-            tell(f"Cancelled; what was finished is kept, and {again} goes on from there.")
+            with suppress(OSError):  # the terminal may be what was lost
+                tell(f"Cancelled; what was finished is kept, and {again} goes on from there.")
         except BaseException as error:
             if run_.anything_happened():
                 with suppress(OutputError):  # the error that ended the run is the one to tell
@@ -264,7 +267,13 @@ class _Run:
                 shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
-        self.search.end()
+        """Nothing is written to the journal from here on.
+
+        The search may be at the headers of a folder of thousands, on a slow disk: it ends when it comes from there, and is not waited for.
+        """
+        ending = threading.Thread(target=self.search.end, daemon=True)
+        ending.start()
+        ending.join(_END_S)
         self.journal.close()
 
     def anything_happened(self) -> bool:

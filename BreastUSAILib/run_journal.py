@@ -79,6 +79,7 @@ class Journal:
             self._keep(entry)
             self.unrecorded.add(entry.input)
         self._stream = None
+        self._closed = False
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
@@ -87,8 +88,13 @@ class Journal:
         return self._entries.get(path)
 
     def note(self, entry: Entry) -> None:
-        """Keep a new state of an input. Raises `OutputError` where it cannot be written; it is kept in memory then."""
+        """Keep a new state of an input. Raises `OutputError` where it cannot be written; it is kept in memory then.
+
+        Raises `ValueError` once it is closed: a search that outlives its run changes nothing any more.
+        """
         with self._lock:
+            if self._closed:
+                raise ValueError(f"{self._path} is closed")
             self._keep(entry)
             try:
                 if self._stream is None:
@@ -112,9 +118,11 @@ class Journal:
             self._entries[entry.key] = entry
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        with self._lock:
+            self._closed = True
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
 
 
 def _of_lines(path: Path) -> Iterator[Entry]:

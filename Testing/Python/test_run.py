@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -940,6 +941,26 @@ def test_cancel_keeps_what_is_finished_and_the_next_run_goes_on(tmp_path):
     (tmp_path / "out" / "go-on").touch()
     again = fake_run([tmp_path / "in"], tmp_path / "out")
     assert again.skipped == 1 and [r.folder for r in again.results] == ["a", "b-interrupt", "c"]
+
+
+def test_cancel_does_not_wait_for_a_folder_that_is_being_sorted_out(tmp_path, monkeypatch):
+    first, late = (image_at(tmp_path / "in" / f"{name}.png") for name in ("a-interrupt", "b"))
+    sorted_out = threading.Event()
+
+    def slow(names, output):
+        yield Found((source(first, first.name),))
+        sorted_out.wait(30)
+        yield Found((source(late, late.name),))
+
+    monkeypatch.setattr(runs, "discover", slow)
+    assert fake_run([tmp_path / "in"], tmp_path / "out").cancelled
+    (search,) = [thread for thread in threading.enumerate() if thread.name == "search"]
+    record = (tmp_path / "out" / "run.json").read_bytes()
+    assert json.loads(record)["status"] == "cancelled"
+    sorted_out.set()
+    search.join(30)
+    # It outlived its run, whose lock may be another's by now, and wrote nothing.
+    assert tree(tmp_path / "out") == ["index.html", "run.json", "studies.csv", "summary.csv"] and (tmp_path / "out" / "run.json").read_bytes() == record
 
 
 def test_a_reader_of_progress_that_has_gone_is_not_blamed_on_the_image(tmp_path):
