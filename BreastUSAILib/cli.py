@@ -295,20 +295,24 @@ def _error(sentence: str) -> None:
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does: temporary files are removed, what is finished is kept."""
-    # A handler that was not installed from Python (None) could not be put back afterwards.
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is None:
-        yield
-        return
+    """Let SIGTERM, and SIGHUP where the terminal or the connection is lost, end the work as Ctrl-C does: temporary files are removed, what is
+    finished is kept. Under nohup, which ignores SIGHUP, the work goes on."""
+    signals = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+        signals.append(signal.SIGHUP)
 
     def interrupt(number, frame) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {}
     try:
+        # A handler that was not installed from Python (None) could not be put back afterwards.
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.signal(number, interrupt) for number in signals if signal.getsignal(number) is not None}
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

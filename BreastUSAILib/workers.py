@@ -289,8 +289,10 @@ def _end(code: int | None) -> str:
 
 
 def _main(connection: Connection, make: Callable[..., Work], arguments: tuple) -> None:
-    # Ctrl-C reaches the whole group; the parent decides. SIGTERM ends this process as usual.
+    # Ctrl-C, and the end of a terminal, reach the whole group; the parent decides. SIGTERM ends this process as usual.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _offer_to_the_kernel()

@@ -152,6 +152,34 @@ def test_sigterm_ends_a_run_cleanly_and_it_goes_on_later(tmp_path, jobs):
         assert (folder / "study.json").exists() and (folder / "report.html").exists()
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP on this system")
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_a_terminal_that_is_lost_ends_a_run_cleanly_unless_nohup_says_otherwise(tmp_path, jobs):
+    import pty
+
+    for i in range(6):
+        (tmp_path / "in" / f"{i:02}.png").parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{i:02}.png").write_bytes((IMAGES / "bus_0030-s.png").read_bytes())
+    command = [sys.executable, "-m", "BreastUSAILib", "run", tmp_path / "in", "--no-scene", "--no-grades", "--jobs", str(jobs), "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for way, ended in ((), ("cancelled", range(1, 6))), (("nohup",), ("done", [6])):
+        output = tmp_path / f"out{len(way)}"
+        master, slave = pty.openpty()
+        with subprocess.Popen(
+            [*way, *command, "--output", output], env=environment, cwd=tmp_path, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            os.close(slave)
+            while not list(output.glob("*/study.json")) and process.poll() is None:
+                time.sleep(0.02)
+            os.close(master)  # what is printed from now on is an error
+            os.killpg(process.pid, signal.SIGHUP)  # as the system does: the processes of the run get it, too
+            process.communicate()
+        record = json.loads((output / "run.json").read_text())
+        assert record["status"] == ended[0] and record["failures"] == []
+        assert len(list(output.glob("*/study.json"))) in ended[1]
+
+
 # ---------------------------------------------------------------------------------------------------------- models
 
 
