@@ -445,6 +445,12 @@ class _Run:
         else:
             with suppress(OSError):  # it is read again by the next run, which does no harm
                 (self.own / JOURNAL).unlink(missing_ok=True)  # what it held is in the record now
+        if n := overview.twins:
+            has, are = ("result has", "counts") if n == 1 else ("results have", "count")
+            self.log(
+                f"{n} {has} the same bytes (SHA-256) as others whose files are gone, and {are} twice in all totals; where the files were "
+                f"moved or renamed, remove the old folders of results: {_some(sorted(overview.twins_of))}."
+            )
         return RunResult(
             results,
             overview.counts,
@@ -543,10 +549,13 @@ def _failed_before(entry: Entry, output: Path) -> Entry:
 
 
 def _counts(entry: Entry, output: Path) -> bool:
-    """Whether an input of an earlier run belongs in the overview: it is finished, or failed and is still there."""
+    """Whether an input of an earlier run belongs in the overview: it is finished and nobody removed both it and its folder, or it failed and is
+    still there."""
     if entry.status == WAITING:
         return read_finished(output / entry.folder) is not None
-    return entry.status == DONE or os.path.lexists(entry.input) or read_finished(output / entry.folder) is not None
+    if entry.status == DONE:
+        return os.path.lexists(output / entry.folder) or os.path.lexists(entry.input)
+    return os.path.lexists(entry.input) or read_finished(output / entry.folder) is not None
 
 
 def _as_earlier(entry: Entry, output: Path) -> Entry:

@@ -35,12 +35,15 @@ class Result:
     folder : name of its folder of results; "" for one that failed.
     study : without masks; None for an input that failed.
     message : why it failed.
+    path : the input's path from the root, which tells inputs apart that were named in several folders; "" of de-identified copies, and of what
+        led to no input.
     """
 
     source: str
     folder: str = ""
     study: Study | None = None
     message: str = ""
+    path: str = ""
 
 
 class Results(Sequence[Result]):
@@ -72,23 +75,28 @@ class Results(Sequence[Result]):
             name, text = self._troubles[index - len(self._entries)]
             return Result(name, message=text)
         entry = self._entries[index]
-        source = entry.shown or entry.input
+        source, path = entry.shown or entry.input, _path(entry)
         if entry.status == DONE:
             study = read_finished(self._output / entry.folder)
             if study is not None:
-                return Result(source, entry.folder, study)
+                return Result(source, entry.folder, study, path=path)
             self.lost[entry] = f"{source} was finished, and its study.json is gone or damaged; run it again."
-            return Result(source, message=self.lost[entry])
-        return Result(source, message=entry.message)
+            return Result(source, message=self.lost[entry], path=path)
+        return Result(source, message=entry.message, path=path)
 
     def failures(self) -> list[Result]:
         """Those that failed, and those that are `lost`, without a look at the others."""
         failed = [
-            Result(e.shown or e.input, message=self.lost.get(e, e.message))
+            Result(e.shown or e.input, message=self.lost.get(e, e.message), path=_path(e))
             for e in self._entries
             if e.status == FAILED or e in self.lost
         ]
         return failed + [Result(name, message=text) for name, text in self._troubles]
+
+
+def _path(entry: Entry) -> str:
+    """The path from the root of an input; that of a de-identified copy is its name alone, and none."""
+    return entry.input if os.path.isabs(entry.input) else ""
 
 
 @dataclass
@@ -121,12 +129,24 @@ class Overview:
     counts, all_counts : of this run's inputs, and with those of earlier runs.
     models : id, version, task and SHA-256 of every model that had a part.
     unwritten : files that could not be written, with the reason.
+    twins : how many results have the bytes (SHA-256) of others whose input is gone: files that were moved or renamed count twice.
+    twins_of : the folders of these others.
     """
 
     counts: Counts = field(default_factory=Counts)
     all_counts: Counts = field(default_factory=Counts)
     models: list[Mapping[str, str]] = field(default_factory=list)
     unwritten: list[Result] = field(default_factory=list)
+    twins: int = 0
+    twins_of: list[str] = field(default_factory=list)
+
+    def look_for_twins(self, inputs: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+        """inputs : SHA-256 -> path and folder of the results of all inputs with these bytes."""
+        for same in inputs.values():
+            gone = [folder for path, folder in same if not os.path.lexists(path)] if len(same) > 1 else []
+            if gone and len(gone) < len(same):
+                self.twins += len(same) - len(gone)
+                self.twins_of += gone
 
 
 def write_overview(
@@ -157,6 +177,7 @@ def write_overview(
     columns: set[str] = set()
     shown = run_index.Columns()
     models: dict[str, Mapping[str, str]] = {}
+    inputs: dict[str, list[tuple[str, str]]] = {}
     try:
         with spool.open("w", encoding="utf-8") as stream:
             for number, result in enumerate(chain(results, earlier)):
@@ -167,6 +188,9 @@ def write_overview(
                     columns.update(name for finding in result.study.findings for name in other_columns(finding))
                     models.update((m["sha256"], m) for m in result.study.provenance.get("models", ()))
                     shown.take_in(result.study)
+                    digest = result.study.provenance.get("input", {}).get("sha256")
+                    if digest and result.path:
+                        inputs.setdefault(digest, []).append((result.path, result.folder))
                 line = {
                     "study": run_table.study_row(result),
                     "findings": run_table.finding_rows(result),
@@ -174,6 +198,7 @@ def write_overview(
                 }
                 stream.write(json.dumps(line) + "\n")
         overview.models = list(models.values())
+        overview.look_for_twins(inputs)
         _write_all(output, spool, sorted(columns), shown, overview, when, parquet)
     except OSError as error:
         overview.unwritten.append(Result(str(output), message=str(output_error(spool, error))))

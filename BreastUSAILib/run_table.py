@@ -24,17 +24,17 @@ FINDINGS_PARQUET = "findings.parquet"
 
 _ROWS = 1000  # held in memory at a time
 _OF_INPUT = ("input", "status", "n_findings", "folder", "message")
-FAILURE_COLUMNS = ("input", "message")
+FAILURE_COLUMNS = ("input", "message", "path")
 STUDY_COLUMNS = (
     *_OF_INPUT, "highest_score", "highest_malignancy", "laterality", "view", "dimension",
     "pixels_1", "pixels_2", "pixels_3", "spacing_1_mm", "spacing_2_mm", "spacing_3_mm", "spacing_known",
-    "bytes", "sha256", "models", "device", "seconds", "created", "notes",
+    "bytes", "sha256", "models", "device", "seconds", "created", "notes", "path",
 )  # fmt: skip
 _INTEGERS = {"n_findings", "label", "dimension", "bytes", "pixels_1", "pixels_2", "pixels_3"}
 _TRUTHS = {"spacing_known", "not_sure"}
 _TEXTS = {
     "input", "status", "folder", "message", "finding", "models", "notes", "sha256", "device", "created",
-    "laterality", "view", *WORDS,
+    "laterality", "view", "path", *WORDS,
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def study_row(result: Result) -> dict[str, Any]:
     """One input as column -> value; what is not known is left out."""
     study = result.study
     if study is None:
-        return {"input": result.source, "status": "failed", "message": result.message}
+        return {"input": result.source, "status": "failed", "message": result.message, "path": result.path}
     info, provenance = study.image, study.provenance
     row: dict[str, Any] = {
         **_of_input(result, study),
@@ -58,6 +58,7 @@ def study_row(result: Result) -> dict[str, Any]:
         "seconds": round(sum(provenance.get("seconds", {}).values()), 3),
         "created": provenance.get("created"),
         "notes": " ".join(f"{note}." for note in provenance.get("notes", ())),
+        "path": result.path,
     }
     for axis, (pixels, spacing) in enumerate(zip(info.size, info.spacing, strict=True), 1):
         row[f"pixels_{axis}"] = pixels

@@ -95,9 +95,47 @@ def test_the_summary_has_a_row_for_each_finding_each_empty_input_and_each_failur
     assert [(s["input"], s["status"], s["highest_score"], s["pixels_1"]) for s in studies] == [
         ("/in/a.png", "done", "0.934", "80"), ("/in/b.png", "done", "", "80"), ("c", "failed", "", ""),
     ]  # fmt: skip
-    assert (tmp_path / "failures.csv").read_text().splitlines() == ["input,message", 'c,"no, image"']
+    assert (tmp_path / "failures.csv").read_text().splitlines() == ["input,message,path", 'c,"no, image",']
     overview(tmp_path, results[:2])
     assert not (tmp_path / "failures.csv").exists()
+
+
+def test_inputs_of_the_same_name_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    paths = []
+    for site in ("north", "south"):
+        image_at(tmp_path / site / "a.png")
+        (tmp_path / site / "b.png").write_bytes(b"no image")
+        monkeypatch.chdir(tmp_path / site)
+        fake_run(["a.png", "b.png"], tmp_path / "out", parquet=True)
+        paths += [(name, str(tmp_path / site / name)) for name in ("a.png", "b.png")]
+    for table, expected in (("studies.csv", paths), ("failures.csv", paths[1::2])):
+        with (tmp_path / "out" / table).open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert list(rows[0])[-1] == "path" and sorted((r["input"], r["path"]) for r in rows) == sorted(expected)
+    assert sorted(pq.read_table(tmp_path / "out" / "studies.parquet").column("path").to_pylist()) == sorted(path for _, path in paths)
+
+
+def test_a_renamed_archive_is_told_as_it_counts_twice(tmp_path):
+    for name in "abc":
+        image_at(tmp_path / "old" / f"{name}.png", value=ord(name))
+    image_at(tmp_path / "old" / "a-again.png", value=ord("a"))  # the same bytes, and both are there
+    told = []
+    fake_run([tmp_path / "old"], tmp_path / "out", told.append)
+    assert told == []
+    (tmp_path / "old").rename(tmp_path / "new")
+    (tmp_path / "new" / "c.png").unlink()
+    fake_run([tmp_path / "new"], tmp_path / "out", told.append)
+    (said,) = told
+    assert said.startswith("3 results have the same bytes (SHA-256) as others whose files are gone, and count twice in all totals; ")
+    assert said.endswith("remove the old folders of results: a, a-again, b.")
+    for name in ("a", "a-again", "b"):
+        shutil.rmtree(tmp_path / "out" / name)
+    told.clear()
+    result = fake_run([tmp_path / "new"], tmp_path / "out", told.append)
+    assert result.skipped == 3 and not result.failures and not [text for text in told if "bytes" in text]
+    with (tmp_path / "out" / "studies.csv").open(newline="") as stream:
+        assert [(r["status"], Path(r["path"]).name) for r in csv.DictReader(stream)] == [("done", f"{n}.png") for n in ("a-again", "a", "b", "c")]
 
 
 def test_measurements_without_a_value_are_empty(tmp_path):
