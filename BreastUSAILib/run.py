@@ -37,7 +37,7 @@ from .run_input import (
     mark_remains,
     read_finished,
 )
-from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text
+from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text, recorded_inputs
 from .run_lock import run_lock
 from .run_search import NAMED, OWN, Plan, Search
 from .workers import End, Event, Pool
@@ -235,7 +235,7 @@ class _Run:
 
     def _otherwise(self, record: Mapping[str, Any]) -> set[str]:
         """The inputs of earlier runs that may have been done with other options than run.json will tell of all."""
-        told = {str(item.get("input")) for item in record.get("inputs", ()) if isinstance(item, dict) and "options" in item}
+        told = {str(item.get("input")) for item in recorded_inputs(record) if "options" in item}
         if self.retried is None and record.get("options") != run_manifest.told_options(self.options):
             told |= {entry.input for entry in self.journal}  # they were done with those that give way now
         return told | self.journal.unrecorded

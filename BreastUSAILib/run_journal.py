@@ -11,7 +11,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,9 @@ class Entry:
     def key(self) -> str:
         """What an entry goes by: its input; of an image whose path another has by now this and which image it was."""
         return f"{self.input}\n{self.instance}" if self.instance else self.input
+
+
+_TEXTS = tuple(field.name for field in fields(Entry) if field.name != "series_in")
 
 
 class Journal:
@@ -131,7 +134,9 @@ def _of_lines(path: Path) -> Iterator[Entry]:
             for line in stream:
                 try:
                     item = json.loads(line)
-                    with_ = sys.intern(str(item.get("failed_with", "")))
+                    if not isinstance(item, dict) or not all(isinstance(item.get(name, ""), str) for name in _TEXTS):
+                        continue
+                    with_ = sys.intern(item.get("failed_with", ""))
                     yield Entry(**{**item, "series_in": _folders(item.get("series_in")), "failed_with": with_})
                 except (ValueError, TypeError, RecursionError):
                     continue
@@ -142,8 +147,8 @@ def _of_lines(path: Path) -> Iterator[Entry]:
 def _of_record(record: Mapping[str, Any]) -> Iterator[Entry]:
     """The inputs of a run.json, as far as they are well formed."""
     options = record.get("options")
-    for item in record.get("inputs", ()):
-        if isinstance(item, dict) and isinstance(item.get("folder"), str) and isinstance(item.get("input"), str):
+    for item in recorded_inputs(record):
+        if isinstance(item.get("folder"), str) and isinstance(item.get("input"), str):
             status = item.get("status")
             status = {"earlier": DONE}.get(status, status)
             message = str(item.get("message", ""))
@@ -158,6 +163,12 @@ def _of_record(record: Mapping[str, Any]) -> Iterator[Entry]:
                 failed_with=options_text(item.get("failed_with", options)) if message else "",
                 instance=str(item.get("instance", "")),
             )
+
+
+def recorded_inputs(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The inputs that a run.json lists; what is none is passed over."""
+    inputs = record.get("inputs")
+    return [item for item in inputs if isinstance(item, dict)] if isinstance(inputs, list) else []
 
 
 def options_text(options: Any) -> str:

@@ -143,6 +143,23 @@ def test_a_journal_with_a_line_that_was_cut_is_read_and_written_on(tmp_path):
     assert [(e.input, e.status) for e in Journal(path, {})] == [("/a", DONE), ("/c", FAILED)]
 
 
+@pytest.mark.parametrize("line", ["null", "[]", "3", '"x"', '{"input": null, "folder": "a"}', '{"input": "/a", "folder": 3}', "{}"])
+def test_a_line_that_is_none_of_a_journal_is_passed_over(tmp_path, line):
+    path = tmp_path / "journal.jsonl"
+    path.write_text(f'{line}\n{{"input": "/b", "folder": "b", "status": "done"}}\n')
+    assert [(e.input, e.folder, e.status) for e in Journal(path, {})] == [("/b", "b", DONE)]
+
+
+@pytest.mark.parametrize("inputs", [None, 3, {}, "x", [None, 3, {"input": None, "folder": "a"}]])
+def test_a_record_without_a_list_of_inputs_blocks_no_run(tmp_path, inputs):
+    image_at(tmp_path / "in" / "a.png")
+    fake_run([tmp_path / "in"], tmp_path / "out")
+    path = tmp_path / "out" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "inputs": inputs}))
+    result = fake_run([tmp_path / "in"], tmp_path / "out")
+    assert result.skipped == 1 and statuses(tmp_path / "out") == {"a": "done"}
+
+
 # ------------------------------------------------------------------------------------------------- limits and crashes
 
 
