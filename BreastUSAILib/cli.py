@@ -67,6 +67,7 @@ _PLAIN = {
     "phantom": ("BreastUSAILib.phantom.command", "make synthetic ABUS volumes with exact ground truth"),
 }
 _USE_NETWORKS = ("run", "detect", "segment", "heatmap", "grade")  # and do no more with PyTorch
+_SEVERAL = ("inputs", "studies")  # arguments of commands for many
 _EXTRA = ("monai", "matplotlib")  # what the extra `train` brings
 _NEEDED = {"train": (), "evaluate": _EXTRA}  # without which a command cannot come to its end
 
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_torch_briefly()
     debug = "--debug" in argv
     try:
-        args = build_parser(argv).parse_args(argv)
+        args = _parsed(build_parser(argv), argv)
     except SystemExit as end:  # argparse has said what is wrong, or printed the help
         return end.code if isinstance(end.code, int) else USAGE
     except UsageError as error:
@@ -108,6 +109,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         _error(f"unexpected {type(error).__name__}: {error}" + ("" if debug else "; --debug shows where."))
         return FAILED
+
+
+def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line. UsageError where inputs stand on both sides of an option: argparse takes those before it alone."""
+    args, rest = parser.parse_known_args(argv)
+    if rest and any(hasattr(args, name) for name in _SEVERAL) and not any(word.startswith("-") for word in rest):
+        raise UsageError(f"{rest[0]} stands apart from what was named before; name all inputs together, then the options.")
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
 
 
 def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:

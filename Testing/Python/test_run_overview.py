@@ -274,6 +274,8 @@ def test_what_is_no_record_is_told(tmp_path, text):
         (["--from-manifest", "run.json", "--threshold", "0.4"], "leave them out"),
         (["--from-manifest", "run.json", "--lesions", "central"], "leave them out"),
         (["--from-manifest", "missing.json"], "cannot be read as the record"),
+        (["a.png", "--jobs", "1", "b.png"], "error: b.png stands apart from what was named before; name all inputs together, then the options.\n"),
+        (["a.png", "--jobz", "1"], "unrecognized arguments: --jobz 1"),
     ],
 )
 def test_options_that_contradict_each_other(tmp_path, capsys, arguments, said):
