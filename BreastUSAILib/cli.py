@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from . import RESEARCH_USE, __version__
 from .errors import BreastUSAIError, Cancelled, DependencyError, UsageError
 from .openmp import wait_briefly
+from .progress import on_terminal
 from .torch_import import import_torch_briefly
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ def _models_verify(args: argparse.Namespace) -> int:
 def _error(sentence: str) -> None:
     # Errors come after what was printed before, also where both streams are one file.
     sys.stdout.flush()
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    print(f"error: {on_terminal(sentence, lines=True)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 MODES = ("auto", "bar", "json", "lines", "none")
 
 _LINE_S = 60.0  # between two lines
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROLS_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Progress = Callable[[float, str], None]
 Log = Callable[[str], None]
@@ -28,6 +31,18 @@ def add_progress_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
 
 
+def on_terminal(text: str, lines: bool = False) -> str:
+    """A text as a terminal may have it: control characters, which names of files may hold, as escapes, so that they do nothing there.
+
+    lines : line ends and tabs stay, as in a text of several lines.
+
+    >>> on_terminal("a" + chr(27) + "[2J" + chr(10) + ".png")
+    'a\\\\x1b[2J\\\\n.png'
+    """
+    controls = _CONTROLS_BUT_LINES if lines else _CONTROLS
+    return controls.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
 @contextmanager
 def show_progress(mode: str, quiet: bool, without_terminal: str = "none") -> Iterator[tuple[Progress, Log]]:
     """How progress and sentences are shown: (progress function, log function).
@@ -41,7 +56,7 @@ def show_progress(mode: str, quiet: bool, without_terminal: str = "none") -> Ite
 
     def log(text: str) -> None:
         if not quiet:
-            print(text, flush=True)
+            print(on_terminal(text, lines=True), flush=True)
 
     if mode == "auto":
         mode = "none" if quiet else "bar" if _is_terminal() else without_terminal
@@ -56,10 +71,10 @@ def show_progress(mode: str, quiet: bool, without_terminal: str = "none") -> Ite
         with tqdm(total=100, bar_format=form, dynamic_ncols=True, leave=False, file=sys.stderr) as bar:
 
             def show(fraction: float, message: str) -> None:
-                bar.set_description_str(message, refresh=False)
+                bar.set_description_str(on_terminal(message), refresh=False)
                 bar.update(100 * fraction - bar.n)
 
-            yield show, lambda text: None if quiet else bar.write(text, file=sys.stderr)
+            yield show, lambda text: None if quiet else bar.write(on_terminal(text, lines=True), file=sys.stderr)
     else:
         yield (lambda fraction, message: None), log
 
@@ -77,7 +92,7 @@ class _Lines:
     def __call__(self, fraction: float, message: str) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_S
-            print(f"{100 * fraction:.0f} %: {message}", flush=True)
+            print(f"{100 * fraction:.0f} %: {on_terminal(message)}", flush=True)
 
 
 class Estimate:

@@ -30,7 +30,7 @@ from .command_arguments import (
 )
 from .dicom_out.export import add_key_file, add_options, options_of
 from .errors import UsageError
-from .progress import add_progress_arguments, show_progress
+from .progress import add_progress_arguments, on_terminal, show_progress
 
 if TYPE_CHECKING:
     from .run import RunResult
@@ -290,7 +290,7 @@ def _print_results(result: RunResult, output: Path) -> None:
     from .run_index import INDEX
 
     done = (r for r in result.results if r.study is not None)
-    rows = [_table_row(r) for r in islice(done, _TABLE_ROWS)]
+    rows = [tuple(map(on_terminal, _table_row(r))) for r in islice(done, _TABLE_ROWS)]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -316,16 +316,16 @@ def _print_left(result: RunResult) -> None:
     files = [path for path in result.left if path not in folders]
     if files:
         names = ", ".join(path.name for path in files[:3]) + (", ..." if len(files) > 3 else "")
-        print(f"Left out, as not images: {result.left_count - len(folders)} ({names})")
+        print(on_terminal(f"Left out, as not images: {result.left_count - len(folders)} ({names})"))
         dicom = [path for path in result.reasons if path not in folders]
         for path in dicom[:3]:
-            print(f"  {path.name}: {result.reasons[path]}")
+            print(on_terminal(f"  {path.name}: {result.reasons[path]}"))
         if len(dicom) > 3:
             print(f"  and {len(dicom) - 3} more DICOM files; run.json has the reasons (left_because)")
     if folders:
         names = ", ".join(map(str, folders[:3])) + (", ..." if len(folders) > 3 else "")
         hold = "1 folder holds results of a run and was" if len(folders) == 1 else f"{len(folders)} folders hold results of runs and were"
-        print(f"{hold} not looked into: {names}")
+        print(on_terminal(f"{hold} not looked into: {names}"))
 
 
 def _table_row(result: Result) -> tuple[str, str, str]:
@@ -343,7 +343,7 @@ def _table_row(result: Result) -> tuple[str, str, str]:
 def _error(sentence: str) -> None:
     # Errors come after what was printed before, also where both streams are one file.
     sys.stdout.flush()
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    print(f"error: {on_terminal(sentence)}", file=sys.stderr, flush=True)
 
 
 def _seconds(text: str) -> float:

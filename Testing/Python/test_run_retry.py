@@ -1,6 +1,7 @@
 """``breastusai run --retry-failed``: the same inputs as when they failed, with the same options, by the real command line."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -155,6 +156,21 @@ def test_what_is_cancelled_keeps_the_causes_of_the_failures_before(tmp_path, aga
 
 
 # --------------------------------------------------------------------------------------------------- which options
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_names_with_control_characters_do_nothing_to_a_terminal(tmp_path, capsys):
+    image_at(tmp_path / "in" / "good\x1b[2J.nrrd")
+    (tmp_path / "in" / "bad\x1b]0;x\x07\n.png").write_bytes(b"no image")
+    (tmp_path / "in" / "left\x9b.txt").write_text("x")
+    (tmp_path / "in" / "bad\x1b.nrrd").write_bytes(b"no image")
+    for _ in range(2):  # the second time there is a line on each that is done again
+        assert retry(tmp_path / "in", "-o", tmp_path / "out", "--no-grades") == 1
+        streams = capsys.readouterr()
+        assert not set("\x1b\x07\x9b") & set(streams.out + streams.err)
+        assert all(line.startswith("error: ") for line in streams.err.splitlines()) and "\\x1b]0;x\\x07\\n.png" in streams.err
+        assert "good\\x1b[2J.nrrd" in streams.out and "left\\x9b.txt" in streams.out
+        image_at(tmp_path / "in" / "good\x1b[2J.nrrd", value=200)
 
 
 @pytest.fixture
