@@ -61,7 +61,7 @@ class Found:
     sources : the image files, sorted where a folder was searched.
     left : files in the folders that are no images, or none to work on.
     failures : (what the user named, sentence) for what does not exist or cannot be listed.
-    reasons : (file, phrase) for those of `left` that are DICOM: why they are none to work on.
+    reasons : (path, phrase) for those of `left` that are DICOM files, or folders of results: why they are none to work on.
     results : those of `left` that BreastUSAI wrote beside a study.json.
     runs : folders that were come to and not looked into, as another run wrote its results there; images that lie in them are not found.
     """
@@ -512,6 +512,7 @@ def _name(source: Source, level: int) -> str:
     digest = hashlib.sha256(os.fsencode(source.path)).hexdigest()[:8]
     # Characters that some file system refuses; what no text can hold; names that end in a dot or a space.
     name = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]', "_", "_".join(parts)).strip(". ") or "image"
+    name = re.sub(r"^[=+@-]", "_", name)  # what a spreadsheet takes for a formula stands otherwise in tables (`files.to_csv`), and would name no folder
     if len(name.encode()) > _LONGEST_NAME:
         name = f"{name.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
     if level > 3:  # a folder of somebody else's has even the name with the hash

@@ -81,7 +81,7 @@ class RunResult:
     skipped : how many were finished by an earlier run.
     left : files in the given folders that are no images, the first ones.
     left_count : how many there are.
-    reasons : those of `left` that are DICOM -> why they are none to work on, as a phrase.
+    reasons : those of `left` that are DICOM files, or folders of results -> why they are none to work on, as a phrase.
     cancelled : whether the user ended it early.
     """
 

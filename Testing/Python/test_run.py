@@ -489,6 +489,8 @@ def test_names_are_readable_and_clashes_are_told_apart():
     assert list(names.values()) == ["a", "sub_b", "b", "1.2.840.1"]
     assert set(name_folders([source("/d/a.png"), source("/d/a.dcm")], {}).values()) == {"a_png", "a_dcm"}
     assert set(name_folders([source("/x/a.png"), source("/y/a.png")], {}).values()) == {"x_a_png", "y_a_png"}
+    formulas = {f"{first}1+1": "_1+1" for first in "=+-@"}
+    assert {n: name_folders([source(f"/d/{n}.png")], {})[Path(f"/d/{n}.png")] for n in formulas} == formulas
     both = name_folders([source("/p/x/a.png"), source("/q/x/a.png")], {})
     assert len(set(both.values())) == 2 and all(n.startswith("x_a_png-") for n in both.values())
     assert name_folders([source("/d/INDEX.html.png"), source("/d/run.json.png")], {})[Path("/d/run.json.png")] == "run.json_png"
