@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from . import RESEARCH_USE, __version__
 from .errors import BreastUSAIError, Cancelled, DependencyError, UsageError
 from .openmp import wait_briefly
-from .progress import on_terminal
+from .progress import on_terminal, to_nowhere
 from .torch_import import import_torch_briefly
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _error("cancelled.")
         return CANCELLED
     except BrokenPipeError:  # the reader of our output (`head`) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_nowhere(sys.stdout)
         return FAILED
     except BreastUSAIError as error:
         if debug:
@@ -314,6 +314,8 @@ def _terminate_as_interrupt() -> Iterator[None]:
         signals.append(signal.SIGHUP)
 
     def interrupt(number, frame) -> None:
+        if number != signal.SIGTERM:  # the shell and the system both send it: the second must not end what the first began
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     before = {}
@@ -324,7 +326,8 @@ def _terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is interrupt:  # what came once and may come again stays ignored
+                signal.signal(number, handler)
 
 
 if __name__ == "__main__":

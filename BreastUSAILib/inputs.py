@@ -102,7 +102,8 @@ def discover(names: Sequence[str], output: Path) -> Iterator[Found]:
         left = [path for path in found.left if place(path) not in seen and place(path) not in passed]
         runs = tuple(folder for folder in found.runs if place(folder) not in passed)
         passed.update(map(place, (*left, *runs)))
-        results = tuple(path for path in found.results if path in left)
+        kept = set(left)
+        results = tuple(path for path in found.results if path in kept)
         yield Found(tuple(sources.values()), tuple(left), (*found.failures, *clashes), found.reasons, results, runs)
 
 
@@ -199,10 +200,12 @@ def _matches(name: str, output: Path) -> Iterator[Found]:
     all_below = rest[-1] == "**" or rest[-2:] == ("**", "*")
     images, left, ours, results = [], [], [], _Results()
     any_source = any_result = False
+    into = None  # the output folder, where it matches itself
     for match in matches:
         is_folder = os.path.isdir(match)
         if runs.hold(match, is_folder):
             any_result = True
+            into = match if is_folder and Path(os.path.abspath(match)) == output else into
             continue
         if is_folder:
             for found in () if all_below else _walk(match, output):
@@ -219,7 +222,9 @@ def _matches(name: str, output: Path) -> Iterator[Found]:
     failures = tuple(dict.fromkeys(problems))
     if not (any_source or sources or failures):
         sentence = f"{name} matches no {'image ' if matches else ''}file; check the pattern."
-        if ours or any_result:
+        if into is not None:
+            sentence = _is_output(into)
+        elif ours or any_result or runs.hold(base, True):
             sentence = f"{name} matches results, not images; give a pattern of the images."
         failures = ((name, sentence),)
     yield Found(tuple(sources), tuple(left), failures, reasons, tuple(ours), tuple(runs.others))
@@ -234,9 +239,13 @@ def _expand(base: Path, rest: Sequence[str], runs: _Runs, note: Callable[[OSErro
     first = rest.index("**")
     after = next((k for k in range(first, len(rest)) if rest[k] != "**"), len(rest))  # several in a row are as one
     for head in _expand(base, rest[:first], runs, note) if first else [base]:
-        if not os.path.isdir(head) or runs.hold(head, True):
+        if not os.path.isdir(head):
             continue
-        links = _Links(head)
+        if runs.hold(head, True):
+            if not first:  # what lies right in the folder that the pattern begins with was named
+                yield from _expand(head, rest[after:] or ("*",), runs, note)
+            continue
+        links = _Links(head, runs.output)
         for here, folders, _ in os.walk(head, onerror=note, followlinks=True):
             shown = sorted(f for f in folders if not f.startswith("."))
             folders[:] = [f for f in shown if not runs.hold(Path(here, f), True) and links.lead_on(Path(here, f))]
@@ -251,14 +260,14 @@ class _Runs:
     """
 
     def __init__(self, base: Path, output: Path) -> None:
-        self._base, self._output = base, output
+        self._base, self.output = base, output
         self._known: dict[Path, bool] = {}
         self.others: list[Path] = []  # folders of other runs
 
     def hold(self, match: Path, is_folder: bool) -> bool:
         """Whether a match is a folder of results, or lies in one."""
         if is_folder:
-            return (match != self._base and Path(os.path.abspath(match)) == self._output) or self._in_results(match)
+            return (match != self._base and Path(os.path.abspath(match)) == self.output) or self._in_results(match)
         return match.parent != self._base and self._in_results(match.parent)
 
     def _in_results(self, folder: Path) -> bool:
@@ -271,28 +280,27 @@ class _Runs:
         from .run_input import is_ours
 
         here = Path(os.path.abspath(folder))
-        if here == self._output:
+        if here == self.output:
             return False
-        if here.parent == self._output and (here.name == OWN or is_ours(here)):
+        if here.parent == self.output and (here.name == OWN or is_ours(here)):
             return True
         if not read_run(folder):
             return False
-        self.others += _told(folder, self._output)
+        self.others += _told(folder, self.output)
         return True
 
 
 def _walk(folder: Path, output: Path) -> Iterator[Found]:
     """What is below a folder, one folder at a time."""
     if Path(os.path.abspath(folder)) == output:
-        sentence = f"{folder} is the output folder as well; choose another folder for --output."
-        yield Found(failures=((str(folder), sentence),))
+        yield Found(failures=((str(folder), _is_output(folder)),))
         return
     if _is_results(folder, output):
         yield Found(failures=((str(folder), _holds_results(folder)),))
         return
     problems: list[tuple[str, str]] = []
     images = failures = of_ours = 0
-    links, results = _Links(folder), _Results()
+    links, results = _Links(folder, output), _Results()
     for here, folders, files in os.walk(folder, onerror=_noting(problems), followlinks=True):
         runs, inner = [], []
         for name in sorted(f for f in folders if not f.startswith(".")):  # the order decides which of several links are followed
@@ -335,6 +343,10 @@ def _noting(problems: list[tuple[str, str]]) -> Callable[[OSError], None]:
     return note
 
 
+def _is_output(folder: Path) -> str:
+    return f"{folder} is the output folder as well; choose another folder for --output."
+
+
 def _holds_results(folder: Path) -> str:
     return f"{folder} holds results, not images; give the folder with the images."
 
@@ -342,12 +354,14 @@ def _holds_results(folder: Path) -> str:
 class _Links:
     """Which folders are looked into in a search: none that a link leads to and the search comes to by itself, and none that a link led to before.
 
-    The search comes by itself to what lies below its folder, or below one that a link led to; not to hidden folders.
+    The search comes by itself to what lies below its folder, or below one that a link led to; not to hidden folders, nor to those of results.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, output: Path) -> None:
         self._root = Path(os.path.realpath(folder))
         self._starts = {self._root}  # and what links led to
+        self._output = output
+        self._passed_over: dict[Path, bool] = {}
 
     def lead_on(self, folder: Path) -> bool:
         """Whether to look into a folder, which may be a link; asked once of each, in the order of their names."""
@@ -361,11 +375,17 @@ class _Links:
         return True
 
     def _comes_to(self, target: Path) -> bool:
-        return any(
-            not any(part.startswith(".") for part in target.relative_to(start).parts)
-            for start in (target, *target.parents)
-            if start in self._starts
-        )
+        for start in (target, *target.parents):
+            if start in self._starts:
+                return True
+            if self._is_passed_over(start):
+                return False
+        return False
+
+    def _is_passed_over(self, folder: Path) -> bool:
+        if folder not in self._passed_over:
+            self._passed_over[folder] = folder.name.startswith(".") or _is_results(folder, self._output)
+        return self._passed_over[folder]
 
 
 def _is_image(path: Path) -> bool:

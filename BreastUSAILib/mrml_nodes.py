@@ -99,8 +99,8 @@ def keep_original(node: Any) -> None:
 
 
 def is_copy(node: Any) -> bool:
-    """Whether a person made a node from one that shows a study, as by Clone in the data tree: attributes and references come along, and so it refers
-    to that one, or to none in a scene that was saved without that. Nodes in scenes of earlier versions are taken for no copies."""
+    """Whether a person made a node from one that shows a study, as by Clone in the data tree: attributes come along, and references in some versions
+    of Slicer, so that it refers to that one or to none. Nodes in scenes of earlier versions are taken for no copies."""
     return node.GetAttribute(ORIGINAL) is not None and node.GetNodeReferenceID(ITSELF) != node.GetID()
 
 
@@ -133,12 +133,12 @@ def holds_others(segmentation_node: Any) -> bool:
 
 
 def segments_by_finding(segmentation_node: Any) -> dict[str, str]:
-    """Finding id -> segment id; copies that a person made are no finding's."""
+    """Finding id -> segment id; a copy that a person made stands for the finding only where its own segment was removed."""
     segmentation = segmentation_node.GetSegmentation()
     found = {}
-    for segment_id in segmentation.GetSegmentIDs():
+    for segment_id in sorted(segmentation.GetSegmentIDs(), key=lambda i: _is_copied(segmentation, i)):
         finding_id = _tag(segmentation.GetSegment(segment_id), FINDING)
-        if finding_id is not None and not _is_copied(segmentation, segment_id):
+        if finding_id is not None:
             found.setdefault(finding_id, segment_id)
     return found
 

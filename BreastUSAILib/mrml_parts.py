@@ -115,6 +115,8 @@ def add_segmentation(
         segment.SetTag(SEGMENT, segment_id)
         if not segmentation.AddSegment(segment, segment_id):
             raise OutputError(f"the segment {finding.id} cannot be added to {node.GetName()}.")
+    # Slicer's default smooths so far that a lesion of a few voxels is half gone, in 3D views and where a person makes surfaces the source.
+    segmentation.SetConversionParameter("Smoothing factor", "0.2")
     if crops and frame.thickness is None:
         _show_surface(node)
     node.SetAttribute(STUDY, json.dumps(study.to_dict(), allow_nan=False))
@@ -133,8 +135,6 @@ def may_hold(node: vtkMRMLSegmentationNode, volume_node: vtkMRMLScalarVolumeNode
 def _show_surface(node: Any) -> None:
     """Let 3D views show the segments; where the masks are edited, their surfaces follow. Slices go on showing the voxels."""
     converter = import_slicer().vtkSegmentationConverter
-    # Slicer's default smooths so far that a lesion of a few voxels is half gone.
-    node.GetSegmentation().SetConversionParameter("Smoothing factor", "0.2")
     node.CreateClosedSurfaceRepresentation()
     display = node.GetDisplayNode()
     display.SetPreferredDisplayRepresentationName3D(converter.GetSegmentationClosedSurfaceRepresentationName())

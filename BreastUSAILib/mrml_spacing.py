@@ -28,7 +28,8 @@ def set_pixel_spacing(node: vtkMRMLScalarVolumeNode, spacing: float) -> None:
 
     Parameters
     ----------
-    node : volume of one slice; its slice thickness stays. Where it shows a frame of a sequence, all frames of this pixel spacing get the new one.
+    node : volume of one slice; its slice thickness stays. Where it shows a frame of a sequence, all frames of this pixel spacing, known
+        as this is, get the new one; an undo does not reach them.
     spacing : along both axes of the plane; 0 takes back what was said before, and the pixels are 1 mm again.
 
     Raises
@@ -50,11 +51,11 @@ def apply_pixel_spacing(node: Any, spacing: float) -> None:
     """`set_pixel_spacing` without a check or an undo state of its own."""
     if spacing == 0 and not spacing_by_user(node):
         return
-    before = node.GetSpacing()
+    before, known = node.GetSpacing(), _known(node)
     sequence = _sequence_of(node)
     if sequence is not None:  # its frames take the volume's place one after the other, with spacing and attributes
         for frame in (sequence.GetNthDataNode(i) for i in range(sequence.GetNumberOfDataNodes())):
-            if np.allclose(_in_plane(frame), _in_plane(node), rtol=1e-3, atol=0):
+            if _known(frame) == known and np.allclose(_in_plane(frame), _in_plane(node), rtol=1e-3, atol=0):
                 _set_in_plane(frame, spacing)
         sequence.StorableModified()
     _set_in_plane(node, spacing)
@@ -65,6 +66,11 @@ def _sequence_of(node: Any) -> Any | None:
     """The sequence of which a volume shows one frame at a time (module Sequences); None where it shows none."""
     browsers = nodes_of_class(node.GetScene(), "vtkMRMLSequenceBrowserNode")
     return next((s for s in (browser.GetSequenceNode(node) for browser in browsers) if s is not None), None)
+
+
+def _known(node: Any) -> tuple[bool, bool]:
+    """Whether a spacing is known, and whether a person said it."""
+    return spacing_known(node), spacing_by_user(node)
 
 
 def _in_plane(node: Any) -> list[float]:

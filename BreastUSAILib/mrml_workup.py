@@ -124,7 +124,8 @@ def remove(shown: Shown) -> None:
 def workup_of(volume_node: vtkMRMLScalarVolumeNode) -> Shown | None:
     """The result's node of an image, the latest; None where it has none, or was removed from the scene.
 
-    A copy that a person made of a result, as a backup, stands in for it only where that was removed.
+    A copy that a person made of a result, as a backup, stands in for it only where that was removed, and where the copy still refers to the image
+    (Slicer 5.13's Clone leaves references out).
     """
     kinds = ("vtkMRMLTableNode", "vtkMRMLSegmentationNode")
     nodes = [node for kind in kinds for node in _all(volume_node.GetScene(), kind)]
@@ -372,9 +373,11 @@ def set_box_place(shown: Shown, finding: str, place: tuple[tuple[float, ...], tu
 
 
 def box_is_editable(shown: Shown, finding: str) -> bool:
-    """Whether a finding's box has handles."""
+    """Whether a finding's box has handles, and is not locked."""
     box = mrml.parts_of(shown).boxes.get(finding)
-    return box is not None and box.GetDisplayNode() is not None and bool(box.GetDisplayNode().GetHandlesInteractive())
+    if box is None or box.GetDisplayNode() is None:
+        return False
+    return bool(box.GetDisplayNode().GetHandlesInteractive()) and not box.GetLocked()
 
 
 # --- the views of an examination -------------------------------------------------------------------------------------

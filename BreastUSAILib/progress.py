@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 MODES = ("auto", "bar", "json", "lines", "none")
 
@@ -29,6 +31,13 @@ def add_progress_arguments(parser: argparse.ArgumentParser) -> None:
         help='auto: a bar in a terminal; json: a line {"progress": 0.42, "message": ...} a step; lines: one a minute',
     )
     parser.add_argument("--quiet", "-q", action="store_true", help="print errors only")
+
+
+def to_nowhere(*streams: TextIO) -> None:
+    """Let what is still written go nowhere, as its reader has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
 
 
 def on_terminal(text: str, lines: bool = False) -> str:

@@ -205,7 +205,7 @@ def _measured(
 
 
 # How the notes of `with_reviews` begin; what follows is what a person wrote.
-_SAID = re.compile(r"(Accepted by the reader|The reader's note|.* was rejected by the reader): .*", re.DOTALL)
+_SAID = re.compile(r"(Accepted by the reader|The reader's note|.*? was rejected by the reader): .*", re.DOTALL)
 
 
 def without_readers_words(note: str, instead: str) -> str:

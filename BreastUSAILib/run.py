@@ -37,7 +37,7 @@ from .run_input import (
     mark_remains,
     read_finished,
 )
-from .run_journal import DONE, FAILED, REDO, WAITING, Entry, Journal, options_text, recorded_inputs
+from .run_journal import DONE, FAILED, LOST, REDO, WAITING, Entry, Journal, options_text, recorded_inputs
 from .run_lock import run_lock
 from .run_search import NAMED, OWN, Plan, Search
 from .workers import End, Event, Pool
@@ -79,7 +79,7 @@ class RunResult:
     counts : of these.
     failures : inputs that failed, then what is missing of the overview.
     skipped : how many were finished by an earlier run.
-    left : files in the given folders that are no images, the first ones.
+    left : files in the given folders that are no images, the first ones, and folders of results.
     left_count : how many there are.
     reasons : those of `left` that are DICOM files, or folders of results -> why they are none to work on, as a phrase.
     cancelled : whether the user ended it early.
@@ -204,7 +204,16 @@ def failed_entries(output: Path) -> list[Entry]:
     record = read_run(output)
     if not record:
         raise UsageError(f"{output} holds no results; --retry-failed goes with the --output of an earlier run.")
-    return run_retry.failed(Journal(output / OWN / JOURNAL, run_manifest.with_absolute_models(record)))
+    return run_retry.failed(_opened(output, run_manifest.with_absolute_models(record)))
+
+
+def _opened(output: Path, record: Mapping[str, Any]) -> Journal:
+    """The journal of a folder of results. What was `LOST` and is there again is finished, with what a person said of it."""
+    journal = Journal(output / OWN / JOURNAL, record)
+    for entry in journal:
+        if entry.status in (FAILED, REDO) and LOST in entry.message and read_finished(output / entry.folder) is not None:
+            journal.amend(replace(entry, status=DONE, message="", failed_with=""))
+    return journal
 
 
 # ------------------------------------------------------------------------------------------------------------ the run
@@ -225,7 +234,7 @@ class _Run:
         self.own = options.output / OWN
         record = run_manifest.with_absolute_models(read_run(options.output))
         self.retried = record if retry else None  # the record of the run that is completed, and stays its record
-        self.journal = Journal(self.own / JOURNAL, record)
+        self.journal = _opened(options.output, record)
         self.otherwise = self._otherwise(record)
         found = run_retry.find_again(run_retry.failed(self.journal)) if retry else discover(names, options.output)
         self.search = Search(found, options, self.journal, self.id, retry)

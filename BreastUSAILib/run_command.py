@@ -30,7 +30,7 @@ from .command_arguments import (
 )
 from .dicom_out.export import add_key_file, add_options, options_of
 from .errors import UsageError
-from .progress import add_progress_arguments, on_terminal, show_progress
+from .progress import add_progress_arguments, on_terminal, show_progress, to_nowhere
 
 if TYPE_CHECKING:
     from .run import RunResult
@@ -163,12 +163,18 @@ def main(args: argparse.Namespace) -> int:
             options = _retried(args, options, log)
         check_models(_needed_models(options.workup))
         result = run(names, options, progress, log, retry=args.retry_failed)
-    if not args.quiet:
-        _print_results(result, options.output)
-    for failure in result.failures[:_FAILURES]:
-        _error(failure.message)
-    if len(result.failures) > _FAILURES:
-        _error(f"... and {len(result.failures) - _FAILURES} more, in {options.output / 'failures.csv'}.")
+    try:
+        if not args.quiet:
+            _print_results(result, options.output)
+        for failure in result.failures[:_FAILURES]:
+            _error(failure.message)
+        if len(result.failures) > _FAILURES:
+            _error(f"... and {len(result.failures) - _FAILURES} more, in {options.output / 'failures.csv'}.")
+        sys.stdout.flush()
+    except OSError:
+        if not result.cancelled:
+            raise
+        to_nowhere(sys.stdout, sys.stderr)  # the terminal was what ended the run
     if result.cancelled:
         return CANCELLED
     return FAILED if result.failures else OK
@@ -313,11 +319,12 @@ def _print_left(result: RunResult) -> None:
     from .inputs import OF_A_RUN
 
     folders = [path for path, reason in result.reasons.items() if reason == OF_A_RUN]
-    files = [path for path in result.left if path not in folders]
+    runs = set(folders)
+    files = [path for path in result.left if path not in runs]
     if files:
         names = ", ".join(path.name for path in files[:3]) + (", ..." if len(files) > 3 else "")
         print(on_terminal(f"Left out, as not images: {result.left_count - len(folders)} ({names})"))
-        dicom = [path for path in result.reasons if path not in folders]
+        dicom = [path for path in result.reasons if path not in runs]
         for path in dicom[:3]:
             print(on_terminal(f"  {path.name}: {result.reasons[path]}"))
         if len(dicom) > 3:

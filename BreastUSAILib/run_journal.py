@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ class Entry:
 
 
 _TEXTS = tuple(field.name for field in fields(Entry) if field.name != "series_in")
+
+
+LOST = "was finished, and its study.json is gone or damaged"
+"""In the message of what failed so; where the study is there again (a disk that was away), it never failed."""
 
 
 class Journal:
@@ -128,6 +133,11 @@ class Journal:
                 self._stream = None
 
 
+@lru_cache(maxsize=16)
+def _is_options(text: str) -> bool:
+    return isinstance(json.loads(text), dict)
+
+
 def _of_lines(path: Path) -> Iterator[Entry]:
     try:
         with path.open("rb") as stream:
@@ -137,6 +147,8 @@ def _of_lines(path: Path) -> Iterator[Entry]:
                     if not isinstance(item, dict) or not all(isinstance(item.get(name, ""), str) for name in _TEXTS):
                         continue
                     with_ = sys.intern(item.get("failed_with", ""))
+                    if with_ and not _is_options(with_):
+                        continue
                     yield Entry(**{**item, "series_in": _folders(item.get("series_in")), "failed_with": with_})
                 except (ValueError, TypeError, RecursionError):
                     continue

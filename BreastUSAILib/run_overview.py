@@ -20,7 +20,7 @@ from .errors import DependencyError, OutputError
 from .files import other_columns
 from .findings import Study
 from .run_input import SCENE, read_finished
-from .run_journal import DONE, FAILED, Entry
+from .run_journal import DONE, FAILED, LOST, Entry
 
 SPOOL = "overview.jsonl"
 
@@ -80,7 +80,7 @@ class Results(Sequence[Result]):
             study = read_finished(self._output / entry.folder)
             if study is not None:
                 return Result(source, entry.folder, study, path=path)
-            self.lost[entry] = f"{source} was finished, and its study.json is gone or damaged; run it again."
+            self.lost[entry] = f"{source} {LOST}; run it again."
             return Result(source, message=self.lost[entry], path=path)
         return Result(source, message=entry.message, path=path)
 

@@ -144,14 +144,17 @@ def image_header(path: Path) -> Dataset | None:
 
 
 def examination_date(path: Path) -> date | None:
-    """The day on which a DICOM image was taken (Acquisition Date, else Content, Series, Study Date); None where no file says so."""
+    """The day on which a DICOM image was taken (Acquisition Date, else Content, Series, Study Date); None where no file says so, as where it was
+    de-identified."""
+    from .dicom_out.equipment import DUMMY_DATE
+
     header = image_header(path)
     if header is None:
         return None
     try:
         for keyword in ("AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"):
             text = str(header.get(keyword) or "")
-            if len(text) == 8 and text.isdigit():
+            if len(text) == 8 and text.isdigit() and text != DUMMY_DATE:
                 return date(int(text[:4]), int(text[4:6]), int(text[6:]))
     except Exception:  # a damaged header has no date; what is wrong with the file is said where its pixels are read
         return None

@@ -61,12 +61,13 @@ def _union(findings, shape) -> np.ndarray:
 def _pixel(case: Case, plane: sitk.Image, spacing_known: bool) -> tuple[tuple[float, float], str]:
     """A pixel's height and width, and their unit: "mm" after `pixel_mm`, which is the width, else after the file; "px" where neither says it.
 
-    The shape of pixels is that of the file, which is 1 by 1 where it states none.
+    The shape of pixels is that of the file, which is 1 by 1 where it states none. So do writers of volumes whose pixels nobody measured: 1 by 1 is
+    not taken for mm.
     """
     across, down = plane.GetSpacing()
     stated = case.row.get("pixel_mm")
     width = float(stated) if stated else across
-    return (width * (down / across), width), "mm" if stated or spacing_known else "px"
+    return (width * (down / across), width), "mm" if stated or (spacing_known and (across, down) != (1.0, 1.0)) else "px"
 
 
 def evaluate_case(case: Case, model, options) -> Row:

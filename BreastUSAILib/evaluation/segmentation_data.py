@@ -139,24 +139,35 @@ def check_folds_filled(cases: Iterable[Case], folds: Sequence[int], data: Sequen
 def load_pixels(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Image (H, W) as stored and mask (H, W) bool of a case; an absent mask is all False.
 
-    Raises DataError when the two differ in size, one is a volume of several slices, or the mask has lesion all along its border.
+    Raises DataError when the two differ in size, or one is a volume of several slices.
     """
     plane, _, mask = _read(case)
     return sitk.GetArrayFromImage(plane), mask
 
 
-def check_masks(cases: Iterable[Case]) -> None:
-    """DataError where a class and a mask contradict each other, as images of lesions without a mask would count as healthy; and see `load_pixels`: all
-    files are read. Not for grading, which leaves out what has no mask."""
-    for case in cases:
-        lesion = bool(load_pixels(case)[1].any())
-        if lesion and case.label == "normal":
-            raise DataError(f"{case.mask} shows a lesion, but labels.csv calls its image normal; correct the class or the mask.")
-        if not lesion and case.label in ("benign", "malignant"):
-            none = "no mask" if case.mask is None else f"no lesion in its mask {case.mask}"
-            raise DataError(
-                f"{case.image} is {case.label} after labels.csv but has {none}, so that it would count as healthy; outline the lesion, or call the image normal if it shows none."
-            )
+def check_masks(cases: Sequence[Case]) -> None:
+    """DataError where a class and a mask contradict each other, as images of lesions without a mask would count as healthy, or where a mask is lesion all
+    along its border; and see `load_pixels`: all files are read, with a bar. Not for grading, which leaves out what has no mask."""
+    from tqdm import tqdm
+
+    for case in cases:  # before any file is opened
+        if case.mask is None:
+            _check_class(case, lesion=False)
+    for case in tqdm(cases, unit="image", desc="masks", leave=False):
+        mask = load_pixels(case)[1]
+        if all(edge.all() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])):  # inverted, or of a background that is nearly black
+            raise DataError(f"{case.mask} marks its whole border as lesion; save it with a background of 0 (black) and lesions above 0.")
+        _check_class(case, bool(mask.any()))
+
+
+def _check_class(case: Case, lesion: bool) -> None:
+    if lesion and case.label == "normal":
+        raise DataError(f"{case.mask} shows a lesion, but labels.csv calls its image normal; correct the class or the mask.")
+    if not lesion and case.label in ("benign", "malignant"):
+        none = "no mask" if case.mask is None else f"no lesion in its mask {case.mask}"
+        raise DataError(
+            f"{case.image} is {case.label} after labels.csv but has {none}, so that it would count as healthy; outline the lesion, or call the image normal if it shows none."
+        )
 
 
 @dataclass(frozen=True)
@@ -200,8 +211,6 @@ def _read(case: Case) -> tuple[sitk.Image, tuple[int, int, int, int] | None, np.
     mask = _lesion(case.mask, sitk.GetArrayFromImage(plane(case.mask, allow_constant=True)[0]))
     if mask.shape != image.GetSize()[::-1]:
         raise DataError(f"{case.mask} is {mask.shape[::-1]} pixels and its image {image.GetSize()}; they must agree.")
-    if all(edge.all() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])):  # inverted, or of a background that is nearly black
-        raise DataError(f"{case.mask} marks its whole border as lesion; save it with a background of 0 (black) and lesions above 0.")
     return image, stated, mask
 
 

@@ -10,7 +10,6 @@ A lesion is cut out about the annotated outline and about the one that the segme
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +169,7 @@ def train(
             networks,
             checkpoint,
             recipe,
-            fingerprint_of_cases(training, outputs) + (f", about the outlines of {json.dumps(found.about, sort_keys=True)}" if found is not None else ""),
+            fingerprint_of_cases(training, outputs) + (f", about the outlines of {found.about}" if found is not None else ""),
             group,
             resume=resume,
             optimiser=optimiser,

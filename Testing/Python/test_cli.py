@@ -173,8 +173,11 @@ def test_a_terminal_that_is_lost_ends_a_run_cleanly_unless_nohup_says_otherwise(
             while not list(output.glob("*/study.json")) and process.poll() is None:
                 time.sleep(0.02)
             os.close(master)  # what is printed from now on is an error
-            os.killpg(process.pid, signal.SIGHUP)  # as the system does: the processes of the run get it, too
+            for _ in range(2):  # as the shell and the system do, one after the other: the processes of the run get it, too
+                os.killpg(process.pid, signal.SIGHUP)
+                time.sleep(0.05)
             process.communicate()
+        assert process.returncode == (0 if way else 130)
         record = json.loads((output / "run.json").read_text())
         assert record["status"] == ended[0] and record["failures"] == []
         assert len(list(output.glob("*/study.json"))) in ended[1]

@@ -389,6 +389,8 @@ def test_the_date_of_the_examination_is_the_dicom_files(tmp_path):
     report.StudyDate = report.ContentDate = "20230101"
     save(report, tmp_path / "series" / "a-report")
     assert str(examination_date(tmp_path / "series")) == "2024-02-01"
+    dataset.AcquisitionDate, dataset.StudyDate = "19000101", "19000101"  # as de-identified copies have it
+    assert examination_date(save(dataset, tmp_path / "f.dcm")) is None
     dataset.AcquisitionDate, dataset.StudyDate = "", ""
     assert examination_date(save(dataset, tmp_path / "c.dcm")) is None
     (tmp_path / "d.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)

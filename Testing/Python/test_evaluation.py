@@ -146,16 +146,22 @@ def test_an_image_saved_as_one_slice_is_measured_as_the_image(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "pixel_mm", "expected"),
-    [("nrrd", "", (2.0, "mm")), ("nrrd", "0.1", (2.0, "mm")), ("png", "0.1", (1.0, "mm")), ("png", "", (10.0, "px"))],
+    ("suffix", "spacing", "pixel_mm", "expected"),
+    [
+        ("nrrd", (0.1, 0.2), "", (2.0, "mm")),
+        ("nrrd", (0.1, 0.2), "0.1", (2.0, "mm")),
+        ("nrrd", (1, 1), "", (10.0, "px")),  # as writers put it where nobody measured
+        ("png", (1, 1), "0.1", (1.0, "mm")),
+        ("png", (1, 1), "", (10.0, "px")),
+    ],
 )
-def test_distances_are_those_of_pixels_as_the_file_has_them(tmp_path, monkeypatch, suffix, pixel_mm, expected):
-    """A finding 10 rows off; a NRRD file says that these are 0.2 mm high."""
+def test_distances_are_those_of_pixels_as_the_file_has_them(tmp_path, monkeypatch, suffix, spacing, pixel_mm, expected):
+    """A finding 10 rows off."""
     truth = _square(20, 50, 40, (100, 150)).astype(np.uint8)
     pixels = np.random.default_rng(0).integers(0, 255, truth.shape, np.uint8)
     images = [sitk.GetImageFromArray(array) for array in (pixels, truth, np.roll(truth, 10, 0))]
-    for image in images if suffix == "nrrd" else ():
-        image.SetSpacing((0.1, 0.2))
+    for image in images:
+        image.SetSpacing(spacing)
     for name, image in zip(("image", "mask"), images[:2], strict=True):
         sitk.WriteImage(image, str(tmp_path / f"{name}.{suffix}"))
     found = [SimpleNamespace(mask=images[2], score=0.9)]
@@ -220,7 +226,11 @@ def test_labels_of_lesions_count_whatever_their_numbers(tmp_path):
 def test_masks_that_are_lesion_all_along_the_border_are_refused(tmp_path, picture):
     """Inverted, or with a background that is not black."""
     with pytest.raises(DataError, match=r"mask.png marks its whole border as lesion; save it with a background of 0 \(black\) and lesions above 0"):
-        load_pixels(_with_mask(tmp_path, picture))
+        check_masks([_with_mask(tmp_path, picture)])
+
+
+def test_a_picture_that_is_cut_to_its_lesion_may_be_graded(tmp_path):
+    assert load_pixels(_with_mask(tmp_path, Image.new("L", (40, 30), 255)))[1].all()
 
 
 def _one_image(folder, **row):

@@ -14,9 +14,19 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from BreastUSAILib import child_workup, mrml, mrml_masks, mrml_names, mrml_other_view, mrml_overlay, mrml_workup
+from BreastUSAILib import (
+    child_workup,
+    mrml,
+    mrml_masks,
+    mrml_names,
+    mrml_nodes,
+    mrml_other_view,
+    mrml_overlay,
+    mrml_workup,
+)
 from BreastUSAILib.errors import DataError, ImageError, OtherSpacingError, OutputError
 from BreastUSAILib.findings import Box, Finding, ImageInfo, Study
+from BreastUSAILib.grid import box_of_mask
 from BreastUSAILib.identity import pixels_digest
 from BreastUSAILib.image import read_image
 from BreastUSAILib.mrml_grid import Frame, object_to_node
@@ -1048,6 +1058,21 @@ def test_outlines_that_a_person_made_surfaces_are_read_as_voxels(scene, kind, ha
     assert not sitk.GetArrayViewFromImage(mrml.study_from_nodes(volume, shown).findings[0].mask).any()
 
 
+def test_small_outlines_of_a_picture_that_were_made_surfaces_keep_their_pixels(scene):
+    """Slicer's own smoothing took a tenth of them."""
+    image = _image((120, 90), (0.1, 0.1), (0, 0))
+    y, x = np.mgrid[:90, :120]
+    mask = sitk.GetImageFromArray(((((x - 60) / 25) ** 2 + ((y - 45) / 15) ** 2) < 1).astype(np.uint8))
+    mask.CopyInformation(image)
+    study = replace(_study(image), findings=(Finding("L1", box_of_mask(mask), 0.9, mask=mask, label=1),))
+    volume = mrml.add_volume(scene, image, "picture")
+    shown = mrml.show_study(scene, study, volume).segmentation
+    shown.GetSegmentation().CreateRepresentation("Closed surface", True)
+    shown.SetSourceRepresentationToClosedSurface()
+    (found,) = mrml.study_from_nodes(volume, shown).findings
+    assert np.array_equal(sitk.GetArrayViewFromImage(found.mask), sitk.GetArrayViewFromImage(mask))
+
+
 @pytest.mark.parametrize("kept, said", [("Closed surface", "lies outside the image abus; make it again"), ("Contours", "is kept as Contours alone")])
 def test_a_segment_of_which_no_voxels_come_is_told_and_not_taken_for_emptied(scene, kept, said):
     image, study = _case("3D")
@@ -1113,6 +1138,10 @@ def test_all_frames_of_a_sequence_get_the_spacing_that_a_person_says(scene):
         assert show(index) is volume and volume.GetSpacing() == (0.08, 0.08, 1.0) and mrml.spacing_by_user(volume) == 0.08
     _same_study(mrml.study_from_nodes(volume, shown), study)
     assert show(2).GetSpacing() == (0.2, 0.2, 1.0) and mrml.spacing_by_user(volume) == 0  # it says another one itself
+    for spacing in (0.2, 0.08):  # the same number, said by a person
+        show(1)
+        mrml.set_pixel_spacing(volume, spacing)
+    assert show(2).GetSpacing() == (0.2, 0.2, 1.0) and mrml.spacing_by_user(volume) == 0
     show(1)
     mrml.set_pixel_spacing(volume, 0)  # taken back
     for index in (1, 0):
@@ -1274,8 +1303,18 @@ def _bent():
 # --- copies that a person makes --------------------------------------------------------------------------------------
 
 
+def _clone(node):
+    """A node as Clone in the data tree of Slicer 5.13 makes it: with attributes, without references."""
+    slicer, scene = import_slicer(), node.GetScene()
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    before = {n.GetID() for n in mrml_nodes.nodes_of_class(scene, node.GetClassName())}
+    slicer.vtkSlicerSubjectHierarchyModuleLogic.CloneSubjectHierarchyItem(tree, tree.GetItemByDataNode(node))
+    (copy,) = (n for n in mrml_nodes.nodes_of_class(scene, node.GetClassName()) if n.GetID() not in before)
+    return copy
+
+
 def _copy_of(node):
-    """A node as Clone in Slicer's data tree makes it: with all attributes and references."""
+    """A node as Clone of earlier versions makes it: with all attributes and references."""
     copy = node.GetScene().CreateNodeByClass(node.GetClassName())
     copy.UnRegister(None)
     node.GetScene().AddNode(copy)
@@ -1297,22 +1336,25 @@ def _clear(shown, finding: str) -> None:
     voxels[: len(voxels) // 2] = 0
 
 
+@pytest.mark.parametrize("made", [_clone, _copy_of])
 @pytest.mark.parametrize("kind", ["2D", "3D"])
-def test_a_copy_of_the_outlines_stays_a_backup(scene, kind):
+def test_a_copy_of_the_outlines_stays_a_backup(scene, kind, made):
     image, study = _case(kind)
     volume = mrml.add_volume(scene, image, "image")
     shown = mrml_workup.show_workup(scene, study, volume)
-    backup = _copy_of(shown)
-    whole = _pixels_of(backup, "L1")
+    whole = _pixels_of(shown, "L1")
+    backup = made(shown)
     _clear(shown, "L1")
     mrml_workup.set_review(shown, "L1", Review("rejected"))
     assert mrml_workup.workup_of(volume) is shown
     assert _pixels_of(mrml_workup.workup_of(volume), "L1") < whole
     again = mrml_workup.show_workup(scene, replace(study, findings=study.findings[:1]), volume)
     assert again is shown is mrml_workup.workup_of(volume) and set(mrml_workup.reviews_of(again)) == {"L1"}
-    assert backup.GetSegmentation().GetSegmentIDs() == ("L1", "L2") and _pixels_of(backup, "L1") == whole
+    assert backup.GetSegmentation().GetSegmentIDs() == ("L1", "L2")
+    if made is _copy_of:
+        assert _pixels_of(backup, "L1") == whole
     scene.RemoveNode(shown)
-    assert mrml_workup.workup_of(volume) is backup  # all that is left of the result
+    assert mrml_workup.workup_of(volume) is (backup if made is _copy_of else None)  # all that is left of the result, where it knows its image
     shown = mrml_workup.show_workup(scene, study, volume)
     assert shown is not backup and mrml_workup.workup_of(volume) is shown
     assert backup.GetSegmentation().GetSegmentIDs() == ("L1", "L2")
@@ -1351,14 +1393,15 @@ def test_copies_are_known_in_scenes_that_are_opened_twice_and_earlier_versions_s
         _same_study(mrml.study_from_nodes(volume, shown), study)
 
 
+@pytest.mark.parametrize("made", [_clone, _copy_of])
 @pytest.mark.parametrize("masks", [True, False])
-def test_a_copied_box_is_drawn_by_the_person_and_no_findings(scene, masks):
+def test_a_copied_box_is_drawn_by_the_person_and_no_findings(scene, masks, made):
     image, study = _case("3D")
     volume = mrml.add_volume(scene, image, "image")
     show = mrml.show_study if masks else mrml.show_detections
     nodes = show(scene, study, volume)
     shown = nodes.segmentation if masks else nodes.table
-    copy = _copy_of(nodes.boxes[0])
+    copy = made(nodes.boxes[0])
     copy.SetCenter(0, 0, 0)
     back = mrml.study_from_nodes(volume, shown)
     for found, finding in zip(back.findings, study.findings, strict=True):
@@ -1379,6 +1422,16 @@ def test_a_box_that_is_copied_in_an_earlier_versions_scene_moves_no_finding(scen
     assert back.box.center == pytest.approx(study.findings[0].box.center, abs=1e-5)
 
 
+def test_a_locked_box_is_not_editable_whatever_handles_it_has(scene):
+    image, study = _case("3D")
+    volume = mrml.add_volume(scene, image, "image")
+    shown = mrml_workup.show_workup(scene, study, volume)
+    assert mrml_workup.set_box_editable(shown, "L1", True) and mrml_workup.box_is_editable(shown, "L1")
+    box = mrml.parts_of(shown).boxes["L1"]
+    box.SetLocked(True)
+    assert not mrml_workup.box_is_editable(shown, "L1")
+
+
 def test_a_copied_segment_is_the_persons(scene):
     image, study = _case("3D")
     volume = mrml.add_volume(scene, image, "image")
@@ -1388,6 +1441,9 @@ def test_a_copied_segment_is_the_persons(scene):
     segmentation.AddSegment(copy, "L1 Copy", "L1")
     assert segmentation.GetSegmentIDs()[0] == "L1 Copy"  # the first is no finding's for that
     assert mrml.parts_of(shown).segments == {"L1": "L1", "L2": "L2"}
+    segmentation.RemoveSegment("L1")  # spoilt, as the copy was made before
+    assert mrml.parts_of(shown).segments == {"L1": "L1 Copy", "L2": "L2"}
+    _same_study(mrml.study_from_nodes(volume, shown), study)
     mrml.show_study(scene, replace(study, findings=study.findings[1:]), volume, shown)
     assert segmentation.GetSegmentIDs() == ("L1 Copy", "L2")
 

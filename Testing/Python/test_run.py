@@ -163,6 +163,35 @@ def test_a_link_to_a_hidden_folder_is_followed(tmp_path):
     assert sorted(str(s.within) for s in found.sources) == ["away/own/c.png", "b.png", "current/a.png"]
 
 
+def test_a_link_into_the_results_of_a_run_is_followed(tmp_path):
+    """The search comes to no such folder by itself."""
+    for name in ("in/a/y.png", "in/run/imgs/x.png", "in/run/z.png"):
+        image_at(tmp_path / name)
+    (tmp_path / "in/run/run.json").write_text(json.dumps({"schema": "breastusai/run/1.0"}))
+    (tmp_path / "in/wanted").symlink_to(tmp_path / "in/run/imgs", target_is_directory=True)
+    for name in ("in", "in/**/*.png"):
+        found = find_inputs([str(tmp_path / name)], tmp_path / "out")
+        assert sorted(s.path.name for s in found.sources) == ["x.png", "y.png"], name
+
+
+def test_a_pattern_finds_what_lies_right_in_the_folder_that_it_begins_with(tmp_path):
+    for name in ("p/a.png", "p/sub/b.png"):
+        image_at(tmp_path / name)
+    (tmp_path / "p/run.json").write_text(json.dumps({"schema": "breastusai/run/1.0"}))
+    for name in ("p/*.png", "p/**/*.png", "p/**"):
+        found = find_inputs([str(tmp_path / name)], tmp_path / "out")
+        assert [s.path.name for s in found.sources] == ["a.png"] and not found.failures, name
+    (tmp_path / "p/a.png").unlink()
+    found = find_inputs([str(tmp_path / "p/**/*.png")], tmp_path / "out")
+    assert "p/**/*.png matches results, not images" in found.failures[0][1]
+
+
+def test_a_pattern_that_matches_the_output_folder_alone_says_so(tmp_path):
+    image_at(tmp_path / "img/a.png")
+    found = find_inputs([str(tmp_path / "im*")], tmp_path / "img")
+    assert found.failures[0][1] == f"{tmp_path / 'img'} is the output folder as well; choose another folder for --output."
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 def test_links_are_followed_in_the_order_of_their_names(tmp_path, monkeypatch, backwards):
     """A file system lists them in any; what is run again must find the same paths."""
@@ -723,6 +752,21 @@ def test_results_that_are_gone_when_a_run_ends_are_failures_in_all_its_records(t
     again = fake_run([], output, retry=True)
     assert not again.failures and statuses(output) == {"a": "done", "b": "done", "c": "earlier"}
     assert not (output / "failures.csv").exists() and not list(output.glob("*/.study.json.replaced"))
+
+
+def test_results_that_were_away_and_came_back_are_not_done_again(tmp_path):
+    """As on a disk that was not there: what a person said of them would be lost."""
+    names = [image_at(tmp_path / "in" / f"{name}.png") for name in "abc"]
+    output = tmp_path / "out"
+    fake_run(names[:2], output)
+    (output / "a").rename(tmp_path / "away")
+    fake_run(names[2:], output)
+    assert failed_inputs(output) == [str(names[0])]
+    (tmp_path / "away").rename(output / "a")
+    before = (output / "a" / "study.json").stat()
+    assert failed_inputs(output) == []
+    assert fake_run(names, output).skipped == 3 and (output / "a" / "study.json").stat() == before
+    assert statuses(output) == dict.fromkeys("abc", "done") and not (output / "failures.csv").exists()
 
 
 def test_redoing_removes_old_results_and_keeps_what_a_person_put_there(tmp_path):

@@ -143,7 +143,10 @@ def test_a_journal_with_a_line_that_was_cut_is_read_and_written_on(tmp_path):
     assert [(e.input, e.status) for e in Journal(path, {})] == [("/a", DONE), ("/c", FAILED)]
 
 
-@pytest.mark.parametrize("line", ["null", "[]", "3", '"x"', '{"input": null, "folder": "a"}', '{"input": "/a", "folder": 3}', "{}"])
+UNTOLD = '{"input": "/a", "folder": "a", "status": "failed", "message": "m", "failed_with": "x"}'
+
+
+@pytest.mark.parametrize("line", ["null", "[]", "3", '"x"', '{"input": null, "folder": "a"}', '{"input": "/a", "folder": 3}', "{}", UNTOLD])
 def test_a_line_that_is_none_of_a_journal_is_passed_over(tmp_path, line):
     path = tmp_path / "journal.jsonl"
     path.write_text(f'{line}\n{{"input": "/b", "folder": "b", "status": "done"}}\n')
