@@ -127,15 +127,10 @@ def absolute_model(name: str, folder: str | os.PathLike = "") -> str:
 
     folder : what a relative path is relative to; "": the folder that one is in.
     """
-    from .models import catalog
-    from .models.folder import CONFIG
+    from .models.zoo import own_folder
 
-    path = os.path.abspath(os.path.join(folder, name))
-    if not os.path.isdir(path):
-        return name
-    # A folder that happens to have the name of a model that ships is none of somebody's own.
-    own = os.path.isfile(os.path.join(path, CONFIG)) or all(name != entry.id for entry in catalog.entries())
-    return path if own else name
+    own = own_folder(name, folder)
+    return name if own is None else os.path.abspath(own)
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,10 @@ def resolve(name: str | Path, task: str | None) -> tuple[ModelEntry, Path]:
     ------
     ModelError : unknown id, folder without config.json, or a model for another task.
     """
-    folder = Path(name) if name else None
-    if folder is None and task is not None:
+    folder = own_folder(str(name))
+    if not name and task is not None:
         entry, weights = catalog.default_for(task), None
-    elif folder is not None and _is_folder(folder, str(name)):
+    elif folder is not None:
         config = folder / CONFIG
         if not os.path.isfile(config):
             raise ModelError(f"{folder} is not a model folder: {CONFIG} is missing; give the folder that training wrote.")
@@ -98,11 +98,16 @@ def resolve(name: str | Path, task: str | None) -> tuple[ModelEntry, Path]:
     return entry, weights or catalog.WEIGHTS / entry.file
 
 
-def _is_folder(folder: Path, name: str) -> bool:
-    """Whether a name is that of a folder, not of a model of the catalogue that results or a download of that name happen to lie beside."""
-    if not os.path.isdir(folder):  # Path.is_dir raises where it may not look, or where the name is too long
-        return False
-    return os.path.isfile(folder / CONFIG) or all(name != entry.id for entry in catalog.entries())
+def own_folder(name: str, inside: str | os.PathLike = "") -> Path | None:
+    """The folder that a model's name means; None where it means a model of the catalogue, that results or a download of that name happen to lie beside,
+    or nothing.
+
+    inside : what a relative name is relative to; "": the folder that one is in.
+    """
+    path = os.path.join(inside, name)
+    if not name or not os.path.isdir(path):  # Path.is_dir raises where it may not look, or where the name is too long
+        return None
+    return Path(path) if os.path.isfile(os.path.join(path, CONFIG)) or all(name != entry.id for entry in catalog.entries()) else None
 
 
 def read_verified(entry: ModelEntry, weights: Path) -> bytes:
