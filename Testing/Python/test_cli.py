@@ -168,6 +168,7 @@ def test_a_terminal_that_is_lost_ends_a_run_cleanly_unless_nohup_says_otherwise(
         with subprocess.Popen(
             [*way, *command, "--output", output], env=environment, cwd=tmp_path, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests themselves may run under nohup
         ) as process:  # fmt: skip
             os.close(slave)
             while not list(output.glob("*/study.json")) and process.poll() is None:
