@@ -29,7 +29,7 @@ from .bootstrap import SAMPLES
 from .data_set_names import TOGETHER
 from .detection_summary import MALIGNANT_FROM, Measured, OperatingPoint, VolumeResult, summarise
 from .illustrated import illustrated
-from .known_images import in_paragraphs
+from .known_images import in_paragraphs, notes_on_known_volumes
 from .tables import counted
 from .volume_data import VolumeCase, failing_by_name
 from .volume_options import cases_of, check_options
@@ -249,6 +249,7 @@ def main(args: argparse.Namespace) -> int:
         notes = _notes_on_unknown(detections, cases, args.detections)
     else:
         detector, point, models = _detector_of_model(args)
+        notes = notes_on_known_volumes(models, cases)
     point = OperatingPoint(
         point.least_score if args.least_score is None else args.least_score, point.most if args.most is None else args.most
     )

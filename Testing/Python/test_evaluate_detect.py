@@ -565,8 +565,13 @@ def test_a_model_folder_goes_through_the_command(native, tmp_path, capsys):
     summary = record["data_sets"]["native"]
     assert (summary["volumes"], summary["lesions"], summary["reported"]) == (2, 3, 0) and summary["candidates"] > 0
     assert "| sensitivity | 0.000 |" in capsys.readouterr().out
-    code = cli.main([*command, "--output", str(tmp_path / "more"), "--bootstrap", str(FEW), "--limit", "2", "--least-score", "0"])
-    assert code == 0
+    assert record["notes"] == []
+    note = "untrained has learnt from the split test of nothing."
+    with pytest.MonkeyPatch.context() as patch:  # what it says is tested where it is made
+        patch.setattr(protocol, "notes_on_known_volumes", lambda models, cases: [note] if [m["id"] for m in models] == ["untrained"] and cases else [])
+        code = cli.main([*command, "--output", str(tmp_path / "more"), "--bootstrap", str(FEW), "--limit", "2", "--least-score", "0"])
+    assert code == 0 and f"Note: {note}" in capsys.readouterr().out
+    assert f"Note: {note}" in (tmp_path / "more" / "figures.md").read_text()
     record = json.loads((tmp_path / "more" / "figures.json").read_text())
     assert record["data_sets"]["native"]["reported"] == record["data_sets"]["native"]["candidates"] == summary["candidates"]
 
